@@ -73,8 +73,8 @@ class Contest:
         self.seconds = time.perf_counter() - began
         end = (
             t[1]
-            if self.found.walk.status.success
-            else t[0] + 0.99 * (self.found.walk.reached - t[0])
+            if self.found.reference.status.success
+            else t[0] + 0.99 * (self.found.reference.reached - t[0])
         )
         self.times = [t[0] + (end - t[0]) * i / (OUTPUTS - 1) for i in range(OUTPUTS)]
         self.arguments = self.found.advice.arguments()

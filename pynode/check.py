@@ -137,7 +137,7 @@ def check_gradients(
         grads.append(torch.autograd.grad(ys, inputs, u, retain_graph=True, allow_unused=True))
         if graph is not None:
             jvps.append(float((u * _push(graph, inputs, v)).sum()))
-    vjps = [_dot(found, v) for found, (_, v) in zip(grads, pairs, strict=True)]
+    vjps = [_dot(gradient, v) for gradient, (_, v) in zip(grads, pairs, strict=True)]
     # Last, because it moves the inputs, which the graphs hold.
     differences = [_difference(run, inputs, u, v, eps) for u, v in pairs]
     largest = max(abs(x) for x in (*vjps, *differences)) or 1.0
@@ -164,8 +164,8 @@ def _run(problem, layout, start, times, options, adjoint):
     state = ODEProblem(
         problem.f, layout.unravel(start), times, problem.args, problem.jac, problem.mass
     )
-    found = solve(state, adjoint=adjoint, **options)
-    return layout.ravel_rows(found.y, len(found.t)), found
+    solution = solve(state, adjoint=adjoint, **options)
+    return layout.ravel_rows(solution.y, len(solution.t)), solution
 
 
 def _parameters(start, leaves, params, graph):
@@ -233,20 +233,20 @@ def _push(ys, inputs, v):
     w = torch.zeros_like(ys, requires_grad=True)
     pulled = torch.autograd.grad(ys, inputs, w, create_graph=True, allow_unused=True)
     total = sum((g * x).sum() for g, x in zip(pulled, v, strict=True) if g is not None)
-    found = torch.autograd.grad(total, w, allow_unused=True)[0]
-    if found is None:
+    product = torch.autograd.grad(total, w, allow_unused=True)[0]
+    if product is None:
         return torch.zeros_like(w)
-    return found
+    return product
 
 
 def _difference(run, inputs, u, v, eps):
     """d/ds of <u, y(inputs + s v)> at 0, to fourth order in eps."""
-    kept = [x.detach().clone() for x in inputs]
+    originals = [x.detach().clone() for x in inputs]
 
     def slope(step: float) -> float:
         values = []
         for sign in (1.0, -1.0):
-            for x, x0, direction in zip(inputs, kept, v, strict=True):
+            for x, x0, direction in zip(inputs, originals, v, strict=True):
                 x.copy_(x0 + sign * step * direction)
             values.append(float((u * run(registry.DIRECT)[0]).sum()))
         return (values[0] - values[1]) / (2 * step)
@@ -255,7 +255,7 @@ def _difference(run, inputs, u, v, eps):
         try:
             return (4 * slope(eps / 2) - slope(eps)) / 3
         finally:
-            for x, x0 in zip(inputs, kept, strict=True):
+            for x, x0 in zip(inputs, originals, strict=True):
                 x.copy_(x0)
 
 

@@ -59,12 +59,12 @@ class Finding:
 def examine(limit: float = LIMIT, report: Callable[[Finding], None] | None = None) -> list[Finding]:
     """All Findings. report(finding) is called with each as soon as it is known. limit: seconds for
     each trial in a process."""
-    found = []
+    findings = []
     for finding in _findings(limit):
-        found.append(finding)
+        findings.append(finding)
         if report is not None:
             report(finding)
-    return found
+    return findings
 
 
 def healthy(findings: Iterable[Finding]) -> bool:
@@ -107,12 +107,12 @@ def _findings(limit):
         )
         return
     yield from _orders(location, limit)
-    held = {package.name for package in packages if package.within}
+    installed = {package.name for package in packages if package.within}
     yield from (
         _trial(adjoint, limit)
-        for adjoint in ("NativeGauss", "GaussAdjoint")[: 1 + ("SciMLSensitivity" in held)]
+        for adjoint in ("NativeGauss", "GaussAdjoint")[: 1 + ("SciMLSensitivity" in installed)]
     )
-    yield _gpu("CUDA" in held)
+    yield _gpu("CUDA" in installed)
 
 
 def _problem(name, sentence) -> Finding:
@@ -122,18 +122,18 @@ def _problem(name, sentence) -> Finding:
 
 
 def _version(location) -> Finding:
-    found = process.version(location.exe)
-    if not found:
+    version = process.version(location.exe)
+    if not version:
         return _problem(
             "version",
             f"{location.exe} is not a Julia that runs here: give the path of the julia program",
         )
-    if not versions.fits(found):
+    if not versions.fits(version):
         return _problem(
             "version",
-            f"Julia {found}, but {versions.julia()} or a later 1.x is needed: install one",
+            f"Julia {version}, but {versions.julia()} or a later 1.x is needed: install one",
         )
-    return Finding("version", OK, f"Julia {found} ({versions.julia()} or a later 1.x is needed)")
+    return Finding("version", OK, f"Julia {version} ({versions.julia()} or a later 1.x is needed)")
 
 
 def _packages(location, packages, silence):

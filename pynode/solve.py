@@ -547,56 +547,56 @@ class _SingleSolve:
         jumps = as_row_times(self.arguments.jumps, "jumps")
         bounds = scheduled_stops(self.presets, jumps, self.values)
         field = self.field
-        course = SegmentedSolve(
+        segmented = SegmentedSolve(
             field, self.segment, self.values, self.events, bounds, self.moving_times
         )
-        course.run(self.flat, self.times[0].to(torch.float64))
+        segmented.run(self.flat, self.times[0].to(torch.float64))
         field.module_state.seal()
-        ys = course.ys
+        ys = segmented.ys
         reached = self.times[: len(ys)]
         if self.moving_times:
-            ys = _move_outputs(ys, course.slopes, reached)
+            ys = _move_outputs(ys, segmented.slopes, reached)
         choice = self.why_method
         if choice and field.stats.switches:
             choice += f"; switches made: {field.stats.switches}"
         examined = None
-        if not course.status.success:
-            examined = partial(self._examine, course)
+        if not segmented.status.success:
+            examined = partial(self._examine, segmented)
         return Solution(
             t=reached.to(torch.float64),
             y=self.layout.unravel(ys),
-            status=course.status,
-            message=ending(field, self.method, course),
+            status=segmented.status,
+            message=ending(field, self.method, segmented),
             stats=field.stats,
             method=self.method.name,
             layout=self.layout,
-            segments=course.pieces,
-            events=course.records,
+            segments=segmented.pieces,
+            events=segmented.records,
             choice=choice,
             adjoint=getattr(self.adjoint, "name", self.adjoint),
             adjoint_choice=self.why_adjoint,
             examine=examined,
         )
 
-    def _examine(self, course: SegmentedSolve) -> FailureReport:
+    def _examine(self, segmented: SegmentedSolve) -> FailureReport:
         """The report of a failed solve."""
-        path = course.path
+        path = segmented.path
         stats = self.field.stats
-        happened = occurred(course.records, course.events, course.counts, path.t)
+        happened = occurred(segmented.records, segmented.events, segmented.counts, path.t)
         case = Case(
             problem=self.problem,
             field=self.field,
             layout=self.layout,
             method=self.engine.twin(self.method),
             name=self.method.name,
-            status=course.status,
+            status=segmented.status,
             t=path.t,
             y=path.y,
             start=self.flat,
             span=(self.values[0], self.values[-1]),
             options=self.options,
             atol=self.atol,
-            outputs=(len(course.ys), len(self.values)),
+            outputs=(len(segmented.ys), len(self.values)),
             attempts=path.attempts,
             steps=stats.accepted + stats.rejected,
             times=path.times,

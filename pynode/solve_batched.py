@@ -269,7 +269,7 @@ class _BatchSolve:
 
     def solution(self) -> BatchSolution:
         events, presets = self.events
-        course = BatchSegmentedSolve(
+        segmented = BatchSegmentedSolve(
             self.field,
             self.segment,
             self.values,
@@ -278,23 +278,23 @@ class _BatchSolve:
             self.jumps,
             self.moving_times,
         )
-        course.run(self.flat, self.times[0])
+        segmented.run(self.flat, self.times[0])
         self.field.module_state.seal()
         return BatchSolution(
             t=self.times,
-            y=self.layout.unravel(clamp_negative(self._outputs(course), self.nonnegative_mask)),
-            statuses=course.statuses,
-            reached=course.t.tolist(),
+            y=self.layout.unravel(clamp_negative(self._outputs(segmented), self.nonnegative_mask)),
+            statuses=segmented.statuses,
+            reached=segmented.t.tolist(),
             stats=self.field.stats,
             method=self.method.name,
-            events=course.records,
-            examine=partial(self._examine, course),
+            events=segmented.records,
+            examine=partial(self._examine, segmented),
         )
 
-    def _outputs(self, course: BatchSegmentedSolve) -> Tensor:
+    def _outputs(self, segmented: BatchSegmentedSolve) -> Tensor:
         """(T, B, n) the outputs, NaN where a row did not arrive."""
         device = self.flat.device
-        place, row, states, slopes = course.outputs()
+        place, row, states, slopes = segmented.outputs()
         at = torch.from_numpy(place).to(device), torch.from_numpy(row).to(device)
         shape = (len(self.times), *self.flat.shape)
         ys = self.flat.new_full(shape, torch.nan).index_put(at, states)
@@ -312,18 +312,18 @@ class _BatchSolve:
             domain = _one_row(domain)
         return Limits.of(field.layout, field.stats, None, None, arguments.nonnegative, domain, atol)
 
-    def _examine(self, course: BatchSegmentedSolve, row: int) -> FailureReport:
+    def _examine(self, segmented: BatchSegmentedSolve, row: int) -> FailureReport:
         """The report of a row that failed."""
         own = self.field.select(torch.tensor([row], device=self.flat.device))
         span = (float(self.values[0, row]), float(self.values[-1, row]))
-        end = course.ends[row]
-        t = float(course.t[row])
+        end = segmented.ends[row]
+        t = float(segmented.t[row])
         if self.atol.dim() == 2:
             atol = self.atol[row]
         else:
             atol = self.atol
-        happening = course.happening
-        happened = occurred(course.records[row], happening.events, happening.counts[row], t)
+        happening = segmented.happening
+        happened = occurred(segmented.records[row], happening.events, happening.counts[row], t)
         single = ODEProblem(
             lambda t, y: own.eval(t.reshape(1), y.unsqueeze(0)).squeeze(0), end, span
         )
@@ -335,16 +335,16 @@ class _BatchSolve:
             layout=self.layout,
             method=self.method,
             name=self.method.name,
-            status=course.statuses[row],
+            status=segmented.statuses[row],
             t=t,
             y=end,
             start=self.flat[row],
             span=span,
             options=self.options,
             atol=atol,
-            outputs=(int(course.place[row]), len(self.values)),
+            outputs=(int(segmented.place[row]), len(self.values)),
             attempts=[],
-            steps=int(course.attempts[row]),
+            steps=int(segmented.attempts[row]),
             times=[],
             limits=self._limits_of_row(field, row, atol),
             events=happened,

@@ -79,7 +79,10 @@ class Plan:
     def entries(self, field: VectorField, t: float, y: Tensor) -> tuple[np.ndarray, int | None]:
         """Return (values of the entries, (m,); a row that lacks an entry, or None)."""
         products = Products(field, t, y)
-        out = (products.vjps if self.transposed else products.jvps)(self.seeds)
+        if self.transposed:
+            out = products.vjps(self.seeds)
+        else:
+            out = products.jvps(self.seeds)
         values = out.reshape(-1)[self._places].cpu().numpy()
         return values, self._incomplete(values, out[-1].cpu().numpy())
 

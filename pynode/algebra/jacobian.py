@@ -95,9 +95,11 @@ class Jacobian:
                 jac = self._checked(field.user_jac(time, field.layout.unravel(seen), *field.args))
                 if field.nonnegative_mask is not None:
                     jac = jac.masked_fill(field.nonnegative_mask & (y < 0), 0.0)
-                return jac if graph else jac.detach().clone(), (
-                    time_derivative(field, time, y, graph) if want_time else None
-                )
+                if not graph:
+                    jac = jac.detach().clone()
+                if want_time:
+                    return jac, time_derivative(field, time, y, graph)
+                return jac, None
             if want_time:
                 own_leaf(time)
             if self._broadcasts is not False and len(self._tried) < 2 and t not in self._tried:
@@ -128,8 +130,9 @@ class Jacobian:
             )
             if jac is None:
                 jac = torch.zeros_like(self._eye)
-            depends = want_time and moves is not None
-            return jac, time_derivative(field, time.detach(), y, graph) if depends else None
+            if want_time and moves is not None:
+                return jac, time_derivative(field, time.detach(), y, graph)
+            return jac, None
 
     @with_double_backward
     def _check_twice(self, t, y):

@@ -154,14 +154,16 @@ class KrylovSolver:
     def _times(self, v):
         self.stats.njvp += 1
         product = self.products.jvps(v.unsqueeze(0))[0]
-        return torch.sub(v if self.mass is None else self.mass.times(v), product, alpha=self.c)
+        if self.mass is not None:
+            v = self.mass.times(v)
+        return torch.sub(v, product, alpha=self.c)
 
     def _times_transposed(self, v):
         self.stats.backward_nvjp += 1
         product = self.products.vjps(v.unsqueeze(0))[0]
-        return torch.sub(
-            v if self.mass is None else self.mass.times_transposed(v), product, alpha=self.c
-        )
+        if self.mass is not None:
+            v = self.mass.times_transposed(v)
+        return torch.sub(v, product, alpha=self.c)
 
     def _precondition(self, v):
         if self.inverse is None:

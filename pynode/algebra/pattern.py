@@ -44,10 +44,10 @@ class Pattern:
         if isinstance(given, torch.Tensor):
             if given.layout is not torch.strided:
                 given = given.to_sparse_coo().coalesce()
-                kept = given.indices()[:, given.values() != 0]
+                indices = given.indices()[:, given.values() != 0]
             else:
-                kept = given.nonzero().T
-            rows, cols = kept.cpu().numpy()
+                indices = given.nonzero().T
+            rows, cols = indices.cpu().numpy()
         elif hasattr(given, "tocoo"):
             coo = given.tocoo()
             rows = coo.row[coo.data != 0]

@@ -43,7 +43,7 @@ class AdjointEntry:
 def methods() -> list[MethodEntry]:
     """Every method; the methods of the torch engine come first."""
     shared = {name.lower() for name in algorithms.SHARED}
-    found = []
+    entries = []
     for name in registry.names():
         method = registry.get(name)
         if isinstance(method, (BDF, AdamsPECE)) and method.order > 2:
@@ -51,7 +51,7 @@ def methods() -> list[MethodEntry]:
         else:
             order = str(method.order)
         julia = name.lower() in shared or isinstance(method, AutoSwitch)
-        found.append(
+        entries.append(
             MethodEntry(
                 name,
                 _kind(method),
@@ -66,7 +66,7 @@ def methods() -> list[MethodEntry]:
         )
     for name in algorithms.ONLY:
         method = algorithms.get(name)
-        found.append(
+        entries.append(
             MethodEntry(
                 name,
                 "implicit" if method.implicit else "explicit",
@@ -79,7 +79,7 @@ def methods() -> list[MethodEntry]:
                 method.reference,
             )
         )
-    return found
+    return entries
 
 
 def _kind(method) -> str:
@@ -92,7 +92,7 @@ def _kind(method) -> str:
 
 def adjoints() -> list[AdjointEntry]:
     """Every adjoint, the default first."""
-    found = [
+    entries = [
         AdjointEntry(
             kind.name,
             adjoint_registry.short_name(kind.name),
@@ -102,7 +102,7 @@ def adjoints() -> list[AdjointEntry]:
     ]
     direct = adjoint_registry.DIRECT
     return [
-        *found,
+        *entries,
         AdjointEntry(
             direct, direct, "Autograd records a graph of the whole loop and differentiates it."
         ),

@@ -97,7 +97,10 @@ def _run(arguments) -> int:
     chosen = _labelled(arguments.targets)
     out = Path(arguments.out)
     out.mkdir(parents=True, exist_ok=True)
-    plain, written = (_stiffness if arguments.stiffness else _methods)(chosen, arguments, out)
+    if arguments.stiffness:
+        plain, written = _stiffness(chosen, arguments, out)
+    else:
+        plain, written = _methods(chosen, arguments, out)
     if arguments.json:
         print_json(plain)
         return 0
@@ -110,10 +113,10 @@ def _run(arguments) -> int:
 
 def _stiffness(chosen, arguments, out) -> tuple:
     """(rows as plain data, paths written)."""
-    found = stiffness_over(chosen)
+    report = stiffness_over(chosen)
     if not arguments.json:
-        print(found)
-    return found.rows, _drawn(found, out / "stiffness.png")
+        print(report)
+    return report.rows, _drawn(report, out / "stiffness.png")
 
 
 def _methods(chosen, arguments, out) -> tuple:
@@ -152,16 +155,16 @@ def _drawn(result, path) -> list:
 
 def _labelled(targets) -> dict:
     """{label: Problem}. A label is the problem's name, plus a number if two names are equal."""
-    found = {}
+    problems = {}
     for name in targets:
         problem = target(name)
         label = problem.name
         k = 2
-        while label in found:
+        while label in problems:
             label = f"{problem.name}-{k}"
             k = k + 1
-        found[label] = problem
-    return found
+        problems[label] = problem
+    return problems
 
 
 def _log_row(row):

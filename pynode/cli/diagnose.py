@@ -79,7 +79,7 @@ def _run(arguments) -> int:
     torch.set_num_threads(arguments.threads)
     problem = target(arguments.target)
     names = getattr(problem.field, "columns", None) or getattr(problem.field, "species", None)
-    found = diagnose(
+    diagnosis = diagnose(
         problem,
         rtol=arguments.rtol,
         atol=arguments.atol,
@@ -88,21 +88,21 @@ def _run(arguments) -> int:
         max_seconds=arguments.seconds,
     )
     if arguments.json:
-        print_json(found.as_dict())
+        print_json(diagnosis.as_dict())
     else:
-        print(found)
+        print(diagnosis)
     if arguments.out is not None:
-        written = _write(found, Path(arguments.out))
+        written = _write(diagnosis, Path(arguments.out))
         if not arguments.json:
             print("Written: " + ", ".join(map(str, written)))
     return 0
 
 
-def _write(found, out) -> list:
+def _write(diagnosis, out) -> list:
     out.mkdir(parents=True, exist_ok=True)
-    written = [found.to_json(out / f"diagnosis-{found.name}.json")]
+    written = [diagnosis.to_json(out / f"diagnosis-{diagnosis.name}.json")]
     try:
-        written.append(found.plot(out / f"diagnosis-{found.name}.png"))
+        written.append(diagnosis.plot(out / f"diagnosis-{diagnosis.name}.png"))
     except ImportError:
         print(NO_PLOTS, file=sys.stderr)
     return written

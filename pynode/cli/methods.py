@@ -59,11 +59,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 
 def _methods(arguments) -> int:
-    found = [entry for entry in catalogue.methods() if _matches(entry, arguments)]
+    entries = [entry for entry in catalogue.methods() if _matches(entry, arguments)]
     if arguments.json:
-        print_json([asdict(entry) for entry in found])
+        print_json([asdict(entry) for entry in entries])
         return 0
-    if not found:
+    if not entries:
         raise ValueError("no method has all of these properties: remove one of the options")
     head = ("name", "kind", "order", "Jacobians", "mass", "batched", "backends", "reference")
     lines = [
@@ -77,7 +77,7 @@ def _methods(arguments) -> int:
             ",".join(e.backends),
             e.reference,
         )
-        for e in found
+        for e in entries
     ]
     print("\n".join(aligned([head, *lines], left=(0, 1, 3, 4, 5, 6, 7))))
     return 0
@@ -97,11 +97,14 @@ def _matches(entry, arguments) -> bool:
 
 
 def _adjoints(arguments) -> int:
-    found = catalogue.adjoints()
+    entries = catalogue.adjoints()
     if arguments.json:
-        print_json([asdict(entry) for entry in found])
+        print_json([asdict(entry) for entry in entries])
         return 0
-    cells = [("name", "adjoint=", "what it is"), *((e.name, repr(e.short), e.what) for e in found)]
+    cells = [
+        ("name", "adjoint=", "what it is"),
+        *((e.name, repr(e.short), e.what) for e in entries),
+    ]
     print("\n".join(aligned(cells, left=(0, 1, 2))))
     return 0
 

@@ -43,11 +43,11 @@ def ends_politely() -> Iterator[Ending]:
 
     # Python lets no other thread set handlers.
     if threading.current_thread() is threading.main_thread():
-        for found in (getattr(signal, name) for name in NAMES if hasattr(signal, name)):
-            if signal.getsignal(found) is not signal.SIG_IGN:
-                before[found] = signal.signal(found, ask)
+        for number in (getattr(signal, name) for name in NAMES if hasattr(signal, name)):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, ask)
     try:
         yield ending
     finally:
-        for found, handler in before.items():
-            signal.signal(found, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -97,15 +97,20 @@ def _run(arguments) -> int:
     span = arguments.t
     if span is not None and len(span) < 2:
         raise ValueError("--t takes two times or more, with a comma: --t 0,10")
-    problem = target(arguments.target, arguments.y0, None if span is None else (span[0], span[-1]))
+    if span is None:
+        ends = None
+    else:
+        ends = (span[0], span[-1])
+    problem = target(arguments.target, arguments.y0, ends)
     times = _times(problem, span, arguments.points)
     if arguments.rtol is None:
         rtol = problem.rtol
     else:
         rtol = arguments.rtol
-    atol = torch.as_tensor(
-        problem.atol if arguments.atol is None else arguments.atol, dtype=problem.y0.dtype
-    )
+    if arguments.atol is None:
+        atol = torch.as_tensor(problem.atol, dtype=problem.y0.dtype)
+    else:
+        atol = torch.as_tensor(arguments.atol, dtype=problem.y0.dtype)
     with torch.no_grad():
         solution = solve(
             problem.field,
@@ -184,7 +189,11 @@ def _plot(path, title, names, solution):
     axis = figure.subplots()
     t = solution.t
     gaps = t.diff().abs()
-    log = len(gaps) > 0 and float(t[0]) >= 0 and float(gaps[-1]) > 1000 * float(gaps[0])
+    if len(gaps) > 0 and float(t[0]) >= 0 and float(gaps[-1]) > 1000 * float(gaps[0]):
+        axis.set_xscale("log")
+        first = 1
+    else:
+        first = 0
     for i, name in enumerate(names[:12]):
         scale = float(solution.y[:, i].abs().max())
         small = 0 < scale < 1e-3 * float(solution.y.abs().max())
@@ -192,12 +201,9 @@ def _plot(path, title, names, solution):
             label = f"{name} / {scale:.2g}"
         else:
             label = name
-        axis.plot(
-            t[1:] if log else t,
-            solution.y[1 if log else 0 :, i] / (scale if small else 1.0),
-            label=label,
-        )
-    axis.set(xlabel="t", title=f"{title} by {solution.method}", xscale="log" if log else "linear")
+            scale = 1.0
+        axis.plot(t[first:], solution.y[first:, i] / scale, label=label)
+    axis.set(xlabel="t", title=f"{title} by {solution.method}")
     axis.grid(alpha=0.25)
     axis.legend(fontsize=9)
     save_figure(path, figure, 140)

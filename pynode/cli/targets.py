@@ -34,21 +34,23 @@ def target(
     """
     path, _, attribute = name.rpartition(":")
     if path and (path.endswith(".py") or not Path(name).exists()):
-        found = _as_problem(_object(path, attribute), attribute, y0, tspan)
+        problem = _as_problem(_object(path, attribute), attribute, y0, tspan)
     elif Path(name).exists() or Path(name).suffix == ".pt":
-        found = load_model(name).as_problem(Path(name).stem)
+        problem = load_model(name).as_problem(Path(name).stem)
     else:
         try:
-            found = problems.get(name)
+            problem = problems.get(name)
         except ValueError as error:
             raise ModelError(f"{name} is neither a model file nor a problem: {error}") from None
     if y0 is not None:
-        if len(y0) != len(found.y0):
-            raise ValueError(f"{len(y0)} values in --y0 for {len(found.y0)} states of {found.name}")
-        found = replace(found, y0=torch.tensor(y0, dtype=found.y0.dtype))
+        if len(y0) != len(problem.y0):
+            raise ValueError(
+                f"{len(y0)} values in --y0 for {len(problem.y0)} states of {problem.name}"
+            )
+        problem = replace(problem, y0=torch.tensor(y0, dtype=problem.y0.dtype))
     if tspan is None:
-        return found
-    return replace(found, tspan=tspan, t_eval=None)
+        return problem
+    return replace(problem, tspan=tspan, t_eval=None)
 
 
 def _object(path, attribute):
@@ -71,7 +73,7 @@ def _object(path, attribute):
             f"{path} cannot be run ({type(error).__name__}: {error}): --debug shows where it fails"
         ) from error
     try:
-        found = getattr(module, attribute)
+        value = getattr(module, attribute)
     except AttributeError:
         names = (
             ", ".join(
@@ -82,48 +84,48 @@ def _object(path, attribute):
         raise ModelError(f"{path} has no {attribute!r}; it has {names}") from None
     # A module class is called without arguments. A function that makes a problem looks like a
     # field, so it is taken as a field.
-    if isinstance(found, type) and issubclass(found, torch.nn.Module):
-        return found()
-    return found
+    if isinstance(value, type) and issubclass(value, torch.nn.Module):
+        return value()
+    return value
 
 
-def _as_problem(found, name, y0, tspan) -> Problem:
-    if isinstance(found, Problem):
-        return found
-    if isinstance(found, ODEProblem):
-        start = found.y0
-        times = torch.as_tensor(found.tspan, dtype=torch.float64)
+def _as_problem(value, name, y0, tspan) -> Problem:
+    if isinstance(value, Problem):
+        return value
+    if isinstance(value, ODEProblem):
+        start = value.y0
+        times = torch.as_tensor(value.tspan, dtype=torch.float64)
         if (
             not isinstance(start, torch.Tensor)
             or start.dim() != 1
-            or found.args
-            or found.mass is not None
+            or value.args
+            or value.mass is not None
         ):
             raise ValueError(
                 f"{name} has a state in parts, args or a mass matrix, which no command takes: use"
                 " pynode.solve"
             )
-        found = found.f
+        value = value.f
         y0 = start.tolist()
         tspan = (float(times[0]), float(times[-1]))
-    elif not callable(found):
-        kind = type(found).__name__
+    elif not callable(value):
+        kind = type(value).__name__
         raise ModelError(
             f"{name} is a {kind}: give a Problem, an ODEProblem, a module or a function f(t, y)"
         )
     if y0 is None:
-        y0 = getattr(found, "y0", None)
+        y0 = getattr(value, "y0", None)
     if tspan is None:
-        tspan = getattr(found, "tspan", None)
+        tspan = getattr(value, "tspan", None)
     if y0 is None or tspan is None:
         raise ValueError(
             f"{name} is a vector field: say where it starts, --y0 1,0,0, and over which times, --t"
             " 0,10, as options of pynode solve; or give it the attributes y0 and tspan"
         )
-    if isinstance(found, torch.nn.Module):
-        field = found
+    if isinstance(value, torch.nn.Module):
+        field = value
     else:
-        field = _Function(found)
+        field = _Function(value)
     dtype = next((p.dtype for p in field.parameters() if p.is_floating_point()), torch.float64)
     start = torch.as_tensor(y0, dtype=dtype).reshape(-1)
     return Problem(

@@ -115,7 +115,7 @@ def crosscheck(
     names = _names(problem.f)
     layout = Layout(problem.y0)
     states = {}
-    found = {}
+    gradients_by_engine = {}
     seconds: dict[str, float] = {}
     evaluations: dict[str, int] = {}
     for engine in ("torch", "julia"):
@@ -140,11 +140,13 @@ def crosscheck(
         if engine == "torch":
             method = algorithms.get(solution.method).name
         if gradients:
-            found[engine] = weighted_gradients(states[engine], [start, *names.values()])
+            gradients_by_engine[engine] = weighted_gradients(
+                states[engine], [start, *names.values()]
+            )
     rows = [_difference("y", states["julia"].detach(), states["torch"].detach(), columns=True)]
     if gradients:
         labels = ["gradient in y0", *(f"gradient in {name}" for name in names)]
-        pairs = zip(labels, found["julia"], found["torch"], strict=True)
+        pairs = zip(labels, gradients_by_engine["julia"], gradients_by_engine["torch"], strict=True)
         rows += [_difference(label, a, b) for label, a, b in pairs]
     if bound is None:
         bound = 1000 * rtol

@@ -30,7 +30,7 @@ class Epochs(PlottableTable):
                 "stiffness_ratio": d.spectrum.ratio(),
                 "steps_for_stability": d.costs.stability,
                 "steps_for_accuracy": d.costs.accuracy,
-                "evaluations_implicit": d.walk.evaluations,
+                "evaluations_implicit": d.reference.evaluations,
                 "found": sorted(d.labels),
             }
             for label, d in self.diagnoses.items()

@@ -137,13 +137,13 @@ def _gradient(problem, times, method, rtol, adjoint):
 
 def _row(problem, times, method, rtol, adjoint, exact) -> GradientRow:
     try:
-        found, forward, backward, stats = _gradient(problem, times, method, rtol, adjoint)
+        gradients, forward, backward, stats = _gradient(problem, times, method, rtol, adjoint)
     except (SolveError, ValueError, RuntimeError) as error:
         return GradientRow(adjoint, None, 0.0, 0.0, 0, 0, str(error).split(". ")[0])
     scales = [g.abs().max().clamp_min(torch.finfo(g.dtype).tiny) for g in exact]
     parts = [
         ((a - b).abs() / scale).max()
-        for a, b, scale in zip(found, exact, scales, strict=True)
+        for a, b, scale in zip(gradients, exact, scales, strict=True)
         if a.numel()
     ]
     distance = float(torch.stack(parts).max())  # torch's max returns NaN if one is NaN

@@ -59,9 +59,11 @@ def work_precision(comparison: Comparison) -> Figure:
         axis.set(xscale="log", yscale="log", xlabel=label)
         low, high = axis.get_xlim()
         # Below two decades the axis needs labels between the powers of ten.
-        axis.xaxis.set_major_locator(
-            ticker.LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,))
-        )
+        if high < 100 * low:
+            locator = ticker.LogLocator(subs=(1, 2, 5))
+        else:
+            locator = ticker.LogLocator(subs=(1,))
+        axis.xaxis.set_major_locator(locator)
         axis.xaxis.set_major_formatter(
             ticker.FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 1 else f"{x:g}")
         )

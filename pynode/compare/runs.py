@@ -62,8 +62,8 @@ def weighted_gradients(states: torch.Tensor, inputs: Sequence[torch.Tensor]) -> 
     )
     largest = states.detach().abs().amax(0)
     loss = (weights.to(states) / torch.where(largest > 0, largest, 1.0) * states).sum()
-    found = torch.autograd.grad(loss, inputs, allow_unused=True)
-    return none_to_zeros(found, inputs)
+    gradients = torch.autograd.grad(loss, inputs, allow_unused=True)
+    return none_to_zeros(gradients, inputs)
 
 
 def reference(problem: Problem, times: Times) -> tuple[torch.Tensor, str]:

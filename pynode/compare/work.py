@@ -202,12 +202,16 @@ def _row(problem, times, name, method, rtol, max_nfe, exact) -> Row:
     error = deviation(solution.y, exact)
     start = float(times[0])
     end = float(times[-1])
+    if solution.success:
+        reached = 1.0
+    else:
+        reached = (float(solution.t[-1]) - start) / (end - start)
     return Row(
         method=name,
         implicit=method.implicit,
         rtol=rtol,
         finished=solution.success,
-        reached=1.0 if solution.success else (float(solution.t[-1]) - start) / (end - start),
+        reached=reached,
         accepted=stats.accepted,
         rejected=stats.rejected,
         nfe=stats.nfe,

@@ -25,14 +25,14 @@ COARSE = 8
 def weights(nodes: tuple[float, ...]) -> tuple[float, ...]:
     """Weights of f at theta = nodes. The weighted sum is the integral over [0, 1] of the
     interpolating polynomial."""
-    found = []
+    integrals = []
     for i, node in enumerate(nodes):
         basis = np.polynomial.Polynomial([1.0])
         for j, other in enumerate(nodes):
             if i != j:
                 basis = basis * np.polynomial.Polynomial([-other, 1.0]) / (node - other)
-        found.append(float(basis.integ()(1.0)))
-    return tuple(found)
+        integrals.append(float(basis.integ()(1.0)))
+    return tuple(integrals)
 
 
 class GridAdams:
@@ -95,12 +95,12 @@ class GridAdams:
             return Step(t, h, y, y + rise, 0.0, 1.0, past)
         if moved is not None:
             moved = torch.cat((torch.ones_like(moved[:1]), moved))
-        found = _weights([1.0, *nodes], moved, slopes)
-        explicit = size * (found[1:] @ slopes).to(y.dtype)
+        corrector = _weights([1.0, *nodes], moved, slopes)
+        explicit = size * (corrector[1:] @ slopes).to(y.dtype)
         converged = False
         for _ in range(self.iterations):
             old = rise
-            rise = explicit + h * found[0].to(y.dtype) * field(t + h, y + rise)
+            rise = explicit + h * corrector[0].to(y.dtype) * field(t + h, y + rise)
             # torchdiffeq's test compares the increments, component by component.
             with torch.no_grad():
                 converged = bool(
@@ -119,12 +119,12 @@ class GridAdams:
 def _weights(nodes, moved, like):
     """(k,) weights at these nodes. moved: None, or the same nodes as a tensor, (k,), whose gradient
     the weights then have."""
-    found = torch.tensor(
+    result = torch.tensor(
         weights(tuple(round(x, 12) for x in nodes)), dtype=torch.float64, device=like.device
     )
     if moved is not None:
         powers = torch.arange(len(nodes), device=like.device)
         table = moved.to(torch.float64) ** powers.unsqueeze(1)
         solved = torch.linalg.solve(table, 1 / (powers + 1).to(torch.float64))
-        found = found + (solved - solved.detach())
-    return found
+        result = result + (solved - solved.detach())
+    return result

@@ -86,10 +86,11 @@ def integrate(call: Call, method: Any) -> Any:
         slopes += path.slopes[: len(outputs)]
         y = path.y
         begin = stop
-        chosen = replace(
-            chosen,
-            first_step=max(abs(path.last.h), 1e-12 * abs(end - stop)) if stop != end else None,
-        )
+        if stop == end:
+            first_step = None
+        else:
+            first_step = max(abs(path.last.h), 1e-12 * abs(end - stop))
+        chosen = replace(chosen, first_step=first_step)
     field.shifted_times = {}
     if detector is not None:
         raise OdeintError(f"the event did not occur until t = {end:.1g}")
@@ -113,10 +114,12 @@ def _controlled(method, options):
 
 def _options(options, rtol, stops):
     """pynode's Options for those of the call."""
-    first = options.get("first_step")
+    first_step = options.get("first_step")
+    if first_step is not None:
+        first_step = float(first_step)
     return Options(
         rtol=rtol,
-        first_step=None if first is None else float(first),
+        first_step=first_step,
         max_step=float(options.get("max_step", math.inf)),
         max_steps=ENDLESS,
         tstops=tuple(stops),
@@ -155,22 +158,22 @@ def terminal_event(call: Call, field: CallField) -> Event:
 def _special(options, start, direction):
     """(step_t, jump_t) as floats after the start, in the order of integration. Raises ValueError if
     a time is in both."""
-    found = []
+    special = []
     for name in ("step_t", "jump_t"):
-        given = options.get(name)
-        times = torch.as_tensor([] if given is None else given, dtype=torch.float64).detach()
+        value = options.get(name)
+        times = torch.as_tensor([] if value is None else value, dtype=torch.float64).detach()
         if times.dim() != 1:
             raise BadInput(f"{name} must be one dimensional, not of shape {tuple(times.shape)}")
-        found.append(
+        special.append(
             sorted(
                 (s for s in times.tolist() if direction * (s - start) >= 0),
                 key=lambda s: direction * s,
             )
         )
-    both = found[0] + found[1]
+    both = special[0] + special[1]
     if len(set(both)) < len(both):
         raise ValueError("`step_t` and `jump_t` must not have any repeated elements between them.")
-    return found
+    return special
 
 
 def failure(status: Status, field: CallField, t: float, y: torch.Tensor) -> OdeintError:
@@ -244,9 +247,10 @@ class TorchdiffeqMethod:
         tol.forgiving = abs(h) <= self.least
         step = self.method.step(field, t, y, h, state, tol)
         tol.forgiving = False
-        self._call_back(
-            "callback_accept_step" if step.accepted else "callback_reject_step", t, y, h
-        )
+        if step.accepted:
+            self._call_back("callback_accept_step", t, y, h)
+        else:
+            self._call_back("callback_reject_step", t, y, h)
         if self.least:
             step.factor = max(step.factor, self.least / abs(h))
         return step

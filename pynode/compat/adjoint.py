@@ -88,14 +88,14 @@ def odeint_adjoint(
         "options": {**call.options, "norm": call.norm},
     }
     field = _with_callbacks(call.func, func, call.callbacks)
-    held = ModuleState(func, call.y0.device)
+    module_state = ModuleState(func, call.y0.device)
     field.every = adjoint_params is None
-    held.watch(params)
+    module_state.watch(params)
     if torch.is_grad_enabled() and (call.y0.requires_grad or params):
-        check_sharding(held.modules)
+        check_sharding(module_state.modules)
     result = Backsolve.apply(
         field,
-        held,
+        module_state,
         forward,
         back,
         given,
@@ -126,9 +126,9 @@ def _adjoint_options(options, adjoint_options, same_method):
 def _grad_targets(func, adjoint_params, norm):
     """The tensors other than y0 and t that get gradients, a tuple. norm: of the adjoint. Warns if a
     norm function gets fewer tensors than were given."""
-    found = tuple(parameters_of(func) if adjoint_params is None else adjoint_params)
-    params = tuple(p for p in found if p.requires_grad)
-    if len(params) < len(found) and callable(norm):
+    candidates = tuple(parameters_of(func) if adjoint_params is None else adjoint_params)
+    params = tuple(p for p in candidates if p.requires_grad)
+    if len(params) < len(candidates) and callable(norm):
         warnings.warn(
             "An adjoint parameter was passed without requiring gradient. For efficiency this will"
             " be excluded from the adjoint pass, and will not appear as a tensor in the adjoint"
@@ -218,7 +218,7 @@ class Backsolve(torch.autograd.Function):
     def forward(
         ctx: Any,
         field: Callable[..., Any],
-        held: ModuleState,
+        module_state: ModuleState,
         forward: dict[str, Any],
         back: dict[str, Any],
         adjoint_options: dict[str, Any],
@@ -229,14 +229,14 @@ class Backsolve(torch.autograd.Function):
         *params: torch.Tensor,
     ) -> Any:
         ctx.field = field
-        ctx.held = held
+        ctx.module_state = module_state
         ctx.back = back
         ctx.moving = moving
         ctx.event = event_fn is not None
         ctx.adjoint_options = adjoint_options
         with no_parametrize_cache(), unhooked():
             result = odeint(field, y0, t, event_fn=event_fn, **forward)
-        held.seal()
+        module_state.seal()
         if ctx.event:
             time, y = result
         else:
@@ -270,9 +270,9 @@ class Backsolve(torch.autograd.Function):
         else:
             times = t
             grad = grads[0]
-        ctx.held.check()
+        ctx.module_state.check()
         # f gets leaves instead of parameters that are computed from others.
-        inside = [ctx.held.inside(p) for p in params]
+        inside = [ctx.module_state.inside(p) for p in params]
         vector = _augmented(ctx.field, inside, ctx.moving)
         state = [
             torch.zeros((), dtype=y.dtype, device=y.device),
@@ -284,7 +284,7 @@ class Backsolve(torch.autograd.Function):
             moved = torch.zeros_like(t)
         else:
             moved = None
-        with ctx.held.restored(params):
+        with ctx.module_state.restored(params):
             for i in range(len(times) - 1, 0, -1):
                 if ctx.moving:
                     slope = ctx.field(times[i].to(y.abs().dtype), y[i])
@@ -293,10 +293,10 @@ class Backsolve(torch.autograd.Function):
                     if not ctx.event:
                         moved[i] = effect
                 options = ctx.adjoint_options
-                found = odeint(
+                outputs = odeint(
                     vector, tuple(state), times[i - 1 : i + 1].flip(0), options=options, **ctx.back
                 )
-                state = [part[1] for part in found]
+                state = [part[1] for part in outputs]
                 state[1] = y[i - 1]
                 state[2] = state[2] + grad[i - 1]
         if ctx.moving:
@@ -349,15 +349,15 @@ def _augmented(field, params, moving):
             if not checked:
                 _warn_of_lost(out, inputs)
                 checked = True
-            found: Any = [None] * len(inputs)
+            cotangents: Any = [None] * len(inputs)
             if out.requires_grad:
-                found = (pull if deep else _pulled)(out, inputs, -adj_y)
-        found = none_to_zeros(found, inputs)
+                cotangents = (pull if deep else _pulled)(out, inputs, -adj_y)
+        cotangents = none_to_zeros(cotangents, inputs)
         if moving:
-            by_time = found.pop()
+            by_time = cotangents.pop()
         else:
             by_time = torch.zeros_like(t)
-        return (by_time, out if deep else out.detach(), *found)
+        return (by_time, out if deep else out.detach(), *cotangents)
 
     vector.pynode_states = field
     for name in CALLBACKS:

@@ -47,9 +47,9 @@ def solve_by_name(
     if unexpected:
         warnings.warn(f"{name}: Unexpected arguments {unexpected}", stacklevel=4)
     if call.callbacks:
-        found = set(call.callbacks)
+        names = set(call.callbacks)
         warnings.warn(
-            f"Solver '{name}' does not support callbacks {found}: give callback= of solve",
+            f"Solver '{name}' does not support callbacks {names}: give callback= of solve",
             stacklevel=4,
         )
     if call.shapes is not None and given.get("batched"):
@@ -118,7 +118,10 @@ def _on_grid(call, keywords):
 
 def _to_event(call, method, keywords):
     start = call.t[:1].to(torch.float64)
-    far = start.detach() + (FAR if call.t[1] > call.t[0] else -FAR)
+    if call.t[1] > call.t[0]:
+        far = start.detach() + FAR
+    else:
+        far = start.detach() - FAR
 
     def condition(t: torch.Tensor, y: Any) -> torch.Tensor:
         return call.event_fn(t, y)

@@ -56,11 +56,11 @@ class CallField(VectorField):
     def _real(self, t, y):
         out = self.call.func(self._asked(t), self.leave(y))
         if not isinstance(out, torch.Tensor) or out.shape != self.call.y0.shape:
-            found: Any = type(out).__name__
+            given: Any = type(out).__name__
             if isinstance(out, torch.Tensor):
-                found = tuple(out.shape)
+                given = tuple(out.shape)
             raise ValueError(
-                f"func returned {found} for a state of shape {tuple(self.call.y0.shape)}: dy/dt"
+                f"func returned {given} for a state of shape {tuple(self.call.y0.shape)}: dy/dt"
                 " must be like y"
             )
         if not (out.is_floating_point() or (out.is_complex() and self.complex)):
@@ -68,10 +68,10 @@ class CallField(VectorField):
                 f"func returned {out.dtype} for a state of {self.call.y0.dtype}: dy/dt must be"
                 " like y"
             )
-        found = self.enter(out.to(self.call.y0.dtype))
+        slope = self.enter(out.to(self.call.y0.dtype))
         if self.clock is None:
-            return found
-        return found * self.rate(y)
+            return slope
+        return slope * self.rate(y)
 
     def _asked(self, t):
         """The time that func gets for t, 0-d."""
@@ -149,10 +149,10 @@ class CallTolerance(Tolerance):
         rtol, atol = self.components
         size = torch.maximum(field.elements(y).abs(), field.elements(y1).abs())
         with torch.no_grad():
-            found = self._norm(field.elements(error) / (atol + rtol * size))
+            norm = self._norm(field.elements(error) / (atol + rtol * size))
         if self.forgiving:
-            return min(found, 1.0)
-        return found
+            return min(norm, 1.0)
+        return norm
 
     def rms(self, v: torch.Tensor, scale: torch.Tensor | float) -> float:
         """The norm of v / scale, (n,). For several states together, (s n,), the largest one."""

@@ -41,8 +41,11 @@ def integrate(call: Call, method: Any) -> Any:
         raise BadInput(
             f"step_size must be positive, not {step_size!r}; the direction of time comes from t"
         )
-    backward = call.states is not None and method.implicit
-    integrator = (AdjointGridIntegrator if backward else GridIntegrator)(field, method, options)
+    integrator: GridIntegrator
+    if call.states is not None and method.implicit:
+        integrator = AdjointGridIntegrator(field, method, options)
+    else:
+        integrator = GridIntegrator(field, method, options)
     if call.event_fn is not None:
         if step_size is None:
             raise BadInput(

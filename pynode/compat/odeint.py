@@ -106,28 +106,28 @@ def _engine(call, name):
     options = call.options
     if name == SCIPY:
         known = {"solver", "min_step", "max_step", "grid_points", "eps"}
-        found = (scipy.integrate, None)
+        engine = (scipy.integrate, None)
     elif name in ADAPTIVE:
         known = adaptive.OPTIONS
-        found = (adaptive.integrate, runner(ADAPTIVE[name]))
+        engine = (adaptive.integrate, runner(ADAPTIVE[name]))
     elif name in ADAMS:
         if call.y0.abs().dtype == torch.float64:
             usual = MOST
         else:
             usual = COARSE
         corrected = ADAMS[name] and options.get("implicit", True)
-        found = (
+        engine = (
             grid.integrate,
             GridAdams(corrected, options.get("max_order", usual), options.get("max_iters", 4)),
         )
         known = grid.OPTIONS | {"max_order", "max_iters"} | ({"implicit"} if ADAMS[name] else set())
     else:
         known = grid.OPTIONS
-        found = (grid.integrate, runner({**FIXED, **EITHER}[name]).fixed())
+        engine = (grid.integrate, runner({**FIXED, **EITHER}[name]).fixed())
     unknown = {key: value for key, value in options.items() if key not in known}
     if unknown:
         warnings.warn(f"{name}: Unexpected arguments {unknown}", stacklevel=4)
-    return found
+    return engine
 
 
 def _shaped(call, flat):
@@ -159,7 +159,10 @@ def odeint_event(
     included.
     """
     start = torch.as_tensor(t0).reshape(-1)
-    other = start.detach() + (-1.0 if reverse_time else 1.0)
+    if reverse_time:
+        other = start.detach() - 1.0
+    else:
+        other = start.detach() + 1.0
     time, solution = odeint_interface(
         func, y0, torch.cat((start, other)), event_fn=event_fn, **kwargs
     )

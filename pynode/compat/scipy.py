@@ -44,7 +44,7 @@ def integrate(call: Call) -> torch.Tensor:
     longest = float(options.get("max_step", math.inf))
     least = float(options.get("min_step", 0.0))
     if least > 0:
-        found = _no_smaller_than(least, name, rhs, times, start, tolerances, longest)
+        states = _no_smaller_than(least, name, rhs, times, start, tolerances, longest)
     else:
         rtol, atol = tolerances
         solved = solvers.solve_ivp(
@@ -59,13 +59,13 @@ def integrate(call: Call) -> torch.Tensor:
         )
         if not solved.success:
             raise OdeintError(f"{name} of SciPy failed: {solved.message}")
-        found = solved.y.T
-    if not np.isfinite(found).all():
+        states = solved.y.T
+    if not np.isfinite(states).all():
         raise OdeintError(
             f"non-finite values in state `y`: {name} of SciPy continued through NaN or infinity"
             " that func returned"
         )
-    return torch.as_tensor(found.copy()).to(y0).reshape((-1, *y0.shape))
+    return torch.as_tensor(states.copy()).to(y0).reshape((-1, *y0.shape))
 
 
 def _solvers():

@@ -30,9 +30,9 @@ class Constants(torch.nn.Module):
         self.__dict__.setdefault("_numbers", {})[name] = value.tolist(), value.dtype
 
     def _apply(self, fn, recurse=True):
-        kept = {name: self._buffers[name] for name in self._non_persistent_buffers_set}
+        buffers = {name: self._buffers[name] for name in self._non_persistent_buffers_set}
         super()._apply(fn, recurse)
-        for name, before in kept.items():
+        for name, before in buffers.items():
             after = self._buffers[name]
             if before.is_meta and not after.is_meta:
                 numbers, dtype = self._numbers.pop(name)

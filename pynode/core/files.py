@@ -94,7 +94,7 @@ def _reason(path, error) -> str:
     else:
         what = (error.strerror or str(error)).lower()
     if path.is_file():
-        kept = "; the previous file is unharmed"
+        note = "; the previous file is unharmed"
     else:
-        kept = ""
-    return f"{path} could not be written: {what}{kept}. Make room, or choose another directory."
+        note = ""
+    return f"{path} could not be written: {what}{note}. Make room, or choose another directory."

@@ -24,12 +24,12 @@ _TOP = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)  # 
 
 
 class _Holder(np.ndarray):
-    """One number, and its object in ``kept``."""
+    """One number, and its object in ``stored``."""
 
-    kept: object
+    stored: object
 
 
-def save(ctx: Any, kept: object, *tensors: Tensor) -> None:
+def save(ctx: Any, stored: object, *tensors: Tensor) -> None:
     """ctx.save_for_backward(*tensors), and any object.
 
     A tensor represents the object. Its memory belongs to an array that holds the object. A hook on
@@ -38,12 +38,12 @@ def save(ctx: Any, kept: object, *tensors: Tensor) -> None:
     """
     number = next(_numbers)
     holder = np.array([number]).view(_Holder)
-    holder.kept = kept
+    holder.stored = stored
     _holders[number] = holder
     if _trusted():
-        ctx.kept = None
+        ctx.stored = None
     else:
-        ctx.kept = kept
+        ctx.stored = stored
     ctx.save_for_backward(torch.from_numpy(holder), *tensors)
 
 
@@ -51,7 +51,7 @@ def saved(ctx: Any) -> tuple:
     """Return (the object, *tensors) that ``save`` stored. PyTorch raises RuntimeError if the graph
     has been freed."""
     token, *tensors = ctx.saved_tensors
-    return _holders[int(token)].kept if ctx.kept is None else ctx.kept, *tensors
+    return _holders[int(token)].stored if ctx.stored is None else ctx.stored, *tensors
 
 
 def _trusted() -> bool:

@@ -312,7 +312,7 @@ class BatchSolution:
                 Status.CALLBACK: "stopped by a callback",
             }
             for status, words in ends.items():
-                count = sum(found is status for found in self.statuses)
+                count = sum(other is status for other in self.statuses)
                 if count:
                     notes.append(f" ({count} {words} before)")
             return f"{len(self.statuses)} rows: {Status.SUCCESS.sentence}{''.join(notes)}."

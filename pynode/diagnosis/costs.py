@@ -14,7 +14,7 @@ from ..core.status import RejectStep
 from ..core.vector_field import VectorField
 from ..methods import registry
 from ..methods.explicit import ExplicitRungeKutta
-from .reference_solve import Walk
+from .reference_solve import ReferenceSolve
 from .spectrum import Spectrum
 
 EXPLICIT = "tsit5"
@@ -88,23 +88,23 @@ class Costs:
         return self.severity > STIFF
 
 
-def costs(field: VectorField, walk: Walk, spectrum: Spectrum) -> Costs:
+def costs(field: VectorField, reference: ReferenceSolve, spectrum: Spectrum) -> Costs:
     """Steps from the spectrum and the reference solve; seconds a step from a few timed steps at its
     start."""
     explicit = registry.get(EXPLICIT)
     stable = needed(spectrum)
-    taken = len(walk.sizes)
+    taken = len(reference.sizes)
     if len(spectrum.times) > 1:
         order = np.argsort(spectrum.times)
-        middles = np.asarray(walk.times[:-1]) + 0.5 * np.diff(walk.times)
+        middles = np.asarray(reference.times[:-1]) + 0.5 * np.diff(reference.times)
         rate = np.interp(middles, np.asarray(spectrum.times)[order], stable[order])
     else:
         rate = np.full(taken, stable[0] if len(stable) else 0.0)
-    sizes = np.asarray(walk.sizes)
+    sizes = np.asarray(reference.sizes)
     both = float(np.sum(np.maximum(1.0, rate * sizes)))
-    tries = 1 + len(walk.rejected) / max(taken, 1)
-    explicit_step, evaluation = _timed(field, walk, explicit)
-    implicit_step = walk.seconds / max(len(walk.attempts), 1)
+    tries = 1 + len(reference.rejected) / max(taken, 1)
+    explicit_step, evaluation = _timed(field, reference, explicit)
+    implicit_step = reference.seconds / max(len(reference.attempts), 1)
     return Costs(
         float(taken),
         float(np.sum(rate * sizes)),
@@ -112,26 +112,26 @@ def costs(field: VectorField, walk: Walk, spectrum: Spectrum) -> Costs:
         both * tries * explicit_step,
         taken * tries * implicit_step,
         evaluation,
-        walk.method.name,
+        reference.method.name,
     )
 
 
-def _timed(field, walk, method) -> tuple:
+def _timed(field, reference, method) -> tuple:
     """(seconds for an explicit step, seconds for an evaluation of f): the best of a few at the
     start."""
-    t = walk.times[0]
-    y = walk.states[0]
-    if len(walk.times) > 1:
-        h = 0.01 * (walk.times[1] - t)
+    t = reference.times[0]
+    y = reference.states[0]
+    if len(reference.times) > 1:
+        h = 0.01 * (reference.times[1] - t)
     else:
         h = 0.0
     best = [float("inf")] * 2
     try:
         with torch.inference_mode():
-            state = method.init(field, t, y, field(t, y), h, walk.tol)
+            state = method.init(field, t, y, field(t, y), h, reference.tol)
             for _ in range(TRIES):
                 began = time.perf_counter()
-                method.step(field, t, y, h, state, walk.tol)
+                method.step(field, t, y, h, state, reference.tol)
                 middle = time.perf_counter()
                 field(t, y)
                 best = [min(best[0], middle - began), min(best[1], time.perf_counter() - middle)]

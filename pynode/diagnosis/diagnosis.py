@@ -20,7 +20,7 @@ from .advice import Advice
 from .costs import Costs
 from .discontinuities import Jump
 from .race import Trial
-from .reference_solve import Walk
+from .reference_solve import ReferenceSolve
 from .scales import Scales
 from .spectrum import Spectrum
 
@@ -39,22 +39,13 @@ class Diagnosis:
     """Times in units of t, rates and eigenvalues in units of 1 / t, states in units of y. str() is
     the report.
 
-    name: of the problem.
-    names: (n,) names of its components, None for their indices.
-    layout: of the state.
-    rtol, atol: as given; atol 0-d or (n,).
-    end: of the span.
-    walk: the steps of the reference solve.
-    spectrum: eigenvalues along it.
-    modes: periods of the modes near the imaginary axis.
-    turning: (turning points of the component with most of them, its index).
-    lyapunov_growth: e-folds by which differences grow, None if unknown.
-    jumps: the jumps and kinks of f.
-    scales: sizes compared with atol.
-    costs: estimates.
-    failure: why the reference solve failed, None if it did not.
-    trials: the timed solves, the fastest first.
-    advice: the recommendation.
+    name: of the problem. names: (n,) names of its components, None for their indices. layout: of
+    the state. rtol, atol: as given; atol 0-d or (n,). end: of the span. reference: the steps of the
+    reference solve. spectrum: eigenvalues along it. modes: periods of the modes near the imaginary
+    axis. turning: (turning points of the component with most of them, its index). lyapunov_growth:
+    e-folds by which differences grow, None if unknown. jumps: the jumps and kinks of f. scales:
+    sizes compared with atol. costs: estimates. failure: why the reference solve failed, None if it
+    did not. trials: the timed solves, the fastest first. advice: the recommendation.
     """
 
     name: str
@@ -63,7 +54,7 @@ class Diagnosis:
     rtol: float
     atol: torch.Tensor
     end: float
-    walk: Walk
+    reference: ReferenceSolve
     spectrum: Spectrum
     modes: float
     turning: tuple[int, int | None]
@@ -85,7 +76,7 @@ class Diagnosis:
         """Those of 'stiff', 'oscillatory', 'discontinuous', 'badly scaled', 'unstable', 'blows up'
         that hold. Empty for a problem without difficulties."""
         exploded = self.failure is not None and self.failure.cause == BLOW_UP
-        found = {
+        conditions = {
             "stiff": self.costs.stiff,
             "oscillatory": max(self.modes, self.turns / 2) >= PERIODS,
             "discontinuous": any(not jump.slope_discontinuity for jump in self.jumps),
@@ -95,7 +86,7 @@ class Diagnosis:
             and self.lyapunov_growth > UNSTABLE,
             "blows up": exploded,
         }
-        return frozenset(name for name, holds in found.items() if holds)
+        return frozenset(name for name, holds in conditions.items() if holds)
 
     def called(self, index: int) -> str:
         """The name of a flat component: the given one, or its place in the state, 'y[2]'."""
@@ -121,7 +112,7 @@ class Diagnosis:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data: numbers, strings, lists. None stands for numbers that are not finite."""
-        walk = self.walk
+        reference = self.reference
         spectrum = self.spectrum
         turns, component = self.turning
         if component is None:
@@ -135,22 +126,22 @@ class Diagnosis:
                 "rtol": self.rtol,
                 "atol": self.atol.tolist(),
                 "labels": sorted(self.labels),
-                "walk": {
-                    "method": walk.method.name,
-                    "status": walk.status.name,
-                    "message": walk.status.sentence,
-                    "t0": walk.times[0],
+                "reference": {
+                    "method": reference.method.name,
+                    "status": reference.status.name,
+                    "message": reference.status.sentence,
+                    "t0": reference.times[0],
                     "end": self.end,
-                    "reached": walk.reached,
-                    "accepted": len(walk.sizes),
-                    "rejected": len(walk.rejected),
-                    "evaluations": walk.evaluations,
-                    "seconds": walk.seconds,
-                    "smallest_step": min(walk.sizes, default=math.nan),
-                    "largest_step": max(walk.sizes, default=math.nan),
+                    "reached": reference.reached,
+                    "accepted": len(reference.sizes),
+                    "rejected": len(reference.rejected),
+                    "evaluations": reference.evaluations,
+                    "seconds": reference.seconds,
+                    "smallest_step": min(reference.sizes, default=math.nan),
+                    "largest_step": max(reference.sizes, default=math.nan),
                     "dominating": [
                         {"component": self.called(i), "share": share}
-                        for i, share in walk.dominating()[:5]
+                        for i, share in reference.dominating()[:5]
                     ],
                 },
                 "spectrum": {

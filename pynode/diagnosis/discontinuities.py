@@ -8,7 +8,7 @@ import torch
 
 from ..core.status import RejectStep
 from ..core.vector_field import VectorField
-from .reference_solve import Walk
+from .reference_solve import ReferenceSolve
 
 PARTS = 16  # each round divides an interval into so many parts
 INTERVALS = 60  # at most so many refused steps are examined
@@ -46,10 +46,10 @@ class Jump:
 class _Path:
     """f along the dense solution, and the largest |f_i| of the whole reference solve."""
 
-    def __init__(self, field, walk):
+    def __init__(self, field, reference):
         self.field = field
-        self.walk = walk
-        steps = walk.times[:: max(1, len(walk.times) // 100)]
+        self.reference = reference
+        steps = reference.times[:: max(1, len(reference.times) // 100)]
         rows = [row for row in map(self, steps) if row is not None]
         if rows:
             self.size = torch.stack(rows).abs().amax(0).clamp_min(1e-300)
@@ -59,21 +59,21 @@ class _Path:
     def __call__(self, t):
         """(n,) float64, None if f rejects the state."""
         try:
-            return self.field(t, self.walk.state(t)).to("cpu", torch.float64)
+            return self.field(t, self.reference.state(t)).to("cpu", torch.float64)
         except RejectStep:
             return None
 
 
-def jumps(field: VectorField, walk: Walk, points: int = INTERVALS) -> list[Jump]:
+def jumps(field: VectorField, reference: ReferenceSolve, points: int = INTERVALS) -> list[Jump]:
     """The jumps and kinks inside refused steps, in the order of their times. points: at most so
     many steps are examined."""
-    found: list[Jump] = []
+    located: list[Jump] = []
     with torch.no_grad():
-        along = _Path(field, walk)
+        along = _Path(field, reference)
         if along.size is None:
             return []
-        for a, b in _intervals(walk):
-            if any(min(a, b) <= jump.t <= max(a, b) for jump in found):
+        for a, b in _intervals(reference):
+            if any(min(a, b) <= jump.t <= max(a, b) for jump in located):
                 continue
             if points == 0:
                 break
@@ -81,34 +81,34 @@ def jumps(field: VectorField, walk: Walk, points: int = INTERVALS) -> list[Jump]
             jump = _jump(along, a, b) or _kink(along, a, b)
             # If f chatters, in a sliding mode, one jump represents all.
             if jump is not None and not any(
-                abs(jump.t - other.t) <= max(jump.width, SAME * walk.span) for other in found
+                abs(jump.t - other.t) <= max(jump.width, SAME * reference.span) for other in located
             ):
-                found.append(jump)
-    if walk.times[-1] >= walk.times[0]:
+                located.append(jump)
+    if reference.times[-1] >= reference.times[0]:
         direction = 1.0
     else:
         direction = -1.0
-    return sorted(found, key=lambda jump: direction * jump.t)
+    return sorted(located, key=lambda jump: direction * jump.t)
 
 
-def _intervals(walk):
+def _intervals(reference):
     """(a, b) of the refused steps, inside the part that was reached. The shortest comes first, so
     that close jumps are found separately. Steps so short that rounding of t hides a jump are left
     out."""
-    if walk.times[-1] >= walk.times[0]:
+    if reference.times[-1] >= reference.times[0]:
         direction = 1.0
     else:
         direction = -1.0
-    least = PARTS ** (FEWEST + 1) * torch.finfo(walk.states.dtype).eps
-    found = []
-    for attempt in sorted(walk.rejected, key=lambda attempt: abs(attempt.h)):
+    least = PARTS ** (FEWEST + 1) * torch.finfo(reference.states.dtype).eps
+    intervals = []
+    for attempt in sorted(reference.rejected, key=lambda attempt: abs(attempt.h)):
         a = attempt.t
         b = attempt.t + attempt.h
-        if direction * (b - walk.reached) > 0:
-            b = walk.reached
+        if direction * (b - reference.reached) > 0:
+            b = reference.reached
         if direction * (b - a) > least * max(abs(a), abs(b)):
-            found.append((a, b))
-    return found
+            intervals.append((a, b))
+    return intervals
 
 
 def _samples(along, a, b):
@@ -139,7 +139,7 @@ def _jump(along, a, b):
             return None
         a = times[k]
         b = times[k + 1]
-        if abs(b - a) <= eps * max(32 * abs(a), 32 * abs(b), along.walk.span):
+        if abs(b - a) <= eps * max(32 * abs(a), 32 * abs(b), along.reference.span):
             break
     if len(changes) < FEWEST or changes[-1] < 1e3 * eps:
         return None  # t has too few digits to distinguish a jump from a steep slope
@@ -173,7 +173,7 @@ def _shortest(a, b) -> float:
 
 def _timed(along, a, b, change) -> bool:
     """Whether f jumps from a to b at a fixed state."""
-    y = along.walk.state(a)
+    y = along.reference.state(a)
     try:
         fixed = (along.field(b, y) - along.field(a, y)).to("cpu", torch.float64).abs()
     except RejectStep:

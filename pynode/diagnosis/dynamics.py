@@ -12,20 +12,22 @@ from ..backends.torch.inference import run_in_inference_mode, serves_inference
 from ..core.norm import Tolerance
 from ..core.status import RejectStep
 from ..core.vector_field import VectorField
-from .reference_solve import ROSENBROCK_UP_TO, Walk
+from .reference_solve import ROSENBROCK_UP_TO, ReferenceSolve
 
 TURN = 0.02  # of a component's range: a smaller move back is no turn
 SECONDS = 10.0  # limit for lyapunov_growth
 
 
-def turns(walk: Walk) -> tuple[int, int | None]:
+def turns(reference: ReferenceSolve) -> tuple[int, int | None]:
     """(turning points, flat index) of the component that turns back most often, two turns a period;
     (0, None) if none does."""
-    states = walk.states.to("cpu", torch.float64).numpy()
+    states = reference.states.to("cpu", torch.float64).numpy()
     low = states.min(0)
     high = states.max(0)
     # A move of less than a few errors of a step does not count.
-    least = np.maximum(TURN * (high - low), 10 * walk.tol.scale(walk.states).amax(0).cpu().numpy())
+    least = np.maximum(
+        TURN * (high - low), 10 * reference.tol.scale(reference.states).amax(0).cpu().numpy()
+    )
     anchor = states[0].copy()
     direction = np.zeros(states.shape[1])
     counts = np.zeros(states.shape[1], int)
@@ -44,7 +46,7 @@ def turns(walk: Walk) -> tuple[int, int | None]:
     return 0, None
 
 
-def lyapunov_growth(field: VectorField, walk: Walk) -> float | None:
+def lyapunov_growth(field: VectorField, reference: ReferenceSolve) -> float | None:
     """The number of e-folds by which a small difference grows over the whole reference solve,
     negative if it shrinks; None if unknown.
 
@@ -55,34 +57,34 @@ def lyapunov_growth(field: VectorField, walk: Walk) -> float | None:
     states, because their reference solve repeats itself in every digit, and for at most SECONDS,
     after which the rest is extrapolated.
     """
-    if field.size > ROSENBROCK_UP_TO or len(walk.times) < 10:
+    if field.size > ROSENBROCK_UP_TO or len(reference.times) < 10:
         return None
-    serves = serves_inference(field, walk.times[0], walk.states[0])
-    logs = run_in_inference_mode(lambda: _logs(field, walk), serves)
-    times = np.abs(np.asarray(walk.times[: len(logs)]) - walk.times[0])
+    serves = serves_inference(field, reference.times[0], reference.states[0])
+    logs = run_in_inference_mode(lambda: _logs(field, reference), serves)
+    times = np.abs(np.asarray(reference.times[: len(logs)]) - reference.times[0])
     if len(logs) < 10 or times[-1] <= 0:
         return None
     even = np.interp(np.linspace(0, times[-1], 1001), times, logs)
     rate = (np.median(even[800:]) - np.median(even[200:400])) / (0.6 * times[-1])
-    return float(rate * walk.span)
+    return float(rate * reference.span)
 
 
-def _logs(field, walk) -> list:
+def _logs(field, reference) -> list:
     """Logarithms of the size of the difference, at the start and after each repeated step."""
-    largest = walk.states.abs().amax(0)
+    largest = reference.states.abs().amax(0)
     scale = torch.maximum(largest, 1e-3 * largest.max()).clamp_min(torch.finfo(field.dtype).tiny)
     length = torch.finfo(field.dtype).eps ** 0.4
     generator = torch.Generator().manual_seed(0)
     offset = torch.randn(field.size, generator=generator, dtype=torch.float64).to(scale)
     offset = offset / offset.norm()
     loose = Tolerance(1.0, torch.full((), 1e30, dtype=field.dtype, device=field.device), field.size)
-    state = walk.method.init(field, walk.times[0], walk.states[0], None, 0.0, loose)
+    state = reference.method.init(field, reference.times[0], reference.states[0], None, 0.0, loose)
     logs = [0.0]
     folds = 0.0
     began = time.perf_counter()
-    for attempt, y, after in zip(walk.accepted, walk.states, walk.states[1:]):
+    for attempt, y, after in zip(reference.accepted, reference.states, reference.states[1:]):
         try:
-            step = walk.method.step(
+            step = reference.method.step(
                 field, attempt.t, y + length * scale * offset, attempt.h, state, loose
             )
         except RejectStep:

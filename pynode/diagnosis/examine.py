@@ -26,7 +26,7 @@ from .diagnosis import Diagnosis
 from .discontinuities import jumps
 from .dynamics import lyapunov_growth, turns
 from .race import finalists, race
-from .reference_solve import DENSE_UP_TO, economical, walk
+from .reference_solve import DENSE_UP_TO, economical, solve_reference
 from .scales import ABOVE, PROPOSED, scales
 from .spectrum import spectrum
 
@@ -89,13 +89,13 @@ def diagnose(
     flat = layout.ravel(problem.y0).detach()
     options = Options(rtol, atol)
     limits = options.flat_atol(layout, flat)
-    walk_with = partial(
-        walk, field, times, flat, rtol, max_steps=max_steps, max_seconds=max_seconds
+    solve_with = partial(
+        solve_reference, field, times, flat, rtol, max_steps=max_steps, max_seconds=max_seconds
     )
-    reference, sizes, fine = _reference(walk_with, field, times, flat, rtol, limits)
+    reference, sizes, fine = _reference(solve_with, field, times, flat, rtol, limits)
     eigenvalues = spectrum(field, reference)
     periods = eigenvalues.integral(eigenvalues.frequency()) / (2 * math.pi)
-    found = Diagnosis(
+    diagnosis = Diagnosis(
         name,
         names,
         layout,
@@ -114,11 +114,11 @@ def diagnose(
     )
     structures = _structures(structure, layout.size)
     if trials and len(reference.times) > 1:
-        candidates = finalists(found.costs, eigenvalues, rtol, layout.size, structures)
-        known = jump_times(found.jumps)
+        candidates = finalists(diagnosis.costs, eigenvalues, rtol, layout.size, structures)
+        known = jump_times(diagnosis.jumps)
         raced = race(problem, field, reference, candidates, rtol, fine, known, max_seconds)
-        found = replace(found, trials=raced)
-    return replace(found, advice=advise(field, found, structures))
+        diagnosis = replace(diagnosis, trials=raced)
+    return replace(diagnosis, advice=advise(field, diagnosis, structures))
 
 
 def _of_problem(problem, y0, t, rtol, atol):
@@ -158,19 +158,20 @@ def _field(problem, layout, times, structure):
     return field
 
 
-def _reference(walk_with, field, times, start, rtol, atol):
-    """(Walk, Scales, suitable atol): a reference solve whose tolerances do not hide the solution.
+def _reference(solve_with, field, times, start, rtol, atol):
+    """(ReferenceSolve, Scales, suitable atol): a reference solve whose tolerances do not hide the
+    solution.
 
-    walk_with(atol): the Walk from start, (n,); atol: 0-d or (n,), as given.
+    solve_with(atol): the ReferenceSolve from start, (n,); atol: 0-d or (n,), as given.
     """
-    reference = walk_with(atol)
+    reference = solve_with(atol)
     size = float(start.abs().max())
     suited = atol.clamp(max=PROPOSED * rtol * size)
     coarse = bool((ABOVE * suited < atol).any())
     hidden = size < ABOVE * float(atol.min())
     if size > 0 and (hidden or (coarse and not reference.status.success)):
         # An atol that hides the start makes the solution wrong: solve again with a suitable one.
-        finer = walk_with(suited)
+        finer = solve_with(suited)
         if not reference.status.success:
             reference = max((reference, finer), key=lambda one: abs(one.reached - times[0]))
         else:
@@ -179,7 +180,7 @@ def _reference(walk_with, field, times, start, rtol, atol):
     fine = _fine(sizes, field, rtol, atol)
     if sizes.bad:
         # The given tolerances may have made the reference solve meaningless: use those proposed.
-        reference = walk_with(fine)
+        reference = solve_with(fine)
         sizes = scales(field, reference, rtol, atol)
         fine = _fine(sizes, field, rtol, atol)
     return reference, sizes, fine

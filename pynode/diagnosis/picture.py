@@ -28,20 +28,20 @@ CROWDED = 0.02
 DECADES = 3
 
 
-def draw(found: Diagnosis) -> Figure:
+def draw(diagnosis: Diagnosis) -> Figure:
     """The picture, a matplotlib Figure. Needs matplotlib."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.5, 9.0), layout="constrained")
     axes = figure.subplots(3, 1, sharex=True)
-    shift, kind = _axis(found)
-    _eigenvalues(axes[0], found, shift)
-    colours = _coloured(found.walk)
-    _steps(axes[1], found, shift, colours)
-    _solution(axes[2], found, shift, colours)
+    shift, kind = _axis(diagnosis)
+    _eigenvalues(axes[0], diagnosis, shift)
+    colours = _coloured(diagnosis.reference)
+    _steps(axes[1], diagnosis, shift, colours)
+    _solution(axes[2], diagnosis, shift, colours)
     for axis in axes:
         axis.grid(alpha=0.25)
-        for jump in found.jumps:
+        for jump in diagnosis.jumps:
             axis.axvline(
                 shift(jump.t),
                 color="0.35",
@@ -51,22 +51,22 @@ def draw(found: Diagnosis) -> Figure:
             )
         if axis.get_legend_handles_labels()[0]:
             axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8.5, frameon=False)
-    _label_times(axes[2], found, kind)
-    nature = ", ".join(sorted(found.labels)) or "no difficulties"
-    if found.advice is None:
+    _label_times(axes[2], diagnosis, kind)
+    nature = ", ".join(sorted(diagnosis.labels)) or "no difficulties"
+    if diagnosis.advice is None:
         advice = ""
     else:
-        advice = f"\nrecommended: {found.advice.method}"
-    figure.suptitle(f"{found.name}: {nature}{advice}", fontsize=12)
+        advice = f"\nrecommended: {diagnosis.advice.method}"
+    figure.suptitle(f"{diagnosis.name}: {nature}{advice}", fontsize=12)
     return figure
 
 
-def _axis(found):
+def _axis(diagnosis):
     """(the position of a time on the axis, kind of axis). 'log' if the steps grow from tiny ones at
     the start; 'steps', the same room for every step, if most of them lie in a small part of the
     span; otherwise 'linear'."""
-    times = np.asarray(found.walk.times)
-    sizes = np.asarray(found.walk.sizes)
+    times = np.asarray(diagnosis.reference.times)
+    sizes = np.asarray(diagnosis.reference.sizes)
     distance = np.abs(times - times[0])
     quarter = max(1, len(sizes) // 4)
     if len(sizes) > 8 and np.median(sizes[-quarter:]) > 10**DECADES * np.median(sizes[:quarter]):
@@ -74,7 +74,7 @@ def _axis(found):
     # If f jumps, small steps say nothing about the solution.
     if (
         len(sizes) > 8
-        and not found.jumps
+        and not diagnosis.jumps
         and np.sort(sizes)[: len(sizes) // 2].sum() < CROWDED * sizes.sum()
     ):
         return (
@@ -83,19 +83,22 @@ def _axis(found):
     return (lambda t: t), "linear"
 
 
-def _label_times(axis, found, kind):
-    times = found.walk.times
+def _label_times(axis, diagnosis, kind):
+    times = diagnosis.reference.times
     if kind == "steps":
         ticks = np.linspace(0, len(times) - 1, 8).round().astype(int)
         axis.set_xticks(ticks, [f"{times[k]:.5g}" for k in ticks])
         axis.set_xlabel("t, stretched to give every step the same room")
         return
     axis.set_xscale(kind)
-    axis.set_xlabel("t" if kind == "linear" or times[0] == 0 else f"distance from t = {times[0]:g}")
+    if kind == "linear" or times[0] == 0:
+        axis.set_xlabel("t")
+    else:
+        axis.set_xlabel(f"distance from t = {times[0]:g}")
 
 
-def _eigenvalues(axis, found, shift):
-    spectrum = found.spectrum
+def _eigenvalues(axis, diagnosis, shift):
+    spectrum = diagnosis.spectrum
     t = [shift(s) for s in spectrum.times]
     rows = [
         (spectrum.decay(), "fastest decay", {"marker": "o", "color": COLOURS[0], "ms": 4}),
@@ -117,30 +120,30 @@ def _eigenvalues(axis, found, shift):
         if np.isfinite(shown).any():
             axis.plot(t, shown, label=label, lw=1.2, **style)
             drawn.append(shown)
-    if found.walk.span > 0:
-        axis.axhline(1 / found.walk.span, color="0.5", lw=1, ls="-.", label="1 / span")
+    if diagnosis.reference.span > 0:
+        axis.axhline(1 / diagnosis.reference.span, color="0.5", lw=1, ls="-.", label="1 / span")
     if drawn:
         axis.set_yscale("log")
     axis.set_ylabel("rate, per unit of t")
     axis.set_title("eigenvalues of the Jacobian", fontsize=10)
 
 
-def _coloured(walk) -> dict:
+def _coloured(reference) -> dict:
     """{flat index: colour} of the drawn components: first those that limit the steps, then those
     that move most."""
-    states = walk.states.to("cpu").double().numpy()
+    states = reference.states.to("cpu").double().numpy()
     moves = (states.max(0) - states.min(0)) / np.maximum(np.abs(states).max(0), 1e-300)
     chosen = dict.fromkeys(
-        [i for i, _ in walk.dominating()] + np.argsort(-moves, kind="stable").tolist()
+        [i for i, _ in reference.dominating()] + np.argsort(-moves, kind="stable").tolist()
     )
     return dict(zip(list(chosen)[:CURVES], COLOURS))
 
 
-def _steps(axis, found, shift, colours):
-    walk = found.walk
-    accepted = walk.accepted
-    refused = walk.rejected
-    leading = [i for i, _ in walk.dominating()[:LEADING]]
+def _steps(axis, diagnosis, shift, colours):
+    reference = diagnosis.reference
+    accepted = reference.accepted
+    refused = reference.rejected
+    leading = [i for i, _ in reference.dominating()[:LEADING]]
     for i in leading:
         own = [a for a in accepted if a.component == i]
         axis.plot(
@@ -149,7 +152,7 @@ def _steps(axis, found, shift, colours):
             ".",
             ms=4,
             color=colours[i],
-            label=f"limited by {found.called(i)}",
+            label=f"limited by {diagnosis.called(i)}",
         )
     others = [a for a in accepted if a.component not in leading]
     axis.plot(
@@ -173,17 +176,17 @@ def _steps(axis, found, shift, colours):
     axis.set_yscale("log")
     axis.set_ylabel("step size")
     axis.set_title(
-        f"steps of {walk.method.name}, by the component whose error is largest", fontsize=10
+        f"steps of {reference.method.name}, by the component whose error is largest", fontsize=10
     )
 
 
-def _solution(axis, found, shift, colours):
-    walk = found.walk
-    states = walk.states.to("cpu").double().numpy()
-    times, rows = _fine(walk)
+def _solution(axis, diagnosis, shift, colours):
+    reference = diagnosis.reference
+    states = reference.states.to("cpu").double().numpy()
+    times, rows = _fine(reference)
     for i, colour in sorted(colours.items()):
         axis.plot(
-            [shift(t) for t in times], rows[:, i], lw=1.3, color=colour, label=found.called(i)
+            [shift(t) for t in times], rows[:, i], lw=1.3, color=colour, label=diagnosis.called(i)
         )
     sizes = np.abs(states[:, list(colours)]).max(0)
     sizes = sizes[sizes > 0]
@@ -198,19 +201,19 @@ def _solution(axis, found, shift, colours):
     axis.set_title("solution", fontsize=10)
 
 
-def _fine(walk):
+def _fine(reference):
     """(times, states) at the ends of the steps and inside them, so that long steps of high order
     look curved."""
-    if len(walk.sizes) > 2000:
+    if len(reference.sizes) > 2000:
         inner = 1
     else:
         inner = 8
-    theta = torch.arange(1, inner + 1, dtype=torch.float64, device=walk.states.device) / inner
-    times = [walk.times[0]]
-    rows = [walk.states[:1].double().cpu().numpy()]
-    for k, polynomial in enumerate(walk.path.polynomials):
-        t = walk.times[k]
-        h = walk.times[k + 1] - walk.times[k]
+    theta = torch.arange(1, inner + 1, dtype=torch.float64, device=reference.states.device) / inner
+    times = [reference.times[0]]
+    rows = [reference.states[:1].double().cpu().numpy()]
+    for k, polynomial in enumerate(reference.path.polynomials):
+        t = reference.times[k]
+        h = reference.times[k + 1] - reference.times[k]
         times += [t + h * x for x in theta.tolist()]
         rows.append(evaluate(polynomial, theta).double().cpu().numpy())
     return times, np.concatenate(rows)

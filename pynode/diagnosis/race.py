@@ -18,7 +18,7 @@ from ..core.vector_field import VectorField
 from ..methods import registry
 from ..solve import solve
 from .costs import STIFF, Costs
-from .reference_solve import Walk
+from .reference_solve import ReferenceSolve
 from .spectrum import Spectrum
 
 # The severity says how many times more explicit steps stability needs than accuracy. Above SHORT
@@ -129,7 +129,7 @@ def _stabilised(costs, spectrum, size) -> list:
 def race(
     problem: ODEProblem,
     field: VectorField,
-    walk: Walk,
+    reference: ReferenceSolve,
     candidates: Sequence[tuple[str, str]],
     rtol: float,
     atol: torch.Tensor,
@@ -138,11 +138,11 @@ def race(
 ) -> list[Trial]:
     """Trials of the candidates over the part that the reference solve reached, the fastest first.
     max_seconds: for all together."""
-    timed = _TimedSolves(problem, field, walk, rtol, atol, jumps)
+    timed = _TimedSolves(problem, field, reference, rtol, atol, jumps)
     # The method of the reference solve is robust rather than fast: a candidate that takes longer is
     # not recommended.
     deadline = time.perf_counter() + max_seconds
-    best_wall = walk.seconds
+    best_wall = reference.seconds
     trials: dict[tuple[str, str], Trial] = {}
     for candidate in candidates:
         remaining = deadline - time.perf_counter()
@@ -168,16 +168,16 @@ class _TimedSolves:
     """Timed solves of the problem over the part that the reference solve reached, compared with
     it."""
 
-    def __init__(self, problem, field, walk, rtol, atol, jumps):
-        t0 = walk.times[0]
-        end = walk.reached
-        if not walk.status.success:
+    def __init__(self, problem, field, reference, rtol, atol, jumps):
+        t0 = reference.times[0]
+        end = reference.reached
+        if not reference.status.success:
             end = t0 + 0.99 * (end - t0)  # a candidate may fail a little earlier
         self.problem = problem
         self.layout = field.layout
-        self.tol = walk.tol
+        self.tol = reference.tol
         self.times = [t0 + (end - t0) * i / 4 for i in range(5)]
-        self.references = torch.stack([walk.state(t) for t in self.times[1:]])
+        self.references = torch.stack([reference.state(t) for t in self.times[1:]])
         self.rtol = rtol
         self.atol = atol
         self.jumps = jumps

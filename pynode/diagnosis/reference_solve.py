@@ -30,7 +30,7 @@ LOOK = 1000  # the progress is checked after so many attempts
 MEMORY = 1e9  # bytes of states and polynomials, about eight vectors a step
 
 
-class Tried(NamedTuple):
+class AttemptedStep(NamedTuple):
     """One attempted step from t to t + h. ratio: scaled error, infinite if the step could not be
     completed; component: flat index of the largest scaled error, or None."""
 
@@ -50,7 +50,7 @@ class ChatterLimit(Limits):
         self,
         field: VectorField,
         seconds: float,
-        attempts: Sequence[Tried],
+        attempts: Sequence[AttemptedStep],
         end: float,
         max_steps: int,
     ) -> None:
@@ -72,11 +72,11 @@ class ChatterLimit(Limits):
 
 
 @dataclass(frozen=True, repr=False)
-class Watched(Method):
+class RecordingMethod(Method):
     """The inner method. It appends its attempts to a list."""
 
     inner: Any
-    attempts: list[Tried] = field(default_factory=list)
+    attempts: list[AttemptedStep] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -119,12 +119,12 @@ class Watched(Method):
         try:
             step = self.inner.step(field, t, y, h, state, tol)
         except RejectStep:
-            self.attempts.append(Tried(t, h, float("inf"), False, None))
+            self.attempts.append(AttemptedStep(t, h, float("inf"), False, None))
             raise
         component = None
         if tol.vector is not None and step.failure is None:
             component = int(tol.vector.abs().argmax())
-        self.attempts.append(Tried(t, h, step.ratio, step.accepted, component))
+        self.attempts.append(AttemptedStep(t, h, step.ratio, step.accepted, component))
         return step
 
     def polynomial(self, field: VectorField, step: Step) -> torch.Tensor:
@@ -135,7 +135,7 @@ class Watched(Method):
 
 
 @dataclass(frozen=True)
-class Walk:
+class ReferenceSolve:
     """The result of the reference solve.
 
     method: that made it.
@@ -152,7 +152,7 @@ class Walk:
     method: Any
     times: list[float]
     states: torch.Tensor
-    attempts: list[Tried]
+    attempts: list[AttemptedStep]
     status: Status
     path: Trajectory
     tol: Tolerance
@@ -175,12 +175,12 @@ class Walk:
         return [abs(b - a) for a, b in zip(self.times, self.times[1:])]
 
     @property
-    def accepted(self) -> list[Tried]:
+    def accepted(self) -> list[AttemptedStep]:
         """The accepted steps."""
         return [attempt for attempt in self.attempts if attempt.accepted]
 
     @property
-    def rejected(self) -> list[Tried]:
+    def rejected(self) -> list[AttemptedStep]:
         """The refused steps."""
         return [attempt for attempt in self.attempts if not attempt.accepted]
 
@@ -211,7 +211,7 @@ def economical() -> Krylov | Sparse:
     return Sparse()
 
 
-def walk(
+def solve_reference(
     field: VectorField,
     times: Sequence[float],
     y0: torch.Tensor,
@@ -219,13 +219,17 @@ def walk(
     atol: torch.Tensor,
     max_steps: int,
     max_seconds: float,
-) -> Walk:
+) -> ReferenceSolve:
     """Solve from times[0] to times[-1] (floats) and record the steps. y0: (n,); atol: 0-d or (n,).
 
-    It ends at the limits of steps and seconds, or when it chatters. The Walk then holds the part
-    that was reached, as it does after a failure.
+    It ends at the limits of steps and seconds, or when it chatters. The ReferenceSolve then holds
+    the part that was reached, as it does after a failure.
     """
-    method = Watched(registry.get("rodas5p" if field.size <= ROSENBROCK_UP_TO else "kencarp47"))
+    if field.size <= ROSENBROCK_UP_TO:
+        name = "rodas5p"
+    else:
+        name = "kencarp47"
+    method = RecordingMethod(registry.get(name))
     steps = max(100, min(max_steps, int(MEMORY / (8 * field.size * field.dtype.itemsize))))
     options = replace(Options(rtol=rtol, max_steps=steps), atol=atol)
     tol = WatchedTolerance(Tolerance(rtol, atol, field.size))
@@ -249,7 +253,7 @@ def walk(
     ends = [path.t0] + [step.t + step.h for step in taken]
     if taken:
         ends[-1] = path.t
-    return Walk(
+    return ReferenceSolve(
         method.inner,
         ends,
         torch.stack(states).clone(),

@@ -18,20 +18,20 @@ MARGIN = 14
 FEW = 6  # at most so many jumps are listed
 
 
-def text(found: Diagnosis) -> str:
+def text(diagnosis: Diagnosis) -> str:
     """All findings, one paragraph each, and the recommendation."""
-    n = found.layout.size
-    walk = found.walk
-    nature = ", ".join(sorted(found.labels)) or "no difficulties"
+    n = diagnosis.layout.size
+    reference = diagnosis.reference
+    nature = ", ".join(sorted(diagnosis.labels)) or "no difficulties"
     lines = [
         (
-            f"{found.name}: {n} state{'s' * (n != 1)} from t = {walk.times[0]:.6g} to"
-            f" {found.end:.6g} at rtol {found.rtol:g}: {nature.upper()}"
+            f"{diagnosis.name}: {n} state{'s' * (n != 1)} from t = {reference.times[0]:.6g} to"
+            f" {diagnosis.end:.6g} at rtol {diagnosis.rtol:g}: {nature.upper()}"
         ),
         "",
     ]
     parts = {
-        "walk": _walk,
+        "reference": _reference_solve,
         "time scales": _rates,
         "cost": _costs,
         "oscillation": _oscillation,
@@ -41,10 +41,10 @@ def text(found: Diagnosis) -> str:
         "step limits": _limits,
     }
     for title, words in parts.items():
-        lines += _paragraph(title, words(found))
-    if found.advice is not None:
-        lines += ["", *_paragraph("recommended", found.advice.call())]
-        for reason in found.advice.reasons:
+        lines += _paragraph(title, words(diagnosis))
+    if diagnosis.advice is not None:
+        lines += ["", *_paragraph("recommended", diagnosis.advice.call())]
+        for reason in diagnosis.advice.reasons:
             lines += _paragraph("", reason)
     return "\n".join(lines)
 
@@ -60,22 +60,24 @@ def _paragraph(title, words) -> list:
     )
 
 
-def _walk(found) -> str:
-    walk = found.walk
-    steps = f"{walk.method.name} took {len(walk.sizes)} steps and refused {len(walk.rejected)}"
-    if walk.sizes:
-        steps += f", of {number(min(walk.sizes))} to {number(max(walk.sizes))}"
-    if walk.status.success:
+def _reference_solve(diagnosis) -> str:
+    reference = diagnosis.reference
+    taken = len(reference.sizes)
+    refused = len(reference.rejected)
+    steps = f"{reference.method.name} took {taken} steps and refused {refused}"
+    if reference.sizes:
+        steps += f", of {number(min(reference.sizes))} to {number(max(reference.sizes))}"
+    if reference.status.success:
         return steps + ", to the end."
     return (
-        f"{steps}, and came to t = {walk.reached:.6g}: {walk.status.sentence}."
-        f" {found.failure.finding} The rest of this report is about the part that was reached."
+        f"{steps}, and came to t = {reference.reached:.6g}: {reference.status.sentence}."
+        f" {diagnosis.failure.finding} The rest of this report is about the part that was reached."
     )
 
 
-def _rates(found) -> str:
-    spectrum = found.spectrum
-    span = found.walk.span
+def _rates(diagnosis) -> str:
+    spectrum = diagnosis.spectrum
+    span = diagnosis.reference.span
     fast = spectrum.decay()
     slow = spectrum.slowest()
     grow = spectrum.growth()
@@ -103,8 +105,8 @@ def _rates(found) -> str:
     return f"{sentence[0].upper()}{sentence[1:]} ({kind} at {len(spectrum.times)} times)."
 
 
-def _costs(found) -> str:
-    costs = found.costs
+def _costs(diagnosis) -> str:
+    costs = diagnosis.costs
     if costs.stiff:
         verdict = "stiff"
     else:
@@ -117,49 +119,50 @@ def _costs(found) -> str:
     )
 
 
-def _oscillation(found) -> str:
-    turns, component = found.turning
-    frequency = found.spectrum.frequency().max(initial=0.0)
+def _oscillation(diagnosis) -> str:
+    turns, component = diagnosis.turning
+    frequency = diagnosis.spectrum.frequency().max(initial=0.0)
     words = []
-    if found.modes >= 1:
+    if diagnosis.modes >= 1:
         words.append(
             f"Modes near the imaginary axis, of up to {number(frequency)} radians a unit of t, go"
-            f" through {number(found.modes)} periods"
+            f" through {number(diagnosis.modes)} periods"
         )
     if turns >= 4:
         words.append(
-            f"{found.called(component)} turns {turns} times, about {number(turns / 2)} periods"
+            f"{diagnosis.called(component)} turns {turns} times, about {number(turns / 2)} periods"
         )
     if words:
         return "; ".join(words) + "."
     return "None."
 
 
-def _neighbours(found) -> str:
-    if found.lyapunov_growth is None:
+def _neighbours(diagnosis) -> str:
+    if diagnosis.lyapunov_growth is None:
         return (
             "Not computed for this problem; the eigenvalues allow growth by"
-            f" e^{number(_growth(found))} at most."
+            f" e^{number(_growth(diagnosis))} at most."
         )
-    if found.lyapunov_growth > 1:
+    if diagnosis.lyapunov_growth > 1:
         return (
-            f"A small difference grows by about e^{number(found.lyapunov_growth)} over the span,"
-            " and so do gradients."
+            f"A small difference grows by about e^{number(diagnosis.lyapunov_growth)} over the"
+            " span, and so do gradients."
         )
-    return f"Nearby solutions stay close (e^{number(found.lyapunov_growth)})."
+    return f"Nearby solutions stay close (e^{number(diagnosis.lyapunov_growth)})."
 
 
-def _growth(found) -> float:
-    return found.spectrum.integral(found.spectrum.growth())
+def _growth(diagnosis) -> float:
+    return diagnosis.spectrum.integral(diagnosis.spectrum.growth())
 
 
-def _jumps(found) -> str:
+def _jumps(diagnosis) -> str:
     steps, kinks = (
-        [jump for jump in found.jumps if jump.slope_discontinuity is kind] for kind in (False, True)
+        [jump for jump in diagnosis.jumps if jump.slope_discontinuity is kind]
+        for kind in (False, True)
     )
-    if not found.jumps:
-        if found.walk.rejected:
-            return f"None found ({len(found.walk.rejected)} refused steps were examined)."
+    if not diagnosis.jumps:
+        if diagnosis.reference.rejected:
+            return f"None found ({len(diagnosis.reference.rejected)} refused steps were examined)."
         return "None."
     words = []
     for jump in steps[:FEW]:
@@ -167,7 +170,7 @@ def _jumps(found) -> str:
             cause = "at a fixed time"
         else:
             cause = "because of the state"
-        parts = ", ".join(found.called(i) for i in jump.components)
+        parts = ", ".join(diagnosis.called(i) for i in jump.components)
         words.append(f"f of {parts} jumps at t = {jump.t:.10g}, {cause}")
     if len(steps) > FEW:
         words.append(f"{len(steps) - FEW} more jumps")
@@ -179,12 +182,12 @@ def _jumps(found) -> str:
     return "; ".join(words) + "."
 
 
-def _scales(found) -> str:
-    scales = found.scales
+def _scales(diagnosis) -> str:
+    scales = diagnosis.scales
     words = [f"Largest values of the components lie {number(scales.decades())} decades apart"]
     if scales.below_atol:
         sizes = ", ".join(
-            f"{found.called(i)} (largest {number(scales.largest[i])}, atol"
+            f"{diagnosis.called(i)} (largest {number(scales.largest[i])}, atol"
             f" {number(scales.atol[i])}, better {number(scales.proposed[i])})"
             for i in scales.below_atol[:FEW]
         )
@@ -197,9 +200,9 @@ def _scales(found) -> str:
     return "; ".join(words) + "."
 
 
-def _limits(found) -> str:
-    shares = found.walk.dominating()[:3]
-    words = ", ".join(f"{found.called(i)} in {100 * share:.0f} %" for i, share in shares)
+def _limits(diagnosis) -> str:
+    shares = diagnosis.reference.dominating()[:3]
+    words = ", ".join(f"{diagnosis.called(i)} in {100 * share:.0f} %" for i, share in shares)
     if words:
         return f"The error of a step is largest in {words} of the steps."
     return "No step could be measured."

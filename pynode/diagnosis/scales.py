@@ -12,7 +12,7 @@ from ..algebra.jacobian import Jacobian
 from ..algebra.products import Products
 from ..core.status import RejectStep
 from ..core.vector_field import VectorField
-from .reference_solve import Walk
+from .reference_solve import ReferenceSolve
 from .spectrum import DENSE_UP_TO
 
 ABOVE = 10.0  # the largest value of a component should be at least so many atol
@@ -50,40 +50,42 @@ class Scales:
         return 0.0
 
 
-def scales(field: VectorField, walk: Walk, rtol: float, atol: torch.Tensor) -> Scales:
+def scales(
+    field: VectorField, reference: ReferenceSolve, rtol: float, atol: torch.Tensor
+) -> Scales:
     """The sizes of the components in the reference solve. atol: 0-d or (n,) tensor."""
-    largest = walk.states.abs().amax(0).to("cpu", torch.float64).numpy()
-    given = np.broadcast_to(atol.to("cpu", torch.float64).numpy(), largest.shape)
-    suspects = np.flatnonzero((largest > 0) & (largest < ABOVE * given))
+    largest = reference.states.abs().amax(0).to("cpu", torch.float64).numpy()
+    row_atol = np.broadcast_to(atol.to("cpu", torch.float64).numpy(), largest.shape)
+    suspects = np.flatnonzero((largest > 0) & (largest < ABOVE * row_atol))
     if len(suspects):
-        weights = _influence(field, walk, suspects)
+        weights = _influence(field, reference, suspects)
     else:
         weights = {}
     below_atol = tuple(int(i) for i in suspects if weights[int(i)] > MATTERS)
-    proposed = given.copy()
+    proposed = row_atol.copy()
     for i in below_atol:
         proposed[i] = _rounded(PROPOSED * rtol * largest[i])
-    return Scales(largest, given, below_atol, proposed)
+    return Scales(largest, row_atol, below_atol, proposed)
 
 
-def _influence(field, walk, suspects) -> dict:
+def _influence(field, reference, suspects) -> dict:
     """{flat index: the largest part of some f_j that the component's largest value causes}, along
     the reference solve."""
     if field.size <= DENSE_UP_TO:
         jacobian = Jacobian(field)
     else:
         jacobian = None
-    rows = range(0, len(walk.times), max(1, len(walk.times) // POINTS))
-    largest = walk.states.abs().amax(0)
-    found = []
+    rows = range(0, len(reference.times), max(1, len(reference.times) // POINTS))
+    largest = reference.states.abs().amax(0)
+    effects = []
     f_size = torch.zeros_like(largest)
     units = torch.zeros(len(suspects), field.size, dtype=field.dtype, device=field.device)
     units[torch.arange(len(suspects)), torch.as_tensor(suspects, device=field.device)] = largest[
         suspects
     ]
     for k in rows:
-        t = walk.times[k]
-        y = walk.states[k]
+        t = reference.times[k]
+        y = reference.states[k]
         try:
             with torch.no_grad():
                 f_size = torch.maximum(f_size, field(t, y).abs())
@@ -93,11 +95,11 @@ def _influence(field, walk, suspects) -> dict:
                 columns = Products(field, t, y).jvps(units)
         except RejectStep:
             continue
-        found.append(columns.detach().abs())
-    if not found:
+        effects.append(columns.detach().abs())
+    if not effects:
         return dict.fromkeys(map(int, suspects), 0.0)
     floor = f_size.clamp_min(1e-12 * float(f_size.max()) + 1e-300)
-    part = (torch.stack(found).amax(0) / floor).nan_to_num(0.0)
+    part = (torch.stack(effects).amax(0) / floor).nan_to_num(0.0)
     if len(suspects) < int((largest > 0).sum()):
         # The effect of a component on itself does not matter for the other components.
         part[torch.arange(len(suspects)), torch.as_tensor(suspects, device=field.device)] = 0.0

@@ -14,7 +14,7 @@ from ..algebra.jacobian import Jacobian
 from ..algebra.products import Products
 from ..core.status import RejectStep
 from ..core.vector_field import VectorField
-from .reference_solve import Walk
+from .reference_solve import ReferenceSolve
 
 POINTS = 40
 DENSE_UP_TO = 300
@@ -92,10 +92,10 @@ def _near(v):
     return np.abs(v.imag) > NEAR_IMAGINARY * np.abs(v.real)
 
 
-def spectrum(field: VectorField, walk: Walk, points: int = POINTS) -> Spectrum:
+def spectrum(field: VectorField, reference: ReferenceSolve, points: int = POINTS) -> Spectrum:
     """The Spectrum at ``points`` accepted steps. They are evenly spaced by number, and therefore
     dense where the solution moves fast."""
-    count = len(walk.times)
+    count = len(reference.times)
     points = min(points, count)
     chosen = [round(i * (count - 1) / max(points - 1, 1)) for i in range(points)]
     complete = field.size <= DENSE_UP_TO
@@ -107,18 +107,18 @@ def spectrum(field: VectorField, walk: Walk, points: int = POINTS) -> Spectrum:
     values = []
     noise = []
     for k in chosen:
-        t = walk.times[k]
-        y = walk.states[k]
+        t = reference.times[k]
+        y = reference.states[k]
         try:
             if complete:
-                found, size = _all(jacobian, t, y)
+                eigenvalues, size = _all(jacobian, t, y)
             else:
-                found, size = _extreme(field, t, y)
+                eigenvalues, size = _extreme(field, t, y)
         except RejectStep:
             continue
-        if found is not None:
+        if eigenvalues is not None:
             times.append(t)
-            values.append(found)
+            values.append(eigenvalues)
             noise.append(10 * torch.finfo(field.dtype).eps * size)
     return Spectrum(times, values, noise, complete)
 

@@ -39,14 +39,14 @@ def examine(case: Case) -> FailureReport:
     with sandboxed(case.field):
         repeated = rerun(case)
         case.attempts = case.attempts or repeated.attempts
-        found = next(f for rule in RULES if (f := rule(case, repeated)) is not None)
+        finding = next(f for rule in RULES if (f := rule(case, repeated)) is not None)
         shares = _shares(case, repeated)
     return FailureReport(
         method=case.name,
         status=case.status,
-        cause=found.cause,
-        finding=found.finding,
-        remedy=found.remedy,
+        cause=finding.cause,
+        finding=finding.finding,
+        remedy=finding.remedy,
         t=case.t,
         span=case.span,
         outputs=case.outputs,

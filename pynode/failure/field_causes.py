@@ -128,10 +128,10 @@ def blow_up(case: Case, repeated: Rerun) -> Finding | None:
     """The solution goes to infinity."""
     if case.status in (Status.DOMAIN, *EVENTS, Status.MIN_STEP):
         return None
-    found = probes.blow_up(case)
-    if found is None:
+    answer = probes.blow_up(case)
+    if answer is None:
         return None
-    i, t = found
+    i, t = answer
     return Finding(
         "blow-up",
         f"The solution goes to infinity: {case.component(i)} = {float(case.y[i]):.3g} grows faster"
@@ -221,9 +221,9 @@ def jump(case: Case, repeated: Rerun) -> Finding | None:
     widths = [4 * case.size, 1e-9 * (abs(case.span[1] - case.span[0]) + abs(case.t))]
     # The steps of a row are not recorded.
     for width in widths if case.row is None else [*widths, case.remaining]:
-        found = probes.jump_in_time(case, width)
-        if found is not None:
-            t, i, change, pole = found
+        answer = probes.jump_in_time(case, width)
+        if answer is not None:
+            t, i, change, pole = answer
             if pole:
                 return _pole("time", f"towards t = {t:.6g}, the state held", i, change)
             return Finding(
@@ -232,9 +232,9 @@ def jump(case: Case, repeated: Rerun) -> Finding | None:
                 "neighbouring times.",
                 f"Name the time: jumps=[{t:.10g}], so that no step goes across.",
             )
-        found = probes.jump_in_state(case, width)
-        if found is not None:
-            _, i, change, pole = found
+        answer = probes.jump_in_state(case, width)
+        if answer is not None:
+            _, i, change, pole = answer
             if pole:
                 return _pole("the state", f"near y = {short(case.y)}, the time held", i, change)
             return Finding(

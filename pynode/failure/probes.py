@@ -46,15 +46,15 @@ def nonfinite_tensors(case: Case) -> list[tuple[str, int, int]]:
             for name, tensor in (*root.named_parameters(), *root.named_buffers())
         ]
     named += [(f"parameter {i}", p) for i, p in enumerate(case.field.parameters)]
-    found: dict[int, tuple[str, int, int]] = {}
+    tensors: dict[int, tuple[str, int, int]] = {}
     for name, tensor in named:
         if tensor.is_floating_point() or tensor.is_complex():
             bad = int((~torch.isfinite(tensor.detach())).sum())
         else:
             bad = 0
         if bad:
-            found.setdefault(id(tensor), (name, bad, tensor.numel()))
-    return list(found.values())
+            tensors.setdefault(id(tensor), (name, bad, tensor.numel()))
+    return list(tensors.values())
 
 
 def jacobian(case: Case, y: torch.Tensor, own: bool) -> torch.Tensor | None:
@@ -140,10 +140,10 @@ def spectral_radius(case: Case, t: float, y: torch.Tensor) -> float:
 def unsteady(case: Case) -> tuple[bool, float]:
     """(whether f changes its argument, the relative difference of values of f at the same
     point)."""
-    given = [case.y.clone() for _ in range(REPEATS)]
-    values = torch.stack([case.f(case.t, y) for y in given]).nan_to_num(0.0)
+    states = [case.y.clone() for _ in range(REPEATS)]
+    values = torch.stack([case.f(case.t, y) for y in states]).nan_to_num(0.0)
     spread = values.amax(0) - values.amin(0)
-    return not torch.equal(given[0], case.y), float(spread.max()) / max(
+    return not torch.equal(states[0], case.y), float(spread.max()) / max(
         float(values.abs().max()), 1e-300
     )
 
@@ -255,13 +255,13 @@ def culprits(case: Case, point: tuple[float, torch.Tensor, torch.Tensor]) -> lis
     to the last good state."""
     t, y, _ = point
     order = ((y - case.y).abs() / case.tolerance.scale(case.y)).argsort(descending=True).tolist()
-    found = []
+    indices = []
     for i in order[:64]:
         trial = y.clone()
         trial[i] = case.y[i]
         if bool(torch.isfinite(case.f(t, trial)).all()):
-            found.append(i)
-    return found
+            indices.append(i)
+    return indices
 
 
 def mended_by_sign(case: Case, point: tuple[float, torch.Tensor, torch.Tensor], j: int) -> bool:

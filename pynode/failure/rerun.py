@@ -63,20 +63,20 @@ class WatchedField(VectorField):
     """The same field with its own counts. found: the first point (t, y, f) at which f was not
     finite."""
 
-    def __init__(self, field: VectorField, found: list | None = None) -> None:
+    def __init__(self, field: VectorField, nonfinite: list | None = None) -> None:
         self.__dict__.update(field.__dict__)
         self.stats = Stats()
-        if found is None:
-            self.found = []
+        if nonfinite is None:
+            self.nonfinite = []
         else:
-            self.found = found
+            self.nonfinite = nonfinite
         if self.parts is not None:
-            self.parts = tuple(WatchedField(part, self.found) for part in self.parts)
+            self.parts = tuple(WatchedField(part, self.nonfinite) for part in self.parts)
 
     def __call__(self, t: float, y: torch.Tensor) -> torch.Tensor:
         out = super().__call__(t, y)
-        if not self.found and not bool(torch.isfinite(out).all()):
-            self.found.append((float(t), y.detach().clone(), out.detach().clone()))
+        if not self.nonfinite and not bool(torch.isfinite(out).all()):
+            self.nonfinite.append((float(t), y.detach().clone(), out.detach().clone()))
         return out
 
 
@@ -147,8 +147,8 @@ def rerun(case: Case) -> Rerun:
             h = shortened(h, t, t + h, step.factor)
             state = step.state
     result.seconds = (time.perf_counter() - began) / max(watched.stats.nfe, 1)
-    if watched.found:
-        result.point = watched.found[0]
+    if watched.nonfinite:
+        result.point = watched.nonfinite[0]
     else:
         result.point = None
     result.noise = _stays(result.attempts)

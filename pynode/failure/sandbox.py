@@ -33,17 +33,17 @@ def sandboxed(field: VectorField) -> Iterator[None]:
             for holder in (module._buffers for module in field.module_state.modules)
         ]
         try:
-            for holder, given in buffers:
+            for holder, saved in buffers:
                 holder.update(
                     {
                         name: None if buffer is None else buffer.clone()
-                        for name, buffer in given.items()
+                        for name, buffer in saved.items()
                     }
                 )
             yield
         finally:
-            for holder, given in [*attributes, *buffers]:
+            for holder, saved in [*attributes, *buffers]:
                 holder.clear()
-                holder.update(given)
+                holder.update(saved)
             for name, value in counts.items():
                 setattr(field.stats, name, value)

@@ -1,9 +1,9 @@
-"""Adams methods of variable order 1 to 12 and variable step, predicted, evaluated, corrected,
-evaluated.
+"""Adams methods of variable order 1 to 12 and variable step, in PECE mode: predict, evaluate,
+correct, evaluate.
 
 Hairer, Norsett & Wanner I, sec. III.5; Shampine & Gordon, Computer Solution of Ordinary
-Differential Equations (1975): two evaluations of f a step at any order, for problems that are not
-stiff and whose f is expensive.
+Differential Equations (1975): two evaluations of f in each step at any order, for nonstiff
+problems with an expensive f.
 
 With d_i = (t - t_i) / h for the last times, the interpolant of f is sum_j c_j(theta) phi*_j, where
 c_j(theta) = prod_(i<j) (theta + d_i) / (1 + d_i) and phi*_j are modified divided differences; its
@@ -64,8 +64,8 @@ def basis(past: tuple, h: float, count: int) -> tuple[list[list[float]], list[fl
 
 @dataclass(frozen=True, repr=False)
 class AdamsPECE(Method):
-    """Predictor of order k, corrector of order k + 1 (local extrapolation), k by the errors of its
-    neighbours."""
+    """Predictor of order k, corrector of order k + 1 (local extrapolation). The errors of the
+    neighbouring orders determine k."""
 
     name = "AdamsPECE"
     order = MAX_ORDER
@@ -79,7 +79,7 @@ class AdamsPECE(Method):
 
     @property
     def error_order(self) -> int:
-        """Of the first step, which has order 1."""
+        """The value for the first step, which has order 1."""
         return 2
 
     def init(
@@ -115,8 +115,8 @@ class AdamsPECE(Method):
         equal += 1
         order = k
         upper = None
-        # The start raises order and step together for as long as the step could be doubled at the
-        # present order.
+        # The start raises order and step together as long as the error at the present order lets
+        # the step double.
         starting = starting and k < START_ORDER and size * 2 ** (k + 1) < 0.5
         if starting and not lower:
             order = k + 1
@@ -152,7 +152,7 @@ class AdamsPECE(Method):
         star: Tensor,
         tol: Tolerance,
     ) -> tuple[float, bool]:
-        """(scaled error of the step, whether those of lower orders are no larger). Shampine &
+        """(scaled error of the step, whether the errors of lower orders are no larger). Shampine &
         Gordon, chapter 5."""
         rows = [defect * (h * (g[k] - g[k - 1]))]
         difference = defect
@@ -187,12 +187,16 @@ class AdamsPECE(Method):
         next_state = state._replace(order=order, equal=0, starting=False, failures=failures)
         if not math.isfinite(size):
             return Step.failed(t, h, 0.25, next_state)
-        return Step(t, h, y, None, size, 0.5 if failures < 3 else 0.25, next_state)
+        if failures < 3:
+            factor = 0.5
+        else:
+            factor = 0.25
+        return Step(t, h, y, None, size, factor, next_state)
 
     @staticmethod
     def stiffness(step: Step, order: int) -> float:
-        """h times a Lipschitz constant of f, from the two values of f that a step of this order has
-        just made at its end."""
+        """h times a Lipschitz constant of f, from the two values of f at the end of a step of this
+        order."""
         rows, star, defect = step.tape
         weight = sum(a / (m + 1) for m, a in enumerate(rows[order]))
         with torch.no_grad():
@@ -203,8 +207,8 @@ class AdamsPECE(Method):
         return None
 
     def polynomial(self, field: VectorField, step: Step) -> Tensor:
-        """(k + 2, n) coefficients of the powers of theta: the integral of the interpolant that made
-        the step."""
+        """(k + 2, n) coefficients of the powers of theta: the integral of the step's
+        interpolant."""
         rows, star, defect = step.tape
         weights = torch.zeros(len(rows) + 1, len(rows), dtype=defect.dtype, device=defect.device)
         for j, row in enumerate(rows):

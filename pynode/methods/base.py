@@ -1,4 +1,5 @@
-"""What every method offers the integrator. Everything is pure: state goes in, state comes out.
+"""The interface of a method to the integrator. All functions are pure: state goes in, state comes
+out.
 
 1. ``init(field, t, y, h, tol)`` makes the state before the first step.
 2. ``step(field, t, y, h, state, tol)`` tries one step from t to t + h and returns a Step, accepted
@@ -37,9 +38,9 @@ class Step:
 
     y: (n,), the state at t + h. ratio: the scaled error; the step is accepted if it is at most 1.
     factor: h times this is the proposal for the next step. state: the state of the method for the
-    next attempt. tape: what dense output and gradient need in addition to t, h and the start.
+    next attempt. tape: what dense output and gradient need besides t, h and the start.
     failure: a Status if the step could not be completed, otherwise None. method: the method that
-    took the step, if several take turns. before: (method, state, tolerance) at the start of the
+    took the step, if a solve uses several. before: (method, state, tolerance) at the start of the
     step. Methods whose gradient repeats the step keep it (adjoints/discrete/step_by_step.py).
     """
 
@@ -164,7 +165,7 @@ class Method:
 
     @property
     def compiler(self) -> str | None:
-        """The backend of torch.compile for whole steps, None where steps are not compiled."""
+        """The backend of torch.compile for whole steps, or None without compiled steps."""
         if not self.compile:
             return None
         if self.compile is True:
@@ -178,8 +179,8 @@ class Method:
             check_solvable(dtype, self.name, "or take an explicit method such as 'tsit5'")
 
     def trim_tape(self, tape: Any) -> Any:
-        """What the gradient needs of the tape of an accepted step; None if it repeats the step from
-        its start."""
+        """The part of an accepted step's tape that the gradient needs. None if the gradient repeats
+        the step from its start."""
         return tape
 
     def compress_state(self, state: Any) -> Any:
@@ -225,7 +226,7 @@ class Controlled(Method):
 
 @dataclass(frozen=True, repr=False)
 class OneStep(Method):
-    """A method that runs a tableau. Each tableau makes a class of its own, ``of_tableau``."""
+    """A method that runs a tableau. ``of_tableau`` makes one class for each tableau."""
 
     tableau: ClassVar[Any]
     # The family and the further attributes that of_tableau made the class of.
@@ -237,7 +238,7 @@ class OneStep(Method):
         return of_tableau(cls, tableau, **attributes)()
 
     def __reduce__(self) -> tuple:
-        """By the tableau: the class may have been made at run time."""
+        """Pickle the tableau, because the class may exist only at run time."""
         options = {f.name: getattr(self, f.name) for f in fields(self)}
         family, attributes = type(self).made_of
         return _restored, (family, self.tableau, attributes, options)
@@ -256,8 +257,8 @@ class OneStep(Method):
         return step.tape
 
     def dense_weights(self, mass: Mass | None) -> np.ndarray:
-        """(stages, degree) weights of the stages in the continuous extension; mass: that of the
-        field or None."""
+        """(stages, degree) weights of the stages in the continuous extension. mass: the mass matrix
+        of the field, or None."""
         return self.tableau.dense_weights
 
     def polynomial(self, field: VectorField, step: Step) -> Tensor:

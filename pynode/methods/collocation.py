@@ -1,4 +1,4 @@
-"""Collocation: the numbers of the methods of s stages, from their nodes. Hairer & Wanner II, IV.5,
+"""Collocation methods of s stages: their numbers follow from their nodes. Hairer & Wanner II, IV.5,
 IV.8."""
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ class Collocation:
 
     @cached_property
     def powers(self) -> np.ndarray:
-        """(s, s): values at the c_i of a polynomial that is 0 at 0 to its coefficients of theta,
-        ..., theta^s."""
+        """(s, s): the map from the values at the c_i of a polynomial that is 0 at 0 to its
+        coefficients of theta, ..., theta^s."""
         return np.linalg.inv(self.c[:, None] ** np.arange(1, self.stages + 1))
 
     @cached_property
@@ -55,9 +55,9 @@ class Collocation:
 
     @cached_property
     def eigen(self) -> tuple[list[Any], np.ndarray, np.ndarray]:
-        """(mu, T, T^-1) with T^-1 a^-1 T block diagonal (IV.8.4): the real eigenvalue where s is
-        odd, then one of each complex pair; a pair stands in T as the columns that go with the real
-        and imaginary parts of its coordinate."""
+        """(mu, T, T^-1) with T^-1 a^-1 T block diagonal (IV.8.4). mu: the real eigenvalue if s is
+        odd, then one of each complex pair. A pair has two columns of T, for the real and the
+        imaginary part of its coordinate."""
         values, vectors = np.linalg.eig(np.linalg.inv(self.a))
         order = [i for i in np.argsort(np.abs(values.imag)) if values[i].imag > -1e-9]
         mu: list[complex] = []
@@ -76,21 +76,21 @@ class Collocation:
     @cached_property
     def gamma0(self) -> float:
         """Weight of f(t, y) in the error estimate: the inverse of the real eigenvalue, or of the
-        pair's modulus."""
+        modulus of the first pair."""
         return 1 / abs(self.eigen[0][0])
 
     @cached_property
     def e(self) -> np.ndarray:
         """(s,) weights of the z_i = Y_i - y in the error estimate (IV.8.19), from the quadrature of
-        order s that takes f(t, y) with gamma0."""
+        order s that gives f(t, y) the weight gamma0."""
         q = np.arange(1, self.stages + 1)
         moments = 1 / q - self.gamma0 * (q == 1)
         b_hat = np.linalg.solve((self.c[:, None] ** (q - 1)).T, moments)
         return (b_hat - self.a[-1]) @ np.linalg.inv(self.a)
 
     def extrapolation(self, ratio: float) -> np.ndarray:
-        """(s, s): the z_i of a step to those of the next one, ratio times as long, by the
-        collocation polynomial."""
+        """(s, s): the map from the z_i of a step to those of the next step, ``ratio`` times as
+        long, by the collocation polynomial."""
         theta = 1 + self.c * ratio
         values = theta[:, None] ** np.arange(1, self.stages + 1) @ self.powers
         return values - self.ending

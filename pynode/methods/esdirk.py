@@ -43,12 +43,11 @@ PREDICTING = 3
 
 
 class State(NamedTuple):
-    """first: slope at the start of the step, None where it is not known; past: ratios of the last
-    two steps.
+    """first: slope at the start of the step, or None; past: ratios of the last two steps.
 
-    jac: Jacobian in use, None if there is none; origin: (t, y) at which it was made, and the scale
-    with which solver was; fresh: whether that is the start of this step; solver: M - c jac
-    factorised; rate: of Newton's convergence with it, UNKNOWN where nothing told.
+    jac: the current Jacobian, or None; origin: (t, y, scale): the point of jac, and the weights of
+    the norm for solver; fresh: whether this is the start of the step; solver: the factorisation of
+    M - c jac; rate: the rate of Newton's convergence with it, UNKNOWN without a measurement.
     """
 
     first: torch.Tensor | None
@@ -80,17 +79,17 @@ class Stages(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class DIRK(ReusesJacobian, Controlled, OneStep):
-    """Runs a diagonally implicit tableau; with a companion, split fields are integrated as an
+    """Runs a diagonally implicit tableau. With a companion it integrates split fields as an
     additive pair.
 
-    The Jacobian is kept while Newton's iteration converges, its factorisation while the step stays
-    the same.
+    It keeps the Jacobian while Newton's iteration converges, and the factorisation while the step
+    stays the same.
 
     With a mass matrix M the slopes k_i are those of the state, M k_i = f_i. A singular M does not
     determine all of their components; k_i = (Y_i - base_i) / (h gamma) gives them, except in an
     explicit first stage. Therefore the end of the step (``takes_mass``), its error (``filtered``)
     and the dense output (``dense_weights``) must not depend on these components of that stage. With
-    a mass matrix a split field is integrated as the sum of its parts. Hairer & Wanner II, sec.
+    a mass matrix it integrates a split field as the sum of its parts. Hairer & Wanner II, sec.
     VI.1.
     """
 
@@ -116,7 +115,7 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
 
     @cached_property
     def rows_explicit(self) -> tuple[list[CoefficientRow], CoefficientRow]:
-        """Rows of the companion's a, and what its b adds to the last stage."""
+        """Rows of the companion's a, and its b minus its last row."""
         b = self.companion.b
         last = self.companion.matrix()[-1]
         return [CoefficientRow(row) for row in self.companion.a], CoefficientRow(
@@ -141,9 +140,10 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         """Whether the algebraic equations of a singular M hold at the end of a step, and the next
         step does not depend on slopes that they do not determine. This is so for stiffly accurate
         methods whose stability function vanishes at infinity."""
-        return self.stiffly_accurate and abs(self._carried(np.eye(self.tableau.stages)[-1])) < 1e-10
+        last = np.eye(self.tableau.stages)[-1]
+        return self.stiffly_accurate and abs(self._first_slope_weight(last)) < 1e-10
 
-    def _carried(self, weights: np.ndarray) -> Any:
+    def _first_slope_weight(self, weights: np.ndarray) -> Any:
         """The coefficient of an explicit first stage's slope in sum_i weights_i k_i if all Y_i are
         given. weights: (stages, ...)."""
         if not self.begins_explicitly:
@@ -162,13 +162,13 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
     @cached_property
     def _dense_with_mass(self) -> np.ndarray:
         dense = self.tableau.dense_weights
-        excess = self._carried(dense)
+        excess = self._first_slope_weight(dense)
         if np.abs(excess).max(initial=0.0) < 1e-10:
             return dense
         # q: sum_i q_i k_i is the slope at the start, exact for parabolas, of least norm.
         conditions = np.array(self.nodes) ** np.arange(min(3, self.tableau.stages - 1))[:, None]
         conditions = np.vstack(
-            (conditions, [self._carried(row) for row in np.eye(self.tableau.stages)])
+            (conditions, [self._first_slope_weight(row) for row in np.eye(self.tableau.stages)])
         )
         wanted = np.eye(len(conditions))[0]
         q = np.linalg.lstsq(conditions, wanted, rcond=None)[0]
@@ -176,9 +176,9 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
 
     @cached_property
     def predictors(self) -> list[CoefficientRow]:
-        """Row i gives the start of Newton's iteration at stage i: y + h sum_j row_ij k_j over the
-        slope at the start of the step (j = 0) and those of the earlier stages: the integral of the
-        polynomial through the first and the nearest of them."""
+        """Row i gives the start of Newton's iteration at stage i: y + h sum_j row_ij k_j. The k_j
+        are the slope at the start of the step (j = 0) and the slopes of the earlier stages. The sum
+        is the integral of the polynomial through k_0 and the nearest others."""
         if self.begins_explicitly:
             shift = 0
         else:
@@ -204,9 +204,9 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
 
     @cached_property
     def filtered(self) -> bool:
-        """Whether the error estimate grows with the stiffness: then it takes (I - gamma h J)^-1, so
-        that it does not count what the step damps (Hosea & Shampine 1996, sec. 4). Otherwise that
-        would hide errors that are there."""
+        """Whether the error estimate grows with the stiffness. Then (I - gamma h J)^-1 filters it,
+        so that it does not count what the step damps (Hosea & Shampine 1996, sec. 4). For other
+        methods the filter would hide true errors."""
         a = self.tableau.matrix()
         weights = np.array([float(x) for x in self.tableau.b_err])
         stiff = -1e6
@@ -233,8 +233,8 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         )
 
     def implicit_part(self, field: VectorField) -> VectorField:
-        """The field that is linearised: the implicit part of a split one, in the structure given
-        for the whole."""
+        """The field to linearise: for a split field its implicit part, with the structure of the
+        whole."""
         if not self.splits(field):
             return field
         part = field.parts[0]
@@ -248,7 +248,7 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
     def linearised(
         self, field: VectorField, t: float, y: Tensor, state: State
     ) -> tuple[Any, State]:
-        """(Jacobian that a step from here starts with, state that holds it)."""
+        """(Jacobian at the start of the step, state that holds it)."""
         if state.jac is None:
             state = self.with_jacobian(state, t, y)
         return state.jac, state
@@ -259,8 +259,8 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
     def step(
         self, field: VectorField, t: float, y: Tensor, h: float, state: State, tol: Tolerance
     ) -> Step:
-        """One step; y: (n,). Newton's iterations synchronise once each, the norm of the error
-        once."""
+        """One step; y: (n,). Each Newton iteration synchronises once, and so does the norm of the
+        error."""
         c = self.gamma * h
         if state.first is not None and field.mass is None and self._below_rounding(h, state.c, tol):
             state = state._replace(first=None)
@@ -299,8 +299,8 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
     def _newton_failed(
         field: VectorField, t: float, h: float, state: State, used: State, stages: Stages | None
     ) -> Step:
-        """Newton's iteration failed with a Jacobian of this very point: halve the step. state:
-        before the step; used: with the Jacobian; stages: None where the matrix was singular."""
+        """Newton's iteration failed with a Jacobian at this point itself: halve the step. state:
+        before the step; used: with the Jacobian; stages: None if the matrix was singular."""
         field.stats.newton_failures += 1
         finite = stages is not None and stages.rate < math.inf
         if stages is None:
@@ -348,7 +348,7 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         solver: Any,
         rate: float,
     ) -> Stages:
-        """All stages of one step; y is None where Newton's iteration failed."""
+        """All stages of one step; y is None if Newton's iteration failed."""
         implicit, explicit = self._parts(field)
         split = explicit is not None
         c = self.gamma * h
@@ -398,8 +398,8 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
                 if rate < UNKNOWN:
                     rates.append(rate)
                 ys.append(result.y)
-                # The slope that the stage's equation implies: f would multiply the iteration's rest
-                # by the stiffness.
+                # The slope follows from the stage's equation. An evaluation of f would multiply the
+                # remaining error of the iteration by the stiffness.
                 ks.append((result.y - base) / c)
             if split:
                 ls.append(explicit(t + node * h, ys[-1]))
@@ -409,7 +409,8 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         return Stages(ks, ys, first, last, max(rates, default=UNKNOWN), most, y1)
 
     def _parts(self, field: VectorField) -> tuple[Any, Any]:
-        """(implicit part, explicit part) of the field, the latter None where it is not split."""
+        """(implicit part, explicit part) of the field. The second is None for a field without
+        parts."""
         if self.splits(field):
             return field.parts
         return field, None
@@ -417,7 +418,7 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
     def _end(
         self, y: Tensor, h: float, ks: list[Tensor], ys: list[Tensor], ls: list[Tensor], split: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """(y (n,) at the end of the step, slope (n,) there, None where no stage gives it). ks, ys:
+        """(y, slope) at the end of the step, (n,). The slope is None if no stage gives it. ks, ys:
         slopes and states of all stages; ls: slopes of the explicit part of a split field."""
         if self.stiffly_accurate:
             y1 = ys[-1]
@@ -425,7 +426,9 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
             y1 = combine(y, h, self.rows[1], ks)
         if split:
             return combine(y1, h, self.rows_explicit[1], ls), None
-        return y1, ks[-1] if self.stiffly_accurate else None
+        if self.stiffly_accurate:
+            return y1, ks[-1]
+        return y1, None
 
     def _stage(
         self,
@@ -440,8 +443,8 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         tol: Tolerance,
         rate: float,
     ) -> Newton:
-        """Newton's iteration for one stage, from guess (n,); where a graph is recorded, its
-        solution has the derivatives in base (n,) and in the parameters."""
+        """Newton's iteration for one stage, from guess (n,). If a graph is recorded, the solution
+        has its derivatives with respect to base (n,) and the parameters."""
         if not torch.is_grad_enabled():
             return self._newton(field, t, base, guess, c, jacobian, solver, scale, tol, rate)
         with torch.no_grad():

@@ -32,7 +32,7 @@ class ExplicitRungeKutta(Controlled, OneStep):
     def rows(
         self,
     ) -> tuple[list[CoefficientRow], CoefficientRow, CoefficientRow, list[CoefficientRow]]:
-        """Rows of a, of b and of b_err, and those of the further stages of the dense output."""
+        """Rows of a, b and b_err, and of the further stages for the dense output."""
         tb = self.tableau
         return (
             [CoefficientRow(r) for r in tb.a],
@@ -56,8 +56,8 @@ class ExplicitRungeKutta(Controlled, OneStep):
     def attempt(
         self, field: Any, t: float | Tensor, y: Tensor, h: float | Tensor, first: Tensor | None
     ) -> tuple[Tensor, Any, list[Tensor]]:
-        """(y1, error, stages) of a step; h a float and y (n,), or h and t (m,) and y (m, n) for
-        rows of a batch.
+        """(y1, error, stages) of a step. h is a float and y (n,); for rows of a batch h and t are
+        (m,) and y is (m, n).
 
         first: f(t, y) if it is known.
         """
@@ -100,8 +100,8 @@ class ExplicitRungeKutta(Controlled, OneStep):
     def all_stages(
         self, field: Any, t: float | Tensor, y: Tensor, h: float | Tensor, ks: Any
     ) -> list[Tensor]:
-        """The stages ks of a step and those that only the dense output needs: list of (n,), or (m,
-        n) for rows."""
+        """The stages ks of a step, and the stages that only the dense output needs: list of (n,),
+        or (m, n) for rows."""
         ks = list(ks)
         for i, row in enumerate(self.rows[3]):
             ks.append(field(t + self.nodes[self.tableau.stages + i] * h, combine(y, h, row, ks)))

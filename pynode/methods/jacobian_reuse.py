@@ -28,7 +28,7 @@ _NOTHING = nullcontext()
 
 
 def graph_disabled() -> AbstractContextManager:
-    """Context that records no graph. It costs nothing where none is recorded anyway."""
+    """Context that records no graph. It costs nothing if gradients are disabled anyway."""
     if torch.is_grad_enabled():
         return torch.set_grad_enabled(False)
     return _NOTHING
@@ -61,15 +61,14 @@ def worthwhile(xp: Arithmetic, factor: Numbers) -> Numbers:
 
 
 class ReusesJacobian:
-    """What methods share whose states keep a Jacobian. Such a state has
+    """Methods with a state that keeps a Jacobian. Such a state has
 
-    - jacobian: what makes a Jacobian of f at a point;
-    - jac: the Jacobian in use, None without one;
-    - origin: (t, y, scale), the point where jac was made, and the weights of the norm, (n,) or
-      None, that solver was made with;
+    - jacobian: makes a Jacobian of f at a point;
+    - jac: the current Jacobian, or None;
+    - origin: (t, y, scale): the point of jac, and the weights of the norm for solver, (n,) or None;
     - fresh: whether jac belongs to the point of this step;
-    - solver: M - c jac factorised, None where that is to be done;
-    - rate: of Newton's convergence with solver, UNKNOWN where none was seen.
+    - solver: the factorisation of M - c jac, None if it is still to be made;
+    - rate: the rate of Newton's convergence with solver, UNKNOWN without a measurement.
     """
 
     def converged(
@@ -120,10 +119,13 @@ class ReusesJacobian:
         return state._replace(jac=jac, origin=(t, y, None), fresh=True, solver=None)
 
     def compress_state(self, state: Any) -> Any:
-        """Without the Jacobian and its factorisation, which are made again at their origin."""
-        return state._replace(
-            jac=None, solver=None, origin=None if state.jac is None else state.origin
-        )
+        """The state without the Jacobian and its factorisation. ``restore_state`` makes both again
+        at their origin."""
+        if state.jac is None:
+            origin = None
+        else:
+            origin = state.origin
+        return state._replace(jac=None, solver=None, origin=origin)
 
     def restore_state(self, state: Any) -> Any:
         """The state that was compressed; its Jacobian and factorisation are the same in every
@@ -134,5 +136,5 @@ class ReusesJacobian:
         return state._replace(jac=jac, solver=self.refactorised(state, jac, state.origin[2]))
 
     def refactorised(self, state: Any, jac: Any, scale: Tensor | None) -> Any:
-        """The solver of Newton's iteration, at the size of step that the state names."""
+        """The solver of Newton's iteration, for the size of step in the state."""
         return state.jacobian.factorised(jac, state.c, scale)

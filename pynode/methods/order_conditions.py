@@ -24,15 +24,15 @@ class Tree:
 
     @property
     def density(self) -> int:
-        """gamma(tree): the product over the vertices of the order of the subtree that hangs
-        there."""
+        """gamma(tree): for each vertex the order of the subtree below it, all multiplied."""
         value = self.order
         for son in self.sons:
             value *= son.density
         return value
 
     def weights(self, a: np.ndarray, single: np.ndarray | None = None) -> np.ndarray:
-        """Elementary weights Phi_i, one a stage: products over the sons of sum_j a_ij Phi_j(son).
+        """Elementary weights Phi_i, one for each stage: products over the sons of sum_j a_ij
+        Phi_j(son).
 
         ``single`` replaces ``a`` at a vertex with exactly one son (Rosenbrock methods).
         """
@@ -54,7 +54,7 @@ def _trees_of(order: int) -> tuple:
 
 
 def _forests(vertices: int, largest: int) -> Iterator[tuple]:
-    """Multisets of trees with ``vertices`` vertices in all, none of more than ``largest``."""
+    """Multisets of trees with ``vertices`` vertices in total; each tree has at most ``largest``."""
     if vertices == 0:
         yield ()
         return

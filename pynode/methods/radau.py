@@ -42,13 +42,13 @@ SMALLEST = 0.2
 
 
 class State(NamedTuple):
-    """first: f at the start of the step, None where not known; before: (z (s, n), h) of the last
-    step, None at first.
+    """first: f at the start of the step, or None; before: (z (s, n), h) of the last step, None at
+    first.
 
-    past: (scaled error, h) of the last accepted step, None at first; careful: the step before was
-    rejected, or there was none. jac: Jacobian in use; origin: (t, y, None), the point at which it
-    was made; fresh: whether that is the start of this step; solver: for steps of h; rate: of
-    Newton's convergence with it.
+    past: (scaled error, h) of the last accepted step, None at first; careful: whether the last
+    attempt failed, or this is the first one. jac: the current Jacobian; origin: (t, y, None), its
+    point; fresh: whether this is the start of the step; solver: for steps of h; rate: of Newton's
+    convergence with it.
     """
 
     first: torch.Tensor | None
@@ -66,7 +66,7 @@ class State(NamedTuple):
 
 @cache
 def _tensors(tableau: Collocation, dtype: torch.dtype, device: torch.device) -> list[Tensor]:
-    """a, T, T^-1, weights of the error, of the dense output, and of the end of the step, as
+    """a, T, T^-1, and the weights of the error, of the dense output and of the end of the step, as
     tensors."""
     with torch.inference_mode(False):
         _, transform, inverse = tableau.eigen
@@ -78,7 +78,7 @@ class Transformed:
     """I x M - h a x J, (s n, s n), as one real and some complex matrices of n rows (IV.8.4; with M
     (IV.8.33)).
 
-    real: M - h gamma0 J, which the error estimate takes as well; mass: None for the identity.
+    real: M - h gamma0 J, also for the error estimate; mass: None for the identity.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Transformed:
 
 
 class _StageMass:
-    """I x M: the mass matrix of all stages together, as Newton's iteration asks for it."""
+    """I x M: the mass matrix of all stages together, for Newton's iteration."""
 
     def __init__(self, mass: Mass, n: int) -> None:
         self.mass = mass
@@ -134,8 +134,8 @@ class _StageMass:
 
 
 class _Stages:
-    """a F, (s n,), for the states Y of all stages, (s n,): the system as Newton's iteration sees
-    it."""
+    """a F, (s n,), for the states Y of all stages, (s n,): the function that Newton's iteration
+    evaluates."""
 
     def __init__(self, field: VectorField, tableau: Collocation, h: float, a: Tensor) -> None:
         self.field = field
@@ -156,12 +156,12 @@ class _Stages:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Radau(ReusesJacobian, OneStep):
-    """Runs Radau IIA: simplified Newton in transformed variables, started from the last step's
-    polynomial, the filtered error estimate (IV.8.19 and IV.8.20) and the predictive controller of
-    Gustafsson (IV.8.25).
+    """Runs Radau IIA with simplified Newton iterations in transformed variables, which start from
+    the last step's polynomial, with the filtered error estimate (IV.8.19 and IV.8.20), and with the
+    predictive controller of Gustafsson (IV.8.25).
 
-    With a mass matrix M (Y_i - y) = h sum_j a_ij f_j; the last stage is the end of the step, so
-    that the algebraic equations of a singular M hold there (sec. VI.1).
+    With a mass matrix M (Y_i - y) = h sum_j a_ij f_j. The last stage is the end of the step, so the
+    algebraic equations of a singular M hold there (sec. VI.1).
     """
 
     adaptive: bool = field(default=True, repr=False)
@@ -191,7 +191,7 @@ class Radau(ReusesJacobian, OneStep):
     def linearised(
         self, field: VectorField, t: float, y: Tensor, state: State
     ) -> tuple[Any, State]:
-        """(Jacobian that a step from here starts with, state that holds it)."""
+        """(Jacobian at the start of the step, state that holds it)."""
         if state.jac is None:
             state = self.with_jacobian(state, t, y)
         return state.jac, state
@@ -203,8 +203,8 @@ class Radau(ReusesJacobian, OneStep):
     def step(
         self, field: VectorField, t: float, y: Tensor, h: float, state: State, tol: Tolerance
     ) -> Step:
-        """One step; y: (n,). Newton's iterations synchronise once each, the norm of the error
-        once."""
+        """One step; y: (n,). Each Newton iteration synchronises once, and so does the norm of the
+        error."""
         tb = self.tableau
         differentiable = torch.is_grad_enabled()
         a, _, _, _, _, ending = _tensors(tb, y.dtype, y.device)
@@ -257,13 +257,14 @@ class Radau(ReusesJacobian, OneStep):
         return Step(t, h, y, y1, ratio, factor, next_state)
 
     def _guess(self, base: Tensor, before: tuple | None, h: float) -> Tensor:
-        """The states of all stages, (s n,), that Newton's iteration starts from: on the polynomial
-        of the last step. base: (s n,) the start of the step, once a stage; before: see State."""
+        """The start of Newton's iteration, (s n,): the states of all stages on the polynomial of
+        the last step. base: (s n,), the start of the step, repeated for each stage; before: see
+        State."""
         if before is None:
             return base
         z, old = before
-        # A step grows by more only after one that a stop cut. The extrapolation of such a step is
-        # mostly rounding.
+        # A step grows by more only after a step that a stop cut. The extrapolation of the cut step
+        # is mostly rounding.
         if abs(h) > 2 * LARGEST * abs(old):
             return base
         matrix = torch.from_numpy(self.tableau.extrapolation(h / old)).to(z)
@@ -325,10 +326,10 @@ class Radau(ReusesJacobian, OneStep):
         solver: Any,
         tol: Tolerance,
     ) -> tuple[Tensor, float]:
-        """(f (n,) at the start of the step, scaled error of the step), by (IV.8.19), and by
-        (IV.8.20) where that is too large in a first step or after a rejection.
+        """(f (n,) at the start of the step, scaled error of the step). The error comes from
+        (IV.8.19). If it is too large in a first step or after a rejection, it comes from (IV.8.20).
 
-        start, y1: (n,) the ends of the step; z: (s, n) states of the stages less the start; state:
+        start, y1: (n,) the ends of the step; z: (s, n) states of the stages minus the start; state:
         before the step.
         """
         gamma0 = h * self.tableau.gamma0
@@ -350,7 +351,7 @@ class Radau(ReusesJacobian, OneStep):
         return first, ratio
 
     def _factor(self, ratio: float, h: float, past: tuple | None, iterations: int) -> float:
-        """The factor of the next step, from the last error and its trend; 1 if the growth is not
+        """The factor of the next step, from the error and its trend. It is 1 if the growth is not
         worth a factorisation."""
         power = 1 / self.error_order
         safety = 0.9 * newton_safety(iterations, ITERATIONS)
@@ -367,7 +368,7 @@ class Radau(ReusesJacobian, OneStep):
     def _newton_failed(
         field: VectorField, t: float, h: float, state: State, jac: Any, result: Newton | None
     ) -> Step:
-        """Newton's iteration failed with a Jacobian of this very point: halve the step."""
+        """Newton's iteration failed with a Jacobian at this point itself: halve the step."""
         field.stats.newton_failures += 1
         if result is not None and not math.isfinite(result.norm):
             return Step.failed(
@@ -380,7 +381,7 @@ class Radau(ReusesJacobian, OneStep):
     def _factorise(
         field: VectorField, stages: Any, jacobian: Jacobian, t: float, h: float, ys: Tensor
     ) -> Factorised:
-        """I x M - h a x J, (s n, s n), with the Jacobian of every stage, factorised whole. ys: the
+        """The factorisation of I x M - h a x J, (s n, s n), with a Jacobian for each stage. ys: the
         states of the stages, (s n,)."""
         ys = ys.view(len(stages.offsets), -1)
         s, n = ys.shape
@@ -405,8 +406,7 @@ class Radau(ReusesJacobian, OneStep):
         h: float,
         ys: Tensor,
     ) -> Tensor:
-        """The states of all stages, (s n,), with the derivatives of the solution of their
-        equations."""
+        """The states of all stages, (s n,), with derivatives by the implicit function theorem."""
         with torch.no_grad():
             exact = self._factorise(field, stages, jacobian, t, h, ys)
         return implicit_diff(stages, t, y.repeat(self.tableau.stages), 0.0, h, exact, ys)

@@ -53,7 +53,7 @@ def _class_of(tableau: Any, companion: Any) -> type[Method]:
 
 @cache
 def classes() -> dict[str, type[Method]]:
-    """The class of every method by its SciML name, pairs that switch left out."""
+    """The class of every method by its SciML name, without the pairs that switch."""
     by_name: dict[str, Any] = {kind.__name__: kind for kind in _OTHERS}
     for info in pkgutil.iter_modules(tables.__path__):
         module = importlib.import_module(f"{tables.__name__}.{info.name}")
@@ -74,12 +74,12 @@ def _methods() -> dict:
 
 
 def AutoTsit5(stiff: str | type[Method] | Method = "rodas5p") -> AutoSwitch:
-    """Tsit5, which switches to a stiff method where the problem is stiff."""
+    """Tsit5, which switches to a stiff method while the problem is stiff."""
     return AutoSwitch(get("tsit5"), get(stiff))
 
 
 def AutoVern7(stiff: str | type[Method] | Method = "rodas5p") -> AutoSwitch:
-    """Vern7, which switches to a stiff method where the problem is stiff."""
+    """Vern7, which switches to a stiff method while the problem is stiff."""
     return AutoSwitch(get("vern7"), get(stiff))
 
 
@@ -106,8 +106,8 @@ def names() -> list:
 def get(name: str | type[Method] | Method, **options: Any) -> Method:
     """The method of this name (any case), a class of methods or a Method, with these options.
 
-    ValueError with the nearest names if there is none; TypeError for an option that the method does
-    not have.
+    Raises ValueError with similar names if there is none, and TypeError for an option that the
+    method does not have.
     """
     method = _named(name)
     options = {key: value for key, value in options.items() if not _has(method, key, value)}

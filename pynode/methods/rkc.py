@@ -2,8 +2,8 @@
 stages a step has.
 
 Sommeijer, Shampine & Verwer, RKC: an explicit solver for parabolic PDEs, J. Comput. Appl. Math. 88
-(1998) 315-326. For mildly stiff problems with eigenvalues near the negative axis (diffusion): s
-stages reach 2/3 s^2 instead of 2 s, and there is neither Jacobian nor linear system.
+(1998) 315-326. It suits mildly stiff problems with eigenvalues near the negative axis
+(diffusion): s stages are stable up to 2/3 s^2 instead of 2 s, without Jacobian or linear system.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 
 DAMPING = 2 / 13
-AGE = 25  # accepted steps after which the spectral radius is estimated anew
-SAFETY = 1.2  # on the estimate, which comes from below
+AGE = 25  # accepted steps before a new estimate of the spectral radius
+SAFETY = 1.2  # factor on the estimate, which is a lower bound
 ITERATIONS = 50  # of the power method at most
 
 
 class State(NamedTuple):
     """first: f at the start of the step; past: ratios of the last two steps; radius: estimate of
-    the spectral radius of df/dy, None where it is due; vector: (n,) the direction that goes with
-    it; age: steps since it was made."""
+    the spectral radius of df/dy, None if a new one is due; vector: its direction, (n,); age: steps
+    since the estimate."""
 
     first: torch.Tensor
     past: tuple
@@ -88,7 +88,7 @@ class RKC(Controlled):
     family = "stabilised Runge-Kutta"
     state_tensors = ("first",)
     memory = (3, 4)
-    # One step may take 20,000 of them: without this limit a stiff problem runs for hours.
+    # One step may need 20,000 evaluations. Without this limit a stiff problem runs for hours.
     evaluations_a_step = 10
 
     @property
@@ -103,8 +103,8 @@ class RKC(Controlled):
     def step(
         self, field: VectorField, t: float, y: Tensor, h: float, state: Any, tol: Tolerance
     ) -> Step:
-        """One step; y: (n,). One synchronisation at the error, and those of the power method every
-        AGE steps."""
+        """One step; y: (n,). It synchronises once, at the error. Every AGE steps the power method
+        synchronises too."""
         before = self, state, tol
         if state.radius is None:
             radius, vector = spectral_radius(
@@ -114,7 +114,7 @@ class RKC(Controlled):
         s = 2 + int(math.sqrt(1.54 * abs(h) * state.radius + 1))
         most = max(2, int(math.sqrt(max(tol.rtol, 1e-15) / (10 * torch.finfo(y.dtype).eps))))
         if s > most:
-            # More stages than rounding permits inside a step.
+            # Rounding does not permit so many stages in one step.
             return Step.failed(t, h, 0.9 * (most / s) ** 2, state, Status.STEP_TOO_SMALL)
         first, rows = coefficients(s)
         f0 = state.first
@@ -127,8 +127,9 @@ class RKC(Controlled):
             newer = torch.add(torch.add(value, f, alpha=h * slope), f0, alpha=h * slope0)
         y1 = newer
         f1 = field(t + h, y1)
-        due = state.age + 1 >= AGE
-        after = state._replace(first=f1, radius=None if due else state.radius, age=state.age + 1)
+        after = state._replace(first=f1, age=state.age + 1)
+        if after.age >= AGE:
+            after = after._replace(radius=None)
         ratio = 0.0
         factor = 1.0
         if self.adaptive:
@@ -137,12 +138,13 @@ class RKC(Controlled):
                 ratio = tol.ratio(error, y, y1)
             factor, past = self.next_factor(ratio, state.past)
             if not ratio <= 1.0:
-                next_state = state._replace(radius=state.radius if state.age == 0 else None)
-                return Step.refused(t, h, y, y1, ratio, factor, next_state)
+                if state.age > 0:
+                    state = state._replace(radius=None)
+                return Step.refused(t, h, y, y1, ratio, factor, state)
             after = after._replace(past=past)
-        done = Step(t, h, y, y1, ratio, factor, after, (f0, f1))
-        done.before = before
-        return done
+        step = Step(t, h, y, y1, ratio, factor, after, (f0, f1))
+        step.before = before
+        return step
 
     def trim_tape(self, tape: Any) -> None:
         return None
@@ -166,7 +168,7 @@ def spectral_radius(
     """(SAFETY times the largest |eigenvalue| of df/dy at (t, y), its direction), as in the code
     RKC.
 
-    f0: f(t, y); vector: the direction found before, None at first.
+    f0: f(t, y); vector: the direction of the last estimate, None at first.
     """
     if vector is None:
         v = f0 / tol.scale_or_inf(tol.scale(y))
@@ -176,4 +178,6 @@ def spectral_radius(
         v = any_direction(y)
     product = scaled_difference_product(field, t, y, f0, tol)
     mode = power_method(product, v, ITERATIONS, accuracy=0.05)
-    return (SAFETY * mode.radius if mode.vector is not None else 0.0), mode.vector
+    if mode.vector is None:
+        return 0.0, None
+    return SAFETY * mode.radius, mode.vector

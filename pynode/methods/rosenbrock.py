@@ -1,5 +1,5 @@
-"""Rosenbrock methods: one Jacobian and one factorisation a step, no iteration. Hairer & Wanner II,
-sec. IV.7."""
+"""Rosenbrock methods: each step makes one Jacobian and one factorisation, and iterates nothing.
+Hairer & Wanner II, sec. IV.7."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class RosenbrockMethod(Controlled, OneStep):
-    """Runs a Rosenbrock tableau, with the df/dt term, so that a non-autonomous f keeps the order.
+    """Runs a Rosenbrock tableau. Its df/dt term keeps the order for a non-autonomous f.
 
     jacobian: 'dense', 'sparse' or a structure; compile: True, or a backend of torch.compile,
     compiles whole steps. State: (linearisation of f, (df/dy, df/dt) at the start of the step or
@@ -56,9 +56,9 @@ class RosenbrockMethod(Controlled, OneStep):
 
     @cached_property
     def algebraic(self) -> float:
-        """The local error of the algebraic components of a DAE as a part of what the estimate says
-        of it. 1 but for a method that is of local order 2 there, sum b w alpha^2 != 1 (Hairer &
-        Wanner II, VI.4.19): then both go like h^2."""
+        """The local error of the algebraic components of a DAE, divided by its estimate. It differs
+        from 1 only for a method of local order 2 in these components, sum b w alpha^2 != 1 (Hairer
+        & Wanner II, VI.4.19): then both go like h^2."""
         tb = self.tableau
         gamma, alpha = tb.original()
         response = np.linalg.solve(alpha + gamma, alpha.sum(1) ** 2)
@@ -76,7 +76,7 @@ class RosenbrockMethod(Controlled, OneStep):
     def linearised(
         self, field: VectorField, t: float, y: Tensor, state: tuple
     ) -> tuple[Any, tuple]:
-        """(Jacobian that a step from here starts with, state that holds it)."""
+        """(Jacobian at the start of the step, state that holds it)."""
         jacobian, linear, past = state
         if linear is None:
             linear = jacobian.with_time(t, y, graph=torch.is_grad_enabled())
@@ -91,10 +91,10 @@ class RosenbrockMethod(Controlled, OneStep):
         slope: Tensor | None,
         solver: Any,
     ) -> tuple[Tensor, Any, list[Tensor]]:
-        """(y1, error, stages u) of a step; h a float and y (n,), or h and t (m,) and y (m, n) for
-        rows of a batch.
+        """(y1, error, stages u) of a step. h is a float and y (n,); for rows of a batch h and t are
+        (m,) and y is (m, n).
 
-        slope: df/dt or None; solver: M - gamma h J factorised.
+        slope: df/dt or None; solver: the factorisation of M - gamma h J.
         """
         tb = self.tableau
         mass = field.mass

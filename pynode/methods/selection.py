@@ -1,5 +1,5 @@
-"""``method="auto"``: a method by size, tolerance and a cheap estimate of the stiffness at the
-start."""
+"""``method="auto"``: chooses a method by size, tolerance and a cheap estimate of the stiffness at
+the start."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 
 ITERATIONS = 5  # of the power method, one evaluation of f each
-# The spectral radius times the span of time. For stability an explicit method needs about a third
-# as many steps.
+# The spectral radius times the time span. An explicit method needs about a third as many steps for
+# stability.
 SURELY_STIFF = 1e4
 TIGHT = 3e-8  # rtol below which methods of higher order pay
 EIGENVALUES_UP_TO = 100  # states
@@ -40,7 +40,7 @@ RITZ = 30  # Arnoldi steps above that, one evaluation of f each
 NEAR_IMAGINARY = 2.0  # |Im| / |Re|: BDF of order 4 is stable up to 3.3, of order 5 up to 1.3
 FAST = 1e-2  # of the largest |eigenvalue|: slower modes are resolved, or do not hurt
 RADAU_UP_TO = 500  # states
-SMALL = 50  # states up to which a factorisation a step costs less than Newton's iterations
+SMALL = 50  # states; up to here one factorisation in each step costs less than Newton's iterations
 
 
 def choose(
@@ -51,14 +51,14 @@ def choose(
     y0: Tensor,
     tol: Tolerance,
 ) -> tuple[Method, str]:
-    """(method, why in a sentence). get: from names to methods; y0: (n,); tol: Tolerance."""
+    """(method, reason in one sentence). get: from names to methods; y0: (n,); tol: Tolerance."""
     try:
         radius = growth(field, t0, y0, tol)
     except RejectStep:
         radius = math.inf
     work = radius * abs(t1 - t0)
     seen = f"|df/dy| is about {radius:.2g} at the start, {work:.2g} over the whole span"
-    if field.dtype in HALVES:  # of methods for stiff systems torch has no linear algebra in it
+    if field.dtype in HALVES:  # torch has no linear algebra in it for stiff methods
         return get("tsit5"), f"Tsit5: in {field.dtype} only explicit methods run, {seen}"
     if not math.isfinite(work):
         return get("qndf"), "QNDF: f is not finite, or not defined, near the start"
@@ -70,8 +70,15 @@ def choose(
         if tol.rtol < TIGHT:
             return get("radauiia9"), f"RadauIIA9: stiff, {seen}, and rtol is tight"
         return get("qndf"), f"QNDF: stiff, {seen}"
-    explicit = get("vern7" if tol.rtol < TIGHT else "tsit5")
-    method = AutoSwitch(explicit, get("rodas5p" if field.size <= SMALL else "kencarp47"))
+    if tol.rtol < TIGHT:
+        explicit = get("vern7")
+    else:
+        explicit = get("tsit5")
+    if field.size <= SMALL:
+        stiff = get("rodas5p")
+    else:
+        stiff = get("kencarp47")
+    method = AutoSwitch(explicit, stiff)
     return (
         method,
         f"{method.name}: not stiff at the start, {seen}, and it switches where that changes",
@@ -94,9 +101,9 @@ def oscillates(field: VectorField, t: float, y: Tensor, tol: Tolerance) -> bool:
     """Whether df/dy at (t, y) has fast modes near the imaginary axis, where BDF above order 2 is
     not stable.
 
-    For a small Jacobian it computes all eigenvalues; otherwise the Ritz values of RITZ Arnoldi
-    steps, with differences of f in units of the tolerances. With a mass matrix the modes are
-    unknown and the answer is False. Hairer & Wanner II, sec. IV.10 and V.2.
+    For a small Jacobian it computes all eigenvalues, otherwise the Ritz values of RITZ Arnoldi
+    steps with differences of f in units of the tolerances. With a mass matrix the modes are
+    unknown, and the answer is False. Hairer & Wanner II, sec. IV.10 and V.2.
     """
     if field.mass is not None:
         return False

@@ -1,10 +1,10 @@
-"""Automatic switching between an explicit method and a stiff one, by the stiffness seen in the
-steps themselves.
+"""Automatic switching between an explicit and a stiff method. The steps themselves show the
+stiffness.
 
-The rule of OrdinaryDiffEq.jl's AutoSwitch: h rho, with rho an estimate of the spectral radius of
-df/dy, is held against the boundary of the explicit method's stability on the negative axis. In
+The rule is that of OrdinaryDiffEq.jl's AutoSwitch. It compares h rho with the boundary of the
+explicit method's stability on the negative axis; rho estimates the spectral radius of df/dy. In
 explicit steps rho is the quotient of two stages at the same time (Shampine 1977; Hairer & Wanner
-II, sec. IV.2), in stiff ones it comes from the Jacobian in use.
+II, sec. IV.2). In stiff steps it comes from the current Jacobian.
 
 At tight tolerances this rule never sees stiffness. The error of the decayed modes keeps the steps
 of a high-order method well inside its stability region, and the quotient of two stages may not see
@@ -43,15 +43,16 @@ if TYPE_CHECKING:
 TO_STIFF = 10
 TO_NONSTIFF = 3
 LIMIT = 0.9  # of the stability boundary
-# By which the step grows on the way to the stiff method, and shrinks on the way back.
+# The step grows by this factor when the stiff method begins, and shrinks by it when it ends.
 STEP_FACTOR = 2.0
-ITERATIONS = 2  # of the power method in a stiff step, from the last step's vector on
-WORTH = 1.0  # h rho from which an explicit step may be held back by a mode that has decayed
+ITERATIONS = 2  # of the power method in a stiff step; it starts from the last step's vector
+WORTH = 1.0  # for a larger h rho a decayed mode may limit an explicit step
 SUSPECT = 4  # an explicit step with h rho above WORTH counts as so many
-# Explicit steps before f is asked, and by which factor more before the next time.
+# Explicit steps before the first test of f, and the factor on this number for each next test.
 PATIENCE = 400
 LONGER = 4
-# Cosine of the angle between v and J v, from which on the mode that grows most under J is damped.
+# The mode that grows most under J is damped if the cosine of the angle between v and J v is
+# smaller.
 DAMPED = -0.9
 
 
@@ -122,14 +123,14 @@ class AutoSwitch(Method):
 
     @cached_property
     def comparison(self) -> tuple[int, int, CoefficientRow]:
-        """(i, j, row): the stages compared, and h row k the difference of their states."""
+        """(i, j, row): the two compared stages; h row k is the difference of their states."""
         i, j = self.explicit.tableau.stages_at_one_time
         a = self.explicit.tableau.matrix()
         return i, j, CoefficientRow(a[i] - a[j])
 
     @property
     def boundary(self) -> float:
-        """Where the explicit method's stability ends on the negative axis."""
+        """The point on the negative axis where the stability of the explicit method ends."""
         return self.explicit.tableau.stability_boundary
 
     def init(
@@ -154,12 +155,11 @@ class AutoSwitch(Method):
             step.state = state._replace(inner=step.state)
             return step
         if state.stiff:
-            first = vector is None
-            mode = power_method(
-                scaled_matrix_product(jac, y.detach(), tol),
-                any_direction(y.detach()) if first else vector,
-                4 * ITERATIONS if first else ITERATIONS,
-            )
+            iterations = ITERATIONS
+            if vector is None:
+                vector = any_direction(y.detach())
+                iterations = 4 * ITERATIONS
+            mode = power_method(scaled_matrix_product(jac, y.detach(), tol), vector, iterations)
             radius = mode.radius
             vector = mode.vector
         else:
@@ -167,8 +167,7 @@ class AutoSwitch(Method):
         size = abs(h) * radius
         waited = 0
         patience = state.patience
-        speaks = size > LIMIT * self.boundary
-        if speaks:
+        if size > LIMIT * self.boundary:
             count = max(state.count, 0) + 1
         else:
             count = min(state.count, 0) - 1
@@ -177,7 +176,10 @@ class AutoSwitch(Method):
         else:
             switch = count > TO_STIFF
         if not state.stiff and not switch:
-            waited = state.waited + (SUSPECT if size > WORTH else 1)
+            if size > WORTH:
+                waited = state.waited + SUSPECT
+            else:
+                waited = state.waited + 1
             if waited >= patience:
                 switch = _held_back(field, t + h, step.y, h, tol)
                 waited = 0
@@ -187,14 +189,12 @@ class AutoSwitch(Method):
             return step
         field.stats.switches += 1
         if state.stiff:
-            following = self.explicit
-        else:
-            following = self.stiff
-        if state.stiff:
+            next_method = self.explicit
             step.factor = 1 / STEP_FACTOR
         else:
+            next_method = self.stiff
             step.factor = STEP_FACTOR
-        inner = following.init(field, t + h, step.y, None, h, tol)
+        inner = next_method.init(field, t + h, step.y, None, h, tol)
         step.state = State(not state.stiff, inner, 0, None, 0, patience)
         return step
 
@@ -230,8 +230,8 @@ class AutoSwitch(Method):
 
 @torch.no_grad()
 def _held_back(field: VectorField, t: float, y: Tensor, h: float, tol: Tolerance) -> bool:
-    """Whether the fastest mode at (t, y), in the direction of h, is damped and so fast that it may
-    hold back steps of h.
+    """Whether the fastest mode at (t, y), in the direction of h, is damped and may limit steps of
+    h.
 
     Costs 4 ITERATIONS + 1 evaluations of f.
     """

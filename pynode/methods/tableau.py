@@ -1,7 +1,7 @@
 """Tableaus: the published numbers of a one-step method, frozen and checked when built.
 
-A tableau holds only literal numbers and their source; it runs nothing. Symbols are
-those of Hairer, Norsett & Wanner, "Solving Ordinary Differential Equations" (I: sec. II.1 and II.6;
+A tableau holds only literal numbers and their source; it runs nothing. The symbols come from
+Hairer, Norsett & Wanner, "Solving Ordinary Differential Equations" (I: sec. II.1 and II.6;
 II: sec. IV.3 and IV.7).
 """
 
@@ -27,8 +27,8 @@ def _check(name: str, what: str, residual: float) -> None:
 
 
 class _Continuous:
-    """What every tableau with a continuous extension shares: y(theta) = y + sum_i v_i sum_m
-    dense[i][m] theta^(m+1)."""
+    """A tableau with a continuous extension: y(theta) = y + sum_i v_i sum_m dense[i][m]
+    theta^(m+1)."""
 
     name: str
     b: tuple
@@ -59,11 +59,11 @@ class RungeKutta(_Continuous):
     k_i = f(t + c_i h, y + h sum_j a_ij k_j);  y1 = y + h sum_i b_i k_i;  error = h sum_i b_err_i
     k_i; y(t + theta h) = y + h sum_i k_i sum_m dense[i][m] theta^(m+1).
 
-    a: row i has the entries left of the diagonal, and the diagonal one where the stage is implicit;
-    missing entries are 0. b: one weight a stage. b_err = b - b_hat, with b_hat of order
+    a: row i has the entries left of the diagonal, and the diagonal entry if the stage is implicit;
+    missing entries are 0. b: one weight for each stage. b_err = b - b_hat, with b_hat of order
     ``embedded_order``. c_dense, a_dense: further explicit stages that only the continuous extension
-    needs, numbered after those of the step. dense: one row a stage (those of c_dense included);
-    dense_order is the order of the extension as a method.
+    needs. Their numbers follow the stages of the step. dense: one row for each stage, also for the
+    stages of c_dense; dense_order is the order of the extension as a method.
     """
 
     name: str
@@ -85,7 +85,7 @@ class RungeKutta(_Continuous):
             raise ValueError(f"tableau {self.name}: c, a, b and b_err must have one entry a stage")
         if len(self.c_dense) != len(self.a_dense) or len(self.dense) != s + len(self.c_dense):
             raise ValueError(
-                f"tableau {self.name}: dense needs one row a stage, the extra stages included"
+                f"tableau {self.name}: dense needs one row for each stage, extra ones too"
             )
         for i, (ci, row) in enumerate(zip(self.c + self.c_dense, self.a + self.a_dense)):
             _check(self.name, f"c_{i + 1} = sum of row {i + 1} of a", float(sum(row) - ci))
@@ -106,15 +106,15 @@ class RungeKutta(_Continuous):
 
     @cached_property
     def fsal(self) -> bool:
-        """First same as last: the last stage is f at the end of the step (explicit methods). Steps
-        ask, hence cached."""
+        """First same as last: the last stage is f at the end of the step (explicit methods).
+        Cached, because every step reads it."""
         last = tuple(self.a[-1]) + (0,) * (self.stages - len(self.a[-1]))
         return self.explicit and self.stages > 1 and self.c[-1] == 1 and last == tuple(self.b)
 
     @cached_property
     def stability_boundary(self) -> float:
-        """Where the stability of an explicit method ends on the negative axis. Cached: automatic
-        switching asks in every solve."""
+        """The point on the negative axis where the stability of an explicit method ends. Cached,
+        because automatic switching reads it in every solve."""
         a = self.matrix()[: self.stages, : self.stages]
         b = np.array([float(x) for x in self.b])
         one = np.ones(len(a))
@@ -125,8 +125,7 @@ class RungeKutta(_Continuous):
 
     @cached_property
     def stages_at_one_time(self) -> tuple[int, int] | None:
-        """(i, j): the two latest stages at the same time, with rows that differ; None where there
-        are none."""
+        """(i, j): the last two stages that have the same time and different rows, or None."""
         a = self.matrix()
         for i in range(self.stages - 1, 0, -1):
             for j in range(i - 1, 0, -1):
@@ -135,7 +134,7 @@ class RungeKutta(_Continuous):
         return None
 
     def matrix(self) -> np.ndarray:
-        """A, (all stages, all stages), the extra stages of the continuous extension included."""
+        """A, (all stages, all stages), with the extra stages of the continuous extension."""
         rows = self.a + self.a_dense
         full = np.zeros((len(rows), len(rows)))
         for i, row in enumerate(rows):
@@ -246,7 +245,7 @@ class Rosenbrock(_Continuous):
         """Largest violation of the order conditions up to ``order`` (Hairer & Wanner II, theorem
         IV.7.3).
 
-        A vertex with one son takes beta = alpha + Gamma, every other vertex alpha.
+        A vertex with one son uses beta = alpha + Gamma, every other vertex alpha.
         """
         gamma, alpha = self.original()
         w = self.weights(b)

@@ -73,9 +73,9 @@ class VelocityVerlet(Method):
         q1 = torch.add(q, velocity, alpha=h)
         force = field(t + h, torch.cat((q1, middle)))[half:]
         y1 = torch.cat((q1, torch.add(middle, force, alpha=h / 2)))
-        done = Step(t, h, y, y1, 0.0, 1.0, State(force))
-        done.before = self, state, tol
-        return done
+        step = Step(t, h, y, y1, 0.0, 1.0, State(force))
+        step.before = self, state, tol
+        return step
 
     def trim_tape(self, tape: Any) -> None:
         return None

@@ -152,7 +152,7 @@ def as_field(field: Any, name: str) -> torch.nn.Module:
     """Returns field. Raises TypeError if it is not a module with a forward."""
     if not isinstance(field, torch.nn.Module):
         raise TypeError(
-            f"{name} must be an nn.Module, so that its parameters are found, not"
+            f"{name} must be an nn.Module, so that pynode finds its parameters, not"
             f" {type(field).__name__}"
         )
     if getattr(field.forward, "__name__", "") == "_forward_unimplemented":

@@ -115,7 +115,11 @@ class LatentODE(torch.nn.Module):
         observations: (B, T', data_dim) for the mean of q, or (samples, B, T', data_dim) for this
         number of draws from q."""
         q = self.encode(x, t, mask)
-        return self.decode(q.mean if samples is None else q.rsample((samples,)), at)
+        if samples is None:
+            z0 = q.mean
+        else:
+            z0 = q.rsample((samples,))
+        return self.decode(z0, at)
 
     def encode(self, x: torch.Tensor, t: Times, mask: torch.Tensor | None = None) -> Independent:
         """q(z(t_0) | x): a Gaussian of independent components, batch shape (B,), event shape
@@ -268,7 +272,9 @@ def _like(mask, x):
         raise ValueError(
             f"a mask must be {tuple(x.shape)} or {tuple(x.shape[:2])}, not {tuple(mask.shape)}"
         )
-    return (mask if mask.dim() == 3 else mask.unsqueeze(-1)).expand(x.shape)
+    if mask.dim() == 2:
+        mask = mask.unsqueeze(-1)
+    return mask.expand(x.shape)
 
 
 def _latest(t, anything, first):

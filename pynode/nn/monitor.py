@@ -82,7 +82,7 @@ class EvaluationMonitor:
 
     def end_epoch(self) -> list[Cost]:
         """End the epoch; returns its costs, one for each module that was solved."""
-        found = [
+        costs = [
             Cost(
                 self._epoch,
                 name,
@@ -92,10 +92,10 @@ class EvaluationMonitor:
             for name, seen in self._seen.items()
             if seen
         ]
-        self.costs += found
+        self.costs += costs
         self._epoch += 1
         self._seen = {name: [] for name in self._flows}
-        return found
+        return costs
 
     def close(self) -> None:
         """Stop listening. The collected costs stay."""

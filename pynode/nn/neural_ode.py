@@ -125,8 +125,8 @@ class NeuralODE(DefaultTimes, SolveModule):
         else:
             e = None
         start = (y0, *[y0.new_zeros(y0.shape[:lead]) for _ in every])
-        found = self._solved(AugmentedField(self._timed, every, lead), start, times, (e,))
+        outputs = self._solved(AugmentedField(self._timed, every, lead), start, times, (e,))
         # Backwards in time they are negative.
-        integrals = [integral[-1].abs() for integral in found[1 + len(integrands) :]]
+        integrals = [integral[-1].abs() for integral in outputs[1 + len(integrands) :]]
         self.penalties = {r.name: integral for r, integral in zip(chosen, integrals, strict=True)}
-        return found[: 1 + len(integrands)]
+        return outputs[: 1 + len(integrands)]

@@ -152,19 +152,19 @@ class Stiffness(Regulariser):
 def as_regularisers(given: Regulariser | Iterable[Regulariser]) -> tuple[Regulariser, ...]:
     """A tuple of one or several regularisers. Raises TypeError for anything else."""
     if isinstance(given, Regulariser):
-        found: tuple[Regulariser, ...] = (given,)
+        regularisers: tuple[Regulariser, ...] = (given,)
     else:
-        found = tuple(given)
-    for item in found:
+        regularisers = tuple(given)
+    for item in regularisers:
         if not isinstance(item, Regulariser):
             raise TypeError(
                 "regularisers must be KineticEnergy, JacobianNorm, HigherDerivative or Stiffness"
                 " objects, not"
                 f" {item.__name__ + ' itself' if isinstance(item, type) else type(item).__name__}"
             )
-    names = [item.name for item in found]
+    names = [item.name for item in regularisers]
     if len(set(names)) < len(names):
         raise ValueError(
             f"each regulariser is possible once, not {', '.join(names)}; add up their weights"
         )
-    return found
+    return regularisers

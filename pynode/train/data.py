@@ -184,11 +184,11 @@ def _time_column(path, header, time):
                 f"{path} has no column {time!r} for the time: its columns are {', '.join(header)}."
             )
         return time
-    found = [name for name in header if name.lower() in TIME_NAMES]
-    if len(found) == 1:
-        return found[0]
+    matches = [name for name in header if name.lower() in TIME_NAMES]
+    if len(matches) == 1:
+        return matches[0]
     reason = "no column is called t or time"
-    if found:
+    if matches:
         reason = "more than one column could be the time"
     raise DataError(f"{path}: {reason}; say which with --time COLUMN, one of: {', '.join(header)}.")
 

@@ -125,11 +125,11 @@ class Reproduction:
             f"{'error / largest value':>24}{'error / value':>16}"
         ]
         for name, run in self.fits.items():
-            found = self.accuracies[name]
+            accuracy = self.accuracies[name]
             last = run.history[-1]
             lines.append(
                 f"{name:<10}{last['epoch']:>8}{last['seconds']:>9.0f}{run.best:>11.2e}"
-                f"{_percent(max(found.of_largest)):>24}{_percent(max(found.pointwise)):>16}"
+                f"{_percent(max(accuracy.of_largest)):>24}{_percent(max(accuracy.pointwise)):>16}"
             )
         lines.append("")
         lines.append(

@@ -198,14 +198,14 @@ class Trainer:
         began = copy.deepcopy(self.field.net.state_dict())
         record = self._record() | {"epoch": self.epoch + 1}
         if self.plan.phase == POLISH:
-            loss, held = self._polished(record)
+            loss, held_out = self._polished(record)
         else:
-            loss, held = self._descended(record)
+            loss, held_out = self._descended(record)
         record["loss"], record["seconds"] = loss, self.elapsed
         judged = loss
         if self.options.validation:
-            record["held_out"] = held
-            judged = held
+            record["held_out"] = held_out
+            judged = held_out
         if record["failures"]:
             began = copy.deepcopy(self.good)  # the loss belongs to these weights
         if judged < self.best:
@@ -225,7 +225,7 @@ class Trainer:
 
     def _polished(self, record):
         """One step of Levenberg-Marquardt. Returns the losses before it, as with Adam."""
-        loss, held = self.objective.value(self.field)
+        loss, held_out = self.objective.value(self.field)
         solved: list[Solution] = []
         # Forward sensitivities compute every derivative in one solve. With too many weights for
         # them, each error has its own pullback.
@@ -246,7 +246,7 @@ class Trainer:
             self.plan.ended = True
         self._count(solved, record)
         record["lr"] = self.polisher.damping
-        return loss, held
+        return loss, held_out
 
     def _descended(self, record):
         """One pass of Adam; the weights move after each batch. A failed solve is undone and
@@ -263,13 +263,13 @@ class Trainer:
         other = 0.0
         k = 0
         while k < count:
-            found = self._batch(order[k : k + size], record)
-            if found is None:
+            losses = self._batch(order[k : k + size], record)
+            if losses is None:
                 record["failures"] += 1
                 record["lr"] = self._set_rate()
                 continue
-            total = total + found[0]
-            other = other + found[1]
+            total = total + losses[0]
+            other = other + losses[1]
             k = k + size
         return total, other
 
@@ -280,12 +280,12 @@ class Trainer:
         total = 0.0
         other = 0.0
         for i in indices:
-            part, held, solved = self.objective.part(self.field, i, self.plan.phase == SHOOTING)
+            part, held_out, solved = self.objective.part(self.field, i, self.plan.phase == SHOOTING)
             if part is None:
                 return self._step_back(solved[-1].message)
             part.backward()
             total = total + float(part.detach())
-            other = other + held
+            other = other + held_out
             self._count(solved, record)
         if self.options.normalise:
             norm = normalise_gradients(self.weights, self.options.normalise)

@@ -25,14 +25,14 @@ class _Run:
     """A trajectory in scaled states.
 
     t: (T,). u: (T, n), gaps filled by interpolation.
-    weight, held: (T, n), the factors of the errors in the loss and in the loss of held-out
+    weight, held_out: (T, n), the factors of the errors in the loss and in the loss of held-out
         observations. Zero where there is no value.
     """
 
     t: torch.Tensor
     u: torch.Tensor
     weight: torch.Tensor
-    held: torch.Tensor
+    held_out: torch.Tensor
 
 
 class Objective:
@@ -55,7 +55,7 @@ class Objective:
         self.runs = [self._run(run, scaling, generator) for run in data.trajectories]
         self.rows: list[torch.Tensor | None] = [None] * len(self.runs)
         self.count = sum(int((run.weight > 0).sum()) for run in self.runs)
-        self.held_count = sum(int((run.held > 0).sum()) for run in self.runs)
+        self.held_count = sum(int((run.held_out > 0).sum()) for run in self.runs)
         self.drawn = self.count
         if not self.count or (options.validation and not self.held_count):
             raise ValueError(
@@ -74,14 +74,14 @@ class Objective:
         if self.options.weights:
             weight = weight * weight.new_tensor(self.options.weights)
         weight[0] = 0.0
-        held = torch.zeros(len(run.t), 1, dtype=torch.bool)
+        held_out = torch.zeros(len(run.t), 1, dtype=torch.bool)
         if self.options.validation:
-            held[1:, 0] = (
+            held_out[1:, 0] = (
                 torch.rand(len(run.t) - 1, dtype=torch.float64, generator=generator)
                 < self.options.validation
             )
         _, filled = interpolated(run.t, u, run.seen, torch.arange(len(run.t), dtype=torch.float64))
-        return _Run(run.t, filled, weight * ~held, weight * held)
+        return _Run(run.t, filled, weight * ~held_out, weight * held_out)
 
     def __len__(self) -> int:
         """The number of trajectories."""
@@ -98,9 +98,9 @@ class Objective:
         for a sample."""
         for i, run in enumerate(self.runs):
             sampled = sample_times(run.t, self.options.sample, generator)
-            held = run.held.any(1).nonzero().flatten()
+            held_out = run.held_out.any(1).nonzero().flatten()
             start = torch.zeros(1, dtype=sampled.dtype)
-            self.rows[i] = torch.cat((sampled, held, start)).unique()
+            self.rows[i] = torch.cat((sampled, held_out, start)).unique()
         pairs = zip(self.runs, self.rows, strict=True)
         self.drawn = max(1, sum(int((run.weight[rows] > 0).sum()) for run, rows in pairs))
 
@@ -113,8 +113,8 @@ class Objective:
 
         shooting: solve in segments, with a penalty where they do not join.
         """
-        errors, held, solved = self.errors(field, i, shooting)
-        if errors is None or held is None:
+        errors, held_out, solved = self.errors(field, i, shooting)
+        if errors is None or held_out is None:
             return None, math.nan, solved
         part = self._cost(errors, self.drawn)
         if len(solved) > 1:
@@ -123,7 +123,7 @@ class Objective:
             part = part + self.options.continuity * self._cost(
                 errors[size - 1 : -1 : size], self.drawn
             )
-        return part, float(self._cost(held.detach(), max(self.held_count, 1))), solved
+        return part, float(self._cost(held_out.detach(), max(self.held_count, 1))), solved
 
     def errors(
         self, field: ScaledField, i: int, shooting: bool = False, **options: Any
@@ -145,7 +145,7 @@ class Objective:
         if not solved[-1].success:
             return None, None, solved
         errors = joined(solved) - u[1:]
-        return errors * run.weight[rows][1:], errors * run.held[rows][1:], solved
+        return errors * run.weight[rows][1:], errors * run.held_out[rows][1:], solved
 
     @contextmanager
     def _whole(self):
@@ -165,11 +165,11 @@ class Objective:
         total_held = 0.0
         with torch.no_grad(), self._whole():
             for i in range(len(self.runs)):
-                part, held, _ = self.part(field, i)
+                part, held_out, _ = self.part(field, i)
                 if part is None:
                     return math.inf, math.inf
                 total = total + float(part)
-                total_held = total_held + held
+                total_held = total_held + held_out
         if math.isfinite(total):
             return total, total_held
         return math.inf, math.inf
@@ -179,7 +179,7 @@ class Objective:
     ) -> torch.Tensor | None:
         """All weighted errors as one vector, whose square is the mean squared error. None if a
         solve failed. on_solution(solution) is called for each."""
-        found = []
+        weighted = []
         for i, run in enumerate(self.runs):
             with self._whole():
                 errors, _, solved = self.errors(field, i, **options)
@@ -187,8 +187,8 @@ class Objective:
                 on_solution(solution)
             if errors is None:
                 return None
-            found.append(errors[run.weight[1:] > 0])
-        return torch.cat(found) / self.count**0.5
+            weighted.append(errors[run.weight[1:] > 0])
+        return torch.cat(weighted) / self.count**0.5
 
     def _cost(self, errors, count):
         """The part of some weighted errors in the mean."""

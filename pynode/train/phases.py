@@ -39,7 +39,9 @@ class Plan:
     @property
     def _limit(self) -> float:
         """Seconds until Adam's epochs end."""
-        return self.options.time_limit * (0.5 if self.options.polish else 1.0)
+        if self.options.polish:
+            return 0.5 * self.options.time_limit
+        return self.options.time_limit
 
     def next(self, epoch: int, elapsed: float) -> str | None:
         """The phase of the next epoch: the present one, or the next one that has epochs; None at

@@ -34,12 +34,12 @@ def active(problem: ODEProblem) -> bool:
         return True
     if forward_ad._current_level < 0:
         return False
-    held: list[torch.Tensor] = []
+    module_tensors: list[torch.Tensor] = []
     if isinstance(problem.f, torch.nn.Module):
-        held = [*problem.f.parameters(), *problem.f.buffers()]
+        module_tensors = [*problem.f.parameters(), *problem.f.buffers()]
     layout = Layout(problem.y0)
-    given = [layout.ravel(problem.y0), problem.tspan, *problem.args, *held]
-    if any(isinstance(x, torch.Tensor) and _pushed(x) for x in given):
+    inputs = [layout.ravel(problem.y0), problem.tspan, *problem.args, *module_tensors]
+    if any(isinstance(x, torch.Tensor) and _pushed(x) for x in inputs):
         return True
     _check_closure(problem, _pushed)
     return False
@@ -120,12 +120,15 @@ class Plan:
         self.layout = Layout(problem.y0)
         self.timed = isinstance(problem.tspan, torch.Tensor)
         self.places = [i for i, a in enumerate(problem.args) if isinstance(a, torch.Tensor)]
-        held: dict[str, torch.Tensor] = {}
+        module_tensors: dict[str, torch.Tensor] = {}
         if isinstance(problem.f, torch.nn.Module):
-            held = {**dict(problem.f.named_parameters()), **dict(problem.f.named_buffers())}
-        self.names = list(held)
+            module_tensors = {
+                **dict(problem.f.named_parameters()),
+                **dict(problem.f.named_buffers()),
+            }
+        self.names = list(module_tensors)
         tensors = [self.layout.ravel(problem.y0), *([problem.tspan] if self.timed else ())]
-        self.tensors = [*tensors, *(problem.args[i] for i in self.places), *held.values()]
+        self.tensors = [*tensors, *(problem.args[i] for i in self.places), *module_tensors.values()]
         params: Any = arguments.params
         if params is None:
             chosen = None
@@ -150,12 +153,12 @@ class Plan:
         for i in self.places:
             args[i] = next(rest)
         f = self.problem.f
-        held = {name: next(rest) for name in self.names}
-        if held:
+        module_tensors = {name: next(rest) for name in self.names}
+        if module_tensors:
             module: Any = f
 
             def f(t: Any, y: Any, *args: Any) -> Any:
-                return torch.func.functional_call(module, held, (t, y, *args))
+                return torch.func.functional_call(module, module_tensors, (t, y, *args))
 
         params = [
             x

@@ -41,15 +41,15 @@ class _Rule(torch.autograd.Function):
     def by_row(
         cls, info: Any, in_dims: Sequence[int | None], plan: Any, *tensors: torch.Tensor
     ) -> tuple[Any, Any]:
-        found = []
+        results = []
         for i in range(info.batch_size):
             row = [
                 x if d is None else x.select(d, i)
                 for x, d in zip(tensors, in_dims[1:], strict=True)
             ]
             out = cls.apply(plan, *row)
-            found.append(out if isinstance(out, tuple) else (out,))
-        outputs = tuple(torch.stack(rows) for rows in zip(*found, strict=True))
+            results.append(out if isinstance(out, tuple) else (out,))
+        outputs = tuple(torch.stack(rows) for rows in zip(*results, strict=True))
         if isinstance(out, tuple):
             return outputs, (0,) * len(outputs)
         return outputs[0], 0
@@ -89,12 +89,12 @@ class VJPFn(_Rule):
             ys = plan.solve(leaves)
 
             def pull(g: torch.Tensor) -> tuple:
-                found = ()
+                cotangents = ()
                 if ys.requires_grad:
-                    found = torch.autograd.grad(
+                    cotangents = torch.autograd.grad(
                         ys, targets, g, retain_graph=True, allow_unused=True
                     )
-                return plan.scatter_grads(found or [None] * len(targets), tensors)
+                return plan.scatter_grads(cotangents or [None] * len(targets), tensors)
 
             return _for_each(pull, grads)
 
@@ -120,8 +120,8 @@ class VJPFn(_Rule):
         rows = [
             VJPofVJP.apply(ctx.plan, *row, *tensors) for row in zip(grads, *vectors, strict=True)
         ]
-        first, *found = zip(*rows, strict=True)
-        return None, torch.stack(first), *(sum(parts) for parts in found)
+        first, *others = zip(*rows, strict=True)
+        return None, torch.stack(first), *(sum(parts) for parts in others)
 
     @staticmethod
     def jvp(ctx: Any, _: Any, moved: torch.Tensor | None, *tangents: torch.Tensor | None) -> Any:
@@ -129,14 +129,14 @@ class VJPFn(_Rule):
         grads, *tensors = ctx.saved_tensors
         full = none_to_zeros(tangents, tensors)
         if grads.dim() == 2:
-            found = VJPofVJP.apply(ctx.plan, grads, *full, *tensors)[1:]
+            derivatives = VJPofVJP.apply(ctx.plan, grads, *full, *tensors)[1:]
         else:
             rows = [VJPofVJP.apply(ctx.plan, g, *full, *tensors)[1:] for g in grads]
-            found = tuple(torch.stack(row) for row in zip(*rows, strict=True))
+            derivatives = tuple(torch.stack(row) for row in zip(*rows, strict=True))
         if moved is None:
-            return found
+            return derivatives
         return tuple(
-            a + b for a, b in zip(found, VJPFn.apply(ctx.plan, moved, *tensors), strict=True)
+            a + b for a, b in zip(derivatives, VJPFn.apply(ctx.plan, moved, *tensors), strict=True)
         )
 
 
@@ -184,9 +184,8 @@ class JVPFn(_Rule):
         info: Any, in_dims: tuple[int | None, ...], plan: Any, *both: torch.Tensor
     ) -> tuple[Any, Any]:
         half = len(both) // 2
-        if all(d is None for d in in_dims[1 + half :]) and both[0].dim() == (
-            1 if in_dims[1] is None else 2
-        ):
+        plain = all(d is None for d in in_dims[1 + half :])
+        if plain and both[0].dim() == 1 + (in_dims[1] is not None):
             # One solve is enough for the tangents of a whole Jacobian.
             tangents = [
                 v.expand(info.batch_size, *v.shape) if d is None else v.movedim(d, 0)
@@ -204,8 +203,8 @@ class JVPFn(_Rule):
         rows = [(grads, *tangents)]
         if grads.dim() == 3:
             rows = list(zip(grads, *tangents, strict=True))
-        found = [VJPofVJP.apply(ctx.plan, *row, *tensors)[1:] for row in rows]
-        return None, *pulled, *(sum(parts) for parts in zip(*found, strict=True))
+        pulled_rows = [VJPofVJP.apply(ctx.plan, *row, *tensors)[1:] for row in rows]
+        return None, *pulled, *(sum(parts) for parts in zip(*pulled_rows, strict=True))
 
     @staticmethod
     def jvp(ctx: Any, *tangents: torch.Tensor | None) -> Any:
@@ -231,10 +230,10 @@ class VJPofVJP(_Rule):
             )
             chosen = [v for v, w in zip(vectors, plan.needs_grad, strict=True) if w]
             total = sum((v * g).sum() for v, g in zip(chosen, pulled, strict=True) if g is not None)
-            first, *found = torch.autograd.grad(total, [grads, *targets], allow_unused=True)
-        return torch.zeros_like(grads) if first is None else first, *plan.scatter_grads(
-            found, tensors
-        )
+            first, *cotangents = torch.autograd.grad(total, [grads, *targets], allow_unused=True)
+        if first is None:
+            first = torch.zeros_like(grads)
+        return first, *plan.scatter_grads(cotangents, tensors)
 
     @staticmethod
     def vmap(

@@ -61,7 +61,7 @@ def test_arnoldi_finds_the_extreme_eigenvalue(seen):
     assert not found.complete and math.isnan(found.ratio())
     problem = next(case for case in CASES if case.name == "brusselator").make()
     exact = torch.linalg.eigvals(problem.f.jac(0.0, problem.y0).detach()).abs().max()
-    steps = len(seen("brusselator").walk.times)
+    steps = len(seen("brusselator").reference.times)
     assert len(found.times) == min(POINTS, steps) and found.times[-1] == 1.0
     assert found.largest()[0] == pytest.approx(float(exact), rel=1e-3)
 
@@ -96,7 +96,7 @@ def test_jumps_are_found_to_the_digit(seen):
         all(not jump.timed for jump in friction.jumps if not jump.slope_discontinuity)
         and "jumps" not in friction.advice.arguments()
     )
-    states = friction.walk.path.evaluate([jump.t for jump in friction.jumps])
+    states = friction.reference.path.evaluate([jump.t for jump in friction.jumps])
     assert float(states[:, 1].abs().max()) < 1e-6  # it jumps where the velocity is zero
 
 
@@ -129,7 +129,7 @@ def test_a_steep_slope_is_no_jump():
     found = pynode.diagnose(
         lambda t, y: torch.tanh(300 * (t - 0.61)) - y, vector(0.0), (0.0, 2.0), trials=False
     )
-    assert found.walk.rejected and not found.jumps
+    assert found.reference.rejected and not found.jumps
 
 
 def test_the_proposed_tolerance_suits(seen):
@@ -156,11 +156,12 @@ def test_neighbours_part_at_the_rate_of_the_system():
 def test_limits_end_the_walk_and_are_told():
     f, y0, t, rtol, atol = next(case for case in CASES if case.name == "damped_oscillator").make()
     found = pynode.diagnose(f, y0, t, rtol=rtol, atol=atol, max_steps=100, trials=False)
-    assert found.walk.status is pynode.Status.MAX_STEPS and found.walk.reached < 2
+    assert found.reference.status is pynode.Status.MAX_STEPS and found.reference.reached < 2
     words = " ".join(str(found).split())
     assert "about the part that was reached" in words and "blows up" not in found.labels
     assert (
-        found.failure.status is found.walk.status and found.failure.remedy in found.advice.reasons
+        found.failure.status is found.reference.status
+        and found.failure.remedy in found.advice.reasons
     )
 
 
@@ -222,7 +223,7 @@ def test_structured_states_and_problems_are_taken(tmp_path):
         and found.trials[0].difference < 100
     )
     back = pynode.diagnose(lambda t, y: -y, vector(1.0), (3.0, 0.0), trials=False)
-    assert back.walk.reached == 0 and back.lyapunov_growth > 2
+    assert back.reference.reached == 0 and back.lyapunov_growth > 2
 
 
 @pytest.mark.parametrize(
@@ -262,11 +263,11 @@ def test_pictures_and_data(name, seen, tmp_path, figures):
     assert figures[0].get_suptitle().startswith(f"{found.name}: ")
     assert "fastest decay" in curves(eigenvalues)
     jumps = 2 * len(found.jumps)  # a vertical line has two points
-    assert count(steps) == len(found.walk.accepted) + len(found.walk.rejected) + jumps
-    assert all(len(points) > len(found.walk.sizes) for points in curves(solution).values())
+    assert count(steps) == len(found.reference.accepted) + len(found.reference.rejected) + jumps
+    assert all(len(points) > len(found.reference.sizes) for points in curves(solution).values())
     plain = json.loads(found.to_json(tmp_path / "data.json").read_text())
-    assert plain["labels"] == sorted(found.labels) and plain["walk"]["accepted"] == len(
-        found.walk.sizes
+    assert plain["labels"] == sorted(found.labels) and plain["reference"]["accepted"] == len(
+        found.reference.sizes
     )
     assert (
         len(plain["spectrum"]["decay"]) == len(plain["spectrum"]["t"])
@@ -299,15 +300,15 @@ def test_the_command(tmp_path, capsys):
 
 def test_a_sliding_mode_is_given_up_soon():
     """Most steps are refused and the rest lead nowhere: neither max_steps of them are taken, nor a
-    second walk."""
+    second reference solve."""
 
     def f(t, y):
         return torch.stack((0.5 * torch.cos(t) - torch.sign(y[0]), y[0] - y[1]))
 
     found = pynode.diagnose(f, vector(0.3, 0.0), (0.0, 3.0), trials=False)
     assert (
-        found.walk.status is pynode.Status.MAX_STEPS
-        and len(found.walk.attempts) <= 2000
-        and 0.5 < found.walk.reached < 0.7
+        found.reference.status is pynode.Status.MAX_STEPS
+        and len(found.reference.attempts) <= 2000
+        and 0.5 < found.reference.reached < 0.7
     )
     assert found.labels == {"discontinuous"} and found.failure.cause == "jump of f in the state"

@@ -13,7 +13,7 @@ from pynode.core.formatting import duration, number
 from pynode.core.norm import Tolerance
 from pynode.diagnosis.costs import needed
 from pynode.diagnosis.dynamics import turns
-from pynode.diagnosis.reference_solve import Tried, Walk
+from pynode.diagnosis.reference_solve import AttemptedStep, ReferenceSolve
 from pynode.diagnosis.spectrum import Spectrum
 
 
@@ -83,8 +83,12 @@ def test_the_steps_that_stability_asks_for(value):
 
 
 def test_who_limits_the_steps():
-    attempts = [Tried(0.0, 1.0, 0.5, True, i) for i in (2, 0, 2, None, 2, 0, 1)]
-    assert Walk.dominating(SimpleNamespace(attempts=attempts)) == [(2, 0.5), (0, 2 / 6), (1, 1 / 6)]
+    attempts = [AttemptedStep(0.0, 1.0, 0.5, True, i) for i in (2, 0, 2, None, 2, 0, 1)]
+    assert ReferenceSolve.dominating(SimpleNamespace(attempts=attempts)) == [
+        (2, 0.5),
+        (0, 2 / 6),
+        (1, 1 / 6),
+    ]
 
 
 def test_an_easy_problem():
@@ -106,21 +110,21 @@ def test_an_easy_problem():
 def test_the_walk_is_taken_again_under_the_tolerances_proposed():
     f, y0, t, rtol, atol = next(case for case in CASES if case.name == "careless_robertson").make()
     found = pynode.diagnose(f, y0, t, rtol=rtol, atol=atol, trials=False)
-    assert tuple(found.walk.tol.atol.tolist()) == found.advice.atol
+    assert tuple(found.reference.tol.atol.tolist()) == found.advice.atol
 
 
 def test_the_difference_from_the_walk():
     problem = pynode.problems.get("hires")
     found = pynode.diagnose(problem, rtol=1e-4)
     trial = next(trial for trial in found.trials if trial.finished)
-    t0, t1 = found.walk.times[0], found.walk.reached
+    t0, t1 = found.reference.times[0], found.reference.reached
     times = [t0 + (t1 - t0) * i / 4 for i in range(5)]
-    marks = torch.stack([found.walk.state(t) for t in times[1:]])
+    marks = torch.stack([found.reference.state(t) for t in times[1:]])
     with torch.no_grad():
         y = pynode.solve(
             problem.field, problem.y0, times, method=trial.method, rtol=1e-4, atol=found.advice.atol
         ).y[1:]
-    off = (y - marks) / found.walk.tol.scale(marks)
+    off = (y - marks) / found.reference.tol.scale(marks)
     assert trial.difference == pytest.approx(float(off.square().mean().sqrt()), rel=1e-6)
 
 

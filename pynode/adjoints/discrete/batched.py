@@ -169,8 +169,10 @@ def _transitions(field, method, steps, outputs, replay_type, stages):
         index = _tensor(steps.row[first:last], ybar)
         chunk = _chunk(field, method, steps, first, last, stages)
         inside = [outputs.inside_steps(first, last)]
+        if not len(inside[0][0]):
+            inside = []
         points = RowPoints(field, index)
-        replay = replay_type(points, method, chunk, inside if len(inside[0][0]) else [])
+        replay = replay_type(points, method, chunk, inside)
         transition = replay.pullback_starts(
             torch.eye(n, dtype=ybar.dtype, device=ybar.device).expand(last - first, n, n)
         )
@@ -179,7 +181,9 @@ def _transitions(field, method, steps, outputs, replay_type, stages):
         for a, b, rows in level_parts(steps.levels, first, last):
             seeds[a:b] = seed = ybar[rows] + outputs.end_cotangents[first + a : first + b]
             back = torch.bmm(transition[a:b], seed.unsqueeze(2))
-            ybar[rows] = (back if forced is None else back + forced[a:b]).squeeze(2)
+            if forced is not None:
+                back = back + forced[a:b]
+            ybar[rows] = back.squeeze(2)
         if params:
             params = add_grads(params, replay.parameters(seeds.unsqueeze(2)))
     return ybar, params
@@ -284,7 +288,9 @@ def _retake_step(rows, method, t, start, h, curved):
     """Return (ends of the steps, stages for the dense output if curved)."""
     if isinstance(method, ExplicitRungeKutta):
         y1, _, ks = method.attempt(rows, t, start, h, None)
-        return y1, method.all_stages(rows, t, start, h, ks) if curved else None
+        if not curved:
+            return y1, None
+        return y1, method.all_stages(rows, t, start, h, ks)
     jac, slope = rows.linearised(t, start, graph=True)
     eye = torch.eye(start.shape[1], dtype=start.dtype, device=start.device)
     y1, _, us = method.attempt(

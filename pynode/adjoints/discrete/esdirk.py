@@ -41,10 +41,12 @@ class Stages(StepBatch):
         super().__init__(chunk, inside)
         tb = method.tableau
         (m, n) = self.y.shape
-        split = method.splits(field)
         self.mass = field.mass
-        self.fields: tuple[Any, ...] = field.parts if split else (field,)
-        tables: tuple[Any, ...] = (tb, method.companion) if split else (tb,)
+        self.fields: tuple[Any, ...] = (field,)
+        tables: tuple[Any, ...] = (tb,)
+        if method.splits(field):
+            self.fields = field.parts
+            tables = (tb, method.companion)
         self.weights = [(table.matrix(), [float(x) for x in table.b]) for table in tables]
         states = chunk.tape(lambda step: step.tape[1])
         self.implicit = [tb.a[i][i] != 0 if len(tb.a[i]) > i else False for i in range(tb.stages)]

@@ -148,7 +148,7 @@ def sequential(
         if dense is not None:
             stages = [plus(s, d[0]) for s, d in zip(stages, dense[0])]
             start = start + dense[1][0]
-        leaves, values = _kept(step, count) or _replay(field, method, step, count)
+        leaves, values = _stored(step, count) or _replay(field, method, step, count)
         for i in range(count - 1, -1, -1):
             if stages[i] is None or not values[i].requires_grad:
                 continue
@@ -164,12 +164,13 @@ def sequential(
     return ybar, grads
 
 
-def _kept(step, count):
+def _stored(step, count):
     """The result of _replay from evaluations that the solve stored. None if it did not store
     them."""
     if step.tape is None or len(step.tape) < count:
         return None
-    return [kept.leaf for kept in step.tape[:count]], [kept.out for kept in step.tape[:count]]
+    evaluations = step.tape[:count]
+    return [x.leaf for x in evaluations], [x.out for x in evaluations]
 
 
 def _replay(field, method, step, count):

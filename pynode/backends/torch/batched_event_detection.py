@@ -134,17 +134,17 @@ class BatchEventDetector:
         if np.isnan(table[-1]).any():
             i, k = np.argwhere(np.isnan(table[-1]))[0]
             raise not_finite(self.events[self.owners[k][0]], step.end[i])
-        trail, *found = self._crossings(step, thetas, table)
-        if not len(found[0]):
+        trail, *located = self._crossings(step, thetas, table)
+        if not len(located[0]):
             return arrived, cut
         arrived = arrived.copy()
-        taken = self._take(step, *found)
+        taken = self._take(step, *located)
         for i, (t, status, terminal) in taken.items():
             at = which[i]
             arrived[at], cut[at] = t, True
             self.status[int(clock.index[at])], self.done[clock.index[at]] = status, terminal
         if taken:
-            self._end(step, thetas, trail, taken, *found)
+            self._end(step, thetas, trail, taken, *located)
         return arrived, cut
 
     def _end(
@@ -160,7 +160,7 @@ class BatchEventDetector:
         """Note the states and the sides of the conditions where events end rows. trail: (L + 1, w,
         K), the sides before and after every place of the steps."""
         i = np.array(list(taken))
-        t = np.array([found[0] for found in taken.values()])
+        t = np.array([hit[0] for hit in taken.values()])
         y = step.states_at(i, t)[0]
         row = step.row[i]
         self._ends.append((row, y))
@@ -251,8 +251,8 @@ class BatchEventDetector:
         for j in np.lexsort((conditions, thetas, places)):
             i = int(places[j])
             by_step.setdefault(i, []).append((step.time(i, float(thetas[j])), conditions[j]))
-        for i, found in by_step.items():
-            for group in simultaneous(found, self._apart(step, i)):
+        for i, located in by_step.items():
+            for group in simultaneous(located, self._apart(step, i)):
                 cut = self._group(step.row[i], i, group, taken)
                 if cut is not None:
                     cuts[i] = cut

@@ -123,7 +123,7 @@ class BatchSegmentedSolve:
         # A row with fewer times than others has NaN for the missing ones. It never reaches them.
         moments, *around = (
             np.where(np.isnan(times), self.direction * np.inf, times)
-            for times in (found.to(torch.float64).numpy() for found in (moments, *around))
+            for times in (values.to(torch.float64).numpy() for values in (moments, *around))
         )
         jumps = slice(len(moments) - count, None)
         self.jumps = moments[jumps]
@@ -229,10 +229,10 @@ class BatchSegmentedSolve:
             done = np.zeros_like(cut)
         # The output at the time of a reset is the state after it.
         resets = (cut & ~done) | (bounded & (segment.t == bound))
-        held = resets[segment.row] & (
+        replaced = resets[segment.row] & (
             self.times[segment.place, rows[segment.row]] == segment.t[segment.row]
         )
-        which = (~held).nonzero()[0]
+        which = (~replaced).nonzero()[0]
         if segment.slopes is None:
             slopes = None
         else:
@@ -254,7 +254,7 @@ class BatchSegmentedSolve:
             y, time, going = self._hits(rows, segment, watch, y, time)
             going &= self._close(rows, segment.t, done, Status.EVENT)
         for status in set(segment.statuses) - {Status.SUCCESS, Status.EVENT}:
-            failed = np.array([found is status for found in segment.statuses])
+            failed = np.array([other is status for other in segment.statuses])
             going &= self._close(rows, segment.t, failed, status)
         for i in [
             i
@@ -321,10 +321,11 @@ class BatchSegmentedSolve:
         t: np.ndarray,
         y: Tensor,
         time: Tensor,
-        found: Mapping[int, Sequence[Firing]],
+        firings: Mapping[int, Sequence[Firing]],
     ) -> tuple[Tensor, np.ndarray]:
-        """(states, mask of the rows that go on) after the events found at t and their followers."""
-        y, ended = self.happening.occur(watch, rows, t, y, time, found)
+        """(states, mask of the rows that go on) after the events at t, those in ``firings`` and the
+        events that their resets make true."""
+        y, ended = self.happening.occur(watch, rows, t, y, time, firings)
         going = np.ones(len(rows), dtype=bool)
         for status in set(ended.values()):
             over = np.isin(np.arange(len(rows)), [i for i, end in ended.items() if end is status])
@@ -339,7 +340,11 @@ class BatchSegmentedSolve:
         for i, e, t in {(hits.row[j], hits.event[j], hits.t[j]) for j in last}:
             row = rows[i]
             again = same_instant(t, self.latest[row, e], self.end[row] - self.times[0, row])
-            self.repeats[row, e], self.latest[row, e] = self.repeats[row, e] + 1 if again else 0, t
+            self.latest[row, e] = t
+            if again:
+                self.repeats[row, e] += 1
+            else:
+                self.repeats[row, e] = 0
             stalled[i] |= self.repeats[row, e] >= ZENO
         return stalled
 
@@ -409,9 +414,9 @@ class BatchSegmentedSolve:
         if not watch:
             return y, time, np.ones(len(rows), dtype=bool)
         places = dict.fromkeys(met.nonzero()[0].tolist())
-        found = self.happening.made_true(watch, rows, t, y, places)
-        found = {i: items for i, items in found.items() if items}
-        y, going = self._occur(watch, rows, t, y, time, found)
+        firings = self.happening.made_true(watch, rows, t, y, places)
+        firings = {i: items for i, items in firings.items() if items}
+        y, going = self._occur(watch, rows, t, y, time, firings)
         return y, time, going
 
     def _bound(

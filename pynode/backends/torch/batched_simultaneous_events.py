@@ -59,8 +59,8 @@ class RowEvents:
     def _keep(self, rows: np.ndarray, signs: Signs) -> None:
         if self.signs is None:
             self.signs = Signs(*(np.zeros((len(self.records), part.shape[1])) for part in signs))
-        for kept, part in zip(self.signs, signs, strict=True):
-            kept[rows] = part
+        for stored, part in zip(self.signs, signs, strict=True):
+            stored[rows] = part
 
     def occur(
         self,
@@ -69,18 +69,18 @@ class RowEvents:
         t: np.ndarray,
         y: Tensor,
         time: Tensor,
-        found: Mapping[int, Sequence[Firing]],
+        firings: Mapping[int, Sequence[Firing]],
     ) -> tuple[Tensor, dict[int, Status]]:
-        """(states, {place: status} of the rows that end) after the events at t (m,): those found,
-        by place {i: [(event, index, record or None)]}, and those that become true by what they do,
-        of each row one after another (SegmentedSolve._occur).
+        """(states, {place: status} of the rows that end) after the events at t (m,): those in
+        ``firings``, {place: [(event, index, record or None)]}, and the events that their resets
+        make true. The events of a row occur one after another (SegmentedSolve._occur).
 
         rows: (m,) numbers; y: (m, n) at time (m,), both with their gradients.
         """
         queues = {}
         changed: set[int] = set()
         ended: dict[int, Status] = {}
-        for i, items in found.items():
+        for i, items in firings.items():
             queues[i] = Queue(self.events)
             queues[i].add(items)
         while queues:

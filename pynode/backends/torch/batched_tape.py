@@ -114,4 +114,6 @@ class RowSteps:
         passed = passed[len(ends) :]
         inside = passed < len(ends)
         inside[inside] = owners[passed[inside]] == row[inside]
-        return np.where(inside, self._place[np.where(inside, passed, 0)] if len(ends) else -1, -1)
+        if not len(ends):
+            return np.full(len(row), -1)
+        return np.where(inside, self._place[np.where(inside, passed, 0)], -1)

@@ -175,18 +175,18 @@ def bracketed_roots(
     searches = [
         leaving(*row) for row in zip(*(x.tolist() for x in (a, b, ga, gb, tol)), strict=True)
     ]
-    found = a.copy()
+    points = a.copy()
     answers: list[Any] = [None] * len(a)
     going: Sequence[int] = range(len(a))
     while True:
         asking = []
         for i in going:
             try:
-                found[i] = searches[i].send(answers[i])
+                points[i] = searches[i].send(answers[i])
                 asking.append(i)
             except StopIteration as end:
-                found[i] = end.value
+                points[i] = end.value
         if not asking:
-            return found
-        answers = g(found).tolist()
+            return points
+        answers = g(points).tolist()
         going = asking

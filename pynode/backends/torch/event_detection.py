@@ -90,10 +90,10 @@ class EventDetector:
     def values(self, t: float, y: Tensor) -> np.ndarray:
         """All conditions at (t, y), (K,) NumPy; ``owners`` and ``directions`` say whose they
         are."""
-        found = self._values([t], [y])[0].numpy()
+        values = self._values([t], [y])[0].numpy()
         self.owners = [(e, i) for e, size in enumerate(self.sizes) for i in range(size)]
         self.directions = np.array([self.events[e].direction for e, _ in self.owners])
-        return found
+        return values
 
     def _values(self, times: Sequence[float], states: Iterable[Tensor]) -> Tensor:
         """All conditions at m points, times (floats) and states (n,): (m, K) on the CPU, in one
@@ -143,15 +143,15 @@ class EventDetector:
         self.last = table[-1]
         if not brackets:
             return None
-        found: list[Firing] = []
+        located: list[Firing] = []
         for bracket in brackets:
             theta = self._root(step, coefficients, bracket)
             t = end if theta >= 1 else step.t + theta * step.h
-            found.append((t, theta, bracket.where[0]))
-        found.sort(key=lambda item: item[1:])
-        cut = self._cut(step, end, coefficients, found)
+            located.append((t, theta, bracket.where[0]))
+        located.sort(key=lambda item: item[1:])
+        cut = self._cut(step, end, coefficients, located)
         if cut is not None and self.status is Status.EVENT:
-            self.cut = self._sides_at(cut, step, thetas, trail, found)
+            self.cut = self._sides_at(cut, step, thetas, trail, located)
         return cut
 
     def _sides_at(
@@ -160,14 +160,14 @@ class EventDetector:
         step: Step,
         thetas: Sequence[float],
         trail: np.ndarray,
-        found: list[Firing],
+        located: list[Firing],
     ) -> Signs:
         """Where the conditions are at the event that ends the segment. trail: (L + 1, K), their
         sides before and after every place."""
         here = {(hit.event, hit.index) for hit in self.hits if hit.t == cut.t}
         theta = (cut.t - step.t) / step.h
         passed = sum(1 for sample in thetas if sample < theta)
-        earlier = {k for t, _, k in found if abs(t - step.t) < abs(cut.t - step.t)}
+        earlier = {k for t, _, k in located if abs(t - step.t) < abs(cut.t - step.t)}
         tracked = trail[passed].copy()
         tracked[list(earlier)] = 0
         triggered = np.array([owner in here for owner in self.owners])
@@ -187,11 +187,11 @@ class EventDetector:
         return bracketed_root(g, *bracket[1:], max(torch.finfo(step.y.dtype).eps, resolution))
 
     def _cut(
-        self, step: Step, end: float, coefficients: Tensor, found: list[Firing]
+        self, step: Step, end: float, coefficients: Tensor, located: list[Firing]
     ) -> EventHit | None:
-        """Record events in their order up to the first time at which the segment must stop. found:
-        (t, theta, condition)."""
-        for group in simultaneous(found, instant(step.t, step.h, torch.finfo(step.y.dtype).eps)):
+        """Record events in their order up to the first time at which the segment must stop.
+        located: (t, theta, condition)."""
+        for group in simultaneous(located, instant(step.t, step.h, torch.finfo(step.y.dtype).eps)):
             hit = self._hit(step, group[0][0], end, coefficients)
             owners = [self.owners[k] for _, _, k in group]
             taken, status, _ = occur_together(self.events, owners, self.counts)

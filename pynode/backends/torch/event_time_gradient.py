@@ -57,8 +57,8 @@ def moved_times(
     dead = rate == 0
     if not bool(dead.any()):
         return -(value - value.detach()) / rate
-    found = -(value - value.detach()) / torch.where(dead, torch.ones_like(rate), rate)
-    return torch.where(dead, Undefined.apply(value, name), found)
+    shift = -(value - value.detach()) / torch.where(dead, torch.ones_like(rate), rate)
+    return torch.where(dead, Undefined.apply(value, name), shift)
 
 
 def moved_time(

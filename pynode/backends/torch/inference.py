@@ -45,13 +45,13 @@ def _try_inference(field: VectorField | RowField, t: Any, y: Tensor) -> bool:
     random = RandomState(field.device)
     try:
         with unhooked(), torch.no_grad(), field.module_state.restored(()):
-            wanted = field.probe(t, y.clone()).clone()
+            expected = field.probe(t, y.clone()).clone()
             random.restore()
             with torch.inference_mode():
                 try:
-                    found = field.probe(t, y.clone())
+                    actual = field.probe(t, y.clone())
                 except RuntimeError:  # f has just run, so this is the mode's
                     return False
-                return torch.equal(wanted.nan_to_num(), found.nan_to_num())
+                return torch.equal(expected.nan_to_num(), actual.nan_to_num())
     finally:
         random.restore()

@@ -74,14 +74,14 @@ def scheduled_stops(
     sources: list[tuple[int, PresetTimes | None, Tensor]]
     sources = [(e, p, common_times(p.times, "the times of PresetTimes")) for e, p in presets]
     sources.append((-1, None, common_times(jumps, "jumps")))
-    found = [
+    stops = [
         ScheduledStop(t, time, preset, e, i)
         for e, preset, times in sources
         for i, (t, time) in enumerate(zip(times.detach().tolist(), times, strict=True))
     ]
     inside = [
         b
-        for b in found
+        for b in stops
         if direction * (b.t - values[0]) >= 0 and direction * (values[-1] - b.t) >= 0
     ]
     return sorted(inside, key=lambda b: direction * b.t)
@@ -237,10 +237,10 @@ class SegmentedSolve:
         # The output at the time of a reset is the state after it.
         reached = sum(1 for s in times[1 : len(path.ys)] if not (cut and not done and s == path.t))
         self.position = first + min(reached, self.position - first)
-        kept = self.position - first
-        if kept:
-            self.rows.append(segment.rows[1 : 1 + kept])
-            self.slopes.extend(path.slopes[:kept])
+        count = self.position - first
+        if count:
+            self.rows.append(segment.rows[1 : 1 + count])
+            self.slopes.extend(path.slopes[:count])
         if watch is not None:
             self.counts = watch.counts
         if not cut:
@@ -277,7 +277,7 @@ class SegmentedSolve:
                 located.append((hit.event, hit.index, (record, state)))
         if done:
             self.records += [record for _, _, (record, _) in located]
-            record, state = next(found for e, _, found in located if self.watch.stops(e))
+            record, state = next(pair for e, _, pair in located if self.watch.stops(e))
             return state, record.t, self._stop(record)
         stalled = [self._stalled(e, path.t) for e in {e for e, _, _ in located}]
         y, time, status = self._occur(path.t, None, None, located)
@@ -294,31 +294,31 @@ class SegmentedSolve:
         time: Any,
         located: Iterable[tuple[int, int, Any]],
     ) -> After:
-        """(state, time, status) after the events at t: those located, (event, index, (record,
-        state)), and those that become true by what they do. y, time: None if the first of them with
-        a reset provides them."""
+        """(state, time, status) after the events at t: those in ``located``, (event, index,
+        (record, state)), and the events that their resets make true. y, time: None if the first
+        event with a reset provides them."""
         queue = Queue(self.events)
         queue.add(located)
         while queue:
-            e, index, found = queue.pop()
+            e, index, hit = queue.pop()
             event = self.events[e]
             if queue.endless:
                 return y, time, Status.CASCADE
-            if found is None:
+            if hit is None:
                 self.counts[e] += 1
                 if self.watch.exceeds(e):
                     return y, time, Status.MAX_EVENTS
                 state = self.field.layout.unravel(y)
                 record = EventRecord(time, state, state, self.numbers[e], index, event.name)
             else:
-                record, own = found
+                record, own = hit
                 if y is not None:
                     record = replace(record, y=self.field.layout.unravel(y))
                 elif event.reset is not None:
                     y = own
                     time = record.t
             self.records.append(record)
-            if found is None and self.watch.stops(e):
+            if hit is None and self.watch.stops(e):
                 return y, time, self._stop(record)
             if event.reset is not None:
                 y = self._reset(event, time, y)

@@ -60,14 +60,14 @@ def signs_of(values: np.ndarray, noise: np.ndarray) -> Signs:
     )
 
 
-def resumed(given: Signs | None, values: np.ndarray, noise: np.ndarray) -> Signs:
-    """The Signs of conditions with these values at the start of a segment. given: their Signs at
+def resumed(before: Signs | None, values: np.ndarray, noise: np.ndarray) -> Signs:
+    """The Signs of conditions with these values at the start of a segment. before: their Signs at
     the end of the segment before, or None."""
-    if given is None:
+    if before is None:
         return signs_of(values, noise)
-    found = signs_of(values, np.maximum(given.noise, noise))
-    agrees = (given.known != 0) & (given.known == np.sign(values))
-    return found._replace(known=np.where(agrees, given.known, found.known))
+    signs = signs_of(values, np.maximum(before.noise, noise))
+    agrees = (before.known != 0) & (before.known == np.sign(values))
+    return signs._replace(known=np.where(agrees, before.known, signs.known))
 
 
 def at_cut(
@@ -97,11 +97,11 @@ def instant(t: float, h: float, eps: float) -> float:
     return 8 * max(eps * abs(h), math.ulp(max(abs(t), abs(t + h))))
 
 
-def simultaneous(found: Iterable[tuple], apart: float) -> list[list]:
+def simultaneous(items: Iterable[tuple], apart: float) -> list[list]:
     """Groups of (t, ...), in the order of time. Each item is at most ``apart`` later than the first
     of its group."""
     groups: list[list] = []
-    for item in found:
+    for item in items:
         if groups and abs(item[0] - groups[-1][0][0]) <= apart:
             groups[-1].append(item)
         else:
@@ -137,7 +137,7 @@ def occur_together(
 class Queue:
     """The events of one time, in the order in which they occur: first by higher priority, then by
     the time at which they became true, then by the order of the list. An item is (event, index,
-    found)."""
+    hit)."""
 
     def __init__(self, events: Sequence[Event]) -> None:
         self.events = events
@@ -149,18 +149,18 @@ class Queue:
         return bool(self._items)
 
     def add(self, items: Iterable[tuple[int, int, Any]]) -> None:
-        """Add items (event, index, found) that became true together."""
-        for number, (e, index, found) in enumerate(items):
-            self._items.append((*place(self.events, e, index, self._turn), number, found))
+        """Add items (event, index, hit) that became true together."""
+        for number, (e, index, hit) in enumerate(items):
+            self._items.append((*place(self.events, e, index, self._turn), number, hit))
         self._turn += 1
 
     def pop(self) -> tuple[int, int, Any]:
         """Remove the next item and return it."""
         first = min(self._items, key=lambda item: item[:-1])
         self._items.remove(first)
-        _, _, e, index, _, found = first
+        _, _, e, index, _, hit = first
         self._fired[e, index] += 1
-        return e, index, found
+        return e, index, hit
 
     @property
     def endless(self) -> bool:

@@ -53,15 +53,19 @@ class Tape:
         return evaluation.result
 
     def take(self, stages: Iterable[Tensor]) -> list[Evaluation] | None:
-        """The Evaluations of an accepted step, in the order of its stages; None where some have no
+        """The Evaluations of an accepted step, in the order of its stages; None if some have no
         graph."""
-        found: list[Any] = [self._latest.get(id(k)) for k in stages]
+        evaluations: list[Any] = [self._latest.get(id(k)) for k in stages]
         # The last stage of the step itself may be the first of the next one.
-        self._latest = {id(kept.result): kept for kept in found if kept is not None}
-        if any(evaluation is None for evaluation in found):
+        self._latest = {
+            id(evaluation.result): evaluation
+            for evaluation in evaluations
+            if evaluation is not None
+        }
+        if any(evaluation is None for evaluation in evaluations):
             return None
-        self.left -= self._size * len(found)
-        return found
+        self.left -= self._size * len(evaluations)
+        return evaluations
 
 
 def graph_bytes(out: Tensor, parameters: Iterable[Tensor]) -> int:
@@ -86,9 +90,9 @@ def graph_bytes(out: Tensor, parameters: Iterable[Tensor]) -> int:
 
 def _saved(node: Any) -> Iterator[Tensor]:
     """The tensors that a node of a graph holds for its derivative."""
-    found = [getattr(node, name) for name in dir(node) if name.startswith("_saved_")]
-    found.append(getattr(node, "saved_tensors", ()))
-    for item in found:
+    saved = [getattr(node, name) for name in dir(node) if name.startswith("_saved_")]
+    saved.append(getattr(node, "saved_tensors", ()))
+    for item in saved:
         for x in item if isinstance(item, (tuple, list)) else (item,):
             if isinstance(x, torch.Tensor) and x.layout is torch.strided:
                 yield x

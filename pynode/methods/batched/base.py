@@ -53,9 +53,9 @@ class PassResult(NamedTuple):
 def outside(
     refused: Callable | None, which: np.ndarray, good: np.ndarray, y: Tensor, start: Tensor
 ) -> np.ndarray:
-    """The mask, (w,), of those rows in which whose good steps end at a refused state.
+    """A mask, (w,), of the rows in ``which`` whose good steps end at a refused state.
 
-    refused: of the stepper; good: (w,) mask; y, start: (w, n).
+    refused: the attribute of the stepper; good: (w,) mask; y, start: (w, n).
     """
     mask = np.zeros(len(which), dtype=bool)
     if refused is None or not np.count_nonzero(good):

@@ -1,8 +1,8 @@
 """BDF on the rows of a batch, each with its own order, step, Newton iteration and Jacobian.
 
-One pass is one Newton iteration of every row: rows that converge are judged and begin their next
-step in the next pass, so that no row waits for another and every evaluation of f serves all running
-rows. The formulas are those of methods/bdf/step.py.
+One pass is one Newton iteration of every row. A row that converges begins its next step in the next
+pass. No row waits for another, and every evaluation of f serves all running rows. The formulas are
+those of methods/bdf/step.py.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ...core.norm import RowTolerance
 
 
-PATIENCE = 4  # passes that a row waits at most for the Jacobians of others
+PATIENCE = 4  # the most passes that a row waits for the Jacobians of others
 
 _ORDERS = np.arange(3)[:, None]
 _SAFETY = np.array(SAFETY)
@@ -75,7 +75,7 @@ class BDFRows:
         self.jac = y.new_zeros(m, n, n)
         self.inverse = y.new_zeros(m, n, n)
         self.parts = y.new_zeros(5, m, n)
-        # Time and h / leading coefficient of the steps under way, (m,) and (m, 1).
+        # Time and h / leading coefficient of the current steps, (m,) and (m, 1).
         self.at = torch.zeros(m, dtype=torch.float64, device=y.device)
         self.c = y.new_zeros(m, 1)
         self.waited = 0
@@ -95,12 +95,12 @@ class BDFRows:
         )
 
     def states(self, which: np.ndarray) -> Tensor:
-        """(w, n): the states that the rows in which have reached."""
+        """(w, n): the current states of the rows in ``which``."""
         return self.history.z[0].index_select(0, tensor(which, self.parts))
 
     def advance(self, t: np.ndarray, h: np.ndarray) -> PassResult:
-        """One Newton iteration of every row; rows at the beginning of a step from t (m,) by h (m,)
-        begin it first."""
+        """One Newton iteration of every row, in a step from t (m,) by h (m,). Rows without a
+        current step begin it first."""
         with np.errstate(all="ignore"):
             begins = self.iteration == 0
             if np.count_nonzero(begins):
@@ -116,8 +116,8 @@ class BDFRows:
             return self._judge(h, moved, norm)
 
     def _begin(self, at: np.ndarray, h: np.ndarray, begins: np.ndarray) -> None:
-        """History on the grid of the step, prediction, Jacobian and inverse, where a row begins a
-        step to the time at."""
+        """Begin the step of some rows, to the times ``at``: put the history on the grid of the
+        step, and make the prediction, the Jacobian and the inverse."""
         if np.count_nonzero(begins & (np.abs(h) > self.largest * np.abs(self.h))):
             self.k = np.where(
                 begins, self.form.trusted(self.k, h / self.h, self.tol.rounding_floor), self.k
@@ -168,9 +168,9 @@ class BDFRows:
         return begins
 
     def _judge(self, h: np.ndarray, moved: np.ndarray, norm: np.ndarray) -> PassResult:
-        """End the iteration of the rows that converged, and accept or reject their steps; renew the
-        Jacobian or halve the step of those that diverged. moved, norm: of the whole way from the
-        prediction, and of the last change."""
+        """End the iteration of the rows that converged, and accept or reject their steps. For rows
+        that diverged, renew the Jacobian or halve the step. moved, norm: the norm of y -
+        prediction, and the norm of the last change."""
         k = self.k
         iteration = self.iteration
         repeated = iteration > 1
@@ -215,7 +215,7 @@ class BDFRows:
         if len(lost):
             self._diverged(lost, rejected, factor)
         self.equal = (self.equal + accepted) * ~rejected
-        self.fresh &= ~(accepted | rejected)  # a step of another size is predicted elsewhere
+        self.fresh &= ~(accepted | rejected)  # a step of another size has another prediction
         if np.count_nonzero(accepted):
             self.history.update(accepted, k, h, self.parts[2], self.parts[0])
             self._select((accepted & (self.equal > k)).nonzero()[0], h, ratio, iteration, factor)
@@ -232,13 +232,13 @@ class BDFRows:
         )
 
     def _rounding(self, lost: np.ndarray, norm: np.ndarray) -> np.ndarray:
-        """Those of the rows lost whose last correction is rounding."""
+        """The rows of ``lost`` whose last correction is rounding."""
         rows = tensor(lost, self.parts)
         y, defect, _, _, reciprocal = self.parts.index_select(1, rows).unbind(0)
         return lost[norm[lost] <= self.tol.select(rows).rounding(y, defect, 1 / reciprocal)]
 
     def _diverged(self, lost: np.ndarray, rejected: np.ndarray, factor: np.ndarray) -> None:
-        """Halve the steps of the lost rows whose Jacobian is of this very point, and renew the
+        """Halve the steps of the lost rows with a Jacobian at this point itself, and renew the
         Jacobian of the others."""
         hopeless = lost[self.fresh[lost]]
         self.field.stats.newton_failures += len(hopeless)
@@ -258,14 +258,14 @@ class BDFRows:
         iteration: np.ndarray,
         factor: np.ndarray,
     ) -> None:
-        """New orders and factors of the rows in which (methods/bdf.BDF._select)."""
+        """New orders and factors of the rows in ``which`` (methods/bdf/step.BDF._select)."""
         if not len(which):
             return
         k = self.k[which]
         lower, upper = self.history.neighbours(which, k, h, self.tol, self.parts[4])
         growth = np.maximum((lower, ratio[which], upper), 1e-10) ** (-1.0 / (k + _ORDERS))
         growth[0, k == 1] = growth[2, k == MAX_ORDER] = 0
-        growth[1] *= 1 + 1e-12  # of equal ones the present order
+        growth[1] *= 1 + 1e-12  # among equal values the present order wins
         choice = growth.argmax(axis=0) - 1
         factors = np.minimum(_SAFETY[iteration[which]] * growth.max(axis=0), self.largest)
         change = (choice != 0) | (factors >= KEEP) | (factors <= 1 / KEEP)
@@ -275,10 +275,10 @@ class BDFRows:
         factor[which], self.equal[which], self.reordered[which] = factors[change], 0, choice != 0
         raised = choice == 1
         self.history.raise_order(which[raised], k[raised])
-        self.k = self.k.copy()  # the polynomials of this step are of the old order
+        self.k = self.k.copy()  # the polynomials of this step still need the old order
         self.k[which] = k + choice
 
 
 def _tape(k: np.ndarray, y: Tensor, which: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Orders and ends of the steps of the rows in which."""
+    """Orders and ends of the steps of the rows in ``which``."""
     return torch.from_numpy(k[which]), y.index_select(0, tensor(which, y))

@@ -38,11 +38,10 @@ class DifferenceRows:
         )
         self.alpha = np.array(form.alpha)
         self.error = np.array(form.error)
-        # As all that lies above the order is zero, the sums of the largest order serve every row.
+        # Everything above the order is zero, so the sums of the largest order serve every row.
         sums = form.reading(MAX_ORDER)[:, : _SIZE + 1] * np.array([[1], [form.alpha[MAX_ORDER]]])
         self.sums = tensor(sums, y)
-        # What d adds to: D_(i+1) + ... + D_k to D_i (see DifferenceHistory.moving); the last row is
-        # d - D_(k+1).
+        # The weights of d (see DifferenceHistory.moving); the last row is d - D_(k+1).
         above = np.triu(np.ones((_SIZE + 1, _SIZE + 1)), 1)
         above[:, -1] = 0
         above[-1, -1] = -1
@@ -58,7 +57,7 @@ class DifferenceRows:
         self.z = self.z.index_select(1, keep)
 
     def rescale(self, which: np.ndarray, k: np.ndarray, ratio: np.ndarray) -> None:
-        """Histories of order k (w,) onto grids ratio (w,) times as wide
+        """Move histories of order k (w,) to grids ratio (w,) times as wide
         (formulas._redifference)."""
         rows = tensor(which, self.z)
         old = self.z[:_SIZE].index_select(1, rows).transpose(0, 1)
@@ -77,8 +76,8 @@ class DifferenceRows:
     def update(
         self, accepted: np.ndarray, k: np.ndarray, h: np.ndarray, d: Tensor, y1: Tensor
     ) -> None:
-        """Take in a step that ended at y1 (m, n), d away from its prediction, where it was
-        accepted."""
+        """Update the history of the accepted rows with a step to y1 (m, n), where d is y1 minus the
+        prediction."""
         moves = torch.addmm(d.reshape(-1), self.above, self.z.view(len(self.z), -1)).view(
             self.z.shape
         )
@@ -89,7 +88,7 @@ class DifferenceRows:
     def neighbours(
         self, which: np.ndarray, k: np.ndarray, h: np.ndarray, tol: RowTolerance, reciprocal: Tensor
     ) -> np.ndarray:
-        """(2, w): scaled errors that orders k - 1 and k + 1 would have made; reciprocal: of the
+        """(2, w): scaled errors that the orders k - 1 and k + 1 would have made. reciprocal: 1 /
         scale, (m, n)."""
         m = self.z.shape[1]
         rows = tensor(which, self.z)
@@ -101,7 +100,7 @@ class DifferenceRows:
         )
 
     def raise_order(self, which: np.ndarray, k: np.ndarray) -> None:
-        """The difference of order k + 1, which is d, comes into use."""
+        """Store d as the difference of order k + 1."""
         if len(which):
             at = tensor((k + 1) * self.z.shape[1] + which, self.z)
             self.z.view(-1, self.z.shape[2]).index_copy_(
@@ -109,7 +108,7 @@ class DifferenceRows:
             )
 
     def polynomial(self, k: np.ndarray, h: np.ndarray, which: np.ndarray) -> Tensor:
-        """(6, w, n) coefficients of the powers of theta on the step that the rows completed."""
+        """(6, w, n) coefficients of the powers of theta on the last step of the rows."""
         z = self.z[:_SIZE].index_select(1, tensor(which, self.z)).transpose(0, 1)
         return torch.bmm(tensor(self.dense[k[which]], z), z).transpose(0, 1)
 
@@ -129,7 +128,7 @@ class ValueRows:
         self.z, self.past = self.z.index_select(1, keep), self.past[:, keep.cpu().numpy()]
 
     def rescale(self, which: np.ndarray, k: np.ndarray, ratio: np.ndarray) -> None:
-        """Past values stay where they are."""
+        """Past values do not change."""
 
     def predict(self, k: np.ndarray, h: np.ndarray, out: Tensor) -> None:
         weights = lagrange(-self.past[:_SIZE] / h, k)
@@ -160,11 +159,11 @@ class ValueRows:
         rows = tensor(which, self.z)
         terms = (tensor(weights, self.z).unsqueeze(3) * self.z.index_select(1, rows)).sum(1)
         norms = tol.norms(terms * reciprocal.index_select(0, rows))
-        # Times so near that rounding makes them one.
+        # Rounding can make two close times equal. The error is then unknown.
         return np.where(np.isnan(norms), np.inf, norms)
 
     def raise_order(self, which: np.ndarray, k: np.ndarray) -> None:
-        """All values that any order needs are there."""
+        """Nothing to do: the history has the values for all orders."""
 
     def polynomial(self, k: np.ndarray, h: np.ndarray, which: np.ndarray) -> Tensor:
         """(6, w, n): the interpolant of the formula's own values."""
@@ -175,8 +174,8 @@ class ValueRows:
 
 
 def redifferences(k: np.ndarray, ratio: np.ndarray) -> np.ndarray:
-    """(w, 6, 6): differences of order k (w,) to those on a grid ratio (w,) times as wide
-    (formulas._redifference)."""
+    """(w, 6, 6): the map from differences of order k (w,) to those on a grid ratio (w,) times as
+    wide (formulas._redifference)."""
     used = _ROWS <= k
     x = _ROWS * -ratio
     values = np.empty((_SIZE, _SIZE, len(k)))
@@ -192,8 +191,8 @@ def redifferences(k: np.ndarray, ratio: np.ndarray) -> np.ndarray:
 
 
 def monomials(nodes: np.ndarray, k: np.ndarray) -> np.ndarray:
-    """(w, 6, 6): values at the first k + 1 (w,) nodes (r, w) to coefficients of 1, theta, theta^2,
-    ..."""
+    """(w, 6, 6): the map from values at the first k + 1 (w,) nodes (r, w) to coefficients of 1,
+    theta, theta^2, ..."""
     weights = np.zeros((len(k), _SIZE, _SIZE))
     for order in set(k.tolist()):
         rows = np.flatnonzero(k == order)
@@ -204,8 +203,8 @@ def monomials(nodes: np.ndarray, k: np.ndarray) -> np.ndarray:
 
 def lagrange(nodes: np.ndarray, k: np.ndarray) -> np.ndarray:
     """(2, r, w): values and slopes at 1 of the Lagrange bases of the first k + 1 (w,) nodes (r, w)
-    (bdf_history._lagrange), and those of a constant where the last step says nothing of the slope
-    (bdf_history.FLAT)."""
+    (formulas._lagrange). If the last step gives no slope (formulas.FLAT), the basis is a
+    constant."""
     distances = np.where(_ROWS <= k, 1 - nodes, 1)
     values = _divided(nodes, k + 1) * (distances.prod(0) / distances)
     bases = np.stack((values, values * ((1 / distances).sum(0) - (MAX_ORDER - k) - 1 / distances)))
@@ -217,8 +216,8 @@ def lagrange(nodes: np.ndarray, k: np.ndarray) -> np.ndarray:
 
 
 def _divided(x: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """(r, w): 1 / prod (x_j - x_i) over the others of the first count (w,) nodes x (r, w); 0 beyond
-    them."""
+    """(r, w): 1 / prod (x_j - x_i) over the other i among the first count (w,) nodes x (r, w); 0
+    for later nodes."""
     used = np.arange(len(x))[:, None] < count
     differences = x[:, None] - x
     np.copyto(differences, 1, where=~used)

@@ -1,8 +1,8 @@
 """Diagonally implicit Runge-Kutta methods on the rows of a batch, each with its own step, stage and
 Newton iteration.
 
-One pass is one Newton iteration of every row, at the stage that the row has reached: a row whose
-stage is solved begins the next one in the next pass, so that no row waits for another. The formulas
+One pass is one Newton iteration of every row, each at its own stage. After a row has solved a
+stage, it begins the next stage in the next pass. No row waits for another. The formulas
 are those of methods/esdirk.py.
 """
 
@@ -47,18 +47,19 @@ _NAMES = (
     "most",
     "full",
 )
-FULL = 30  # iterations with a new Jacobian each, of fixed steps whose simplified iteration fails
+# Iterations with a new Jacobian each, for fixed steps after the simplified iteration failed.
+FULL = 30
 
 
 @STEPPERS.register(DIRK)
 class DIRKRows(OneStepRows):
     """State of all running rows, (m, ...).
 
-    slopes: (m, s, n) of the stages, before them the slope at the start of the step where the first
-    stage is implicit; has_first: whether the first of them is that of this step already; stage: in
-    work; iterate, base, iteration, last: of its Newton iteration; slowest, most: rate (-1 where
-    none was told) and iterations of the slowest stage so far; full: a new Jacobian for every
-    iterate.
+    slopes: (m, s, n) of the stages; if the first stage is implicit, the slope at the start of the
+    step comes before them. has_first: whether the first slope already belongs to this step; stage:
+    the current one; iterate, base, iteration, last: of its Newton iteration; slowest, most: rate
+    (-1 without a measurement) and iterations of the slowest stage so far; full: whether every
+    iterate gets a new Jacobian.
     """
 
     def __init__(
@@ -93,8 +94,8 @@ class DIRKRows(OneStepRows):
         self.rate = np.ones(m)
         self.last = np.zeros(m)
         self.slowest = np.zeros(m)
-        # Fixed steps are for the formula's own error: there the iteration goes on to what the dtype
-        # can tell.
+        # Fixed steps must show only the error of the formula, so the iteration continues down to
+        # rounding.
         if method.adaptive:
             self.newton_tol = tol.stage_newton_tol
             self.limit = ITERATIONS
@@ -117,8 +118,8 @@ class DIRKRows(OneStepRows):
         return full
 
     def advance(self, t: np.ndarray, h: np.ndarray) -> PassResult:
-        """One Newton iteration of every row; rows at the beginning of a step from t (m,) by h (m,)
-        begin it first."""
+        """One Newton iteration of every row, in a step from t (m,) by h (m,). Rows without a
+        current step begin it first."""
         new = self.iteration == 0
         begins = np.flatnonzero(new & (self.stage == self.beginning))
         if len(begins):
@@ -143,8 +144,8 @@ class DIRKRows(OneStepRows):
         which = np.flatnonzero(converged)
         if len(which):
             index = tensor(which, c)
-            # The slope that the stage's equation implies: f would multiply the iteration's rest by
-            # the stiffness.
+            # The slope follows from the stage's equation. An evaluation of f would multiply the
+            # remaining error of the iteration by the stiffness.
             increment = torch.sub(*(x.index_select(0, index) for x in (self.iterate, self.base)))
             self._set_slopes(
                 which, self.stage[which] + self.shift, increment / c.index_select(0, index)
@@ -186,7 +187,7 @@ class DIRKRows(OneStepRows):
             )
 
     def _set_slopes(self, which: np.ndarray, place: int | np.ndarray, slopes: Tensor) -> None:
-        """Into the rows in which, at a place or their own places."""
+        """Write slopes into the rows in ``which``, at one place or at a place for each row."""
         flat = self.slopes.view(-1, self.slopes.shape[2])
         flat.index_copy_(0, tensor(which * self.slopes.shape[1] + place, flat), slopes)
 
@@ -221,8 +222,8 @@ class DIRKRows(OneStepRows):
             self.c_inverse[which], self.rate[which] = c[which], UNKNOWN
 
     def _look(self, norm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(converged, diverged) of every row's iteration, as algebra/newton.simplified_newton;
-        keeps rates and counts."""
+        """(converged, diverged) of every row's iteration, as in algebra/newton.simplified_newton.
+        Also stores rates and counts."""
         iteration = self.iteration
         repeated = iteration > 1
         finite = np.isfinite(norm)
@@ -248,8 +249,8 @@ class DIRKRows(OneStepRows):
             which = which[norm[which] <= self.tol.select(index).rounding(y, y - base, scale)]
             converged[which], diverged[which], rate[which] = True, False, self.rate[which]
         if self.full.any():
-            # Newton's full iteration converges quadratically: what is left is the square of the
-            # last correction.
+            # Newton's full iteration converges quadratically: the remaining error is the square of
+            # the last correction.
             near = finite & (norm <= max(self.newton_tol, 1e-5))
             converged = np.where(self.full, near, converged)
             diverged = np.where(self.full, ~near & (~finite | (iteration >= FULL)), diverged)
@@ -264,8 +265,8 @@ class DIRKRows(OneStepRows):
     def _judge_all(
         self, h: np.ndarray, ended: np.ndarray, diverged: np.ndarray, broken: np.ndarray
     ) -> PassResult:
-        """Accept or reject the rows that ended a step; renew the Jacobian or cut the step of those
-        that diverged."""
+        """Accept or reject the rows that ended a step. For rows that diverged, renew the Jacobian
+        or cut the step."""
         fails = diverged & (self.fresh if self.method.adaptive else self.full)
         again = diverged & ~fails
         self.field.stats.newton_failures += int(fails.sum())
@@ -298,8 +299,8 @@ class DIRKRows(OneStepRows):
     def _judge_ended(
         self, which: np.ndarray, h: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(accepted, factor of the next step, refused by the limits) of the rows whose stages are
-        all solved; moves the accepted ones."""
+        """(accepted, factor of the next step, refused by the limits) of the rows with all stages
+        solved. Also moves the accepted rows."""
         method = self.method
         index = tensor(which, self.y)
         start, y1, slopes = (x.index_select(0, index) for x in (self.y, self.iterate, self.slopes))

@@ -43,7 +43,7 @@ class OneStepRows:
         self.y, self.past = self.y[keep], self.past[:, keep]
 
     def states(self, which: np.ndarray) -> Tensor:
-        """(w, n): the states that the rows in which have reached."""
+        """(w, n): the current states of the rows in ``which``."""
         return self.y.index_select(0, tensor(which, self.y))
 
     def times(self, t: np.ndarray, h: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -104,8 +104,8 @@ class OneStepRows:
 def polynomial(
     start: Tensor, stages: Tensor, weights: np.ndarray, h: Tensor | None = None
 ) -> Tensor:
-    """(degree + 1, m, n): start (m, n), then sum over the stages (s, m, n) of weights (s, degree),
-    times h (m,) if given."""
+    """(degree + 1, m, n): start (m, n), then the stages (s, m, n) with weights (s, degree), times h
+    (m,) if there is one."""
     powers = torch.einsum(
         "sd,smn->dmn", torch.as_tensor(weights, dtype=stages.dtype, device=stages.device), stages
     )
@@ -115,8 +115,7 @@ def polynomial(
 
 
 def picked(stages: Tensor | list[Tensor], which: Tensor) -> Tensor | list[Tensor]:
-    """The stages of the rows in which: a list of (w, n), or (s, w, n) of those of a compiled
-    step."""
+    """The stages of the rows in ``which``: a list of (w, n), or (s, w, n) after a compiled step."""
     if isinstance(stages, torch.Tensor):
         return stages.index_select(1, which)
     return [k[which] for k in stages]
@@ -171,7 +170,7 @@ class ExplicitRows(OneStepRows):
 
 @STEPPERS.register(RosenbrockMethod)
 class RosenbrockRows(OneStepRows):
-    """A Rosenbrock method on rows: a Jacobian and a factorisation a row, batched."""
+    """A Rosenbrock method on rows: one Jacobian and one factorisation for each row, batched."""
 
     def __init__(
         self, method: Any, field: RowField, y: Tensor, f0: Tensor, h: np.ndarray, tol: RowTolerance
@@ -191,7 +190,7 @@ class RosenbrockRows(OneStepRows):
                 self.slope = self.slope[keep]
 
     def advance(self, t: np.ndarray, h: np.ndarray) -> PassResult:
-        """One attempted step of every row from t (m,) by h (m,); rejected rows keep their
+        """One attempted step of every row from t (m,) by h (m,). Rejected rows keep their
         Jacobian."""
         method = self.method
         field = self.field
@@ -234,7 +233,7 @@ class RosenbrockRows(OneStepRows):
 
 
 class RowInverse:
-    """eye - c_i J_i of every row, inverted: (m, n, n) for c (m,)."""
+    """The inverse of eye - c_i J_i for every row: (m, n, n) for c (m,)."""
 
     def __init__(self, eye: Tensor, jac: Tensor, c: Tensor, stats: Stats) -> None:
         stats.nlu += len(c)

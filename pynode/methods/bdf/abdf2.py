@@ -2,8 +2,8 @@
 Chatzipantelidis, Procedia Comput. Sci. 29 (2014) 1014-1026; Hairer, Norsett & Wanner I, III.5.
 
 With w = h / h_before: y1 = ((1 + w)^2 y - w^2 y_before) / (1 + 2 w) + h (1 + w) / (1 + 2 w) f(t1,
-y1). The first steps are implicit Euler. It is a form of the BDF in step.py, whose history keeps
-past values where they were computed.
+y1). The first steps are implicit Euler. It is a form of the BDF in step.py, with a history of past
+values at the times of their steps.
 """
 
 from __future__ import annotations
@@ -22,14 +22,13 @@ MAX_ORDER = 2
 
 
 class VariableHistory(ValueHistory):
-    """Past values, and the formula through them: its leading coefficient is that of the steps
-    taken."""
+    """Past values. The leading coefficient of the formula follows from the actual steps."""
 
     rows = 5
     largest = 2.0  # growth of a step; the formula is stable up to 1 + sqrt(2), step after step
 
     def leading(self, past: tuple, k: int, h: float) -> float:
-        """h times the sum of 1 / (t1 - t_i) over the k values that the formula takes."""
+        """h times the sum of 1 / (t1 - t_i) over the k values that the formula uses."""
         return sum(h / (h + p) for p in past[:k])
 
     def _read(self, nodes: tuple, k: int) -> np.ndarray:
@@ -44,8 +43,10 @@ class VariableHistory(ValueHistory):
     def neighbours(
         self, z: Tensor, past: tuple, k: int, h: float, scale: Tensor
     ) -> tuple[float | None, float | None]:
-        """Order 2 is taken as soon as it pays and never left."""
-        return None, super().neighbours(z, past, k, h, scale)[1] if k < MAX_ORDER else None
+        """The method takes order 2 as soon as it pays, and keeps it."""
+        if k == MAX_ORDER:
+            return None, None
+        return None, super().neighbours(z, past, k, h, scale)[1]
 
 
 class ABDF2(BDF):

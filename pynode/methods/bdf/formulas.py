@@ -1,8 +1,8 @@
-"""The two histories of the BDF: backward differences on an even grid, or past values where they
-were computed.
+"""The two histories of the BDF: backward differences on an even grid, or past values at the times
+of their steps.
 
-A history gives the small matrices by which z, (rows, n), is read and updated, always as numbers:
-the step multiplies them with z, and the gradient multiplies with their transposes.
+Small matrices read and update the history z, (rows, n). They contain only numbers. The step
+multiplies z by them, and the gradient multiplies by their transposes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _GAMMA = [sum(1 / j for j in range(1, k + 1)) for k in range(MAX_ORDER + 2)]
 
 @cache
 def _differences(k: int) -> np.ndarray:
-    """(k + 1, k + 1): values at 0, -1, ..., -k to backward differences of order 0 to k."""
+    """(k + 1, k + 1): the map from values at 0, -1, ..., -k to backward differences of order 0 to
+    k."""
     rows = np.zeros((k + 1, k + 1))
     rows[0, 0] = 1
     for m in range(1, k + 1):
@@ -35,8 +36,8 @@ def _differences(k: int) -> np.ndarray:
 
 
 def _redifference(k: int, ratio: float) -> list[list[float]]:
-    """(k + 1, k + 1): backward differences on a unit grid to those of the same polynomial on a grid
-    of this ratio."""
+    """(k + 1, k + 1): the map from backward differences on a unit grid to those of the same
+    polynomial on a grid with this ratio."""
     rows = []
     for i in range(k + 1):
         x = -ratio * i
@@ -71,20 +72,20 @@ def _lagrange(nodes: tuple, x: float) -> tuple[list[float], list[float]]:
 
 @lru_cache(maxsize=64)
 def _monomials(nodes: tuple) -> np.ndarray:
-    """(len, len): values at the nodes, a tuple, to coefficients of 1, theta, theta^2, ...; mostly
-    the nodes are even."""
+    """(len, len): the map from values at the nodes to coefficients of 1, theta, theta^2, ....
+    Cached: the nodes are often the even grid."""
     return np.linalg.inv(np.vander(nodes, increasing=True))
 
 
 class _History:
-    """Small matrices by order, as tensors made once for each dtype and device."""
+    """Small matrices for each order. Their tensors are made once for each dtype and device."""
 
     largest = 10.0  # growth of a step
     alpha: Sequence[float]
 
     def leading(self, past: tuple, k: int, h: float) -> float:
-        """The leading coefficient: y' = (leading / h) y1 + older values; the same for all steps
-        here."""
+        """The leading coefficient: y' = (leading / h) y1 + older values. Here all steps have the
+        same one."""
         return self.alpha[k]
 
     def __init__(self) -> None:
@@ -106,11 +107,8 @@ class DifferenceHistory(_History):
 
     rows = MAX_ORDER + 3
     _kappa = [0.0, -0.1850, -1 / 9, -0.0823, -0.0415, 0.0, 0.0]  # Shampine & Reichelt, table 1
-    alpha = [(1 - newton_tol) * gamma for newton_tol, gamma in zip(_kappa, _GAMMA)]
-    error = [
-        newton_tol * gamma + 1 / (k + 1)
-        for k, (newton_tol, gamma) in enumerate(zip(_kappa, _GAMMA))
-    ]
+    alpha = [(1 - kappa) * gamma for kappa, gamma in zip(_kappa, _GAMMA)]
+    error = [kappa * gamma + 1 / (k + 1) for k, (kappa, gamma) in enumerate(zip(_kappa, _GAMMA))]
 
     def trusted(self, k: int | np.ndarray, ratio: Any, finest: float) -> np.ndarray:
         """The highest order up to k for a step that is ratio times the last one; arrays or numbers.
@@ -124,7 +122,7 @@ class DifferenceHistory(_History):
         return torch.cat((torch.stack((y, h * f0)), y.new_zeros((self.rows - 2, len(y))))), ()
 
     def start_weights(self, h: float) -> np.ndarray:
-        """(rows, 2): how the first history is made of y0 and f0."""
+        """(rows, 2): the weights of y0 and f0 in the first history."""
         weights = np.zeros((self.rows, 2))
         weights[0, 0], weights[1, 1] = 1, h
         return weights
@@ -132,21 +130,22 @@ class DifferenceHistory(_History):
     def rescale(
         self, z: Tensor, past: tuple, k: int, ratio: float
     ) -> tuple[Tensor, tuple, np.ndarray | None]:
-        """History on a grid ratio times as wide: the same polynomial, differenced anew."""
+        """History on a grid ``ratio`` times as wide: the differences of the same polynomial
+        there."""
         matrix = np.zeros((self.rows, self.rows))
         matrix[: k + 1, : k + 1] = _redifference(k, ratio)
         return torch.from_numpy(matrix).to(z) @ z, past, matrix
 
     def reading(self, k: int) -> np.ndarray:
-        """pq, (2, rows): predicted value and sum of the other terms of the formula."""
+        """pq, (2, rows): the weights of the predicted value and of the formula's other terms."""
         pq = np.zeros((2, self.rows))
         pq[0, : k + 1] = 1
         pq[1, 1 : k + 1] = np.array(_GAMMA[1 : k + 1]) / self.alpha[k]
         return pq
 
     def moving(self, k: int) -> np.ndarray:
-        """A, (rows, rows), and b as its last column: D_i + ... + D_k + d, then d, then d -
-        D_(k+1)."""
+        """A, (rows, rows), and b as the last column. Rows: D_i + ... + D_k + d, then d, then
+        d - D_(k+1)."""
         a = np.zeros((self.rows, self.rows + 1))
         for i in range(k + 1):
             a[i, i : k + 1] = 1
@@ -170,13 +169,13 @@ class DifferenceHistory(_History):
     def predictor(
         self, z: Tensor, past: tuple, k: int, h: float, equal: int
     ) -> tuple[Tensor, tuple | None]:
-        """(pq as a tensor, what the dense output needs of it)."""
+        """(pq as a tensor, the nodes that the dense output needs, or None)."""
         return self.tensor("reading", k, z), None
 
     def update(
         self, z: Tensor, past: tuple, k: int, h: float, d: Tensor, y1: Tensor
     ) -> tuple[Tensor, tuple]:
-        """(new history, new times) after a step that ended at y1, d away from its prediction."""
+        """(new history, new times) after a step to y1, where d is y1 minus the prediction."""
         return torch.addr(
             torch.mm(self.tensor("moving_a", k, z), z), self.tensor("moving_b", k, z), d
         ), past
@@ -196,13 +195,14 @@ class DifferenceHistory(_History):
     def neighbours(
         self, z: Tensor, past: tuple, k: int, h: float, scale: Tensor
     ) -> tuple[float | None, float | None]:
-        """Scaled errors that order k - 1 and k + 1 would have made; None where there is no such
-        order."""
+        """Scaled errors that the orders k - 1 and k + 1 would have made; None for an order that
+        does not exist."""
         return _norms(self.tensor("nearby", k, z), z, scale, k)
 
     @cache
     def dense_weights(self, k: int, tape: Any) -> np.ndarray:
-        """(k + 1, rows): history after the step to coefficients of the powers of theta."""
+        """(k + 1, rows): the map from the history after the step to coefficients of the powers of
+        theta."""
         nodes = tuple(1.0 - i for i in range(k + 1))
         weights = np.zeros((k + 1, self.rows))
         weights[:, : k + 1] = _monomials(nodes) @ np.linalg.inv(_differences(k))
@@ -217,7 +217,8 @@ class ValueHistory(_History):
     alpha = _GAMMA
 
     def trusted(self, k: int | np.ndarray, ratio: Any, finest: float) -> np.ndarray:
-        """After a short step among longer ones the rounding grows like the ratio, at any order."""
+        """After a short step between longer steps the rounding grows like the ratio, at any
+        order."""
         return np.where((ratio > self.largest) & (ratio * finest > 1), 1, k).astype(int)
 
     def start(self, y: Tensor, f0: Tensor, h: float) -> tuple[Tensor, tuple]:
@@ -235,7 +236,7 @@ class ValueHistory(_History):
     def rescale(
         self, z: Tensor, past: tuple, k: int, ratio: float
     ) -> tuple[Tensor, tuple, np.ndarray | None]:
-        """Past values stay where they are."""
+        """Past values do not change."""
         return z, past, None
 
     def predictor(
@@ -251,8 +252,8 @@ class ValueHistory(_History):
         return self._read(_EVEN[: k + 1], k)
 
     def _read(self, nodes: tuple, k: int) -> np.ndarray:
-        """pq, (2, rows), from the values at the nodes, in units of the step from the present
-        time."""
+        """pq, (2, rows), for values at the nodes. A node is the time minus the present one, divided
+        by h."""
         if k == 1 and nodes[1] > -FLAT:
             values = [1.0, 0.0]
             slopes = [0.0, 0.0]
@@ -265,8 +266,8 @@ class ValueHistory(_History):
         return zbar[0]
 
     def pull(self, zbar: Tensor, k: int, pq: Tensor, dbar: Tensor, lam: Tensor) -> Tensor:
-        """The new value is p z + d and the others move down, so that A^T zbar = (zbar moved up) + p
-        dbar."""
+        """The new value is p z + d, and the other rows move down. Hence A^T zbar = (zbar moved up)
+        + p dbar."""
         moved = torch.cat((zbar[1:], zbar.new_zeros(1, zbar.shape[1])))
         return torch.addmm(moved, pq.t(), torch.stack((lam, -lam)))
 
@@ -305,7 +306,9 @@ class ValueHistory(_History):
                     else:
                         weights[row, j] = math.inf
         lower, upper = _norms(torch.from_numpy(weights).to(z), z, scale, k)
-        return lower, upper if len(past) >= k + 3 else None
+        if len(past) < k + 3:
+            upper = None
+        return lower, upper
 
     def dense_weights(self, k: int, tape: Any) -> np.ndarray:
         weights = np.zeros((k + 1, self.rows))
@@ -320,4 +323,8 @@ _FACTORIAL = [1.0, 1.0, 2.0, 6.0, 24.0, 120.0, 720.0]
 def _norms(weights: Tensor, z: Tensor, scale: Tensor, k: int) -> tuple[float | None, float | None]:
     scaled = torch.mm(weights, z) / scale
     lower, upper = (scaled * scaled).mean(dim=1).sqrt().tolist()
-    return (lower if k > 1 else None), (upper if k < MAX_ORDER else None)
+    if k == 1:
+        lower = None
+    if k == MAX_ORDER:
+        upper = None
+    return lower, upper

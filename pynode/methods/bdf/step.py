@@ -1,14 +1,14 @@
-"""BDF of variable order 1 to 5 and variable step, in two forms that share all but their history.
+"""BDF of variable order 1 to 5 and variable step, in two forms that differ only in their history.
 
 QNDF: numerical differentiation formulas on a quasi-constant step, Shampine & Reichelt, "The MATLAB
 ODE suite" (1997). FBDF: fixed leading coefficient, Jackson & Sacks-Davis (1980), as in Brenan,
 Campbell & Petzold (1996), sec. 5.2.
 
-Both keep a history z, (rows, n). From it come a predicted value p z and a sum q z; the step solves
+Both keep a history z, (rows, n). It gives a predicted value p z and a sum q z. The step solves
     M d = c f(t + h, p z + d) - M q z,   c = h / alpha_k,
-with the mass matrix M or the identity. The new history is A z + b d. The forms differ in what the
-rows mean (backward differences in QNDF, past values in FBDF), and therefore in the small matrices
-p, q, A, b. These matrices define a form completely, and the gradient needs nothing else.
+with the mass matrix M or the identity. The new history is A z + b d. In QNDF the rows of z are
+backward differences, in FBDF past values. The small matrices p, q, A, b therefore differ. They
+define a form completely, and the gradient needs nothing else.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ if TYPE_CHECKING:
 
 
 MAX_ORDER = 5
-# Where Newton converges more slowly than this, a new factorisation takes a new Jacobian with it.
+# If Newton's iteration converges more slowly than this, a new factorisation uses a new Jacobian.
 SLOW = 0.1
-# Rejections in a row after which a DAE goes on at order 1, by what its steps can change. Where y is
-# off the algebraic equations by more than the tolerance, the way back to them is a part of every
-# step, however short.
+# Consecutive rejections after which a DAE continues at order 1, with the error that its steps can
+# reduce. If y violates the algebraic equations by more than the tolerance, every step contains the
+# way back to them, however short the step is.
 FAILURES = 6
-# The part that is taken of the step that the error estimate allows, by Newton's iterations (Hairer
+# The fraction of the step allowed by the error estimate, by the number of Newton iterations (Hairer
 # & Wanner II, sec. IV.8). 0.9 suits methods that iterate at least twice. Here one iteration is the
 # rule, and 0.7 makes it more frequent: half the error for 4 to 7 % more work at the same rtol, and
-# 3 to 5 % less work at the same error. At order 4 this aims at a sixth of the error allowed, as
+# 3 to 5 % less work at the same error. At order 4 this aims at a sixth of the allowed error, as
 # CVODE does at every order.
 SAFETY = tuple(0.7 * newton_safety(i, MAX_ITERATIONS) for i in range(MAX_ITERATIONS + 1))
 
@@ -105,33 +105,33 @@ class BDF(ReusesJacobian, Method):
         return State(z, past, 1, 0, h, linearise(field), None, None, False, None, 0.0, UNKNOWN)
 
     def trim_tape(self, tape: Any) -> tuple:
-        """Without the history, which served the dense output."""
+        """The tape without the history, which only the dense output needs."""
         k, c, change, pq, _, nodes = tape
         return k, c, change, pq, None, nodes
 
     @property
     def error_order(self) -> int:
-        """Of the first step, which has order 1."""
+        """The value for the first step, which has order 1."""
         return 2
 
     def step(
         self, field: VectorField, t: float, y: Tensor, h: float, state: State, tol: Tolerance
     ) -> Step:
-        """One step; y: (n,). Newton's iterations synchronise once each; with one iteration that is
-        all."""
+        """One step; y: (n,). Each Newton iteration synchronises once. With one iteration nothing
+        else does."""
         form = self.history
         z, past, k, equal, change = self._history(state, h, tol)
         t1 = t + h
         c = h / form.leading(past, k, h)
         pq, nodes = form.predictor(z, past, k, h, equal)
-        predicted, history_term = start, start_psi = torch.mm(pq, z).unbind(0)
+        predicted, history_term = start, start_history_term = torch.mm(pq, z).unbind(0)
         differentiable = torch.is_grad_enabled()
         if differentiable:
             start = predicted.detach()
-            start_psi = history_term.detach()
+            start_history_term = history_term.detach()
         scale = tol.scale(start)
         newton = partial(
-            simplified_newton, field, t1, start, start_psi, c, scale, tol, tol.newton_tol
+            simplified_newton, field, t1, start, start_history_term, c, scale, tol, tol.newton_tol
         )
         with graph_disabled():
             result, used = self.converged(_for_c(state, c), t1, start, scale, newton)
@@ -174,8 +174,8 @@ class BDF(ReusesJacobian, Method):
     def _history(
         self, state: State, h: float, tol: Tolerance
     ) -> tuple[Tensor, tuple, int, int, np.ndarray | None]:
-        """(z, past, order, equal, change): the history for a step of h and the order of that step;
-        change: (rows, rows) matrix that z was multiplied by, None where it was not."""
+        """(z, past, order, equal, change): the history and the order for a step of h. change: the
+        matrix (rows, rows) that rescaled z, or None."""
         order = state.order
         if h == state.h:
             return state.z, state.past, order, state.equal, None
@@ -188,8 +188,8 @@ class BDF(ReusesJacobian, Method):
     def _newton_failed(
         field: VectorField, t: float, h: float, state: State, result: Newton | None
     ) -> Step:
-        """Newton's iteration failed with a Jacobian of this very point, the prediction: halve the
-        step, which predicts another one."""
+        """Newton's iteration failed with a Jacobian at the prediction itself. Halve the step: it
+        then has another prediction."""
         field.stats.newton_failures += 1
         broken = result is not None and not math.isfinite(result.norm)
         next_state = state._replace(jac=None, solver=None, equal=0)
@@ -198,8 +198,7 @@ class BDF(ReusesJacobian, Method):
     def _select(
         self, z: Tensor, past: tuple, k: int, h: float, ratio: float, safety: float, scale: Tensor
     ) -> tuple[int, float]:
-        """(order, factor) of the next step, by the errors that the neighbouring orders would have
-        made."""
+        """(order, factor) of the next step, from the errors of this order and of its neighbours."""
         lower, upper = self.history.neighbours(z, past, k, h, scale)
         best = k
         growth = max(ratio, 1e-10) ** (-1 / (k + 1))
@@ -221,8 +220,8 @@ class BDF(ReusesJacobian, Method):
 
 
 def _for_c(state: State, c: float) -> State:
-    """The state for a step with M - c J: without a factorisation that was made for another c, and
-    without a Jacobian with which Newton's iteration converged slowly."""
+    """The state for a step with M - c J. It drops a factorisation for another c, and a Jacobian
+    that made Newton's iteration converge slowly."""
     if c == state.c:
         return state
     if SLOW < state.rate < UNKNOWN and not state.fresh:
@@ -241,15 +240,15 @@ def _algebraic(
     scale: Tensor,
     tol: Tolerance,
 ) -> tuple[float, float]:
-    """(rate, norm) of a step where some of the equations have no derivative.
+    """(rate, norm) of a step if some of the equations have no derivative.
 
-    rate: Newton's convergence rate to begin the next step with; d: the distance (n,) of the end of
-    the step from its prediction; norm: what the error estimate is proportional to.
+    rate: Newton's convergence rate with which the next step begins; d: the end of the step minus
+    its prediction, (n,); norm: the error estimate is proportional to it.
     """
     if used.fresh:
-        # Measured where the Jacobian was made, the rate says little of the next point. What one
-        # correction with that rate leaves of the algebraic equations no later step, however
-        # short, makes smaller.
+        # A rate measured at the point of the Jacobian says little about the next point. No later
+        # step, however short, reduces the error in the algebraic equations that one correction with
+        # this rate leaves.
         rate = UNKNOWN
     if used.failures >= FAILURES:
         norm = tol.rms(used.solver.solve(field.mass.times(d)), scale)
@@ -257,7 +256,7 @@ def _algebraic(
 
 
 def _after_rejection(field: VectorField, used: State, rate: float) -> State:
-    """The state to try the step again with, after the error was too large."""
+    """The state for another attempt, after the error was too large."""
     failures = used.failures + 1
     if failures >= FAILURES and field.mass is not None and field.mass.singular:
         order = 1

@@ -252,7 +252,11 @@ def agree(compiled: Tensor, expected: Tensor, y: Tensor, tol: float | None = Non
     one by more than rounding in y, (..., n). Sizes are compared along the last dimension.
 
     Compilers have bugs, which nobody would notice without this check."""
-    tol = tol or (1e-3 if y.dtype == torch.float32 else 1e-8)
+    if tol is None:
+        if y.dtype == torch.float32:
+            tol = 1e-3
+        else:
+            tol = 1e-8
     size = expected.abs().amax(-1, keepdim=True)
     rounding = 1e3 * torch.finfo(y.dtype).eps * y.abs().amax(-1, keepdim=True)
     far = (compiled - expected).abs() > tol * size + rounding

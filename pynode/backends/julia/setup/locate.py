@@ -71,8 +71,8 @@ def remember(exe: str | os.PathLike[str], project: str | os.PathLike[str]) -> Pa
 
     Raises ValueError if exe is not an executable, or project is not a Julia project.
     """
-    found = shutil.which(str(Path(exe).expanduser()) if os.sep in str(exe) else str(exe))
-    if found is None:
+    executable = shutil.which(str(Path(exe).expanduser()) if os.sep in str(exe) else str(exe))
+    if executable is None:
         raise ValueError(f"{exe} is not an executable: give the path of the julia program")
     project = Path(project).expanduser().resolve()
     if not any((project / name).is_file() for name in ("Project.toml", "JuliaProject.toml")):
@@ -80,10 +80,14 @@ def remember(exe: str | os.PathLike[str], project: str | os.PathLike[str]) -> Pa
             f"{project} holds no Project.toml: give the folder of the Julia project with the"
             " solvers in it"
         )
-    kept = {name: os.environ[name] for name in _REMEMBERED if name in os.environ}
+    environment = {name: os.environ[name] for name in _REMEMBERED if name in os.environ}
     path = configuration()
     path.parent.mkdir(parents=True, exist_ok=True)
-    saved = {"exe": os.path.abspath(found), "project": str(project), "environment": kept}
+    saved = {
+        "exe": os.path.abspath(executable),
+        "project": str(project),
+        "environment": environment,
+    }
     return save_text(path, json.dumps(saved, indent=2) + "\n")
 
 
@@ -105,9 +109,9 @@ def locate() -> Location:
                 f"juliacall is not installed: pip install 'torch-stiff-ode[julia]', then {INSTALL}"
             ),
         )
-    given = {name: os.environ.get(name) for name in PAIR}
-    if any(given.values()):
-        return _by_variables(given)
+    variables = {name: os.environ.get(name) for name in PAIR}
+    if any(variables.values()):
+        return _by_variables(variables)
     path = configuration()
     if path.exists():
         return _configured(path)

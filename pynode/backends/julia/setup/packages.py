@@ -41,15 +41,15 @@ class Package:
         if name == versions.PYTHONCALL[0]:
             wanted = self.bounds.lstrip("=")
             if self.version:
-                held = f"has PythonCall {self.version}"
+                reason = f"has PythonCall {self.version}"
             else:
-                held = "lacks PythonCall"
+                reason = "lacks PythonCall"
             if location.source != "installation":
                 remedy = f'in that project, Pkg.add(name="PythonCall", version="{wanted}")'
                 if self.version:
                     remedy += f", or pip install juliacall=={self.version}"
             return (
-                f"the project {project} {held}, and juliacall is {wanted}, but both must have the"
+                f"the project {project} {reason}, and juliacall is {wanted}, but both must have the"
                 f" same version: {remedy}"
             )
         if self.version:
@@ -87,10 +87,10 @@ def check(location: Location) -> tuple[tuple[Package, ...], str]:
     if not done.ok:
         return (), done.end
     answers = [line.split("\t") for line in done.out.splitlines() if line.count("\t") == 2]
-    held = {name: (version, within == "true") for name, version, within in answers}
+    answers_by_name = {name: (version, within == "true") for name, version, within in answers}
     packages = []
     for name, (_, limits, optional) in wanted.items():
-        version, within = held[name]
+        version, within = answers_by_name[name]
         packages.append(Package(name, version, limits, within, optional))
     return tuple(packages), ""
 

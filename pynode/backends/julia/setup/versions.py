@@ -63,5 +63,5 @@ def julia() -> str:
 
 def fits(version: str) -> bool:
     """Whether a Julia of this version, such as '1.10.8', is within the bounds."""
-    least, found = (tuple(map(int, re.findall(r"\d+", text)[:3])) for text in (julia(), version))
-    return found >= least and found[0] == least[0]
+    least, actual = (tuple(map(int, re.findall(r"\d+", text)[:3])) for text in (julia(), version))
+    return actual >= least and actual[0] == least[0]
