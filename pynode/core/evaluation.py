@@ -102,6 +102,10 @@ LATER = (
     " since. Call backward() before they change, bind loop variables as defaults (lambda t, y, a=a:"
     " ...) or pass them in args"
 )
+REFUSED = (
+    "f refuses the state at t = {t:.6g}, which it accepted in the solve, so pynode can no longer"
+    " compute its gradient: " + LATER + ", or use adjoint='direct'"
+)
 RANDOM = (
     "it draws random numbers, as Dropout does. Call eval(), fix the noise for the whole solve, use"
     " an explicit method, which stores its evaluations for the gradient"

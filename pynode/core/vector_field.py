@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from .batched_evaluation import allows_vmap
-from .evaluation import Evaluation, FirstEvaluation, RandomState, Reuse, check_graph, check_same
+from .evaluation import (
+    REFUSED,
+    Evaluation,
+    FirstEvaluation,
+    RandomState,
+    Reuse,
+    check_graph,
+    check_same,
+)
 from .layout import check_values
 from .leaves import find_leaves, no_leaves
 from .module_state import ModuleState
@@ -255,11 +263,17 @@ class VectorField:
         self.module_state.check()
         if path.f0 is None:
             return
+        try:
+            self._check_values(path, path.f0)
+        except RejectStep:
+            raise RuntimeError(REFUSED.format(t=path.t0)) from None
+
+    def _check_values(self, path: Trajectory, before: Tensor) -> None:
         drawn = self.start is not None and self.start.drawn
         with torch.enable_grad():
             y = path.y0.detach().clone().requires_grad_()
             out = self._probe_dydt(path.t0, y)
-        check_same(path.t0, path.y0, path.f0, out.detach(), path.h0, drawn)
+        check_same(path.t0, path.y0, before, out.detach(), path.h0, drawn)
         if not out.requires_grad:
             check_graph(lambda y: self._probe_dydt(path.t0, y), path.y0)
         if path.f1 is not None:

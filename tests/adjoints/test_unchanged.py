@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from pynode import DiscreteAdjoint, solve
+from pynode import DiscreteAdjoint, RejectStep, solve
 from pynode.nn import NeuralODE
 from tests.support.cases import tensor
 from tests.support.engines import ENGINES
@@ -88,6 +88,23 @@ def test_other_values_are_refused_or_held(method, replace):
         assert "does not return what it returned" in str(error)
     else:
         assert torch.allclose(found, wanted, rtol=1e-10)
+
+
+@pytest.mark.parametrize("engine", ["single", "julia"], indirect=True)
+def test_an_f_that_refuses_its_states_now(engine):
+    """Only a solve understands RejectStep."""
+    refusing = []
+
+    def f(t, y):
+        if refusing:
+            raise RejectStep
+        return -y
+
+    y0 = torch.ones(3).double().requires_grad_()
+    end = engine.solve(f, y0, (0.0, 1.0), method="Rodas5P").y[-1]
+    refusing.append(True)
+    with pytest.raises(RuntimeError, match="refuses the state at t = 0, which it accepted"):
+        end.sum().backward()
 
 
 @pytest.mark.parametrize("engine", ["single", "julia"], indirect=True)

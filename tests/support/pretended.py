@@ -92,8 +92,13 @@ def _run(function, args, kwargs):
 
     if device is not None:
         kwargs = {**kwargs, "device": torch.device("cpu")}
+    # In inference mode to(device) comes undivided, with the device among its arguments.
+    for x in args:
+        if isinstance(x, torch.device):
+            device = x
+    args = tuple(torch.device("cpu") if isinstance(x, torch.device) else x for x in args)
     bare, named = tree_map(inner, (args, kwargs))
-    copies = name in ("aten::_to_copy", "aten::copy_")
+    copies = name in ("aten::_to_copy", "aten::copy_", "aten::to")
     if len(places) > 1 and not copies:
         raise RuntimeError(f"{name}: tensors on two devices")
     result = function(*bare, **named)
@@ -109,6 +114,11 @@ def _run(function, args, kwargs):
     def outer(x):
         if not isinstance(x, torch.Tensor):
             return x
-        return known[id(x)] if id(x) in known else Distant(x)
+        if id(x) in known:
+            return known[id(x)]
+        # A view in inference mode shares the version of its base, which a normal tensor has.
+        versioned = function.is_view and not args[0].is_inference()
+        with torch.inference_mode(torch.is_inference_mode_enabled() and not versioned):
+            return Distant(x)
 
     return tree_map(outer, result)

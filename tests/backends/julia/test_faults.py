@@ -241,10 +241,10 @@ def test_min_step_is_named():
 
 
 def test_a_gradient_for_which_f_refuses_a_state():
-    """No zeros, but a sentence."""
+    """No zeros, but a sentence. The check that f is still the same sees only the ends."""
     y0, refusing = leaf(tensor(1.0)), []
     y = julia(
-        lambda t, y: reject() if refusing else -y,
+        lambda t, y: reject() if refusing and 0 < float(t) < 1 else -y,
         y0,
         [0.0, 1.0],
         method="Tsit5",
