@@ -1,5 +1,5 @@
-"""Looks for events in the accepted steps of the rows of a batch, on their polynomials:
-event_detection.py for many rows at once."""
+"""Looks for events in the accepted steps of the rows of a batch, on their polynomials. It is the
+form of event_detection.py for many rows."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ class RowHits:
         self.parts.append(arrays)
 
     def close(self) -> None:
-        """Join every field to one array or tensor, with a row's hits in their order; to an empty
-        list if nothing occurred."""
+        """Join every field to one array or tensor, and keep the order of each row's hits. Without
+        hits the fields are empty lists."""
         joined: Any
         for name, column in zip(
             self._NAMES, zip(*self.parts, strict=True) if self.parts else [()] * 6, strict=True
@@ -72,9 +72,9 @@ class BatchEventDetector:
     """The conditions of all events on the rows of one segment.
 
     events: list of Event; counts: (m, E), how often each has occurred in each row so far; signs:
-    Signs (m, K) of the conditions where the segments before ended, None at the start. After the
-    segment: hits; status: of the rows that events ended, by row; done: (m,) mask of those ended for
-    good, by a terminal event; final: Signs at the ends."""
+    Signs (m, K) of the conditions at the end of the segments before, None at the start. After the
+    segment: hits; status: of the rows that events ended, by row; done: (m,) mask of the rows that a
+    terminal event ended; final: Signs at the ends."""
 
     def __init__(
         self, events: Sequence[Event], counts: np.ndarray, signs: Signs | None = None
@@ -85,7 +85,7 @@ class BatchEventDetector:
         self.sizes: Any = None
 
     def begin(self, field: RowField, t: Tensor, y: Tensor) -> None:
-        """Note on which side of zero each condition starts, 0 where that is not known yet."""
+        """Store on which side of zero each condition starts, 0 for a side that is not known yet."""
         self.field, self.counts, self.done = field, self.before.copy(), np.zeros(len(y), dtype=bool)
         self.hits = RowHits()
         self.status: dict[int, Status] = {}
@@ -99,10 +99,10 @@ class BatchEventDetector:
         if field.stats.guard is not None:
             field.stats.guard.check(field.stats, 0)
         parts = []
-        # Not in inference mode: what a condition's module keeps of this call, a graph may use
-        # later.
+        # Not in inference mode: the module of a condition may store values of this call, and a
+        # graph may use them later.
         with torch.inference_mode(False), torch.no_grad():
-            # A copy of its own: a condition that differentiates inside makes a leaf of it.
+            # A copy, because a condition that differentiates inside makes a leaf of it.
             y = y.detach().clone()
             for event in self.events:
                 parts.append(condition(field, event, t, y))
@@ -124,8 +124,8 @@ class BatchEventDetector:
         arrived: np.ndarray,
         states: Callable[[np.ndarray], Tensor],
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Note the events of the steps just accepted. Return (the ends of the steps, cut short by
-        events; mask of the steps that are cut)."""
+        """Record the events of the steps just accepted. Return (the ends of the steps, which events
+        may shorten; mask of the shortened steps)."""
         which = done.accepted.nonzero()[0]
         cut = np.zeros(len(h), dtype=bool)
         step = _Steps(clock, h, arrived, which, done.polynomial(which), states(which))
@@ -157,8 +157,8 @@ class BatchEventDetector:
         roots: np.ndarray,
         conditions: np.ndarray,
     ) -> None:
-        """Note the states and the sides of the conditions where events end rows. trail: (L + 1, w,
-        K), the sides before and after every place of the steps."""
+        """Store the states and the sides of the conditions at the events that end rows. trail: (L +
+        1, w, K), the sides before and after every place of the steps."""
         i = np.array(list(taken))
         t = np.array([hit[0] for hit in taken.values()])
         y = step.states_at(i, t)[0]
@@ -197,8 +197,8 @@ class BatchEventDetector:
         )
 
     def _crossings(self, step: _Steps, thetas: Sequence[float], table: np.ndarray) -> tuple:
-        """(sides before and after every place, step (q,), theta (q,), condition (q,)) of all that
-        fires in these steps; keeps sides and last values."""
+        """(sides before and after every place, step (q,), theta (q,), condition (q,)) of all
+        conditions that fire in these steps. Also stores the sides and the last values."""
         row = step.row
         brackets, trail, signs = crossings(
             thetas,
@@ -240,8 +240,8 @@ class BatchEventDetector:
     def _take(
         self, step: _Steps, places: np.ndarray, thetas: np.ndarray, conditions: np.ndarray
     ) -> dict[int, Cut]:
-        """Record events in their order, in each row up to the first at which its segment must stop,
-        and those at the same time.
+        """Record events in their order. In each row the last ones are those at the time at which
+        its segment must stop.
 
         Returns {place: (t, status, whether a terminal event is among them)} of the steps that end
         there."""
@@ -269,8 +269,8 @@ class BatchEventDetector:
         group: Sequence[tuple[float, int]],
         taken: list[tuple[int, float, int, int]],
     ) -> Cut | None:
-        """Add the events of one time, (t, condition), to what is taken; what ``_take`` says of step
-        i where it ends there."""
+        """Add the events of one time, (t, condition), to ``taken``. Return the entry of ``_take``
+        for step i if the step ends there, otherwise None."""
         t = group[0][0]
         owners = [tuple(self.owners[k]) for _, k in group]
         fired, status, terminal = occur_together(self.events, owners, self.counts[row])
@@ -280,7 +280,7 @@ class BatchEventDetector:
         return t, status, terminal
 
     def stop(self, rows: np.ndarray, status: Status) -> None:
-        """Give these rows, numbers, another status than that of the event that ended them."""
+        """Replace the status of these rows (numbers), which an event ended."""
         for row in rows.tolist():
             if row in self.status:
                 self.status[row] = status
@@ -296,8 +296,8 @@ class BatchEventDetector:
 
 
 class _Steps:
-    """Steps of rows in which events are searched: row (w,), t, h, end (w,), NumPy; ends: (w, n)
-    states at the ends."""
+    """Steps of rows for the search of events: row (w,), t, h, end (w,), NumPy; ends: (w, n) states
+    at the ends."""
 
     def __init__(
         self,
@@ -329,8 +329,8 @@ class _Steps:
         return (chosen * torch.from_numpy(weights).to(coefficients).unsqueeze(2)).sum(0)
 
     def states_at(self, i: np.ndarray, t: np.ndarray) -> tuple[Tensor, Tensor]:
-        """(states, dy/dt) of the steps i (q,) at times t (q,); where a step ends the state is its
-        own end."""
+        """(states, dy/dt) of the steps i (q,) at times t (q,). At the end of a step the state is
+        the exact end of the step."""
         theta = (t - self.t[i]) / self.h[i]
         y = self.curve(i, theta)
         at_end = torch.from_numpy(t == self.end[i]).to(self.ends.device)

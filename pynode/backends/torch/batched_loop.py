@@ -1,8 +1,8 @@
-"""The torch engine for batches: every row with its own step, order, Newton iteration and end.
+"""The torch engine for batches: every row has its own step, order, Newton iteration and end.
 
-One pass of the loop tries one step of every row that is still running. A stepper (a family's rows
-at work, methods/batched/base.py) says which rows completed a step and between what polynomials;
-this file keeps the rows' times, outputs and ends, and leaves finished rows out."""
+One pass of the loop tries one step of every row that is still running. A stepper of the family
+(methods/batched/base.py) says which rows completed a step, and has the polynomials of these steps.
+This file keeps the times, outputs and ends of the rows, and drops finished rows."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ if TYPE_CHECKING:
 
 
 class RowSpans(NamedTuple):
-    """Where the rows go, NumPy: from start to end, (m,), with outputs at times, (T, m), from place
-    (m,) on; steps end at the stops, (k,) sorted, among others. attempts: (m,) steps that the rows
-    have behind them."""
+    """The spans of the rows, NumPy: from start to end, (m,), with outputs at times, (T, m),
+    beginning at place (m,). Steps end at the stops, (k,), sorted, and at other times. attempts:
+    (m,), the steps that the rows have already tried."""
 
     start: np.ndarray
     end: np.ndarray
@@ -57,11 +57,12 @@ class RowSpans(NamedTuple):
 
 
 class Rows:
-    """Outputs and ends of a batch. ys: (T, m, n), NaN where a row did not arrive; statuses: one a
-    row; t: reached, and last, (m, n): the states there; place: of the next output of each row.
+    """Outputs and ends of a batch. ys: (T, m, n), NaN for times that a row did not reach; statuses:
+    one for each row; t: the times that the rows reached; last: the states there, (m, n); place: of
+    the next output of each row.
 
-    slopes: dy/dt of the polynomials at the outputs, (T, m, n), None where not asked for. attempts:
-    (m,) steps in all."""
+    slopes: dy/dt of the polynomials at the outputs, (T, m, n), or None. attempts: (m,), all
+    attempted steps."""
 
     def __init__(self, y0: Tensor, spans: RowSpans, slopes: bool) -> None:
         self.ys = y0.new_full((len(spans.times), *y0.shape), math.nan)
@@ -77,7 +78,7 @@ class Rows:
         self.attempts = spans.attempts.copy()
 
     def finish(self, clock: RowClock, which: np.ndarray, states: Tensor) -> None:
-        """Note where the rows in which, places in the clock, end."""
+        """Store the ends of the rows in ``which``, places in the clock."""
         index = clock.index[which]
         self.last.index_copy_(0, tensor(index, states), states)
         self.t[index], self.place[index] = clock.t[which], clock.place[which]
@@ -85,9 +86,9 @@ class Rows:
 
 
 class RowClock:
-    """Times of the running rows, NumPy arrays (m,): t, h, end, the next stop, direction, the next
-    output's place and time (infinitely far where none is left), steps accepted and rejected and the
-    limit of both, the least |h|, and index, the rows' numbers."""
+    """Times of the running rows, NumPy arrays (m,): t, h, end, the next stop, direction, place and
+    time of the next output (infinity if none is left), accepted and rejected steps and their limit,
+    the least |h|, and index, the numbers of the rows."""
 
     _NAMES = (
         "index",
@@ -134,13 +135,13 @@ class RowClock:
             setattr(self, name, getattr(self, name)[keep])
 
     def next_steps(self) -> tuple[np.ndarray, np.ndarray]:
-        """(h, where it leads to) of every row."""
+        """(h, t + h) of every row."""
         h, after, _ = next_step(Arrays, self.t, self.h, self.stop, self.slack, self.direction)
         return h, after
 
     def pass_stops(self, which: np.ndarray) -> None:
-        """The next stop of the rows in which: the first of the common ones that lies before their
-        ends, or the end."""
+        """The next stop of the rows in ``which``: the first common stop before the end of the row,
+        or the end."""
         forward = self.direction[which] > 0
         least = self.least[which]
         count = len(self.stops)
@@ -159,7 +160,7 @@ class RowClock:
         self.stop[which] = np.where(inside, ahead, self.end[which])
 
     def pass_outputs(self, which: np.ndarray) -> None:
-        """Go on to the next outputs of the rows in which."""
+        """Move to the next outputs of the rows in ``which``."""
         place = self.place[which] + 1
         self.place[which] = place
         self.due[which] = self.times[place, self.index[which]]
@@ -210,12 +211,12 @@ def integrate(
     limits: RowLimits | None = None,
     index: Any = None,
 ) -> Rows:
-    """Integrate all rows over their spans; y0: (m, n). A row that fails ends with a status of its
-    own; the others go on.
+    """Integrate all rows over their spans; y0: (m, n). A row that fails ends with its own status,
+    and the others continue.
 
-    record: a RowSteps, to keep the steps in. watch: a BatchEventDetector, to look for events: those
-    that change a state end its row. limits: RowLimits, or None; index: (m,) numbers of the rows in
-    the whole batch, which the limits need."""
+    record: a RowSteps that stores the steps, or None. watch: a BatchEventDetector that looks for
+    events, or None; an event that changes a state ends its row. limits: RowLimits, or None; index:
+    (m,) numbers of the rows in the whole batch, for the limits."""
     tol = RowTolerance(options.rtol, atol, y0.shape[1])
     t0, end = (torch.from_numpy(t).to(y0.device) for t in (spans.start, spans.end))
     f0 = field(t0, y0)
@@ -278,7 +279,7 @@ def _leave_out(rows: Rows, clock: RowClock, stepper: Any, ended: np.ndarray) -> 
 
 
 def _end_broken_starts(rows: Rows, clock: RowClock, stepper: Any, f0: Tensor) -> None:
-    """Rows whose first slope, f0 (m, n), is not finite end where they start."""
+    """End the rows with a first slope, f0 (m, n), that is not finite at their starts."""
     broken = (~torch.isfinite(f0).all(dim=1)).cpu().numpy()
     for i in broken.nonzero()[0].tolist():
         rows.statuses[clock.index[i]] = Status.NONFINITE
@@ -288,8 +289,7 @@ def _end_broken_starts(rows: Rows, clock: RowClock, stepper: Any, f0: Tensor) ->
 def _pass(
     clock: RowClock, stepper: Any, record: RowSteps | None, watch: BatchEventDetector | None
 ) -> tuple[np.ndarray, np.ndarray, PassResult, np.ndarray | None]:
-    """One pass: (h, where the steps lead to, PassResult, mask of the rows that an event ends or
-    None)."""
+    """One pass: (h, t + h, PassResult, mask of the rows that an event ends, or None)."""
     h, arrived = clock.next_steps()
     clock.arrived = arrived
     done = stepper.advance(clock.t, h)
@@ -312,7 +312,7 @@ def _states_before(clock: RowClock, stepper: Any, stats: Stats) -> Tensor | None
 def _end_exhausted(
     rows: Rows, clock: RowClock, states: Tensor, status: Status, stats: Stats
 ) -> None:
-    """End all running rows where they were before the pass, states (m, n)."""
+    """End all running rows at their states before the pass, (m, n)."""
     for i in range(len(clock.index)):
         rows.statuses[clock.index[i]] = status
         _count(clock, i, stats)
@@ -322,13 +322,13 @@ def _end_exhausted(
 def _refused(
     clock: RowClock, limits: RowLimits, index: Tensor, which: np.ndarray, y: Tensor, start: Tensor
 ) -> np.ndarray:
-    """The mask of the rows in which, places in the clock, whose steps may not end at y."""
+    """The mask of the rows in ``which``, places in the clock, whose steps may not end at y."""
     rows = index[tensor(clock.index[which], index)]
     return limits.refused(rows, torch.from_numpy(clock.arrived[which]).to(y.device), y, start)
 
 
 def _end_spent(rows: Rows, clock: RowClock, stepper: Any) -> None:
-    """Rows that used up their steps in earlier segments end where they start."""
+    """End the rows that used up their steps in earlier segments at their starts."""
     spent = clock.limit <= 0
     for i in spent.nonzero()[0].tolist():
         rows.statuses[clock.index[i]] = Status.MAX_STEPS
@@ -338,8 +338,8 @@ def _end_spent(rows: Rows, clock: RowClock, stepper: Any) -> None:
 def _end_refused_starts(
     rows: Rows, clock: RowClock, stepper: Any, limits: RowLimits, index: Tensor, untried: np.ndarray
 ) -> None:
-    """Rows whose first state is not possible end where they start. untried: (m,) mask of the rows
-    that have no steps behind them."""
+    """End the rows with an impossible first state at their starts. untried: (m,) mask of the rows
+    without earlier steps."""
     refused = np.zeros(len(clock.index), dtype=bool)
     which = untried[clock.index].nonzero()[0]
     if not len(which):
@@ -363,8 +363,8 @@ def _end_limited(
     index: Tensor,
     stats: Stats,
 ) -> np.ndarray:
-    """The mask of further rows that end after a pass: all of them if the time is up, and those that
-    the callback ends. The callback is called if a row completed a step."""
+    """The mask of further rows that end after a pass: all rows if the time is up, otherwise the
+    rows that the callback ends. Calls the callback if a row completed a step."""
     stopped = np.zeros(len(ended), dtype=bool)
     if limits.callback is not None and np.count_nonzero(done.accepted):
         every = np.arange(len(ended))
@@ -440,7 +440,7 @@ def _end(
     options: Options,
     stats: Stats,
 ) -> np.ndarray:
-    """The mask of the rows that end after a pass, (m,). Their statuses and counts are noted."""
+    """The mask of the rows that end after a pass, (m,). Also stores their statuses and counts."""
     over = clock.t == clock.end
     size = np.abs(clock.h)
     small = (size < clock.least) | (clock.t + clock.h == clock.t)
@@ -448,7 +448,7 @@ def _end(
     edge = done.outside | (done.rejected & done.broken)
     small |= edge & (size <= RESOLUTION * np.abs(clock.t))
     if np.count_nonzero(small):
-        # As far as the next stop any step is long enough.
+        # Up to the next stop any step is long enough.
         small &= size < np.abs(clock.stop - clock.t)
     below = done.rejected & (size < options.min_step)
     # Fixed steps have no error test to notice this, and the user did not ask for a smaller step.
@@ -505,7 +505,7 @@ def _write_outputs(
     h: np.ndarray,
     arrived: np.ndarray,
 ) -> None:
-    """The outputs inside the step that the rows in which, indices, just completed."""
+    """Write the outputs inside the last step of the rows in ``which`` (indices)."""
     coefficients = polynomial(which)
     flat = rows.ys.view(-1, rows.ys.shape[2])
     powers = np.arange(len(coefficients))[:, None]

@@ -1,9 +1,9 @@
-"""A batch of rows as a chain of segments: segments.py for many rows at once, each with its own
-events.
+"""A batch of rows as a chain of segments. It is the form of segments.py for many rows, each with
+its own events.
 
-A segment takes every row that still runs to its own next event with a reset, preset time or end.
-Ordinary tensor operations treat what happens there, for all rows together, so that autograd
-composes the gradient as in segments.py.
+A segment takes every running row to its own next event with a reset, preset time or end. Ordinary
+tensor operations then change the states of all rows together, so that autograd composes the
+gradient as in segments.py.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 
 class BatchSegment(NamedTuple):
-    """The result of a segment of m rows. ys: (q, n) outputs, place, row: (q,) of them; slopes: (q,
-    n) there, or None; event_states: (h, n) states at the hits; ends: (m, n) states where the rows
-    ended; all but slopes differentiable. t: (m,) where they ended, statuses: how; attempts: (m,)
-    steps so far."""
+    """The result of a segment of m rows. ys: (q, n), the outputs; place, row: (q,), of the outputs;
+    slopes: (q, n), dy/dt there, or None; event_states: (h, n), the states at the hits; ends: (m,
+    n), the last states. All of them except slopes are differentiable. t, statuses: (m,), the times
+    and the reasons of the ends; attempts: (m,), steps so far."""
 
     ys: torch.Tensor
     place: np.ndarray
@@ -48,8 +48,8 @@ class BatchSegment(NamedTuple):
 
 
 class BatchSegmentedSolve:
-    """Runs the segments. After ``run``: ys (q, n) outputs with places (q,) and rows (q,), slopes
-    (q, n) where asked for; by row: statuses, t, records; ends: states (n,) where rows failed.
+    """Runs the segments. After ``run``: ys (q, n), the outputs, with places (q,) and rows (q,);
+    slopes (q, n), or None; by row: statuses, t, records; ends: the states (n,) of rows that failed.
 
     segment(rows, y, t, end, place, attempts, watch) -> BatchSegment of the rows named; times: (T,
     B) NumPy; events, presets: lists of (number, object); jumps: (k,) times at which f is
@@ -72,7 +72,7 @@ class BatchSegmentedSolve:
         self.with_slopes = with_slopes
         batch = times.shape[1]
         self.end = times[-1]
-        # By number the object, None for the jumps, and its times, (k, B).
+        # By number: the object (None for the jumps) and its times, (k, B).
         self.sources: dict[int, tuple[Any, Tensor]] = {
             number: (preset, self._by_row(preset.times, preset.name)) for number, preset in presets
         }
@@ -108,10 +108,10 @@ class BatchSegmentedSolve:
         return times.to(self.field.device)
 
     def _order_bounds(self) -> None:
-        """bounds, (P + 1, B): preset times and jumps in the order in which each row meets them,
-        infinitely far behind the last; stops: the last times before them that f can tell from them;
-        owners, (P, B, 2): number and index of each; jumps: those of f, (k, B); beside: two of (k,
-        B), the times next to them."""
+        """Set bounds, (P + 1, B): preset times and jumps, in the order in which each row meets
+        them, then infinity; stops: the last times before the bounds that f can distinguish from
+        them; owners, (P, B, 2): number and index of each bound; jumps: the jumps of f, (k, B);
+        beside: two arrays (k, B), the times next to the jumps."""
         owners = [
             (number, i) for number, (_, times) in self.sources.items() for i in range(len(times))
         ]
@@ -209,7 +209,7 @@ class BatchSegmentedSolve:
     def _advance(
         self, rows: np.ndarray, t: np.ndarray, y: Tensor, time: Tensor
     ) -> tuple[np.ndarray, Tensor, Tensor, np.ndarray]:
-        """One segment of these rows: (t, y, time, mask of those that go on)."""
+        """One segment of these rows: (t, y, time, mask of the rows that continue)."""
         direction = self.direction[rows]
         bound = self.bounds[self.bound[rows], rows]
         stop = self.stops[self.bound[rows], rows]
@@ -277,7 +277,8 @@ class BatchSegmentedSolve:
         y: Tensor,
         time: Tensor,
     ) -> tuple[Tensor, Tensor, np.ndarray]:
-        """(states, times, mask of the rows that go on) after what occurs where a segment ends."""
+        """(states, times, mask of the rows that continue) after the changes at the ends of a
+        segment."""
         hits = watch.hits
         going = np.ones(len(rows), dtype=bool)
         if not len(hits.row):
@@ -323,8 +324,8 @@ class BatchSegmentedSolve:
         time: Tensor,
         firings: Mapping[int, Sequence[Firing]],
     ) -> tuple[Tensor, np.ndarray]:
-        """(states, mask of the rows that go on) after the events at t, those in ``firings`` and the
-        events that their resets make true."""
+        """(states, mask of the rows that continue) after the events at t, those in ``firings`` and
+        the events that their resets make true."""
         y, ended = self.happening.occur(watch, rows, t, y, time, firings)
         going = np.ones(len(rows), dtype=bool)
         for status in set(ended.values()):
@@ -334,7 +335,7 @@ class BatchSegmentedSolve:
         return y, going
 
     def _stalled(self, rows: np.ndarray, hits: RowHits, last: Iterable[int]) -> np.ndarray:
-        """Mask of the rows in which an event follows itself again and again without time passing
+        """Mask of the rows in which an event follows itself ZENO times while no time passes
         (segments.ZENO)."""
         stalled = np.zeros(len(rows), dtype=bool)
         for i, e, t in {(hits.row[j], hits.event[j], hits.t[j]) for j in last}:
@@ -392,8 +393,8 @@ class BatchSegmentedSolve:
     def _cross(
         self, rows: np.ndarray, t: np.ndarray, y: Tensor, time: Tensor
     ) -> tuple[Tensor, Tensor, np.ndarray]:
-        """(states, times, mask of the rows that go on) after the preset times at t and the events
-        that they make true."""
+        """(states, times, mask of the rows that continue) after the preset times at t and the
+        events that they make true."""
         met = at = self.bounds[self.bound[rows], rows] == t
         if not at.any():
             return y, time, ~at
@@ -422,7 +423,8 @@ class BatchSegmentedSolve:
     def _bound(
         self, number: int, own: np.ndarray, which: np.ndarray, y: Tensor, time: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The rows own, places in y, across their next bounds, of this number."""
+        """(y, time) after the rows ``own``, places in y, cross their next bounds, which have this
+        number."""
         preset, times = self.sources[number]
         index = self.owners[self.bound[own], own, 1]
         unravel = self.field.layout.unravel

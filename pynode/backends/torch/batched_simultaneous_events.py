@@ -1,5 +1,5 @@
-"""What happens to the rows of a batch at one time each: simultaneous_events.py for many rows at
-once, and the resets of events."""
+"""Events and their resets at one time of each row of a batch. It is the form of
+simultaneous_events.py for many rows."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class RowEvents:
     """The events of a batch. events: list of (number, Event); records: for each row the list of
     what has occurred.
 
-    counts: (B, E), how often each has occurred; signs: Signs (B, K) of the conditions where the
-    last segments ended, None before."""
+    counts: (B, E), how often each has occurred; signs: Signs (B, K) of the conditions at the ends
+    of the last segments, None before."""
 
     def __init__(
         self, field: RowField, events: Sequence[tuple[int, Event]], records: list[list[EventRecord]]
@@ -148,8 +148,8 @@ class RowEvents:
         y: Tensor,
         own: Mapping[int, tuple[int, int] | None],
     ) -> dict[int, list[Firing]]:
-        """{place: [(event, index, None)]} of the conditions that changes of the states at t fire;
-        own: whose resets these were, by place, None for preset times."""
+        """{place: [(event, index, None)]} of the conditions that changes of the states at t fire.
+        own: the events that made these changes, by place; None for preset times."""
         if not own:
             return {}
         which = np.array(list(own))
@@ -174,8 +174,8 @@ class RowEvents:
 
 
 def reset_rows(field: RowField, event: Any, time: Tensor, y: Tensor) -> Tensor:
-    """The states, (m, n), that the user's reset makes of y. Raise ValueError if they are not such
-    states. field: of these rows."""
+    """The states, (m, n), after the user's reset of y. Raises ValueError if the reset returns
+    something else. field: of these rows."""
     layout = field.layout
     try:
         new = layout.ravel_rows(

@@ -17,11 +17,11 @@ class RowSteps:
     """Steps in the order of the backward pass: first the last step of every row, then the one
     before, ...
 
-    Filled by ``add``, ordered by ``close``. Then of S steps: row, t, h, end: (S,) NumPy, tape: list
-    of tensors (S, ...) of their method; levels: list of (first, last), the steps that are equally
-    far from the end of their rows. In each level the rows stand in the same order, those with the
-    most steps first; order: (B,) the rows in that order. start: (times (B,), states (B, n), sizes
-    of the first steps tried (B,)) at which the rows begin; f0: f there, (B, n).
+    ``add`` fills it, and ``close`` puts it in order. It then has for S steps: row, t, h, end: (S,)
+    NumPy; tape: list of tensors (S, ...) of their method; levels: list of (first, last), the steps
+    that are equally far from the ends of their rows. In each level the rows have the same order,
+    rows with more steps first; order: (B,), the rows in this order. start: (times (B,), states (B,
+    n), sizes of the first attempted steps (B,)) at the starts of the rows; f0: f there, (B, n).
     """
 
     def __init__(self) -> None:
@@ -37,13 +37,13 @@ class RowSteps:
         arrived: np.ndarray,
         tape: Callable[[np.ndarray], Sequence[Tensor]],
     ) -> None:
-        """Keep the steps that the rows in which (places in the clock) have just completed."""
+        """Keep the last steps of the rows in ``which`` (places in the clock)."""
         self._parts.append(
             (clock.index[which], clock.t[which], h[which], arrived[which], tape(which))
         )
 
     def close(self, batch: int) -> None:
-        """Put the steps of a batch of so many rows in order."""
+        """Put the steps of a batch with this number of rows in order."""
         columns = list(zip(*self._parts, strict=True)) or [
             (np.zeros(0, dtype=np.int64),),
             *[(np.zeros(0),)] * 3,
@@ -77,8 +77,8 @@ class RowSteps:
         ]
 
     def sizes_before(self, count: int) -> np.ndarray:
-        """(S, count): the sizes of the count steps before each step. Before the first step it is
-        the size first tried, then NaN."""
+        """(S, count): the sizes of the ``count`` steps before each step. Before the first step it
+        is the first attempted size, then NaN."""
         sizes = np.full((len(self.row), count), np.nan)
         levels = [*self.levels, *[(0, 0)] * (count + 1)]
         for i, (first, _) in enumerate(self.levels):
@@ -87,15 +87,15 @@ class RowSteps:
                 known = end - begin
                 all_rows = until - after
                 sizes[first : first + known, j] = self.h[begin:end]
-                # The others of the level that was there had their first step in it.
+                # The other rows of the earlier level had their first step in it.
                 sizes[first + known : first + all_rows, j] = self.start[2][
                     self.order[known:all_rows]
                 ]
         return sizes
 
     def locate(self, times: np.ndarray, row: np.ndarray) -> np.ndarray:
-        """The place of the step that contains each time (Q,), of the row with the same position in
-        row (Q,); -1 if the row did not reach this time.
+        """The place of the step that contains each time (Q,) in the row (Q,) of equal position, or
+        -1 if the row did not reach this time.
 
         If two steps meet there, it is the earlier one.
         """

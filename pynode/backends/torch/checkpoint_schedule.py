@@ -11,9 +11,8 @@ from math import comb
 
 
 def repetitions(units: int, slots: int) -> int:
-    """The least r with C(slots + r, slots) >= units: no unit has to be run forwards more than r
-    times before the run in which it is differentiated. Griewank & Walther, ACM Trans. Math. Softw.
-    26 (2000), eq. 1."""
+    """The least r with C(slots + r, slots) >= units: no unit runs forwards more than r times before
+    the run that differentiates it. Griewank & Walther, ACM Trans. Math. Softw. 26 (2000), eq. 1."""
     r = 0
     while comb(slots + r, slots) < units:
         r += 1
@@ -21,10 +20,10 @@ def repetitions(units: int, slots: int) -> int:
 
 
 def advance(units: int, slots: int) -> int:
-    """How many units to run from a point before the next point is kept. units: their number (2 or
-    more) up to the next point that exists.
+    """How many units to run from a point before the next point. units: their number (2 or more) up
+    to the next existing point.
 
-    slots: points that may be kept, the present one included. Binomial placement: the total work on
+    slots: the most points to keep, with the present one. Binomial placement: the total work on
     the way back is the least possible, ``repetitions * units - C(slots + repetitions, repetitions -
     1)``. Griewank & Walther, sec. 2.
     """
@@ -33,7 +32,8 @@ def advance(units: int, slots: int) -> int:
 
 
 def place(levels: list) -> int | None:
-    """Which point a new one replaces if all slots are taken; None if no new point is kept.
+    """The number of the point that a new one replaces if all slots are taken; None if the new point
+    is not kept.
 
     levels: of the points in order; the first is infinite. A point is dispensable if a later one has
     a higher level. A new point that replaces a dispensable one gets level 0. If there is none, it

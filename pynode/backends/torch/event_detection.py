@@ -73,7 +73,7 @@ class EventDetector:
         self.sizes: Any = None
 
     def begin(self, t: float, y: Tensor) -> None:
-        """Note on which side of zero each condition starts, 0 where that is not known yet."""
+        """Store on which side of zero each condition starts, 0 for a side that is not known yet."""
         self.hits, self.status, self.cut, self.counts = [], None, None, list(self.before)
         values = self.values(t, y)
         signs = resumed(self.given, values, rounding(y))
@@ -82,14 +82,14 @@ class EventDetector:
 
     @property
     def final(self) -> Signs:
-        """Where the conditions are at the end of the segment."""
+        """The Signs of the conditions at the end of the segment."""
         if self.cut is None:
             return self.signs
         return self.cut
 
     def values(self, t: float, y: Tensor) -> np.ndarray:
-        """All conditions at (t, y), (K,) NumPy; ``owners`` and ``directions`` say whose they
-        are."""
+        """All conditions at (t, y), (K,) NumPy. Sets ``owners`` and ``directions``, the event of
+        each one and the direction in which it fires."""
         values = self._values([t], [y])[0].numpy()
         self.owners = [(e, i) for e, size in enumerate(self.sizes) for i in range(size)]
         self.directions = np.array([self.events[e].direction for e, _ in self.owners])
@@ -102,12 +102,12 @@ class EventDetector:
         parts = []
         if field.stats.guard is not None:
             field.stats.guard.check(field.stats)
-        # Not in inference mode: what a condition's module keeps of this call, a graph may use
-        # later.
+        # Not in inference mode: the module of a condition may store values of this call, and a
+        # graph may use them later.
         with torch.inference_mode(False), torch.no_grad():
             clock = torch.tensor(times, dtype=field.dtype, device=field.device).unbind(0)
             for t, y in zip(clock, states, strict=True):
-                # A copy of its own: a condition that differentiates inside makes a leaf of it.
+                # A copy, because a condition that differentiates inside makes a leaf of it.
                 state = field.layout.unravel(y.detach().clone())
                 parts += [event.value(t, state, field.args) for event in self.events]
             sizes = [len(part) for part in parts]
@@ -127,7 +127,7 @@ class EventDetector:
             return torch.cat(parts).to("cpu", torch.float64).view(len(times), -1)
 
     def check_step(self, step: Step, end: float, coefficients: Tensor) -> EventHit | None:
-        """Note the events of a step that ends at time ``end``. Return the EventHit at which the
+        """Record the events of a step that ends at time ``end``. Return the EventHit at which the
         segment must stop, or None."""
         thetas = places(self.signs.known)
         grid = torch.tensor(thetas[:-1], dtype=torch.float64, device=step.y.device)
@@ -162,7 +162,7 @@ class EventDetector:
         trail: np.ndarray,
         located: list[Firing],
     ) -> Signs:
-        """Where the conditions are at the event that ends the segment. trail: (L + 1, K), their
+        """The Signs of the conditions at the event that ends the segment. trail: (L + 1, K), their
         sides before and after every place."""
         here = {(hit.event, hit.index) for hit in self.hits if hit.t == cut.t}
         theta = (cut.t - step.t) / step.h
@@ -207,13 +207,13 @@ class EventDetector:
         return limit is not None and self.counts[e] > limit
 
     def stops(self, e: int) -> bool:
-        """Whether event e ends the solve at its present count."""
+        """Whether event e ends the solve after as many occurrences as now."""
         return bool(self.events[e].terminal) and self.counts[e] >= self.events[e].terminal
 
     def _hit(self, step: Step, t: float, end: float, coefficients: Tensor) -> EventHit:
         """The EventHit of an event at t, without the number of the event."""
         theta = torch.tensor([(t - step.t) / step.h], dtype=torch.float64, device=step.y.device)
-        # Where two steps meet the states agree, and the record is that of the step's own end.
+        # Where two steps meet, the states agree, and the record uses the end of the step.
         if t == end:
             y = step.y
         elif t == step.t:
@@ -221,7 +221,7 @@ class EventDetector:
         else:
             y = evaluate(coefficients, theta)[0]
         slope = derivative(coefficients, theta)[0] / step.h
-        # _cut says whose it is.
+        # _cut sets the event.
         return EventHit(t, y, slope, None, None)  # type: ignore[arg-type]
 
 

@@ -85,7 +85,7 @@ def moved_time(
 
 def saltated(y: Tensor, slope: Tensor, time: Tensor) -> Tensor:
     """y, (..., n), with the slope as its derivative in the time, (...): the state at a time that
-    itself has derivatives. With -time it is the start whose solution passes y at that time."""
+    has derivatives. With -time it is the start of the solution that passes y at that time."""
     return y + slope * (time - time.detach()).to(y).unsqueeze(-1)
 
 
@@ -113,8 +113,8 @@ def _rates(g: Condition, t: Tensor, y: Tensor, slope: Tensor) -> Tensor:
 
 
 class Undefined(torch.autograd.Function):
-    """Zeros like x. They refuse a gradient, because the condition x of an event does not change on
-    its way to zero."""
+    """Zeros like x. They refuse a gradient, because the condition x of an event is constant before
+    the event."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, name: str | None) -> Tensor:

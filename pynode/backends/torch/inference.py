@@ -22,14 +22,13 @@ R = TypeVar("R")
 
 def run_in_inference_mode(run: Callable[[], R], inference: bool = True) -> R:
     """Return run() without a graph: in inference mode, where an operation costs a fifth less, or
-    under no_grad. inference: the answer of serves_inference; False also if a user sees the
-    states."""
+    under no_grad. inference: the answer of serves_inference, or False if a user sees the states."""
     with unhooked(), torch.inference_mode() if inference else torch.no_grad():
         return run()
 
 
 def serves_inference(field: VectorField | RowField, t: float | Tensor, y: Tensor) -> bool:
-    """Whether f returns the same values in inference mode. If f differentiates inside itself, it
+    """Whether f returns the same values in inference mode. An f that differentiates inside itself
     fails there or returns zeros.
 
     A trial at (t, y), y (n,), decides: at least up to torch 2.8 the derivatives of torch.func are
@@ -37,7 +36,7 @@ def serves_inference(field: VectorField | RowField, t: float | Tensor, y: Tensor
     """
     try:
         return cached_answer(field, "inference", lambda: _try_inference(field, t, y))
-    except RejectStep:  # the integrator will tell
+    except RejectStep:  # the integrator will report it
         return True
 
 
@@ -50,7 +49,7 @@ def _try_inference(field: VectorField | RowField, t: Any, y: Tensor) -> bool:
             with torch.inference_mode():
                 try:
                     actual = field.probe(t, y.clone())
-                except RuntimeError:  # f has just run, so this is the mode's
+                except RuntimeError:  # f has just run, so the mode causes this error
                     return False
                 return torch.equal(expected.nan_to_num(), actual.nan_to_num())
     finally:

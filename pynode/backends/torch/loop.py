@@ -115,9 +115,9 @@ def integrate(
 class _Loop:
     """The steps from the first output time to the last.
 
-    t, y: where the solve is; h: the step to try; state: of the method; position: of the next
-    output; attempts: steps tried in the whole solve, of which this may be one segment of many;
-    stops: times at which steps must end, the last one the end. A step that ends nearer to a stop
+    t, y: the present point of the solve; h: the step to try; state: of the method; position: of the
+    next output; attempts: steps tried in the whole solve, all its segments together; stops: times
+    at which steps must end, the last one is the end. A step that ends nearer to a stop
     than ``slack`` steps is stretched to it. fixed: whether all steps have one size. dense: keep
     the polynomials; slopes: dy/dt at the outputs, too.
     """
@@ -176,12 +176,12 @@ class _Loop:
             path.hits = self.watch.hits
 
     def _tell_horizon(self) -> None:
-        """Compiled steps look ahead, to the next stop at most."""
+        """Tell compiled steps how far they may look ahead: to the next stop at most."""
         if self.field.compiled is not None:
             self.field.compiled.set_horizon(self.stops[0], self.slack, self.options.max_step)
 
     def _limit_reached(self) -> Status | None:
-        """The status that ends the solve before the next step, None where it goes on."""
+        """The status that ends the solve before the next step, or None."""
         size = abs(self.h)
         last = self.path.last
         if self.attempts >= self.options.max_steps:
@@ -205,7 +205,7 @@ class _Loop:
         return None
 
     def _step(self) -> Status | None:
-        """Try one step. The status that ends the solve, None where it goes on."""
+        """Try one step. Return the status that ends the solve, or None."""
         t = self.t
         proposed = self.h
         h, t1, landing = next_step(Floats, t, proposed, self.stops[0], self.slack, self.direction)
@@ -255,7 +255,8 @@ class _Loop:
         return step, coefficients
 
     def _accept(self, step: Step, t1: float, coefficients: Any, landing: bool) -> Status | None:
-        """Move on by a step, or to the event within it. The status that ends the solve here."""
+        """Move to the end of a step, or to the event within it. Return the status that ends the
+        solve here, or None."""
         path = self.path
         cut = None
         if self.watch is not None:
@@ -286,7 +287,7 @@ class _Loop:
         return None
 
     def _write_outputs(self, step: Step, coefficients: Any) -> None:
-        """The outputs inside a step, one at least."""
+        """Write the outputs inside a step, at least one."""
         times = self.times
         first = self.position
         while self.position < len(times) and self.direction * (times[self.position] - self.t) <= 0:
@@ -351,8 +352,8 @@ def _outputs(
 
 
 def cause(failure: Status | None) -> Status:
-    """Why the steps shrank to nothing; failure: of the last attempt, None where only its error was
-    too large."""
+    """Why the steps became too small. failure: of the last attempt, None if only its error was too
+    large."""
     if failure is None:
         return Status.STEP_TOO_SMALL
     return failure

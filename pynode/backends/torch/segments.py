@@ -1,8 +1,8 @@
-"""A solve as a chain of segments: from one event with a reset, preset time or jump of f to the
-next. Mostly there is one.
+"""A solve as a chain of segments, each from one event with a reset, preset time or jump of f to the
+next. Most solves have one segment.
 
-Each segment is differentiable by itself (an Integrate node). What joins them is made of ordinary
-tensor operations, so that autograd composes the gradient:
+Each segment is differentiable by itself (an Integrate node). Ordinary tensor operations join the
+segments, so that autograd composes the gradient:
 - the time of an event, by the implicit function theorem: dt* = -(dg at fixed t*) / (dg/dt + dg/dy
   dy/dt);
 - the state there, y* + dy/dt dt*, and the user's reset of it;
@@ -66,7 +66,8 @@ class ScheduledStop(NamedTuple):
 def scheduled_stops(
     presets: Iterable[tuple[int, PresetTimes]], jumps: Tensor, values: Sequence[float]
 ) -> list[ScheduledStop]:
-    """Those inside the span (the start counts for presets), in the order in which they are met."""
+    """The stops inside the span, in the order in which the solve meets them. A preset time at the
+    start counts."""
     if values[-1] > values[0]:
         direction = 1.0
     else:
@@ -89,8 +90,8 @@ def scheduled_stops(
 
 class SegmentedSolve:
     """Runs the segments. After ``run``: ys (m, n) at the first m times, slopes (their dy/dt from
-    the second on, where asked for), records, pieces, path (the last segment's trajectory, None if
-    there was none), status and t.
+    the second on, or none), records, pieces, path (the last segment's trajectory, or None), status
+    and t.
 
     segment(y, times, watch, origin) -> Segment, origin: what changed the state or f before it.
     values: list of output times; events: list of (number, Event); bounds: from ``scheduled_stops``.
@@ -208,7 +209,8 @@ class SegmentedSolve:
     def _advance(
         self, t: float, y: Tensor, time: Tensor, stop: float
     ) -> tuple[Status | None, float, Tensor, Tensor]:
-        """One segment from (t, y): (status, t, y, time), status None where the solve goes on."""
+        """One segment from (t, y). Return (status, t, y, time); the status is None if the solve
+        goes on."""
         start = y
         moves = time.requires_grad and torch.is_grad_enabled()
         t = self._begin(t, stop)
@@ -329,8 +331,8 @@ class SegmentedSolve:
     def _made_true(
         self, t: float, y: Tensor, own: tuple[int, int] | None = None
     ) -> list[tuple[int, int, None]]:
-        """(event, index, None) of the conditions that a change of the state at t fires; own: the
-        one whose reset it was."""
+        """(event, index, None) of the conditions that a change of the state at t fires. own: the
+        event and index that made this change."""
         fires, self.signs = self.signs.crossed(
             self.watch.values(t, y), rounding(y), self.watch.directions
         )
@@ -341,7 +343,7 @@ class SegmentedSolve:
         ]
 
     def _stalled(self, e: int, t: float) -> bool:
-        """Whether event e, at t, follows itself again and again without time passing."""
+        """Whether event e, at t, follows itself ZENO times while no time passes."""
         last, repeats = self.latest.get(e, (-math.inf, 0))
         if same_instant(t, last, self.values[-1] - self.values[0]):
             repeats = repeats + 1
@@ -410,11 +412,12 @@ class SegmentedSolve:
         return (y, time, None)
 
     def _reset(self, event: Any, time: Tensor, y: Tensor) -> Tensor:
-        """The state, (n,), that the user's reset makes of y. Raise TypeError or ValueError if it is
-        not a state."""
+        """The state, (n,), after the user's reset of y. Raises TypeError or ValueError if the reset
+        returns something else."""
         layout = self.field.layout
         try:
-            # Copies: a reset may edit its argument, and the next one fill the same memory.
+            # Copies, because a reset may edit its argument, and the next reset may fill the same
+            # memory.
             made = event.reset(time.to(y), layout.unravel(y.clone()), *self.field.args)
             new = layout.ravel(made)
             check_values(new, "the new state")

@@ -1,9 +1,9 @@
-"""What happens at one time: which events count as simultaneous, in which order they occur, and
-which of them a reset fires.
+"""Events at one time: which ones count as simultaneous, in which order they occur, and which ones a
+reset fires.
 
-A change of the state that carries a condition to the other side of zero fires its event at that
-very time. Such an event may change the state in turn. The rules are those of SBML Level 3, sec.
-4.11.6, with a stated order in the place of a random one.
+If a change of the state moves a condition to the other side of zero, its event fires at that same
+time. This event may change the state again. The rules are those of SBML Level 3, sec. 4.11.6, but
+with a fixed order instead of a random one.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ CASCADE = 100
 
 
 class Signs(NamedTuple):
-    """On which side of zero conditions are.
+    """The sides of zero of conditions.
 
-    known: (..., K), 1, -1, or 0 where that is not known yet; noise: (..., K), how far from zero a
-    condition counts as zero. Both NumPy.
+    known: (..., K), 1, -1, or 0 for a side that is not known yet; noise: (..., K): a condition
+    smaller than this counts as zero. Both NumPy.
     """
 
     known: np.ndarray
@@ -42,8 +42,8 @@ class Signs(NamedTuple):
     ) -> tuple[np.ndarray, Signs]:
         """(mask of the conditions that a change of the state fires, their Signs after it).
 
-        values: (..., K) after the change; noise: of them; directions: (K,), those in which they
-        fire.
+        values: (..., K) after the change; noise: their rounding errors; directions: (K,), in which
+        they fire.
         """
         noise = np.maximum(self.noise, noise)
         signs = np.sign(values)
@@ -53,7 +53,7 @@ class Signs(NamedTuple):
 
 
 def signs_of(values: np.ndarray, noise: np.ndarray) -> Signs:
-    """The Signs of conditions, from nothing but their values."""
+    """The Signs of conditions, from their values only."""
     return Signs(
         np.where(np.abs(values) <= noise, 0.0, np.sign(values)),
         np.broadcast_to(noise, values.shape).copy(),
@@ -82,8 +82,8 @@ def at_cut(
 
 
 def rounding(y: Tensor) -> np.ndarray:
-    """The rounding error, (...), of a condition on states (..., n). A condition is assumed to have
-    the size of the states."""
+    """The rounding error, (...), of a condition on states (..., n), if the condition is as large as
+    the states."""
     return (
         4
         * torch.finfo(y.dtype).eps

@@ -56,7 +56,7 @@ class Tape:
         """The Evaluations of an accepted step, in the order of its stages; None if some have no
         graph."""
         evaluations: list[Any] = [self._latest.get(id(k)) for k in stages]
-        # The last stage of the step itself may be the first of the next one.
+        # The last stage of this step may be the first of the next one.
         self._latest = {
             id(evaluation.result): evaluation
             for evaluation in evaluations
