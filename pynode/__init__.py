@@ -57,8 +57,7 @@ __all__ = [
     "solve",
 ]
 
-# What is loaded when it is first asked for: name -> (module, its attribute, or None for the module
-# itself).
+# Loaded at the first use: name -> (module, its attribute, or None for the module itself).
 _MODULES = ("compare", "compat", "diagnosis", "nn", "problems", "sde", "train")
 _LAZY = {
     **{name: (f"pynode.{name}", None) for name in _MODULES},

@@ -305,7 +305,7 @@ class _BatchSolve:
         return torch.cat((ys[:1], saltated(ys[1:], slopes[1:], self.times[1:])))
 
     def _limits_of_row(self, field: VectorField, row: int, atol: Tensor) -> Limits | None:
-        """The limits of a row that failed, for its report; None where there are none."""
+        """The limits of a row that failed, for its report, or None."""
         arguments = self.arguments
         domain = arguments.domain
         if domain is not None:

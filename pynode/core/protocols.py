@@ -25,9 +25,8 @@ class VectorField(Protocol):
     None for the identity. structure: how Jacobians are stored and solved with
     (algebra/structure.py), None for dense ones. parts: the implicit and the explicit part of a
     split field, None for any other. parameters: the tensors in which the adjoints differentiate f.
-    compiled: the compiled steps, None where there are none. stats: the counts of the work
-    (core/stats.py). layout: translates between the flat state and the user's structure
-    (core/layout.py).
+    compiled: the compiled steps, or None. stats: the counts of the work (core/stats.py). layout:
+    translates between the flat state and the user's structure (core/layout.py).
 
     core/vector_field.py implements it.
     """

@@ -182,7 +182,7 @@ def _timed(along, a, b, change) -> bool:
 
 
 def _kink(along, a, b):
-    """The kink between a and b, None if the slope of f is continuous as far as rounding shows."""
+    """The kink between a and b, None if the slope of f is continuous up to rounding."""
     changes = []
     level = None
     for _ in range(KINK_ROUNDS):

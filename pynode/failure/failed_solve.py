@@ -33,7 +33,7 @@ class Case:
     start: the state at the start, (n,).
     span: (t_0, t_1).
     atol: 0-d or (n,).
-    outputs: (number reached, number asked for).
+    outputs: (number reached, number requested).
     attempts: the last attempted steps.
     steps: the number of attempted steps.
     times: of the last segment, between resets and declared jumps. The rules do not evaluate f

@@ -73,8 +73,8 @@ def jacobian(case: Case, y: torch.Tensor, own: bool) -> torch.Tensor | None:
 
 
 def wrong_derivative(case: Case) -> tuple[int, int, float, float] | None:
-    """(i, j, by autograd, by differences) where the derivative of f by autograd is not that of f;
-    None where it is, or where differences are too coarse to tell."""
+    """(i, j, by autograd, by differences) of an entry of df/dy that autograd computes wrongly. None
+    if all are right, or if the differences are too coarse to judge."""
     own = jacobian(case, case.y, False)
     if own is None or not bool(torch.isfinite(own).all()):
         return None

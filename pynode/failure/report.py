@@ -35,8 +35,8 @@ class FailureReport:
     cause: in a few words ('stiffness', 'blow-up', 'nonfinite parameters', ...).
     finding: what was found, in sentences.
     remedy: what to try next.
-    t, span: the time reached, and the first and last time asked for.
-    outputs: (reached, asked for).
+    t, span: the time reached, and the first and last time of the solve.
+    outputs: (number reached, number requested).
     attempts: the last attempted steps.
     shares: the components that dominate the error of the last attempt.
     newton: the norms of Newton's corrections in the last failed iteration, in units of the

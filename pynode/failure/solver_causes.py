@@ -181,8 +181,8 @@ def newton(case: Case, repeated: Rerun) -> Finding | None:
         return None
     return Finding(
         "Newton's iteration",
-        "Newton's iteration does not converge with a correct Jacobian of this very point, in steps"
-        " of any size: f bends too sharply, or is not smooth.",
+        "Newton's iteration does not converge with a correct Jacobian at this point itself, with"
+        " any step size: f bends too sharply, or is not smooth.",
         "Use a Rosenbrock method, 'rodas5p', which does not iterate; or smooth the kinks of f.",
     )
 

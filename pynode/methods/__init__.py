@@ -7,7 +7,7 @@ import importlib
 from types import ModuleType
 from typing import Any
 
-# Those that switch between two methods, beside the classes of single methods.
+# Methods that switch between two methods, in addition to the classes of single methods.
 _SWITCHING = ("AutoSwitch", "AutoTsit5", "AutoVern7")
 
 

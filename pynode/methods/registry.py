@@ -36,14 +36,14 @@ _OTHERS: tuple[type[Method], ...] = (
     RadauIIA5,
     RadauIIA9,
 )
-# Pairs that stand in the list; any other is made where it is asked for, as 'AutoDP5(KenCarp4())'.
+# Pairs in the list of methods. A name such as 'AutoDP5(KenCarp4())' makes any other pair.
 SWITCHING = (("tsit5", "rodas5p"), ("vern7", "rodas5p"))
 _PAIR = re.compile(r"auto(?P<explicit>\w+)(?:\((?P<stiff>\w+)(?:\(\))?\))?")
 
 
 def _class_of(tableau: Any, companion: Any) -> type[Method]:
     """The class of the method that runs a tableau; companion: the explicit part of an additive
-    pair, None where there is none."""
+    pair, or None."""
     if isinstance(tableau, Rosenbrock):
         return of_tableau(RosenbrockMethod, tableau)
     if tableau.explicit:

@@ -81,7 +81,7 @@ def choose(
     method = AutoSwitch(explicit, stiff)
     return (
         method,
-        f"{method.name}: not stiff at the start, {seen}, and it switches where that changes",
+        f"{method.name}: not stiff at the start, {seen}, and it switches if that changes",
     )
 
 

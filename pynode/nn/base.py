@@ -211,7 +211,8 @@ class Autonomous(torch.nn.Module):
 
     @property
     def pynode_lasting(self) -> torch.nn.Module:
-        """The module that stores the compiled steps. This one is made anew for every solve."""
+        """The module that stores the compiled steps. The present module lives for one solve
+        only."""
         return self.field
 
     def forward(self, t: torch.Tensor, *inputs: Any) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""One Brownian path that can be asked for its value at any time, in any order, with the same answer
+"""One Brownian path. It gives its value at any time, in any order, and always the same answer
 each time.
 
 The tree of Brownian bridges of Li, Wong, Chen & Duvenaud, Scalable gradients for SDEs, AISTATS

@@ -26,7 +26,7 @@ class _Run:
 
     t: (T,). u: (T, n), gaps filled by interpolation.
     weight, held_out: (T, n), the factors of the errors in the loss and in the loss of held-out
-        observations. Zero where there is no value.
+        observations. Zero if there is no value.
     """
 
     t: torch.Tensor

@@ -191,8 +191,8 @@ class _Loop:
         vanishes = size < self.least or self.t + self.h == self.t
         if last is not None and last.failure in (Status.DOMAIN, Status.NONFINITE):
             # At the edge of the domain, or of the states where f has a value, a step of some units
-            # in the last place of t may be allowed because y is rounded to itself: such steps go on
-            # for ever.
+            # in the last place of t may be allowed because y is rounded to itself: such steps
+            # continue for ever.
             vanishes = vanishes or size <= RESOLUTION * abs(self.t)
         if vanishes and size < abs(self.stops[0] - self.t):
             return cause(last.failure if last is not None else None)

@@ -197,9 +197,9 @@ class Compiled:
             if type(error).__name__ == "FailOnRecompileLimitHit":
                 if self.cache[slot, "alone"]:
                     raise ValueError(
-                        "torch.compile has made the steps on this field again and again, for"
-                        " something in it that changes from solve to solve, and gives up: pass such"
-                        " numbers as tensors in args, or leave out compile"
+                        "torch.compile has reached its limit of recompilations, because something"
+                        " in this field changes from solve to solve: pass such numbers as tensors"
+                        " in args, or leave out compile"
                     ) from error
                 # Other modules of the kind have used up the recompilations.
                 variant = self.variant
@@ -211,7 +211,8 @@ class Compiled:
                     raise ValueError(
                         "the steps cannot be compiled: f must be one graph of torch operations"
                         " with derivatives, without branches on values, RejectStep or calls into"
-                        f" NumPy, and a C++ compiler be there; leave out compile ({message})"
+                        " NumPy, and a C++ compiler must be installed; or leave out compile"
+                        f" ({message})"
                     ) from error
         self._use(variant, alone=variant == self.variant)
         return self(*inputs)
@@ -263,8 +264,8 @@ def agree(compiled: Tensor, expected: Tensor, y: Tensor, tol: float | None = Non
     if bool((far | (compiled.isnan() != expected.isnan())).any()):
         error = float(((compiled - expected).abs() / size).nan_to_num().max())
         raise ValueError(
-            f"torch.compile makes steps on this field that are wrong, by {error:.1g} of their size:"
-            " leave out compile, or name another backend, compile='aot_eager'"
+            f"torch.compile makes wrong steps on this field; they deviate by {error:.1g} of their"
+            " size: leave out compile, or name another backend, compile='aot_eager'"
         )
 
 

@@ -151,7 +151,7 @@ def test_a_compiler_that_errs_in_one_row_is_found_out():
 
         return err
 
-    with pytest.raises(ValueError, match=r"makes steps on this field that are wrong, by 1e-06"):
+    with pytest.raises(ValueError, match=r"makes wrong steps on this field; they deviate by 1e-06"):
         run("tsit5", wrong)
 
 

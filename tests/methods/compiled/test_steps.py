@@ -233,7 +233,7 @@ def test_a_compiler_that_errs_is_found_out():
     def wrong(graph, inputs):
         return lambda *given: [None if out is None else 2 * out for out in graph.forward(*given)]
 
-    with pytest.raises(ValueError, match=r"makes steps on this field that are wrong"):
+    with pytest.raises(ValueError, match=r"makes wrong steps on this field"):
         solve(Field(), tensor(1.0, -0.5), TIMES, method=Tsit5(compile=wrong))
 
 
