@@ -29,8 +29,8 @@ RESOLUTION = 2e-15
 
 # In steps. A step that ends this close to a stop is stretched to it. Fixed steps are stretched only
 # by rounding.
-SLACK = 1e-3
-FIXED_SLACK = 1e-9
+STOP_TOLERANCE = 1e-3
+FIXED_STOP_TOLERANCE = 1e-9
 
 # Bounds of a scaled error. A larger or smaller error counts as the bound, and NaN as the largest.
 LARGEST_RATIO = 1e30
@@ -40,20 +40,20 @@ SMALLEST = 1e-300
 
 
 def next_step(
-    xp: Arithmetic, t: Numbers, h: Numbers, stop: Numbers, slack: float, direction: Numbers
+    xp: Arithmetic, t: Numbers, h: Numbers, stop: Numbers, stop_tolerance: float, direction: Numbers
 ) -> tuple[Numbers, Numbers, Numbers]:
-    """Return (h, t1, landing) for a step planned as h from t: its size, its end, and whether the
+    """Return (h, t1, hits_stop) for a step planned as h from t: its size, its end, and whether the
     end is the next stop.
 
-    A step that passes the stop, or ends within ``slack`` steps of it, ends at the stop. Its size is
-    the distance by which the rounded time moves. direction: 1 or -1, of the time.
+    A step that passes the stop, or ends within ``stop_tolerance`` steps of it, ends at the stop.
+    Its size is the distance by which the rounded time moves. direction: 1 or -1, of the time.
     """
     t1 = t + h
     size = abs(h)
-    landing = direction * (t1 - stop) >= -slack * size
-    t1 = xp.where(landing, stop, t1)
+    hits_stop = direction * (t1 - stop) >= -stop_tolerance * size
+    t1 = xp.where(hits_stop, stop, t1)
     moved = t1 - t
-    return xp.where(abs(moved - h) <= ROUNDING * size, h, moved), t1, landing
+    return xp.where(abs(moved - h) <= ROUNDING * size, h, moved), t1, hits_stop
 
 
 def shortened(h: float, t: float, t1: float, factor: float) -> float:

@@ -29,8 +29,8 @@ LONG = 30.0
 # method of the reference solve.
 CLOSE = 2.0
 EXTENDED = 1e4  # the severity up to which RKC can be used: it has about the root of it as stages
-# A solve is stopped after SLACK times the time of the best one, but not before LEAST seconds.
-SLACK = 2.5
+# A solve is stopped after PATIENCE times the time of the best one, but not before LEAST seconds.
+PATIENCE = 2.5
 LEAST = 0.3
 # Candidates within AGAIN times the best time run ROUNDS more times, in turn.
 AGAIN = 1.6
@@ -148,7 +148,7 @@ def race(
         remaining = deadline - time.perf_counter()
         if remaining <= 0:
             break
-        trial, wall = timed.run(candidate, min(remaining, max(SLACK * best_wall, LEAST)))
+        trial, wall = timed.run(candidate, min(remaining, max(PATIENCE * best_wall, LEAST)))
         trials[candidate] = trial
         if trial.finished:
             best_wall = min(best_wall, wall)

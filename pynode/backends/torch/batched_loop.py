@@ -21,9 +21,9 @@ from ...core.arithmetic import Arrays, Tensors
 from ...core.norm import RowTolerance
 from ...core.status import Exhausted, Status
 from ...core.step_control import (
-    FIXED_SLACK,
+    FIXED_STOP_TOLERANCE,
     RESOLUTION,
-    SLACK,
+    STOP_TOLERANCE,
     next_step,
     step_of_size,
     step_of_slopes,
@@ -98,7 +98,7 @@ class RowClock:
         "direction",
         "h",
         "place",
-        "due",
+        "next_output_time",
         "accepted",
         "rejected",
         "limit",
@@ -116,14 +116,14 @@ class RowClock:
         self.h = self.direction * np.minimum(h, np.abs(self.end - self.t))
         self.stop = self.end
         self.place = spans.place.copy()
-        self.due = self.times[self.place, self.index]
+        self.next_output_time = self.times[self.place, self.index]
         self.accepted = np.zeros(count, dtype=np.int64)
         self.rejected = np.zeros(count, dtype=np.int64)
         self.limit = options.max_steps - spans.attempts
         if options.step_size is None:
-            self.slack = SLACK
+            self.stop_tolerance = STOP_TOLERANCE
         else:
-            self.slack = FIXED_SLACK
+            self.stop_tolerance = FIXED_STOP_TOLERANCE
         self.arrived = self.t
         self.least = np.maximum(SMALLEST * np.abs(self.h), sys.float_info.min)
         if len(self.stops):
@@ -136,7 +136,9 @@ class RowClock:
 
     def next_steps(self) -> tuple[np.ndarray, np.ndarray]:
         """(h, t + h) of every row."""
-        h, after, _ = next_step(Arrays, self.t, self.h, self.stop, self.slack, self.direction)
+        h, after, _ = next_step(
+            Arrays, self.t, self.h, self.stop, self.stop_tolerance, self.direction
+        )
         return h, after
 
     def pass_stops(self, which: np.ndarray) -> None:
@@ -163,7 +165,7 @@ class RowClock:
         """Move to the next outputs of the rows in ``which``."""
         place = self.place[which] + 1
         self.place[which] = place
-        self.due[which] = self.times[place, self.index[which]]
+        self.next_output_time[which] = self.times[place, self.index[which]]
 
 
 def first_steps(
@@ -401,7 +403,7 @@ def _commit(
     None. Returns the mask of all rows that end here, (m,)."""
     accepted = done.accepted
     rejected = done.rejected
-    ready = accepted & (clock.direction * (clock.due - arrived) <= 0)
+    ready = accepted & (clock.direction * (clock.next_output_time - arrived) <= 0)
     if np.count_nonzero(ready):
         _write_outputs(rows, clock, ready.nonzero()[0], done.polynomial, h, arrived)
     clock.accepted += accepted
@@ -414,11 +416,11 @@ def _commit(
         planned = clock.h
     size = np.minimum(np.abs(planned * done.factor), options.max_step)
     if len(clock.stops):
-        landed = accepted & (clock.t == clock.stop)
-        if np.count_nonzero(landed):
+        at_stop = accepted & (clock.t == clock.stop)
+        if np.count_nonzero(at_stop):
             # The step was shortened to end at a stop, not because of its error.
-            size = np.where(landed, np.maximum(size, np.abs(clock.h)), size)
-            clock.pass_stops(landed.nonzero()[0])
+            size = np.where(at_stop, np.maximum(size, np.abs(clock.h)), size)
+            clock.pass_stops(at_stop.nonzero()[0])
     if np.count_nonzero(rejected):
         # As step_control.shortened: a step that is rounded to the refused one would be the same.
         same = rejected & (clock.t + clock.direction * size == arrived)
@@ -510,7 +512,7 @@ def _write_outputs(
     flat = rows.ys.view(-1, rows.ys.shape[2])
     powers = np.arange(len(coefficients))[:, None]
     while True:
-        theta = (clock.due[which] - clock.t[which]) / h[which]
+        theta = (clock.next_output_time[which] - clock.t[which]) / h[which]
         value = (coefficients * tensor(theta**powers, coefficients).unsqueeze(2)).sum(0)
         places = tensor(clock.place[which] * len(rows.statuses) + clock.index[which], flat)
         flat.index_copy_(0, places, value)
@@ -521,7 +523,9 @@ def _write_outputs(
             ).sum(0)
             rows.slopes.view(flat.shape).index_copy_(0, places, slopes)
         clock.pass_outputs(which)
-        more = (clock.direction[which] * (clock.due[which] - arrived[which]) <= 0).nonzero()[0]
+        more = (
+            clock.direction[which] * (clock.next_output_time[which] - arrived[which]) <= 0
+        ).nonzero()[0]
         if not len(more):
             return
         coefficients = coefficients.index_select(1, tensor(more, coefficients))

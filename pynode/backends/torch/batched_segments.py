@@ -78,7 +78,7 @@ class BatchSegmentedSolve:
         }
         self.sources[-1] = None, self._by_row(jumps, "jumps")
         self.direction = np.sign(times[-1] - times[0])
-        self.due = np.vstack((times, self.direction * np.inf))
+        self.output_times = np.vstack((times, self.direction * np.inf))
         self.place = np.zeros(batch, dtype=np.int64)
         self.attempts = np.zeros(batch, dtype=np.int64)
         self.latest = np.full((batch, len(events)), -np.inf)
@@ -143,7 +143,7 @@ class BatchSegmentedSolve:
         t = self.times[0].copy()
         while True:
             y, time, going = self._cross(rows, t, y, time)
-            self._emit(rows, t, y, self.due[self.place[rows], rows] == t)
+            self._emit(rows, t, y, self.output_times[self.place[rows], rows] == t)
             going &= self._close(rows, t, going & (t == self.end[rows]), Status.SUCCESS)
             rows, t, y, time = self._keep(going, rows, t, y, time)
             if not len(rows):
@@ -264,7 +264,8 @@ class BatchSegmentedSolve:
             self.ends.setdefault(int(rows[i]), segment.ends[i].detach())
         arrived = bounded & np.array([status is Status.SUCCESS for status in segment.statuses])
         while (
-            early := arrived & (direction * self.due[self.place[rows], rows] < direction * bound)
+            early := arrived
+            & (direction * self.output_times[self.place[rows], rows] < direction * bound)
         ).any():
             self._emit(rows, segment.t, y, early)
         return np.where(arrived, bound, segment.t), y, time, going
@@ -330,7 +331,7 @@ class BatchSegmentedSolve:
         going = np.ones(len(rows), dtype=bool)
         for status in set(ended.values()):
             over = np.isin(np.arange(len(rows)), [i for i, end in ended.items() if end is status])
-            self._emit(rows, t, y, over & (self.due[self.place[rows], rows] == t))
+            self._emit(rows, t, y, over & (self.output_times[self.place[rows], rows] == t))
             going &= self._close(rows, t, over, status, y)
         return y, going
 

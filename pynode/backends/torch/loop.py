@@ -15,9 +15,9 @@ from ...core.arithmetic import Floats
 from ...core.norm import Tolerance
 from ...core.status import Exhausted, RejectStep, Status
 from ...core.step_control import (
-    FIXED_SLACK,
+    FIXED_STOP_TOLERANCE,
     RESOLUTION,
-    SLACK,
+    STOP_TOLERANCE,
     first_step,
     next_step,
     shortened,
@@ -117,8 +117,8 @@ class _Loop:
 
     t, y: the present point of the solve; h: the step to try; state: of the method; position: of the
     next output; attempts: steps tried in the whole solve, all its segments together; stops: times
-    at which steps must end, the last one is the end. A step that ends nearer to a stop
-    than ``slack`` steps is stretched to it. fixed: whether all steps have one size. dense: keep
+    at which steps must end, the last one is the end. A step that ends nearer to a stop than
+    ``stop_tolerance`` steps is stretched to it. fixed: whether all steps have one size. dense: keep
     the polynomials; slopes: dy/dt at the outputs, too.
     """
 
@@ -149,9 +149,9 @@ class _Loop:
         self.history: deque[tuple] = deque(maxlen=_HISTORY)
         self.fixed = options.step_size is not None
         if self.fixed:
-            self.slack = FIXED_SLACK
+            self.stop_tolerance = FIXED_STOP_TOLERANCE
         else:
-            self.slack = SLACK
+            self.stop_tolerance = STOP_TOLERANCE
         self.max_nfe = math.inf
         self.watch: Any = None
         self.limits: Limits | None = None
@@ -178,7 +178,9 @@ class _Loop:
     def _tell_horizon(self) -> None:
         """Tell compiled steps how far they may look ahead: to the next stop at most."""
         if self.field.compiled is not None:
-            self.field.compiled.set_horizon(self.stops[0], self.slack, self.options.max_step)
+            self.field.compiled.set_horizon(
+                self.stops[0], self.stop_tolerance, self.options.max_step
+            )
 
     def _limit_reached(self) -> Status | None:
         """The status that ends the solve before the next step, or None."""
@@ -208,7 +210,9 @@ class _Loop:
         """Try one step. Return the status that ends the solve, or None."""
         t = self.t
         proposed = self.h
-        h, t1, landing = next_step(Floats, t, proposed, self.stops[0], self.slack, self.direction)
+        h, t1, hits_stop = next_step(
+            Floats, t, proposed, self.stops[0], self.stop_tolerance, self.direction
+        )
         self.h = h
         self.attempts += 1
         recording = self.path.recording
@@ -230,9 +234,9 @@ class _Loop:
                 recording.on_reject(h)
             self.h = shortened(h, t, t1, step.factor)
             return None
-        status = self._accept(step, t1, coefficients, landing)
+        status = self._accept(step, t1, coefficients, hits_stop)
         if status is None:
-            self._plan(step, proposed, landing)
+            self._plan(step, proposed, hits_stop)
         return status
 
     def _attempt(self, h: float, t1: float) -> tuple[Step, Tensor | None]:
@@ -254,7 +258,7 @@ class _Loop:
             step = Step.failed(t, h, 0.5, self.state, Status.DOMAIN)
         return step, coefficients
 
-    def _accept(self, step: Step, t1: float, coefficients: Any, landing: bool) -> Status | None:
+    def _accept(self, step: Step, t1: float, coefficients: Any, hits_stop: bool) -> Status | None:
         """Move to the end of a step, or to the event within it. Return the status that ends the
         solve here, or None."""
         path = self.path
@@ -282,7 +286,7 @@ class _Loop:
             return Status.CALLBACK
         if cut is not None:
             return self.watch.status
-        if landing and len(self.stops) == 1:
+        if hits_stop and len(self.stops) == 1:
             return Status.SUCCESS
         return None
 
@@ -295,14 +299,14 @@ class _Loop:
         reached = times[first : self.position]
         _outputs(self.path, step, reached, self.t, self.y, coefficients, self.slopes)
 
-    def _plan(self, step: Step, proposed: float, landing: bool) -> None:
+    def _plan(self, step: Step, proposed: float, hits_stop: bool) -> None:
         """The next step to try, after one that was accepted."""
         # A fixed step keeps its size, even if rounding moved the time by a little more or less.
         if self.fixed:
             h = proposed
         else:
             h = self.h * step.factor
-        if landing:
+        if hits_stop:
             # The step was shortened to end at a stop, not because of its error.
             self.stops.popleft()
             self._tell_horizon()

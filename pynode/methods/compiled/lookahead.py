@@ -35,12 +35,12 @@ def attempts(attempt: Callable, method: Any, count: int) -> Callable:
     order = method.error_order
 
     def block(numbers, y, first, atol, f, args):
-        t, h, r1, r2, stop, slack, longest, rtol = (x.clone() for x in numbers.unbind())
+        t, h, r1, r2, stop, stop_tolerance, longest, rtol = (x.clone() for x in numbers.unbind())
         direction = torch.sign(h)
 
         def one(loop_state, _):
             t, h, r1, r2, stop, y, *slope = loop_state
-            size, end, landing = next_step(Tensors, t, h, stop, slack, direction)
+            size, end, hits_stop = next_step(Tensors, t, h, stop, stop_tolerance, direction)
             if slope:
                 first = slope[0]
             else:
@@ -54,19 +54,19 @@ def attempts(attempt: Callable, method: Any, count: int) -> Callable:
             else:
                 ratio = torch.zeros_like(t)
                 past = (r1.clone(), r2.clone())
-                good = torch.ones_like(landing)
+                good = torch.ones_like(hits_stop)
                 factor = torch.ones_like(t)
-            landed = good & landing
+            at_stop = good & hits_stop
             after = size.abs() * factor
             # A step shortened to end at a stop was not shortened because of its error.
             after = direction * torch.minimum(
-                torch.where(landed, torch.maximum(after, h.abs()), after), longest
+                torch.where(at_stop, torch.maximum(after, h.abs()), after), longest
             )
             loop_state = (
                 torch.where(good, end, t),
                 after,
                 *past,
-                torch.where(landed, direction * torch.inf, stop),
+                torch.where(at_stop, direction * torch.inf, stop),
                 torch.where(good, y1, y),
                 *([torch.where(good, ks[-1], first)] if slope else []),
             )

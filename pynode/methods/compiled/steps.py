@@ -100,11 +100,11 @@ class CompiledSteps:
             attempt = on_copies(attempt)
         return attempts(attempt, method, count), attempt
 
-    def set_horizon(self, stop: float, slack: float, longest: float) -> None:
-        """Set limits for the next steps. stop: the time at which they end at the latest. slack:
-        a step that ends nearer to the stop than this (in steps) is stretched to it. longest: the
-        longest step."""
-        self.horizon = stop, slack, longest
+    def set_horizon(self, stop: float, stop_tolerance: float, longest: float) -> None:
+        """Set limits for the next steps. stop: the time at which they end at the latest.
+        stop_tolerance: a step that ends nearer to the stop than this (in steps) is stretched to it.
+        longest: the longest step."""
+        self.horizon = stop, stop_tolerance, longest
 
     def explicit(
         self, t: float, y: Tensor, h: float, first: Tensor | None, past: tuple, tol: Tolerance
