@@ -196,11 +196,11 @@ def _orders(location, limit):
         "PYTHON_JULIACALL_HANDLE_SIGNALS": "no",
     }
     for name, imports in ORDERS.items():
-        done = process.run(
+        finished = process.run(
             [sys.executable, "-W", "ignore", "-c", imports + _TOGETHER], limit, environment
         )
-        if done.ok:
-            yield Finding("import order", OK, f"{name}: {done.seconds:.0f} s")
+        if finished.ok:
+            yield Finding("import order", OK, f"{name}: {finished.seconds:.0f} s")
         else:
             if imports.startswith("import torch"):
                 first = "juliacall"
@@ -209,21 +209,24 @@ def _orders(location, limit):
                 first = "torch or pynode"
                 second = "juliacall"
             yield Finding(
-                "import order", PROBLEM, f"{name}: {done.end}", f"import {first} before {second}"
+                "import order",
+                PROBLEM,
+                f"{name}: {finished.end}",
+                f"import {first} before {second}",
             )
 
 
 def _trial(adjoint, limit) -> Finding:
     """A solve and its gradient, compared with the torch engine."""
     report = "report this with the whole output"
-    done = process.run(
+    finished = process.run(
         [sys.executable, "-c", f"from pynode.doctor import trial; trial({adjoint!r})"], limit
     )
-    if not done.ok:
+    if not finished.ok:
         return Finding(
-            "trial", PROBLEM, f"a solve and its gradient by {adjoint} {done.end}", report
+            "trial", PROBLEM, f"a solve and its gradient by {adjoint} {finished.end}", report
         )
-    result = json.loads(done.out.splitlines()[-1])
+    result = json.loads(finished.out.splitlines()[-1])
     text = (
         f"{adjoint}: start {result['start']:.1f} s, first solve with gradient"
         f" {result['first']:.1f} s, the next {result['second']:.2f} s; compared with the torch"

@@ -232,7 +232,7 @@ class Radau(ReusesJacobian, OneStep):
         rate = remembered_rate(Floats, result.rate, result.iterations > 1)
         ys = result.y
         if differentiable:
-            ys = self._attach(field, stages, state.jacobian, t, y, h, ys)
+            ys = self._implicit_diff(field, stages, state.jacobian, t, y, h, ys)
         ys = ys.view(tb.stages, -1)
         if tb.c[-1] == 1.0:
             y1 = ys[-1]
@@ -396,7 +396,7 @@ class Radau(ReusesJacobian, OneStep):
                 projector = torch.kron(unit, field.mass.projector)
         return Factorised(mass_matrix, coupled, h, field.stats, projector)
 
-    def _attach(
+    def _implicit_diff(
         self,
         field: VectorField,
         stages: Any,

@@ -119,16 +119,16 @@ class BatchEventDetector:
     def check_step(
         self,
         clock: RowClock,
-        done: PassResult,
+        result: PassResult,
         h: np.ndarray,
         arrived: np.ndarray,
         states: Callable[[np.ndarray], Tensor],
     ) -> tuple[np.ndarray, np.ndarray]:
         """Record the events of the steps just accepted. Return (the ends of the steps, which events
         may shorten; mask of the shortened steps)."""
-        which = done.accepted.nonzero()[0]
+        which = result.accepted.nonzero()[0]
         cut = np.zeros(len(h), dtype=bool)
-        step = _Steps(clock, h, arrived, which, done.polynomial(which), states(which))
+        step = _Steps(clock, h, arrived, which, result.polynomial(which), states(which))
         thetas = places(self.signs[step.row])
         table = self._look(step, thetas)
         if np.isnan(table[-1]).any():

@@ -251,14 +251,14 @@ def integrate(
         while len(clock.index):
             before: Any = _states_before(clock, stepper, field.stats)
             try:
-                h, arrived, done, cut = _pass(clock, stepper, record, watch)
+                h, arrived, result, cut = _pass(clock, stepper, record, watch)
             except Exhausted as limit:
                 _end_exhausted(rows, clock, before, limit.status, field.stats)
                 break
-            ended = _commit(rows, clock, done, h, arrived, cut, options, field.stats)
+            ended = _commit(rows, clock, result, h, arrived, cut, options, field.stats)
             if limits is not None:
                 stopped = _end_limited(
-                    rows, clock, stepper, done, ended, limits, index, field.stats
+                    rows, clock, stepper, result, ended, limits, index, field.stats
                 )
                 if watch is not None:
                     watch.stop(clock.index[stopped & ended], Status.CALLBACK)
@@ -294,13 +294,13 @@ def _pass(
     """One pass: (h, t + h, PassResult, mask of the rows that an event ends, or None)."""
     h, arrived = clock.next_steps()
     clock.arrived = arrived
-    done = stepper.advance(clock.t, h)
-    if record is not None and done.accepted.any():
-        record.add(clock, np.flatnonzero(done.accepted), h, arrived, done.tape)
+    result = stepper.advance(clock.t, h)
+    if record is not None and result.accepted.any():
+        record.add(clock, np.flatnonzero(result.accepted), h, arrived, result.tape)
     cut = None
-    if watch is not None and np.count_nonzero(done.accepted):
-        arrived, cut = watch.check_step(clock, done, h, arrived, stepper.states)
-    return h, arrived, done, cut
+    if watch is not None and np.count_nonzero(result.accepted):
+        arrived, cut = watch.check_step(clock, result, h, arrived, stepper.states)
+    return h, arrived, result, cut
 
 
 def _states_before(clock: RowClock, stepper: Any, stats: Stats) -> Tensor | None:
@@ -359,7 +359,7 @@ def _end_limited(
     rows: Rows,
     clock: RowClock,
     stepper: Any,
-    done: PassResult,
+    result: PassResult,
     ended: np.ndarray,
     limits: RowLimits,
     index: Tensor,
@@ -368,7 +368,7 @@ def _end_limited(
     """The mask of further rows that end after a pass: all rows if the time is up, otherwise the
     rows that the callback ends. Calls the callback if a row completed a step."""
     stopped = np.zeros(len(ended), dtype=bool)
-    if limits.callback is not None and np.count_nonzero(done.accepted):
+    if limits.callback is not None and np.count_nonzero(result.accepted):
         every = np.arange(len(ended))
         y = stepper.states(every)
         t = torch.from_numpy(clock.t).to(y.device)
@@ -392,7 +392,7 @@ def _end_limited(
 def _commit(
     rows: Rows,
     clock: RowClock,
-    done: PassResult,
+    result: PassResult,
     h: np.ndarray,
     arrived: np.ndarray,
     cut: np.ndarray | None,
@@ -401,11 +401,11 @@ def _commit(
 ) -> np.ndarray:
     """Outputs, new times and ends after one pass; cut: mask of the rows that an event ends, or
     None. Returns the mask of all rows that end here, (m,)."""
-    accepted = done.accepted
-    rejected = done.rejected
+    accepted = result.accepted
+    rejected = result.rejected
     ready = accepted & (clock.direction * (clock.next_output_time - arrived) <= 0)
     if np.count_nonzero(ready):
-        _write_outputs(rows, clock, ready.nonzero()[0], done.polynomial, h, arrived)
+        _write_outputs(rows, clock, ready.nonzero()[0], result.polynomial, h, arrived)
     clock.accepted += accepted
     clock.rejected += rejected
     clock.t = np.where(accepted, arrived, clock.t)
@@ -414,7 +414,7 @@ def _commit(
         planned = h
     else:
         planned = clock.h
-    size = np.minimum(np.abs(planned * done.factor), options.max_step)
+    size = np.minimum(np.abs(planned * result.factor), options.max_step)
     if len(clock.stops):
         at_stop = accepted & (clock.t == clock.stop)
         if np.count_nonzero(at_stop):
@@ -431,13 +431,13 @@ def _commit(
         # After a step that was good enough, the shortest one that moves the time is tried.
         shortest = np.nextafter(clock.t, clock.end) - clock.t
         clock.h = np.where(stuck, shortest, clock.h)
-    return _end(rows, clock, done, cut, options, stats)
+    return _end(rows, clock, result, cut, options, stats)
 
 
 def _end(
     rows: Rows,
     clock: RowClock,
-    done: PassResult,
+    result: PassResult,
     cut: np.ndarray | None,
     options: Options,
     stats: Stats,
@@ -447,16 +447,16 @@ def _end(
     size = np.abs(clock.h)
     small = (size < clock.least) | (clock.t + clock.h == clock.t)
     # As in the loop of one system: at the edge of the domain y may be rounded to itself.
-    edge = done.outside | (done.rejected & done.broken)
+    edge = result.outside | (result.rejected & result.broken)
     small |= edge & (size <= RESOLUTION * np.abs(clock.t))
     if np.count_nonzero(small):
         # Up to the next stop any step is long enough.
         small &= size < np.abs(clock.stop - clock.t)
-    below = done.rejected & (size < options.min_step)
+    below = result.rejected & (size < options.min_step)
     # Fixed steps have no error test to notice this, and the user did not ask for a smaller step.
     overflown = np.zeros(len(over), dtype=bool)
     if options.step_size is not None:
-        overflown = done.rejected & done.broken & ~done.unsolved
+        overflown = result.rejected & result.broken & ~result.unsolved
     many = clock.accepted + clock.rejected >= clock.limit
     ended = over | small | below | many | overflown
     if cut is not None:
@@ -469,8 +469,8 @@ def _end(
         elif overflown[i]:
             status = Status.DIVERGED
         elif small[i]:
-            status = cause(_failure(done, i))
-        elif below[i] and done.outside[i]:
+            status = cause(_failure(result, i))
+        elif below[i] and result.outside[i]:
             status = Status.DOMAIN
         elif below[i]:
             status = Status.MIN_STEP
@@ -488,13 +488,13 @@ def _count(clock: RowClock, i: int, stats: Stats) -> None:
     stats.rejected += int(clock.rejected[i])
 
 
-def _failure(done: PassResult, i: int) -> Status | None:
+def _failure(result: PassResult, i: int) -> Status | None:
     """Why the step of row i failed; None if it did not fail or only its error was too large."""
-    if done.broken[i]:
+    if result.broken[i]:
         return Status.NONFINITE
-    if done.unsolved[i]:
+    if result.unsolved[i]:
         return Status.NEWTON
-    if done.outside[i]:
+    if result.outside[i]:
         return Status.DOMAIN
     return None
 

@@ -284,7 +284,7 @@ class DIRKRows(OneStepRows):
         if len(which):
             accepted[which], factor[which], left[which] = self._judge_ended(which, h[which])
             self._after(accepted)
-        done = partial(self._polynomial, start, h)
+        polynomial = partial(self._polynomial, start, h)
         return PassResult(
             accepted=accepted,
             rejected=(ended & ~accepted) | fails,
@@ -292,7 +292,7 @@ class DIRKRows(OneStepRows):
             unsolved=fails,
             outside=left,
             factor=factor,
-            polynomial=done,
+            polynomial=polynomial,
             tape=partial(self._tape, start),
         )
 

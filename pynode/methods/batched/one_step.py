@@ -88,7 +88,7 @@ class OneStepRows:
         def tape(which: np.ndarray) -> tuple[Tensor]:
             return (start[tensor(which, start)],)
 
-        done = PassResult(
+        result = PassResult(
             accepted=accepted,
             rejected=~accepted,
             broken=broken,
@@ -98,7 +98,7 @@ class OneStepRows:
             polynomial=polynomial,
             tape=tape,
         )
-        return done, moved
+        return result, moved
 
 
 def polynomial(
@@ -146,14 +146,14 @@ class ExplicitRows(OneStepRows):
         else:
             y1, error, ks = method.attempt(field, times, start, sizes, self.first)
             ratio = self._ratio(error, y1)
-        done, accepted = self._judge(
+        result, accepted = self._judge(
             y1, ratio, partial(self._polynomial, field, times, sizes, start, ks)
         )
         if method.tableau.fsal:
             self.first = torch.where(accepted.unsqueeze(1), ks[-1], ks[0])
         elif self.compiled is None:
             self.first = field(times + torch.where(accepted, sizes, 0.0 * sizes), self.y)
-        return done
+        return result
 
     def _polynomial(
         self, field: RowField, t: Tensor, h: Tensor, start: Tensor, ks: Any, which: Any
@@ -204,11 +204,11 @@ class RosenbrockRows(OneStepRows):
         solver = RowInverse(self.eye, self.jac, sizes * float(method.tableau.gamma), field.stats)
         y1, error, us = method.attempt(field, times, start, sizes, self.slope, solver)
         field.stats.nsolve += (len(sizes) - 1) * len(us)
-        done, accepted = self._judge(
+        result, accepted = self._judge(
             y1, self._ratio(error, y1), partial(self._polynomial, start, us)
         )
-        self._renew(torch.where(accepted, times + sizes, times), np.flatnonzero(done.accepted))
-        return done
+        self._renew(torch.where(accepted, times + sizes, times), np.flatnonzero(result.accepted))
+        return result
 
     def _polynomial(self, start: Tensor, us: Any, which: Any) -> Tensor:
         which = tensor(which, start)

@@ -44,7 +44,7 @@ def machine(tmp_path, monkeypatch):
         @staticmethod
         def precompile(command, *_, **__):
             Machine.steps.append(command)
-            return process.Done(0, "", "", 1.0)
+            return process.ProcessResult(0, "", "", 1.0)
 
     Machine.project.mkdir()
     monkeypatch.setenv("FAKE_JULIA", Machine.julia)
@@ -145,7 +145,7 @@ def test_a_failed_installation_leaves_what_was_there(
 
 
 def test_a_failed_precompilation_and_ctrl_c(machine, monkeypatch):
-    failed = process.Done(
+    failed = process.ProcessResult(
         1,
         "",
         "Traceback\npynode.backends.julia.runtime.JuliaUnavailable: Julia has no wings.\n",

@@ -166,13 +166,13 @@ def _precompile(options: list[str], progress: Callable[[str], object]) -> None:
     def waiting(seconds: float) -> None:
         progress(f"  still precompiling, {seconds:.0f} s")
 
-    done = process.run([sys.executable, "-c", code], LIMIT, waiting=waiting, every=20.0)
-    if not done.ok:
+    finished = process.run([sys.executable, "-c", code], LIMIT, waiting=waiting, every=20.0)
+    if not finished.ok:
         raise InstallError(
-            f"Julia and its packages were downloaded, but loading them {done.end}. Run {INSTALL}"
-            " again; if it fails again, report the message."
+            f"Julia and its packages were downloaded, but loading them {finished.end}. Run"
+            f" {INSTALL} again; if it fails again, report the message."
         )
-    progress(f"Precompiled in {done.seconds:.0f} s.")
+    progress(f"Precompiled in {finished.seconds:.0f} s.")
 
 
 def load(names: Iterable[str]) -> None:

@@ -81,12 +81,12 @@ def check(location: Location) -> tuple[tuple[Package, ...], str]:
     ]
     command += [f"{name}:{uuid}:{limits}" for name, (uuid, limits, _) in wanted.items()]
     try:
-        done = process.run(command, LIMIT, location.environment)
+        finished = process.run(command, LIMIT, location.environment)
     except OSError as error:
         return (), f"cannot be run ({error.strerror})"
-    if not done.ok:
-        return (), done.end
-    answers = [line.split("\t") for line in done.out.splitlines() if line.count("\t") == 2]
+    if not finished.ok:
+        return (), finished.end
+    answers = [line.split("\t") for line in finished.out.splitlines() if line.count("\t") == 2]
     answers_by_name = {name: (version, within == "true") for name, version, within in answers}
     packages = []
     for name, (_, limits, optional) in wanted.items():

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Done:
+class ProcessResult:
     """How a process ended. code: its exit code, None if its time ran out, negative for the signal
     that killed it."""
 
@@ -45,7 +45,7 @@ def run(
     environment: Mapping[str, str | None] | None = None,
     waiting: Callable[[float], object] | None = None,
     every: float = 15.0,
-) -> Done:
+) -> ProcessResult:
     """Run a command for at most limit seconds.
 
     environment: variables to add; None as a value removes one. waiting(seconds): called every
@@ -71,11 +71,11 @@ def run(
                 left = limit - (time.monotonic() - began)
                 try:
                     out, err = process.communicate(timeout=max(0.0, min(every, left)))
-                    return Done(process.returncode, out, err, time.monotonic() - began)
+                    return ProcessResult(process.returncode, out, err, time.monotonic() - began)
                 except subprocess.TimeoutExpired:
                     if left <= every:
                         _kill(process)
-                        return Done(None, "", "", time.monotonic() - began)
+                        return ProcessResult(None, "", "", time.monotonic() - began)
                     if waiting is not None:
                         waiting(time.monotonic() - began)
         except BaseException:
@@ -98,10 +98,10 @@ def version(exe: str, limit: float = 60.0) -> str:
     """The version of a Julia executable, such as '1.10.8'; '' if it is not a Julia or does not
     answer."""
     try:
-        done = run([exe, "--version"], limit)
+        finished = run([exe, "--version"], limit)
     except OSError:
         return ""
-    answer = re.match(r"julia version (\d+\.\d+\.\d+)", done.out)
-    if done.ok and answer:
+    answer = re.match(r"julia version (\d+\.\d+\.\d+)", finished.out)
+    if finished.ok and answer:
         return answer[1]
     return ""
