@@ -322,8 +322,8 @@ class _BatchSolve:
             atol = self.atol[row]
         else:
             atol = self.atol
-        happening = segmented.happening
-        happened = occurred(segmented.records[row], happening.events, happening.counts[row], t)
+        row_events = segmented.row_events
+        happened = occurred(segmented.records[row], row_events.events, row_events.counts[row], t)
         single = ODEProblem(
             lambda t, y: own.eval(t.reshape(1), y.unsqueeze(0)).squeeze(0), end, span
         )

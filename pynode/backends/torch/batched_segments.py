@@ -87,7 +87,7 @@ class BatchSegmentedSolve:
         self.statuses: list[Any] = [None] * batch
         self.records: list[list[EventRecord]] = [[] for _ in range(batch)]
         self.t = times[0].copy()
-        self.happening = RowEvents(field, events, self.records)
+        self.row_events = RowEvents(field, events, self.records)
         self._outputs: list[tuple] = []
         self.segments = 0
         self.ends: dict[int, Tensor] = {}
@@ -218,7 +218,7 @@ class BatchSegmentedSolve:
         t = self._begin(rows, t, stop, direction)
         if time.requires_grad and torch.is_grad_enabled():
             y = saltated(y, self._slope(rows, t, y), -time)
-        watch = self.happening.watch(rows)
+        watch = self.row_events.watch(rows)
         segment = self.segment(rows, y, t, stop, self.place[rows], self.attempts[rows], watch)
         self.segments += 1
         self.attempts[rows] = segment.attempts
@@ -250,7 +250,7 @@ class BatchSegmentedSolve:
         time = self._tensor(segment.t)
         going = np.ones(len(rows), dtype=bool)
         if watch:
-            self.happening.keep(rows, watch)
+            self.row_events.keep(rows, watch)
             y, time, going = self._hits(rows, segment, watch, y, time)
             going &= self._close(rows, segment.t, done, Status.EVENT)
         for status in set(segment.statuses) - {Status.SUCCESS, Status.EVENT}:
@@ -291,8 +291,8 @@ class BatchSegmentedSolve:
         owners = zip(hits.row.tolist(), hits.event.tolist(), hits.index.tolist(), strict=True)
         for j, (i, e, index) in enumerate(owners):
             state = self.field.layout.unravel(event_states[j])
-            event = self.happening.events[e]
-            number = self.happening.numbers[e]
+            event = self.row_events.events[e]
+            number = self.row_events.numbers[e]
             record = EventRecord(moments[j], state, state, number, index, event.name)
             if (
                 segment.statuses[i] is not Status.EVENT
@@ -303,7 +303,7 @@ class BatchSegmentedSolve:
                 continue
             ends.append(j)
             located.setdefault(i, []).append((e, index, record))
-            rank = place(self.happening.events, e, index)
+            rank = place(self.row_events.events, e, index)
             if event.reset is not None and (i not in first or rank < first[i][0]):
                 first[i] = rank, j
         if not ends:
@@ -327,7 +327,7 @@ class BatchSegmentedSolve:
     ) -> tuple[Tensor, np.ndarray]:
         """(states, mask of the rows that continue) after the events at t, those in ``firings`` and
         the events that their resets make true."""
-        y, ended = self.happening.occur(watch, rows, t, y, time, firings)
+        y, ended = self.row_events.occur(watch, rows, t, y, time, firings)
         going = np.ones(len(rows), dtype=bool)
         for status in set(ended.values()):
             over = np.isin(np.arange(len(rows)), [i for i, end in ended.items() if end is status])
@@ -359,7 +359,7 @@ class BatchSegmentedSolve:
         if not torch.is_grad_enabled():
             return moments, event_states
         parts = []
-        for e, event in enumerate(self.happening.events):
+        for e, event in enumerate(self.row_events.events):
             which = (hits.event == e).nonzero()[0]
             if not len(which):
                 continue
@@ -399,11 +399,11 @@ class BatchSegmentedSolve:
         met = at = self.bounds[self.bound[rows], rows] == t
         if not at.any():
             return y, time, ~at
-        watch = self.happening.watch(rows[met])
+        watch = self.row_events.watch(rows[met])
         if watch and not self.segments:
             which = self._tensor(met.nonzero()[0])
             watch.begin(self._select(rows[met]), self._tensor(t[met]), y[which].detach())
-            self.happening.keep(rows[met], watch)
+            self.row_events.keep(rows[met], watch)
         while at.any():
             for number in self.sources:
                 which = (
@@ -416,7 +416,7 @@ class BatchSegmentedSolve:
         if not watch:
             return y, time, np.ones(len(rows), dtype=bool)
         places = dict.fromkeys(met.nonzero()[0].tolist())
-        firings = self.happening.made_true(watch, rows, t, y, places)
+        firings = self.row_events.made_true(watch, rows, t, y, places)
         firings = {i: items for i, items in firings.items() if items}
         y, going = self._occur(watch, rows, t, y, time, firings)
         return y, time, going
