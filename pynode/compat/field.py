@@ -30,7 +30,7 @@ class CallField(VectorField):
         start = self.enter(call.y0)
         no_times: Any = None
         super().__init__(
-            ODEProblem(self._real, start, no_times), Layout(start), call.t[0].item(), direct=True
+            ODEProblem(self._slope, start, no_times), Layout(start), call.t[0].item(), direct=True
         )
         # f may be evaluated at another time than that of its first evaluation.
         self.initial = start
@@ -53,8 +53,8 @@ class CallField(VectorField):
         """(..., *y0.shape) from (..., n)."""
         return self.elements(flat).reshape(flat.shape[:-1] + self.call.y0.shape)
 
-    def _real(self, t, y):
-        out = self.call.func(self._asked(t), self.leave(y))
+    def _slope(self, t, y):
+        out = self.call.func(self._func_time(t), self.leave(y))
         if not isinstance(out, torch.Tensor) or out.shape != self.call.y0.shape:
             given: Any = type(out).__name__
             if isinstance(out, torch.Tensor):
@@ -73,7 +73,7 @@ class CallField(VectorField):
             return slope
         return slope * self.rate(y)
 
-    def _asked(self, t):
+    def _func_time(self, t):
         """The time that func gets for t, 0-d."""
         if self.shifted_times:
             close = 4 * torch.finfo(t.dtype).eps

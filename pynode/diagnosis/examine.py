@@ -177,16 +177,16 @@ def _reference(solve_with, field, times, start, rtol, atol):
         else:
             reference = finer
     sizes = scales(field, reference, rtol, atol)
-    fine = _fine(sizes, field, rtol, atol)
+    fine = _suitable_atol(sizes, field, rtol, atol)
     if sizes.bad:
         # The given tolerances may have made the reference solve meaningless: use those proposed.
         reference = solve_with(fine)
         sizes = scales(field, reference, rtol, atol)
-        fine = _fine(sizes, field, rtol, atol)
+        fine = _suitable_atol(sizes, field, rtol, atol)
     return reference, sizes, fine
 
 
-def _fine(sizes, field, rtol, atol):
+def _suitable_atol(sizes, field, rtol, atol):
     """The atol that suits the scales, a tensor, 0-d or (n,)."""
     layout = field.layout
     suited = tolerances(sizes, rtol, atol)

@@ -183,7 +183,7 @@ def _steps(axis, diagnosis, shift, colours):
 def _solution(axis, diagnosis, shift, colours):
     reference = diagnosis.reference
     states = reference.states.to("cpu").double().numpy()
-    times, rows = _fine(reference)
+    times, rows = _dense_points(reference)
     for i, colour in sorted(colours.items()):
         axis.plot(
             [shift(t) for t in times], rows[:, i], lw=1.3, color=colour, label=diagnosis.called(i)
@@ -201,7 +201,7 @@ def _solution(axis, diagnosis, shift, colours):
     axis.set_title("solution", fontsize=10)
 
 
-def _fine(reference):
+def _dense_points(reference):
     """(times, states) at the ends of the steps and inside them, so that long steps of high order
     look curved."""
     if len(reference.sizes) > 2000:

@@ -117,12 +117,12 @@ def rerun(case: Case) -> Rerun:
     result = Rerun()
     began = time.perf_counter()
     try:
-        begun = _begun(case, watched, y, tol, result)
+        started = _start(case, watched, y, tol, result)
     except Exception:
         return result
-    if begun is None:
+    if started is None:
         return result
-    method, h, state = begun
+    method, h, state = started
     for _ in range(ATTEMPTS):
         h = case.direction * min(abs(h), case.options.max_step, abs(end - t))
         if t + h == t or time.perf_counter() - began > PATIENCE:
@@ -151,11 +151,11 @@ def rerun(case: Case) -> Rerun:
         result.point = watched.nonfinite[0]
     else:
         result.point = None
-    result.noise = _stays(result.attempts)
+    result.noise = _is_rounding(result.attempts)
     return result
 
 
-def _begun(case, field, y, tol, result):
+def _start(case, field, y, tol, result):
     """(method, first step h, state of the method) at the last good state y, (n,). None if f is not
     finite there. Writes its observations to result."""
     t = case.t
@@ -190,7 +190,7 @@ def _attempt(case, method, field, t, y, h, state, tol):
     return step, step.failure, step.accepted
 
 
-def _stays(attempts) -> bool:
+def _is_rounding(attempts) -> bool:
     """Whether the error of rejected steps does not fall although they shrink by a large factor:
     then it is rounding, not truncation."""
     rejected = [a for a in attempts if a.failure is None and not a.accepted]

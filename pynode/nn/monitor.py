@@ -74,9 +74,9 @@ class EvaluationMonitor:
         self._epoch = 0
         self._names = {id(module): name for name, module in flows.items()}
         for module in flows.values():
-            module.listen(self._hear)
+            module.listen(self._append_stats)
 
-    def _hear(self, module, stats):
+    def _append_stats(self, module, stats):
         # A gradient adds its counts later: end_epoch reads them.
         self._seen[self._names[id(module)]].append(stats)
 
@@ -100,7 +100,7 @@ class EvaluationMonitor:
     def close(self) -> None:
         """Stop listening. The collected costs stay."""
         for module in self._flows.values():
-            module.listen(self._hear, False)
+            module.listen(self._append_stats, False)
 
     def __enter__(self) -> EvaluationMonitor:
         return self

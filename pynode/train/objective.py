@@ -148,7 +148,7 @@ class Objective:
         return errors * run.weight[rows][1:], errors * run.held_out[rows][1:], solved
 
     @contextmanager
-    def _whole(self):
+    def _all_observations(self):
         """A context that uses all observations instead of those drawn."""
         before = self.rows, self.drawn
         self.rows = [None] * len(self.runs)
@@ -163,7 +163,7 @@ class Objective:
         fails."""
         total = 0.0
         total_held = 0.0
-        with torch.no_grad(), self._whole():
+        with torch.no_grad(), self._all_observations():
             for i in range(len(self.runs)):
                 part, held_out, _ = self.part(field, i)
                 if part is None:
@@ -181,7 +181,7 @@ class Objective:
         solve failed. on_solution(solution) is called for each."""
         weighted = []
         for i, run in enumerate(self.runs):
-            with self._whole():
+            with self._all_observations():
                 errors, _, solved = self.errors(field, i, **options)
             for solution in solved:
                 on_solution(solution)

@@ -11,7 +11,7 @@ from pynode.core.trajectory import Attempt
 from pynode.core.vector_field import VectorField
 from pynode.failure import Case, field_causes, probes, solver_causes
 from pynode.failure.examine import _shares
-from pynode.failure.rerun import Rerun, _stays
+from pynode.failure.rerun import Rerun, _is_rounding
 from pynode.methods import registry
 from tests.support.cases import tensor
 
@@ -202,11 +202,11 @@ def test_errors_that_stay_are_rounding():
         return [Attempt(0.0, 10.0**-k, ratio(10.0**-k), None) for k in range(8)]
 
     assert (
-        _stays(attempts(lambda h: 5.0))
-        and not _stays(attempts(lambda h: 1e9 * h))
-        and not _stays(attempts(lambda h: 0.5))
+        _is_rounding(attempts(lambda h: 5.0))
+        and not _is_rounding(attempts(lambda h: 1e9 * h))
+        and not _is_rounding(attempts(lambda h: 0.5))
     )
-    assert not _stays(attempts(lambda h: 5.0)[:3]) and not _stays(
+    assert not _is_rounding(attempts(lambda h: 5.0)[:3]) and not _is_rounding(
         [Attempt(0.0, 1.0, 5.0, None)] * 8
     )
     case = case_of(lambda t, y: -y, tensor(1.0), status=Status.STEP_TOO_SMALL)

@@ -130,7 +130,7 @@ class BatchEventDetector:
         cut = np.zeros(len(h), dtype=bool)
         step = _Steps(clock, h, arrived, which, result.polynomial(which), states(which))
         thetas = places(self.signs[step.row])
-        table = self._look(step, thetas)
+        table = self._evaluate_conditions(step, thetas)
         if np.isnan(table[-1]).any():
             i, k = np.argwhere(np.isnan(table[-1]))[0]
             raise not_finite(self.events[self.owners[k][0]], step.end[i])
@@ -144,10 +144,10 @@ class BatchEventDetector:
             arrived[at], cut[at] = t, True
             self.status[int(clock.index[at])], self.done[clock.index[at]] = status, terminal
         if taken:
-            self._end(step, thetas, trail, taken, *located)
+            self._store_ends(step, thetas, trail, taken, *located)
         return arrived, cut
 
-    def _end(
+    def _store_ends(
         self,
         step: _Steps,
         thetas: Sequence[float],
@@ -183,7 +183,7 @@ class BatchEventDetector:
     def _apart(self, step: _Steps, i: int) -> float:
         return instant(float(step.t[i]), float(step.h[i]), torch.finfo(step.ends.dtype).eps)
 
-    def _look(self, step: _Steps, thetas: Sequence[float]) -> np.ndarray:
+    def _evaluate_conditions(self, step: _Steps, thetas: Sequence[float]) -> np.ndarray:
         """All conditions at the places thetas of each step: (L, w, K)."""
         count = len(step.row)
         grid = np.repeat(np.array(thetas)[:, None], count, 1)

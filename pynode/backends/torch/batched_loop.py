@@ -431,10 +431,10 @@ def _commit(
         # After a step that was good enough, the shortest one that moves the time is tried.
         shortest = np.nextafter(clock.t, clock.end) - clock.t
         clock.h = np.where(stuck, shortest, clock.h)
-    return _end(rows, clock, result, cut, options, stats)
+    return _end_rows(rows, clock, result, cut, options, stats)
 
 
-def _end(
+def _end_rows(
     rows: Rows,
     clock: RowClock,
     result: PassResult,

@@ -142,9 +142,9 @@ class BatchSegmentedSolve:
         rows = np.arange(len(y))
         t = self.times[0].copy()
         while True:
-            y, time, going = self._cross(rows, t, y, time)
-            self._emit(rows, t, y, self.output_times[self.place[rows], rows] == t)
-            going &= self._close(rows, t, going & (t == self.end[rows]), Status.SUCCESS)
+            y, time, going = self._pass_stops(rows, t, y, time)
+            self._write_output(rows, t, y, self.output_times[self.place[rows], rows] == t)
+            going &= self._end_rows(rows, t, going & (t == self.end[rows]), Status.SUCCESS)
             rows, t, y, time = self._keep(going, rows, t, y, time)
             if not len(rows):
                 return self
@@ -159,7 +159,7 @@ class BatchSegmentedSolve:
         index = torch.from_numpy(going.nonzero()[0]).to(y.device)
         return rows[going], t[going], y[index], time[index]
 
-    def _close(
+    def _end_rows(
         self,
         rows: np.ndarray,
         t: np.ndarray,
@@ -174,7 +174,7 @@ class BatchSegmentedSolve:
             self.ends[int(rows[i])] = y[i].detach()
         return ~ended
 
-    def _emit(self, rows: np.ndarray, t: np.ndarray, y: Tensor, ready: np.ndarray) -> None:
+    def _write_output(self, rows: np.ndarray, t: np.ndarray, y: Tensor, ready: np.ndarray) -> None:
         """y as the next output of the rows in the mask."""
         which = ready.nonzero()[0]
         if len(which):
@@ -251,11 +251,11 @@ class BatchSegmentedSolve:
         going = np.ones(len(rows), dtype=bool)
         if watch:
             self.row_events.keep(rows, watch)
-            y, time, going = self._hits(rows, segment, watch, y, time)
-            going &= self._close(rows, segment.t, done, Status.EVENT)
+            y, time, going = self._pass_events(rows, segment, watch, y, time)
+            going &= self._end_rows(rows, segment.t, done, Status.EVENT)
         for status in set(segment.statuses) - {Status.SUCCESS, Status.EVENT}:
             failed = np.array([other is status for other in segment.statuses])
-            going &= self._close(rows, segment.t, failed, status)
+            going &= self._end_rows(rows, segment.t, failed, status)
         for i in [
             i
             for i, row in enumerate(rows.tolist())
@@ -267,10 +267,10 @@ class BatchSegmentedSolve:
             early := arrived
             & (direction * self.output_times[self.place[rows], rows] < direction * bound)
         ).any():
-            self._emit(rows, segment.t, y, early)
+            self._write_output(rows, segment.t, y, early)
         return np.where(arrived, bound, segment.t), y, time, going
 
-    def _hits(
+    def _pass_events(
         self,
         rows: np.ndarray,
         segment: BatchSegment,
@@ -314,7 +314,11 @@ class BatchSegmentedSolve:
         time = time.index_copy(0, at, moments[which])
         stalled = self._stalled(rows, hits, ends)
         y, going = self._occur(watch, rows, segment.t, y, time, located)
-        return y, time, going & self._close(rows, segment.t, going & stalled, Status.MAX_EVENTS, y)
+        return (
+            y,
+            time,
+            going & self._end_rows(rows, segment.t, going & stalled, Status.MAX_EVENTS, y),
+        )
 
     def _occur(
         self,
@@ -331,8 +335,8 @@ class BatchSegmentedSolve:
         going = np.ones(len(rows), dtype=bool)
         for status in set(ended.values()):
             over = np.isin(np.arange(len(rows)), [i for i, end in ended.items() if end is status])
-            self._emit(rows, t, y, over & (self.output_times[self.place[rows], rows] == t))
-            going &= self._close(rows, t, over, status, y)
+            self._write_output(rows, t, y, over & (self.output_times[self.place[rows], rows] == t))
+            going &= self._end_rows(rows, t, over, status, y)
         return y, going
 
     def _stalled(self, rows: np.ndarray, hits: RowHits, last: Iterable[int]) -> np.ndarray:
@@ -391,7 +395,7 @@ class BatchSegmentedSolve:
             order
         ]
 
-    def _cross(
+    def _pass_stops(
         self, rows: np.ndarray, t: np.ndarray, y: Tensor, time: Tensor
     ) -> tuple[Tensor, Tensor, np.ndarray]:
         """(states, times, mask of the rows that continue) after the preset times at t and the
@@ -410,7 +414,7 @@ class BatchSegmentedSolve:
                     at & (self.owners[np.where(at, self.bound[rows], 0), rows, 0] == number)
                 ).nonzero()[0]
                 if len(which):
-                    y, time = self._bound(number, rows[which], which, y, time)
+                    y, time = self._pass_bound(number, rows[which], which, y, time)
             self.bound[rows[at]] += 1
             at = self.bounds[self.bound[rows], rows] == t
         if not watch:
@@ -421,7 +425,7 @@ class BatchSegmentedSolve:
         y, going = self._occur(watch, rows, t, y, time, firings)
         return y, time, going
 
-    def _bound(
+    def _pass_bound(
         self, number: int, own: np.ndarray, which: np.ndarray, y: Tensor, time: Tensor
     ) -> tuple[Tensor, Tensor]:
         """(y, time) after the rows ``own``, places in y, cross their next bounds, which have this

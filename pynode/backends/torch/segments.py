@@ -140,8 +140,8 @@ class SegmentedSolve:
         t = self.values[0]
         end = self.values[-1]
         while True:
-            y, time, status = self._cross(t, y, time)
-            self._emit(t, y)
+            y, time, status = self._pass_stops(t, y, time)
+            self._write_output(t, y)
             if status is None and t == end:
                 status = Status.SUCCESS
             if status is not None:
@@ -158,7 +158,7 @@ class SegmentedSolve:
                 while self.position < len(self.values) and self._later(
                     self.bounds[0].t, self.values[self.position]
                 ):
-                    self._emit(self.values[self.position], y)
+                    self._write_output(self.values[self.position], y)
                 t = self.bounds[0].t
         if self.path is None and not status.success:  # before the first segment
             self.path = Trajectory(t, y.detach(), None, 0.0)
@@ -194,7 +194,7 @@ class SegmentedSolve:
             return beyond
         return t
 
-    def _emit(self, t: float, y: Tensor) -> None:
+    def _write_output(self, t: float, y: Tensor) -> None:
         """Keep y as an output if the next output time is t."""
         if self.position < len(self.values) and self.values[self.position] == t:
             self.rows.append(y.unsqueeze(0))
@@ -263,7 +263,7 @@ class SegmentedSolve:
         self.signs = watch.final
         y, time, status = self._through_reset(segment, done)
         if status is not None:
-            self._emit(path.t, y)
+            self._write_output(path.t, y)
         return status, path.t, y, time
 
     def _through_reset(self, segment: Segment, done: bool) -> After:
@@ -384,7 +384,7 @@ class SegmentedSolve:
         time = time + moved.to(time)
         return time, saltated(y, slope, time)
 
-    def _cross(self, t: float, y: Tensor, time: Tensor) -> After:
+    def _pass_stops(self, t: float, y: Tensor, time: Tensor) -> After:
         """(state, time, status) after the boundaries at t and the events that they make true."""
         if not (self.bounds and self.bounds[0].t == t):
             return y, time, None

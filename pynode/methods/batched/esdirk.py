@@ -140,7 +140,7 @@ class DIRKRows(OneStepRows):
         self.iterate = self.iterate + change
         self.scale = self.tol.grow_scale(self.scale, self.iterate)
         norm = self.tol.norms(change / self.scale)
-        converged, diverged = self._look(norm)
+        converged, diverged = self._test_convergence(norm)
         which = np.flatnonzero(converged)
         if len(which):
             index = tensor(which, c)
@@ -221,7 +221,7 @@ class DIRKRows(OneStepRows):
             )
             self.c_inverse[which], self.rate[which] = c[which], UNKNOWN
 
-    def _look(self, norm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _test_convergence(self, norm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(converged, diverged) of every row's iteration, as in algebra/newton.simplified_newton.
         Also stores rates and counts."""
         iteration = self.iteration
