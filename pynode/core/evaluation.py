@@ -73,7 +73,7 @@ class Reuse:
     def __init__(self) -> None:
         self.open = True
         self._copies = False
-        self._kept: list[Tensor] = []
+        self._results: list[Tensor] = []
         self._places: set[int] = set()
 
     def own(self, out: Tensor) -> Tensor:
@@ -82,14 +82,14 @@ class Reuse:
         if not self._copies and place in self._places:
             # The earlier results are still alive here, so only f itself can reuse their memory.
             self._copies = True
-            self._kept = []
+            self._results = []
         if self._copies:
             return out.clone()
-        self._kept.append(out)
+        self._results.append(out)
         self._places.add(place)
-        if len(self._kept) == WATCHED:
+        if len(self._results) == WATCHED:
             self.open = False
-            self._kept = []
+            self._results = []
         return out.clone()
 
 

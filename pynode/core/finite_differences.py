@@ -88,7 +88,7 @@ def repaired_slope(f: Callable[[Tensor], Tensor], t: Tensor, y: Tensor, slope: T
         quotient = torch.full_like(base, torch.nan)
         for sign in (1, -1):
             moved = t + sign * step
-            quotient = _kept(
+            quotient = _replace_nonfinite(
                 quotient, lambda moved=moved: (f(moved) - base) / (moved - t).unsqueeze(-1).to(base)
             )
     return torch.where(good, slope, quotient)
@@ -110,14 +110,14 @@ def _difference(f, y, base, change, j):
     for sign in (1, -1):
         moved = y.clone()
         moved[..., j] += sign * change[..., j]
-        quotient = _kept(
+        quotient = _replace_nonfinite(
             quotient, lambda moved=moved: (f(moved) - base) / (moved - y)[..., j].unsqueeze(-1)
         )
     return quotient
 
 
-def _kept(quotient, other):
-    """The entries of found. Those of other() replace entries that are not finite."""
+def _replace_nonfinite(quotient, other):
+    """The quotient, with the entries of other() instead of entries that are not finite."""
     good = torch.isfinite(quotient)
     if bool(good.all()):
         return quotient

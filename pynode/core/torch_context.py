@@ -80,7 +80,7 @@ def disallow_tracing(solve: Callable[P, R]) -> Callable[P, R]:
 def needs_clean_context(problem: ODEProblem) -> bool:
     """Whether autocast, cached parametrizations or a mode without derivatives are active for the
     solve of an ODEProblem."""
-    return _kept() or _misleading() or _autocast(Layout(problem.y0).device.type)
+    return _parametrize_caches() or _misleading() or _autocast(Layout(problem.y0).device.type)
 
 
 def run_clean(run: Callable[[ODEProblem], R], problem: ODEProblem) -> R:
@@ -131,18 +131,18 @@ def _raised(x):
     return x
 
 
-def _kept() -> bool:
+def _parametrize_caches() -> bool:
     return getattr(parametrize, "_cache_enabled", 0) > 0
 
 
 @contextmanager
 def no_parametrize_cache() -> Iterator[None]:
-    """A block in which torch makes parametrized tensors on demand.
+    """Context in which torch makes parametrized tensors on demand.
 
-    A tensor that torch.nn.utils.parametrize.cached keeps has the graph of its first user, which is
-    often none.
+    A tensor in the cache of torch.nn.utils.parametrize.cached has the graph of its first user,
+    which often has no graph.
     """
-    if not _kept():
+    if not _parametrize_caches():
         yield
         return
     depth = parametrize._cache_enabled

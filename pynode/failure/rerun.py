@@ -40,19 +40,19 @@ class WatchedTolerance(Tolerance):
         self.norms = []
 
     def ratio(self, error: torch.Tensor, y: torch.Tensor, y1: torch.Tensor) -> float:
-        return self._kept(
+        return self._record_norm(
             error / torch.add(self.atol, torch.maximum(y.abs(), y1.abs()), alpha=self.rtol)
         )
 
     def rms(self, v: torch.Tensor, scale: torch.Tensor | float) -> float:
-        return self._kept(v / scale)
+        return self._record_norm(v / scale)
 
     def rounding(
         self, y: torch.Tensor, increment: torch.Tensor, scale: torch.Tensor | float
     ) -> float:
         return self.noise * super().rms(y.abs() + increment.abs(), scale)
 
-    def _kept(self, scaled):
+    def _record_norm(self, scaled):
         if len(scaled) == self.size:  # not all stages of a step together
             self.vector = scaled
         self.norms.append(super().rms(scaled, 1.0))
@@ -60,7 +60,7 @@ class WatchedTolerance(Tolerance):
 
 
 class WatchedField(VectorField):
-    """The same field with its own counts. found: the first point (t, y, f) at which f was not
+    """The same field with its own counts. nonfinite: the first point (t, y, f) at which f was not
     finite."""
 
     def __init__(self, field: VectorField, nonfinite: list | None = None) -> None:
