@@ -14,7 +14,8 @@ rounds, in which all contestants run in turn (none after a single round, for who
 suite.md, .csv, .json and .png.
 """
 
-from benchmarks import contestants, report, suite
+from benchmarks import report, suite
+from benchmarks.peers import PEERS
 
 
 def shown(row: dict) -> str:
@@ -154,9 +155,7 @@ def main(argv=None):
     parser = report.parser(__doc__)
     parser.prog = "python -m benchmarks"
     parser.set_defaults(seconds=1.0)
-    parser.add_argument(
-        "--peers", nargs="+", default=tuple(contestants.MODULES), choices=tuple(contestants.MODULES)
-    )
+    parser.add_argument("--peers", nargs="+", default=tuple(PEERS), choices=tuple(PEERS))
     parser.add_argument(
         "--problems", nargs="+", choices=tuple(suite.KINDS), help="all of them unless named"
     )
@@ -188,9 +187,9 @@ def main(argv=None):
         args.ladder or ((1e-4, 1e-6) if args.quick else (1e-4, 1e-5, 1e-6, 1e-7, 1e-8)),
         reverse=True,
     )
-    if report.missing(contestants.MODULES["scipy"], "scipy"):
+    if report.missing(PEERS["scipy"].module, "scipy"):
         parser.exit(1, "this benchmark needs SciPy: pip install scipy\n")
-    packages = [name for name in args.peers if not report.missing(contestants.MODULES[name], name)]
+    packages = [name for name in args.peers if not report.missing(PEERS[name].module, name)]
     report.heading()
     rows, found = [], []
     for name in args.problems:

@@ -1,37 +1,21 @@
-"""The solvers of the benchmarks that time many of them in rounds: one function a package, all
-called in the same way.
+"""What the benchmarks run in rounds: pynode's methods, the torch packages, and the rounds.
 
-by_X(..., case, field) makes a function of no arguments that solves once and returns (states (T, n)
-or None where it gave up, counts). case: a stiff.Case or what looks like one; field: its torch
-field, perhaps watched, which packages with a language of their own do not call. gradient_by_X does
-the same with a suite.Gradient and returns the gradient, (n + p,), for the states.
+by_X(..., case, field) makes a solver as benchmarks.peers describes it. gradient_by_X does the same
+with a Gradient.
 """
 
 from benchmarks.pairs import CLOCKS, once
 from pynode.methods import registry
 
-import functools  # isort: skip
-import gc
+import gc  # isort: skip
 import warnings
 from typing import NamedTuple
 
 import torch
 
-from benchmarks import peers
-from benchmarks.languages import MAX_STEPS, Casadi, Diffsol
 from pynode.solve import solve as pynode_solve
 
-# Packages that can be contestants, and what is imported of them.
-MODULES = {
-    "scipy": "scipy.integrate",
-    "torchdiffeq": "torchdiffeq",
-    "torchode": "torchode",
-    "diffrax": "diffrax",
-    "scikit-sundae": "sksundae.cvode",
-    "casadi": "casadi",
-    "pydiffsol": "pydiffsol",
-}
-GRADIENT_STEPS = 16_384  # diffrax allots checkpoints by its largest number of steps
+MAX_STEPS = 100_000
 
 
 class OutOfTime(Exception):
@@ -53,8 +37,7 @@ class Watched:
 
 
 class Contestant(NamedTuple):
-    """make: one of the functions by_X of this file, of (case, field) alone; package: None for
-    pynode."""
+    """make: a solver as benchmarks.peers describes it; package: None for pynode."""
 
     name: str
     package: str | None
@@ -91,16 +74,6 @@ def by_compiled(by, method, case, field):
 _compiling = {}
 
 
-def by_scipy(method, case, field):
-    run = case.scipy(method, field=field)
-
-    def solve():
-        found = run()
-        return (found.y.T if found.success else None), {"njac": found.njev}
-
-    return solve
-
-
 def by_eager(function, method, options, case, field):
     """torchdiffeq or torchode."""
     t = torch.tensor(case.times, dtype=torch.float64)
@@ -114,64 +87,6 @@ def by_eager(function, method, options, case, field):
             ].numpy(), {}
 
     return solve
-
-
-def by_diffrax(method, case, field):
-    compiled = _compiled(
-        method, case.problem, tuple(case.times), tuple(case.atol * (1e-6 / case.rtol))
-    )
-
-    def solve():
-        states, steps, done = compiled(case.rtol, case.atol)
-        return (states if done else None), {"steps": steps, "compile_s": compiled.compile_seconds}
-
-    return solve
-
-
-@functools.cache
-def _compiled(method, problem, times, atol):
-    with torch.no_grad():
-        return peers.Diffrax(
-            problem.field,
-            problem.y0,
-            torch.tensor(times, dtype=torch.float64),
-            method,
-            atol,
-            MAX_STEPS,
-        )
-
-
-def by_cvode(method, case, field):
-    run = case.cvode(method, field)
-
-    def solve():
-        found = run()
-        return (found.y[1:] if found.success else None), {"njac": found.njev}
-
-    return solve
-
-
-@functools.cache
-def _casadi(multistep, problem, times, largest):
-    return Casadi(problem.field, problem.y0, times, multistep, largest)
-
-
-def by_casadi(multistep, case, field):
-    """The states, or for a case with a loss its gradient. casadi takes one atol: the smallest."""
-    built = _casadi(multistep, case.problem, tuple(case.times), getattr(case, "scale", None))
-    run, seconds = built.at(case.rtol, float(case.atol.min()))
-    return lambda: (run(), {"compile_s": seconds})
-
-
-@functools.cache
-def _diffsol(method, problem, times):
-    return Diffsol(problem.field, problem.y0, times, method)
-
-
-def by_diffsol(method, case, field):
-    """pydiffsol takes one atol: the smallest."""
-    built = _diffsol(method, case.problem, tuple(case.times))
-    return lambda: (built(case.rtol, float(case.atol.min())), {"compile_s": built.compile_seconds})
 
 
 def gradient_by_pynode(method, case, field, **options):
@@ -200,23 +115,6 @@ def gradient_by_eager(function, method, options, case, field):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return case.gradient(states), {}
-
-    return solve
-
-
-@functools.cache
-def _differentiated(method, problem, times, scale):
-    t = torch.tensor(times, dtype=torch.float64)
-    with torch.no_grad():
-        return peers.DiffraxGradient(problem.field, problem.y0, t, method, scale, GRADIENT_STEPS)
-
-
-def gradient_by_diffrax(method, case, field):
-    compiled = _differentiated(method, case.problem, tuple(case.times), case.scale)
-
-    def solve():
-        gradient, steps, done = compiled(case.rtol, float(case.atol.min()))
-        return (gradient if done else None), {"steps": steps, "compile_s": compiled.compile_seconds}
 
     return solve
 

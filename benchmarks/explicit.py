@@ -18,34 +18,30 @@ from benchmarks.pairs import pair
 
 import torch  # isort: skip
 
-from benchmarks import peers, report
-from benchmarks.fields import MLP, start
-from pynode import problems
+from benchmarks import report
+from benchmarks.case import OUTPUTS, tight
+from benchmarks.fields import start
+from benchmarks.peers.torchdiffeq import torchdiffeq
+from benchmarks.peers.torchode import torchode
+from benchmarks.problems import PROBLEMS, SMOOTH, names
 from pynode.solve import solve
 
 METHODS = ("tsit5", "dp5")
-OUTPUTS = 50
+FIELDS = (*names(SMOOTH, network=False), "mlp x1", "mlp x256")
 
 
 class Case:
     """A field with a start, (n,) or (batch, n), and output times; solvers are functions of no
     arguments."""
 
-    def __init__(self, name: str, rtol: float, end: float | None = None):
-        """end: time of the last output, by default that of the problem."""
+    def __init__(self, name: str, rtol: float):
+        """name: of a problem; with ' x256' of that problem from so many random starts."""
         self.name, self.rtol = name, rtol
-        if name.startswith("mlp"):
-            self.field, self.atol, last = MLP(), 1e-8, 5.0
-            self.y0 = start(int(name.split("x")[1]))
-        else:
-            problem = problems.get(name)
-            self.field, self.y0, self.atol, last = (
-                problem.field,
-                problem.y0,
-                problem.atol,
-                problem.tspan[1],
-            )
-        self.t = torch.linspace(0.0, end or last, OUTPUTS + 1, dtype=torch.float64)
+        base, _, batch = name.partition(" x")
+        problem = PROBLEMS[base].make()
+        self.field, self.atol = problem.field, problem.atol
+        self.y0 = start(int(batch)) if batch else problem.y0
+        self.t = torch.linspace(0.0, problem.tspan[1], OUTPUTS + 1, dtype=torch.float64)
         self.parameters = tuple(self.field.parameters())
 
     def pynode(self, method):
@@ -55,13 +51,13 @@ class Case:
         )
 
     def torchdiffeq(self, adjoint=False):
-        return lambda y0, f=self.field: peers.torchdiffeq(
+        return lambda y0, f=self.field: torchdiffeq(
             f, y0, self.t, "dopri5", self.rtol, self.atol, adjoint
         )
 
     def torchode(self, method):
         name = {"tsit5": "Tsit5", "dp5": "Dopri5"}[method]
-        return lambda y0, f=self.field: peers.torchode(f, y0, self.t, name, self.rtol, self.atol)
+        return lambda y0, f=self.field: torchode(f, y0, self.t, name, self.rtol, self.atol)
 
     def forward(self, solver):
         def run():
@@ -96,25 +92,7 @@ class Case:
         """(T, ...) states of a tight solve, None without SciPy."""
         if report.missing("scipy.integrate", "scipy"):
             return None
-        from scipy.integrate import solve_ivp
-
-        shape = self.y0.shape
-
-        def f(t, y):
-            return self.field(t, torch.from_numpy(y).view(shape)).reshape(-1).numpy()
-
-        with torch.no_grad():
-            times = self.t.numpy()
-            found = solve_ivp(
-                f,
-                (times[0], times[-1]),
-                self.y0.reshape(-1).numpy(),
-                "DOP853",
-                times,
-                rtol=1e-12,
-                atol=1e-13,
-            )
-        return torch.from_numpy(found.y.T.copy()).view(-1, *shape)
+        return tight(self.field, self.y0, self.t)
 
 
 def error(states, reference) -> float | None:
@@ -160,10 +138,9 @@ def measure(case, method, peer_name, peer_solver, adjoint_solver, args) -> list:
 
 
 def main(argv=None):
-    names = ("lotka_volterra", "spiral", "lorenz", "mlp x1", "mlp x256")
     parser = report.parser(__doc__)
     parser.add_argument("--rtol", type=float, default=1e-6)
-    parser.add_argument("--fields", nargs="+", default=names, choices=names)
+    parser.add_argument("--fields", nargs="+", default=FIELDS, choices=FIELDS)
     parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS)
     parser.add_argument("--forward-only", action="store_true")
     parser.add_argument("--torchode", action="store_true", help="compare with torchode as well")

@@ -1,63 +1,41 @@
 """The fields of the benchmarks in other array languages than torch: JAX, casadi's expressions, text
-for DiffSL."""
+for DiffSL. Each file of benchmarks/problems adds the formula of its field."""
+
+from functools import singledispatch
 
 import numpy as np
 
-from benchmarks.fields import MLP, StiffMLP
-from pynode.problems import bilinear, hires, lorenz, spiral, vanderpol
 
-
+@singledispatch
 def formula(field, array, tanh):
-    """The field of a problem of pynode.problems, or a network, as a function (y, parameters=None)
-    -> dy/dt of one state (n,).
+    """The field of a problem, or a network, as a function (y, parameters=None) -> dy/dt of one
+    state (n,).
 
     array: makes the language's array of a NumPy array; arrays multiply by component, and @ is the
     matrix product. parameters: of a network, arrays in the order of field.parameters(); by default
     those that it has.
     """
-    if isinstance(field, MLP):
-        return _network(field, array, tanh)
+    raise ValueError(
+        f"no formula of {type(field).__name__}: write one in benchmarks/problems, under"
+        " @formula.register"
+    )
+
+
+def constants(field, array) -> tuple:
+    """(the fixed arrays of a field of pynode.problems by name, its constants k)."""
     fixed = {
         name: array(value.numpy())
         for name, value in field._buffers.items()
         if value.is_floating_point()
     }
-    k = array(field.k.detach().numpy())
-    if isinstance(field, bilinear.Bilinear):
-        c, first = array(field.coefficients().detach().numpy()), field.first.numpy()
-        return lambda y, parameters=None: (
-            fixed["S"] @ (c * y[first] * (fixed["A"] @ y + fixed["b"]))
-        )
-    if isinstance(field, vanderpol.VanDerPol):
-        return lambda y, parameters=None: (
-            fixed["rotation"] @ y + k * (fixed["W"] @ (y * y) + fixed["b"]) * y
-        )
-    if isinstance(field, hires.Hires):
-        linear, source, bound = fixed["linear"], fixed["source"], fixed["bound"]
-        return lambda y, parameters=None: linear @ y + source + k * (bound @ y) * y[7:]
-    if isinstance(field, spiral.Spiral):
-        return lambda y, parameters=None: k.reshape(2, 2) @ (y * y * y)
-    if isinstance(field, lorenz.Lorenz):
-        return lambda y, parameters=None: (
-            fixed["N"] @ y + k * (fixed["M"] @ y) + y[:1] * (fixed["P"] @ y)
-        )
-    raise ValueError(f"no formula of {type(field).__name__}: write one here")
+    return fixed, array(field.k.detach().numpy())
 
 
-def _network(field, array, tanh):
-    named = {name: array(value.detach().numpy()) for name, value in field.named_parameters()}
-    stiff = isinstance(field, StiffMLP)
-
-    def right(y, parameters=None):
-        values = dict(zip(named, parameters, strict=True)) if parameters is not None else named
-        layers = [value for name, value in values.items() if name.startswith("layers")]
-        u = y
-        for weight, bias in zip(layers[:-2:2], layers[1:-2:2]):
-            u = tanh(weight @ u + bias)
-        out = layers[-2] @ u + layers[-1]
-        return values["rates"] * (out - y) if stiff else out
-
-    return right
+def agree(field, y0, found, language: str):
+    """ValueError unless `found`, dy/dt at y0, is what the torch field gives."""
+    expected = field(0.0, y0).detach().numpy()
+    if not np.allclose(found, expected, rtol=1e-12, atol=1e-12 * np.abs(expected).max()):
+        raise ValueError(f"the {language} twin of {type(field).__name__} is another field")
 
 
 class Term:

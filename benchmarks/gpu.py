@@ -34,7 +34,8 @@ import statistics
 import numpy as np
 import torch
 
-from benchmarks import batched, peers, report
+from benchmarks import batched, report
+from benchmarks.peers.diffrax import DiffraxBatch, load
 from pynode.solve import solve
 
 COMPILED = ", compiled"  # behind the name of a method: with compile=True
@@ -182,7 +183,7 @@ def solvers(name: str, size: int, args) -> tuple:
         for method in args.methods
     }
     if args.diffrax:
-        made[PEER] = lambda: peers.DiffraxBatch(
+        made[PEER] = lambda: DiffraxBatch(
             twin(name),
             batch.y0,
             batch.constants,
@@ -320,7 +321,7 @@ def main(argv=None):
 
 def sees(device: str) -> bool:
     """Whether JAX has the device; says so where it has not."""
-    _, jax, _ = peers.load()
+    _, jax, _ = load()
     try:
         jax.devices(JAX_NAMES[device])
     except RuntimeError:

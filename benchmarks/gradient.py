@@ -20,15 +20,14 @@ from benchmarks.pairs import CLOCKS, pair
 import torch  # isort: skip
 
 from benchmarks import report
-from benchmarks.fields import MLP, StiffMLP, start
-from pynode import problems
+from benchmarks.case import OUTPUTS
+from benchmarks.problems import PROBLEMS, SMOOTH, STIFF, names
 from pynode.solve import solve
 
-STIFF = ("robertson", "vanderpol", "oregonator", "hires", "pollution")
-OTHERS = ("lotka_volterra", "spiral", "lorenz")
-NETWORKS = ("mlp", "stiff mlp")
+HARD = names(STIFF, network=False)
+OTHERS = names(SMOOTH, network=False)
+NETWORKS = (*names(SMOOTH, network=True), *names(STIFF, network=True))
 METHODS = ("fbdf", "qndf", "rodas5p", "tsit5")
-OUTPUTS = 50
 
 
 class Case:
@@ -37,17 +36,9 @@ class Case:
     def __init__(self, name: str, method: str, rtol: float, clock: str):
         self.name, self.method, self.rtol, self.now = name, method, rtol, CLOCKS[clock]
         log = name in ("robertson", "hires")
-        if name in NETWORKS:
-            self.field, self.y0, self.atol, end = (
-                (MLP() if name == "mlp" else StiffMLP()),
-                start(),
-                1e-8,
-                5.0,
-            )
-        else:
-            problem = problems.get(name)
-            self.field, self.y0, end = problem.field, problem.y0, problem.tspan[1]
-            self.atol = torch.tensor(problem.atol, dtype=torch.float64)
+        problem = PROBLEMS[name].make()
+        self.field, self.y0, end = problem.field, problem.y0, problem.tspan[1]
+        self.atol = torch.tensor(problem.atol, dtype=torch.float64)
         inner = (
             torch.logspace(-5, 0, OUTPUTS) * end if log else torch.linspace(0, end, OUTPUTS + 1)[1:]
         )
@@ -118,15 +109,15 @@ def measure(case, args) -> tuple:
 
 def main(argv=None):
     parser = report.parser(__doc__)
-    names = (*STIFF, *OTHERS, *NETWORKS)
+    fields = (*HARD, *OTHERS, *NETWORKS)
     parser.add_argument("--rtol", type=float, default=1e-6)
-    parser.add_argument("--fields", nargs="+", default=names, choices=names)
+    parser.add_argument("--fields", nargs="+", default=fields, choices=fields)
     parser.add_argument("--methods", nargs="+", default=METHODS)
     parser.add_argument(
         "--direct",
         nargs="*",
         default=("robertson", "hires", "spiral", "mlp"),
-        choices=names,
+        choices=fields,
         help='fields compared with adjoint="direct" as well: it takes minutes on the long ones',
     )
     args = parser.parse_args(argv)
@@ -134,7 +125,7 @@ def main(argv=None):
     costs, comparisons = [], []
     for name in args.fields:
         for method in args.methods:
-            if (method == "tsit5" and name in STIFF) or (method != "tsit5" and name in OTHERS):
+            if (method == "tsit5" and name in HARD) or (method != "tsit5" and name in OTHERS):
                 continue
             report.progress(name, method)
             cost, comparison = measure(Case(name, method, args.rtol, args.clock), args)

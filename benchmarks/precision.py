@@ -13,12 +13,13 @@ from benchmarks.pairs import pair
 import numpy as np  # isort: skip
 
 from benchmarks import report
-from benchmarks.stiff import METHODS, PROBLEMS, Case
+from benchmarks.problems import PROBLEMS
+from benchmarks.stiff import METHODS, NAMES
 
 
 def measure(name: str, method: str, factors, args) -> list:
     """One row a tolerance."""
-    rows, base_case = [], Case(name, args.rtol, False)
+    rows, base_case = [], PROBLEMS[name].case(args.rtol)
     for factor in factors:
         case = base_case.at(factor * args.rtol)
         mine, other = case.pynode(method), case.scipy("BDF")
@@ -76,7 +77,7 @@ def main(argv=None):
     parser = report.parser(__doc__)
     parser.set_defaults(seconds=1.5)
     parser.add_argument("--rtol", type=float, default=1e-6, help="the middle tolerance (1e-6)")
-    parser.add_argument("--problems", nargs="+", default=PROBLEMS, choices=PROBLEMS)
+    parser.add_argument("--problems", nargs="+", default=NAMES, choices=NAMES)
     parser.add_argument("--methods", nargs="+", default=METHODS)
     args = parser.parse_args(argv)
     if report.missing("scipy.integrate", "scipy"):

@@ -11,153 +11,16 @@ Errors are the largest over the times of the reference data, relative to the lar
 component. Both sides give outputs at these times alone. The reference data are in tests/reference.
 """
 
-import copy
-import json
-from pathlib import Path
-
 from benchmarks.pairs import pair
 
-import numpy as np  # isort: skip
 import torch  # isort: skip
 
 from benchmarks import report
-from pynode import problems
-from pynode.solve import solve
+from benchmarks.problems import PROBLEMS, STIFF, names
 
-PROBLEMS = ("robertson", "vanderpol", "oregonator", "hires", "pollution")
+NAMES = names(STIFF, network=False)
 METHODS = ("fbdf", "qndf", "rodas5p")
-REFERENCE = Path(__file__).parents[1] / "tests" / "reference"
 FACTORS = [10 ** (k / 4) for k in range(8, -7, -1)]  # 100 down to 0.03, of rtol and atol
-
-
-class Case:
-    """One problem with its reference; every contestant is a function of no arguments that solves it
-    once."""
-
-    def __init__(self, name: str, rtol: float, exact_jacobian: bool):
-        data = json.loads((REFERENCE / f"{name}.json").read_text(encoding="utf-8"))
-        self._set(
-            problems.get(name), rtol, exact_jacobian, [data["t0"], *data["t"]], np.array(data["y"])
-        )
-
-    def _set(self, problem, rtol, exact_jacobian, times, reference):
-        """times: T + 1 floats, the start first; reference: (T, n) without the start."""
-        self.name, self.rtol, self.exact = problem.name, rtol, exact_jacobian
-        self.problem, self.times, self.reference = problem, times, reference
-        self.largest = np.abs(self.reference).max(axis=0)
-        n = len(self.problem.y0)
-        self.atol = np.broadcast_to(np.asarray(self.problem.atol, dtype=float), (n,)).copy()
-
-    def at(self, rtol: float):
-        """The same case at another rtol, with atol in proportion."""
-        moved = copy.copy(self)
-        moved.rtol, moved.atol = rtol, self.atol * (rtol / self.rtol)
-        return moved
-
-    def error(self, states) -> float:
-        """states: (T, n) at the times of the reference."""
-        if np.shape(states) != self.reference.shape:
-            return float("inf")
-        return float((np.abs(states - self.reference) / self.largest).max())
-
-    def pynode(self, method: str, factor: float = 1.0, field=None, **options):
-        """field: the problem's unless another is given; options: further ones of `solve`."""
-        field, y0 = self.problem.field if field is None else field, self.problem.y0
-        atol, jac = torch.from_numpy(factor * self.atol), field.jac if self.exact else None
-
-        def run():
-            with torch.no_grad():
-                return solve(
-                    field,
-                    y0,
-                    self.times,
-                    method=method,
-                    rtol=factor * self.rtol,
-                    atol=atol,
-                    jac=jac,
-                    throw=False,
-                    **options,
-                )
-
-        return run
-
-    def pynode_work(self, solution) -> dict:
-        stats = solution.stats
-        return {
-            "error": self.error(solution.y[1:].numpy()),
-            "nfe": stats.nfe,
-            "njac": stats.njac,
-            "nlu": stats.nlu,
-            "steps": stats.accepted,
-            "rejected": stats.rejected,
-        }
-
-    def scipy(self, method: str, mode=torch.no_grad, field=None):
-        """SciPy's solver with the wrapper that costs least: no copies, time as a float, no graph.
-
-        field: the problem's unless another is given.
-        """
-        from scipy.integrate import solve_ivp
-
-        field = self.problem.field if field is None else field
-        y0, span = self.problem.y0.numpy(), (self.times[0], self.times[-1])
-
-        def f(t, y):
-            return field(t, torch.from_numpy(y)).numpy()
-
-        def jac(t, y):
-            return field.jac(t, torch.from_numpy(y)).numpy()
-
-        options = {"jac": jac} if self.exact else {}
-
-        def run():
-            with mode():
-                return solve_ivp(
-                    f,
-                    span,
-                    y0,
-                    method=method,
-                    t_eval=self.times[1:],
-                    rtol=self.rtol,
-                    atol=self.atol,
-                    **options,
-                )
-
-        return run
-
-    def scipy_work(self, solution) -> dict:
-        return {
-            "error": self.error(solution.y.T),
-            "nfe": solution.nfev,
-            "njac": solution.njev,
-            "nlu": solution.nlu,
-        }
-
-    def cvode(self, method: str = "BDF", field=None):
-        """SUNDIALS' CVODE, compiled, with the torch field called from it. method: 'BDF' or
-        'Adams'."""
-        from sksundae.cvode import CVODE
-
-        field = self.problem.field if field is None else field
-        y0, times = self.problem.y0.numpy(), np.array(self.times)
-        buffer = torch.empty(len(y0), dtype=torch.float64)
-        view = buffer.numpy()
-
-        def f(t, y, out):
-            view[:] = y  # CVODE's own arrays are read-only, which torch does not take
-            out[:] = field(t, buffer).numpy()
-
-        def run():
-            with torch.no_grad():
-                solver = CVODE(
-                    f, method=method, rtol=self.rtol, atol=self.atol, max_num_steps=10**6
-                )
-                return solver.solve(times, y0)
-
-        return run
-
-    def cvode_work(self, solution) -> dict:
-        return {"error": self.error(solution.y[1:]), "nfe": solution.nfev, "njac": solution.njev}
 
 
 def contestants(case, args) -> dict:
@@ -203,7 +66,7 @@ def total(rows: list, key: str) -> list:
 def main(argv=None):
     parser = report.parser(__doc__)
     parser.add_argument("--rtol", type=float, default=1e-6)
-    parser.add_argument("--problems", nargs="+", default=PROBLEMS, choices=PROBLEMS)
+    parser.add_argument("--problems", nargs="+", default=NAMES, choices=NAMES)
     parser.add_argument("--methods", nargs="+", default=METHODS, help="pynode's")
     parser.add_argument(
         "--peers",
@@ -230,7 +93,8 @@ def main(argv=None):
     report.heading()
     direct, equal, base_rows = [], [], []
     for name in args.problems:
-        case = Case(name, args.rtol, args.exact_jacobian)
+        case = PROBLEMS[name].case(args.rtol)
+        case.exact = args.exact_jacobian
         base = case.scipy("BDF", torch.inference_mode if args.inference else torch.no_grad)
         work = case.scipy_work(base())
         base_rows.append({"problem": name, "contestant": "scipy BDF", **work})

@@ -13,23 +13,17 @@ import functools  # isort: skip
 import math
 import statistics
 
-import numpy as np
-import torch
-
-from benchmarks import explicit, peers, report, stiff
-from benchmarks.fields import MLP, StiffMLP, start
+from benchmarks import report
 from benchmarks.pairs import Pair
+from benchmarks.peers import EAGER, PEERS
 from benchmarks.precision import line
-from benchmarks.workprecision import Smooth
-from pynode.problems.base import Problem
-from pynode.solve import solve
+from benchmarks.problems import GRADIENTS, PROBLEMS, SMOOTH, STIFF, names
 
 # Of every problem its kind: what is compared with what follows from it.
 KINDS = {
-    **dict.fromkeys((*stiff.PROBLEMS, "stiff mlp"), "stiff"),
-    **dict.fromkeys(("lotka_volterra", "spiral", "mlp"), "not stiff"),
-    "mlp gradient": "gradient",
-    "stiff mlp gradient": "stiff gradient",
+    name: PROBLEMS[name].kind
+    for kinds in ((STIFF,), (SMOOTH,), (*GRADIENTS.values(),))
+    for name in names(*kinds, suite=True)
 }
 METHODS = {"stiff": "QNDF", "not stiff": "Tsit5", "gradient": "Tsit5", "stiff gradient": "QNDF"}
 COMPILED = {
@@ -44,149 +38,16 @@ TITLES = {
     "gradient": "Training gradient, forward and backward",
     "stiff gradient": "Training gradient of a stiff field",
 }
-# Packages that take the field in a language of their own; all others call the same torch module.
-LANGUAGES = {
-    "diffrax": "JAX, compiled",
-    "casadi": "casadi expression",
-    "pydiffsol": "DiffSL, compiled",
-}
-NETWORKS = {"mlp": MLP, "stiff mlp": StiffMLP}
-
-
-class Network(stiff.Case):
-    """A 3-50-50-3 tanh network, or the stiff one, with 50 outputs to t = 5; the reference is
-    SciPy's DOP853 at 1e-12."""
-
-    def __init__(self, name: str, rtol: float):
-        made = explicit.Case("mlp x1", rtol)
-        made.field = NETWORKS[name]()
-        problem = Problem(
-            name, made.field, start(), (0.0, 5.0), rtol, made.atol, name.startswith("stiff"), ""
-        )
-        self._set(problem, rtol, False, made.t.tolist(), made.reference().numpy()[1:])
-
-
-class Gradient(Network):
-    """The gradient in y0 and all weights of the mean square of the outputs, each component divided
-    by its largest value.
-
-    Errors are relative to the length of the gradient, against pynode's RadauIIA9 at rtol 1e-11.
-    """
-
-    def __init__(self, name: str, rtol: float):
-        super().__init__(name.removesuffix(" gradient"), rtol)
-        self.name, self.parameters = name, tuple(self.problem.field.parameters())
-        self.scale = tuple(self.largest)
-        field = self.problem.field
-        self.reference = self.gradient(
-            lambda y0: solve(field, y0, self.times, method="radauiia9", rtol=1e-11, atol=1e-13).y
-        )
-
-    def gradient(self, states):
-        """(n + p,) gradient by autograd. states: y0 (n,) -> (T + 1, n), the start first."""
-        y0 = self.problem.y0.clone().requires_grad_()
-        loss = (states(y0)[1:] / y0.new_tensor(self.scale)).square().mean()
-        return torch.cat(
-            [part.flatten() for part in torch.autograd.grad(loss, (y0, *self.parameters))]
-        ).numpy()
-
-    def error(self, found) -> float:
-        return float(np.linalg.norm(found - self.reference) / np.linalg.norm(self.reference))
 
 
 def case(name: str):
     """The problem of that name with its reference."""
-    if KINDS[name].endswith("gradient"):
-        return Gradient(name, 1e-6)
-    if name in NETWORKS:
-        return Network(name, 1e-6)
-    if name not in stiff.PROBLEMS:
-        return Smooth(name, 1e-6)
-    return stiff.Case(name, 1e-6, False)
+    return PROBLEMS[name].case(1e-6)
 
 
 def contestants(kind: str, method: str | None, packages, compile: bool = False) -> list:
     """pynode's method, with compile=True or as it is, then the solvers of the packages that are for
     this kind of problem."""
-    bdf = {"options": {"solver": "BDF"}}
-    adjoint = {"adjoint": True}
-    table = {
-        "stiff": [
-            ("scipy", "SciPy BDF", run.by_scipy, "BDF"),
-            ("scipy", "SciPy LSODA", run.by_scipy, "LSODA"),
-            (
-                "torchdiffeq",
-                "torchdiffeq scipy_solver BDF",
-                run.by_eager,
-                peers.torchdiffeq,
-                "scipy_solver",
-                bdf,
-            ),
-            ("torchode", "torchode Tsit5", run.by_eager, peers.torchode, "Tsit5", {}),
-            ("diffrax", "diffrax Kvaerno5", run.by_diffrax, "Kvaerno5"),
-            ("scikit-sundae", "scikit-sundae CVODE BDF", run.by_cvode, "BDF"),
-            ("casadi", "casadi CVODES BDF", run.by_casadi, "bdf"),
-            ("pydiffsol", "pydiffsol BDF", run.by_diffsol, "bdf"),
-        ],
-        "not stiff": [
-            ("scipy", "SciPy RK45", run.by_scipy, "RK45"),
-            ("scipy", "SciPy LSODA", run.by_scipy, "LSODA"),
-            ("torchdiffeq", "torchdiffeq dopri5", run.by_eager, peers.torchdiffeq, "dopri5", {}),
-            ("torchode", "torchode Tsit5", run.by_eager, peers.torchode, "Tsit5", {}),
-            ("diffrax", "diffrax Tsit5", run.by_diffrax, "Tsit5"),
-            ("scikit-sundae", "scikit-sundae CVODE Adams", run.by_cvode, "Adams"),
-            ("casadi", "casadi CVODES Adams", run.by_casadi, "adams"),
-            ("pydiffsol", "pydiffsol Tsit45", run.by_diffsol, "tsit45"),
-        ],
-        "gradient": [
-            (
-                "torchdiffeq",
-                "torchdiffeq dopri5",
-                run.gradient_by_eager,
-                peers.torchdiffeq,
-                "dopri5",
-                lambda case: {},
-            ),
-            (
-                "torchdiffeq",
-                "torchdiffeq dopri5, adjoint",
-                run.gradient_by_eager,
-                peers.torchdiffeq,
-                "dopri5",
-                lambda case: {**adjoint, "parameters": case.parameters},
-            ),
-            (
-                "torchode",
-                "torchode Tsit5",
-                run.gradient_by_eager,
-                peers.torchode,
-                "Tsit5",
-                lambda case: {},
-            ),
-            ("diffrax", "diffrax Tsit5", run.gradient_by_diffrax, "Tsit5"),
-            ("casadi", "casadi CVODES Adams", run.by_casadi, "adams"),
-        ],
-        "stiff gradient": [
-            (
-                "torchdiffeq",
-                "torchdiffeq scipy_solver BDF, adjoint",
-                run.gradient_by_eager,
-                peers.torchdiffeq,
-                "scipy_solver",
-                lambda case: {**adjoint, **bdf, "parameters": case.parameters},
-            ),
-            (
-                "torchode",
-                "torchode Tsit5",
-                run.gradient_by_eager,
-                peers.torchode,
-                "Tsit5",
-                lambda case: {},
-            ),
-            ("diffrax", "diffrax Kvaerno5", run.gradient_by_diffrax, "Kvaerno5"),
-            ("casadi", "casadi CVODES BDF", run.by_casadi, "bdf"),
-        ],
-    }
     name = method or (COMPILED if compile else METHODS)[kind]
     by = run.gradient_by_pynode if "gradient" in kind else run.by_pynode
     if compile:
@@ -196,9 +57,10 @@ def contestants(kind: str, method: str | None, packages, compile: bool = False) 
     else:
         mine = run.Contestant(name, None, functools.partial(by, name))
     return [mine] + [
-        run.Contestant(label, package, functools.partial(make, *options))
-        for package, label, make, *options in table[kind]
-        if package in packages
+        run.Contestant(solver.label, peer.name, solver.make)
+        for peer in PEERS.values()
+        if peer.name in packages
+        for solver in peer.suite.get(kind, ())
     ]
 
 
@@ -237,11 +99,16 @@ def ratios(rows: list) -> list:
             "problem": theirs[0]["problem"],
             "pynode": mine,
             "peer": name,
-            "field": LANGUAGES.get(theirs[0]["package"], "torch"),
+            "field": _language(theirs[0]["package"]),
             **compared(points, theirs),
         }
         for name, theirs in others
     ]
+
+
+def _language(package: str | None) -> str:
+    """The language of the field of a package; None is pynode."""
+    return PEERS[package].language if package in PEERS else EAGER
 
 
 def compared(mine: list, others: list) -> dict:

@@ -34,7 +34,7 @@ from benchmarks.pairs import CLOCKS
 import torch  # isort: skip
 
 from benchmarks import report
-from benchmarks.peers import DiffraxTraining
+from benchmarks.peers.diffrax import DiffraxTraining
 from pynode import problems
 from pynode.solve import solve
 from pynode.train.data import Dataset

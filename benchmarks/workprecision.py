@@ -18,68 +18,37 @@ JAX twin of the field, compiled once a problem; that time stands in a table of i
 package shows where it ends; torchode has no others.
 """
 
-from benchmarks.contestants import (
-    MODULES,
-    Contestant,
-    by_diffrax,
-    by_eager,
-    by_pynode,
-    by_scipy,
-    timed,
-)
+from benchmarks.contestants import Contestant, by_pynode, timed
+from benchmarks.peers import PEERS
+from benchmarks.problems import PROBLEMS, SMOOTH, STIFF, names
 
 import functools  # isort: skip
 import statistics
 
-from benchmarks import explicit, peers, report, stiff
+from benchmarks import report
 from pynode.methods import registry
 
-SMOOTH = ("lotka_volterra", "spiral", "lorenz")
-ENDS = {"lorenz": 5.0}  # beyond, chaos amplifies the errors of the reference itself
+NAMES = (*names(STIFF, network=False), *names(SMOOTH, network=False))
 # One of each family; "--methods all" takes the registry.
 STIFF_METHODS = ("QNDF", "FBDF", "Rodas5P", "RadauIIA5", "RadauIIA9", "KenCarp47", "Tsit5")
 SMOOTH_METHODS = ("Tsit5", "DP5", "Vern7", "DP8", "AdamsPECE", "QNDF", "AutoTsit5(Rodas5P())")
 TARGETS = (1e-2, 1e-4, 1e-6, 1e-8)
 LADDER = (1e-3, 1e-5, 1e-7, 1e-9)
-BESIDE = ("torchdiffeq", "torchode", "diffrax")
+BESIDE = tuple(peer.name for peer in PEERS.values() if peer.ladder and peer.name != "scipy")
 
 
-class Smooth(stiff.Case):
-    """A problem that is not stiff, with outputs and reference as benchmarks.explicit makes them."""
-
-    def __init__(self, name: str, rtol: float):
-        made = explicit.Case(name, rtol, ENDS.get(name))
-        self._set(
-            stiff.problems.get(name), rtol, False, made.t.tolist(), made.reference().numpy()[1:]
-        )
-
-
-def contestants(stiff_problem: bool, methods, packages) -> list:
+def contestants(kind: str, methods, packages) -> list:
     """pynode's methods, then the peers among the packages, the base of the ratios first."""
-    scipy = [
-        Contestant(f"SciPy {name}", "scipy", functools.partial(by_scipy, name))
-        for name in (("BDF", "Radau", "LSODA") if stiff_problem else ("LSODA", "BDF", "Radau"))
+    base, *others = [
+        Contestant(solver.label, peer.name, solver.make)
+        for peer in PEERS.values()
+        for solver in peer.ladder.get(kind, ())
     ]
-    eager = [("torchdiffeq", "dopri5", {}), ("torchode", "Tsit5", {})]
-    if stiff_problem:
-        eager.append(("torchdiffeq", "scipy_solver", {"options": {"solver": "BDF"}}))
-    else:
-        eager.append(("torchode", "Dopri5", {}))
-    others = [
-        Contestant(
-            f"{package} {name}",
-            package,
-            functools.partial(by_eager, getattr(peers, package), name, options),
-        )
-        for package, name, options in eager
-    ]
-    for name in ("Kvaerno5", "Kvaerno3") if stiff_problem else ("Tsit5",):
-        others.append(Contestant(f"diffrax {name}", "diffrax", functools.partial(by_diffrax, name)))
     mine = [
         Contestant(registry.get(name).name, None, functools.partial(by_pynode, name))
         for name in methods
     ]
-    return scipy[:1] + mine + [peer for peer in scipy[1:] + others if peer.package in packages]
+    return [base, *mine, *(peer for peer in others if peer.package in packages)]
 
 
 def rung(case, running, base, args) -> list:
@@ -96,10 +65,9 @@ def rung(case, running, base, args) -> list:
 
 def measure(name: str, args, packages) -> list:
     """All rows of one problem; who was stopped at a tolerance is left out at the tighter ones."""
-    hard = name in stiff.PROBLEMS
-    case = stiff.Case(name, 1e-6, False) if hard else Smooth(name, 1e-6)
-    methods = args.methods or (STIFF_METHODS if hard else SMOOTH_METHODS)
-    rows, running = [], contestants(hard, methods, packages)
+    kind, case = PROBLEMS[name].kind, PROBLEMS[name].case(1e-6)
+    methods = args.methods or (STIFF_METHODS if kind == STIFF else SMOOTH_METHODS)
+    rows, running = [], contestants(kind, methods, packages)
     base = running[0]
     for rtol in args.ladder:
         report.progress(name, f"rtol {rtol:g}")
@@ -182,8 +150,8 @@ def main(argv=None):
     parser.add_argument(
         "--problems",
         nargs="+",
-        default=(*stiff.PROBLEMS, *SMOOTH),
-        choices=(*stiff.PROBLEMS, *SMOOTH),
+        default=NAMES,
+        choices=NAMES,
     )
     parser.add_argument(
         "--methods", nargs="+", help="pynode's, by name; 'all': every method of the registry"
@@ -206,13 +174,16 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if args.quick:
         args.ladder, args.rounds = [1e-3, 1e-5], 2
-        args.problems = args.problems if len(args.problems) < 8 else ("oregonator",)
+        args.problems = args.problems if args.problems is not NAMES else ("oregonator",)
     if args.methods == ["all"]:
         args.methods = [name for name in registry.names() if not registry.get(name).separable]
     args.ladder = sorted(args.ladder, reverse=True)
-    if report.missing(MODULES["scipy"], "scipy"):
+    if report.missing(PEERS["scipy"].module, "scipy"):
         parser.exit(1, "this benchmark needs SciPy: pip install scipy\n")
-    packages = ["scipy", *(name for name in args.peers if not report.missing(MODULES[name], name))]
+    packages = [
+        "scipy",
+        *(name for name in args.peers if not report.missing(PEERS[name].module, name)),
+    ]
     report.heading()
     rows = [row for name in args.problems for row in measure(name, args, packages)]
     columns = ("contestant", "rtol", "error", "ms", "ratio", "rounds", "nfe", "njac", "steps")

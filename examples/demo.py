@@ -10,8 +10,11 @@ The same as these commands, and a summary of what they found:
                  --overwrite
     pynode compare out/demo/model.pt --out out/demo --max-nfe 20000
     pynode compare robertson --out out/demo --max-nfe 20000
+
+python examples/demo.py --help lists the options that make it shorter, or longer.
 """
 
+import argparse
 import csv
 import sys
 from pathlib import Path
@@ -21,39 +24,60 @@ from pynode.train import load_model, read_csv
 from pynode.train.accuracy import accuracy
 
 ROOT = Path(__file__).resolve().parent.parent
-OUT = ROOT / "out" / "demo"
 DATA = ROOT / "examples" / "data" / "robertson.csv"
-TRAIN = [
-    str(DATA),
-    "--hidden",
-    "16,16",
-    "--epochs",
-    "0",
-    "--polish",
-    "40",
-    "--rtol",
-    "1e-6",
-    "--max-steps",
-    "1500",
-    "--warm-start",
-    "1000",
-    "--candidates",
-    "2",
-    "--time-limit",
-    "150",
-    "--overwrite",
-]
-COMPARE = ["--out", str(OUT), "--max-nfe", "20000"]
 
 
-def table(name):
-    with open(OUT / name, newline="") as file:
+def options():
+    """The options of the command line."""
+    parser = argparse.ArgumentParser(
+        description="Learn Robertson's reaction from data, then compare the methods.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--hidden", default="16,16", help="widths of the hidden layers")
+    parser.add_argument("--polish", type=int, default=40, help="epochs of Levenberg-Marquardt")
+    parser.add_argument("--warm-start", type=int, default=1000, help="iterations before them")
+    parser.add_argument("--rtol", type=float, default=1e-6, help="tolerance of the training")
+    parser.add_argument(
+        "--max-nfe", type=int, default=20000, help="evaluations that a method may use in a solve"
+    )
+    parser.add_argument(
+        "--methods", default="fbdf,rodas5p,tsit5,dp5", help="the methods that are compared"
+    )
+    parser.add_argument(
+        "--reference-rtol", default="1e-11,1e-10,1e-9", help="tolerances of the reference"
+    )
+    parser.add_argument("--out", type=Path, default=ROOT / "out" / "demo", help="folder of results")
+    return parser.parse_args()
+
+
+def train_command(chosen):
+    """The arguments of pynode train."""
+    fixed = "--epochs 0 --max-steps 1500 --candidates 2 --time-limit 150 --overwrite"
+    asked = (
+        f"--hidden {chosen.hidden} --polish {chosen.polish} --rtol {chosen.rtol}"
+        f" --warm-start {chosen.warm_start}"
+    )
+    out = ["--out", str(chosen.out)]
+    return ["train", str(DATA), *asked.split(), *fixed.split(), *out]
+
+
+def compare_command(target, chosen):
+    """The arguments of pynode compare."""
+    asked = (
+        f"--methods {chosen.methods} --max-nfe {chosen.max_nfe}"
+        f" --reference-rtol {chosen.reference_rtol}"
+    )
+    return ["compare", target, *asked.split(), "--out", str(chosen.out)]
+
+
+def table(path):
+    with open(path, newline="") as file:
         return list(csv.DictReader(file))
 
 
-def evaluations(name):
+def evaluations(path):
     """One line a method: its evaluations at the middle tolerance."""
-    rows = table(name)
+    rows = table(path)
     middle = sorted({float(row["rtol"]) for row in rows}, reverse=True)[1]
     for row in (row for row in rows if float(row["rtol"]) == middle):
         kind = "implicit" if row["implicit"] == "True" else "explicit"
@@ -72,12 +96,15 @@ def run(title, arguments):
 
 
 if __name__ == "__main__":
-    run("1. Learn a stiff reaction from 50 observations", ["train", *TRAIN, "--out", str(OUT)])
-    run("2. Solve what was learned with each method", ["compare", str(OUT / "model.pt"), *COMPARE])
-    run("3. Solve the true reaction with each method", ["compare", "robertson", *COMPARE])
+    chosen = options()
+    out = chosen.out
+    model = out / "model.pt"
+    run("1. Learn a stiff reaction from 50 observations", train_command(chosen))
+    run("2. Solve what was learned with each method", compare_command(str(model), chosen))
+    run("3. Solve the true reaction with each method", compare_command("robertson", chosen))
 
     print("\n== Summary")
-    found = accuracy(load_model(OUT / "model.pt"), read_csv(DATA))
+    found = accuracy(load_model(model), read_csv(DATA))
     print("  largest error at the 50 observations, of each species:")
     for name, whole, pointwise in zip(
         found.columns, found.of_largest, found.pointwise, strict=True
@@ -87,10 +114,10 @@ if __name__ == "__main__":
             " values above 0.1 % of it"
         )
     print("  learned reaction, rtol 1e-5:")
-    evaluations("compare-model.csv")
+    evaluations(out / "compare-model.csv")
     print("  true reaction, rtol 1e-5:")
-    evaluations("compare-robertson.csv")
-    print(f"  to look at, in {OUT}:")
+    evaluations(out / "compare-robertson.csv")
+    print(f"  to look at, in {out}:")
     for name, what in (
         ("fit.png", "observations and the learned solution"),
         ("loss.png", "the loss, epoch by epoch"),

@@ -1,13 +1,13 @@
 """Learn Robertson's stiff reaction from 50 observations, from Python.
 
-    python examples/train_robertson.py [EPOCHS]
+    python examples/train_robertson.py [--help]
 
 Three species react at rates nine decades apart. No explicit method can follow them to 1e5 seconds,
 so the neural ODE is trained through the implicit FBDF. Takes a minute or two; the files go to
 out/robertson.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import torch
@@ -16,15 +16,23 @@ from pynode import solve
 from pynode.train import Options, display, fit, load_model, plot_fit, plot_loss, read_csv
 
 torch.set_num_threads(1)  # the tensors are tiny: more threads only wait for one another
-here = Path(__file__).parent
-out = here.parent / "out" / "robertson"
+here = Path(__file__).resolve().parent
+parser = argparse.ArgumentParser(formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+parser.add_argument("--epochs", type=int, default=300, help="passes over the data")
+parser.add_argument("--warm-start", type=int, default=1500, help="iterations before them")
+parser.add_argument(
+    "--out", type=Path, default=here.parent / "out" / "robertson", help="folder of results"
+)
+chosen = parser.parse_args()
+out = chosen.out
 
 data = read_csv(here / "data" / "robertson.csv")
 options = Options(
     hidden=(32, 32),
     activation="gelu",
     method="fbdf",
-    epochs=int(sys.argv[1]) if sys.argv[1:] else 300,
+    epochs=chosen.epochs,
+    warm_start=chosen.warm_start,
 )
 run = fit(data, options, out, progress=display())
 print(

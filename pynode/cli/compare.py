@@ -11,6 +11,7 @@ import torch
 
 from .. import problems
 from ..compare import MAX_NFE, METHODS, RTOLS, compare, report, stiffness_over
+from ..compare.runs import REFERENCE_RTOLS
 from .command import finish, print_json, threads
 from .targets import HELP, target
 from .values import NO_PLOTS, count, names, numbers
@@ -66,6 +67,16 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         default=RTOLS,
         metavar="X,...",
         help=f"tolerances, separated by commas (default: {','.join(f'{x:g}' for x in RTOLS)})",
+    )
+    own.add_argument(
+        "--reference-rtol",
+        type=numbers,
+        default=REFERENCE_RTOLS,
+        metavar="X,...",
+        help=(
+            "tolerances of the reference solve, which uses the first that succeeds (default:"
+            f" {','.join(f'{x:g}' for x in REFERENCE_RTOLS)})"
+        ),
     )
     own.add_argument(
         "--max-nfe",
@@ -131,7 +142,14 @@ def _methods(chosen, arguments, out) -> tuple:
     written: list[Path] = []
     drawn: list[Path] = []
     for label, problem in chosen.items():
-        made[label] = compare(problem, arguments.methods, arguments.rtol, limit, report=on_row)
+        made[label] = compare(
+            problem,
+            arguments.methods,
+            arguments.rtol,
+            limit,
+            report=on_row,
+            reference_rtols=arguments.reference_rtol,
+        )
         if not arguments.json:
             print(made[label])
         drawn = _drawn(made[label], out / f"compare-{label}.png")
@@ -139,7 +157,14 @@ def _methods(chosen, arguments, out) -> tuple:
     if arguments.report and drawn:
         written.append(
             report(
-                out / "compare.html", chosen, arguments.methods, arguments.rtol, limit, log, made
+                out / "compare.html",
+                chosen,
+                arguments.methods,
+                arguments.rtol,
+                limit,
+                log,
+                made,
+                arguments.reference_rtol,
             )
         )
     return {label: [asdict(row) for row in result.rows] for label, result in made.items()}, written

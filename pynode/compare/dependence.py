@@ -16,7 +16,7 @@ import torch
 
 from ..methods import registry
 from ..problems import Problem, get
-from .runs import deviation, output_times, reference, solve_problem
+from .runs import REFERENCE_RTOLS, deviation, output_times, reference, solve_problem
 from .tables import PlottableTable
 
 if TYPE_CHECKING:
@@ -95,12 +95,14 @@ def solver_dependence(
     adaptive: Sequence[str] = ADAPTIVE,
     rtols: Sequence[float] = RTOLS,
     exact: tuple[torch.Tensor, str] | None = None,
+    reference_rtols: Sequence[float] = REFERENCE_RTOLS,
 ) -> Dependence:
     """Solve one problem by fixed-step methods with these numbers of equal steps, and by adaptive
     methods at these tolerances.
 
     exact: (states, their description), as ``reference`` returns them. By default they are computed
         here.
+    reference_rtols: tolerances of that solve; it uses the first that succeeds.
 
     Raises ValueError for unknown names, SolveError if even the reference solve fails.
     """
@@ -110,7 +112,7 @@ def solver_dependence(
     span = abs(float(times[-1] - times[0]))
     rows = []
     with torch.no_grad():
-        states, label = exact or reference(problem, times)
+        states, label = exact or reference(problem, times, reference_rtols)
         cases: list[tuple[str, str, float, dict[str, Any]]] = [
             (name, f"{n:,} steps", problem.rtol, {"step_size": span / n})
             for name in fixed

@@ -83,6 +83,7 @@ def crosscheck(
     args: Sequence[Any] = (),
     bound: float | None = None,
     gradients: bool = True,
+    solver: Callable[..., Any] = solve,
     **options: Any,
 ) -> Crosscheck:
     """Solve with backend='torch' and backend='julia' with the same method, and compare states and
@@ -95,6 +96,7 @@ def crosscheck(
     gradients: whether to compare gradients. They are those of a fixed random weighting of the
         outputs, with respect to y0 and the parameters of f.
     bound: the largest relative difference that counts as agreement, by default 1000 rtol.
+    solver: solves for both engines, with the arguments of ``solve``.
     options: of ``solve``.
 
     Raises JuliaUnavailable if Julia is missing.
@@ -125,7 +127,7 @@ def crosscheck(
             chosen = "discrete"
         began = time.perf_counter()
         with torch.set_grad_enabled(gradients):
-            solution = solve(
+            solution = solver(
                 replace(problem, y0=layout.unravel(start)),
                 method=method,
                 rtol=rtol,

@@ -14,7 +14,7 @@ from .dependence import solver_dependence
 from .epochs import stiffness_over
 from .gradients import compare_gradients
 from .page import Section, write_page
-from .runs import output_times, reference
+from .runs import REFERENCE_RTOLS, output_times, reference
 from .work import MAX_NFE, METHODS, RTOLS, Comparison, compare
 
 ADJOINTS = ("discrete", "forward", "gauss", "backsolve")  # one of each kind
@@ -28,6 +28,7 @@ def report(
     max_nfe: int | None = MAX_NFE,
     progress: Callable[[str], None] | None = None,
     made: Mapping[str, Comparison] | None = None,
+    reference_rtols: Sequence[float] = REFERENCE_RTOLS,
 ) -> Path:
     """Write the comparisons of the Problems, {label: Problem}, as one HTML file that contains its
     pictures; returns its path.
@@ -38,6 +39,7 @@ def report(
 
     progress: progress(what) is called before each part.
     made: {label: Comparison} of accuracy against work that exist already.
+    reference_rtols: tolerances of the reference solve; it uses the first that succeeds.
 
     Needs matplotlib. Raises SolveError if a problem cannot be solved at all.
     """
@@ -57,7 +59,7 @@ def report(
         figure = diagnosis.figure()
         sections.append(Section(f"{prefix}diagnosis", figure=figure, text=str(diagnosis)))
         with torch.no_grad():
-            exact = reference(problem, output_times(problem))
+            exact = reference(problem, output_times(problem), reference_rtols)
         say(f"{prefix}accuracy against work")
         work = made.get(label) or compare(problem, methods, rtols, max_nfe, exact=exact)
         sections.append(Section.of(f"{prefix}accuracy against work", work))

@@ -20,7 +20,7 @@ from ..core.csv_records import write_csv
 from ..methods import registry
 from ..methods.base import Method
 from ..problems import Problem, get
-from .runs import deviation, output_times, reference, solve_problem
+from .runs import REFERENCE_RTOLS, deviation, output_times, reference, solve_problem
 from .tables import PlottableTable
 
 if TYPE_CHECKING:
@@ -137,6 +137,7 @@ def compare(
     max_nfe: int | None = MAX_NFE,
     report: Callable[[Row], None] | None = None,
     exact: tuple[torch.Tensor, str] | None = None,
+    reference_rtols: Sequence[float] = REFERENCE_RTOLS,
 ) -> Comparison:
     """Solve one problem with each method at each tolerance.
 
@@ -148,6 +149,7 @@ def compare(
     report: report(row) is called after each solve.
     exact: (states, their description), as ``reference`` returns them. By default they are computed
         here.
+    reference_rtols: tolerances of that solve; it uses the first that succeeds.
 
     A failing solve is a row, not an error. Raises ValueError for unknown names, SolveError if even
     the reference solve fails.
@@ -161,12 +163,12 @@ def compare(
         rtols = list(rtols)
     if not named or not rtols:
         raise ValueError("compare needs at least one method and one rtol")
-    for rtol in rtols:
+    for rtol in (*rtols, *reference_rtols):
         if not rtol > 0:
             raise ValueError(f"rtol must be positive, not {rtol!r}; 1e-6 is a good start")
     times = output_times(problem)
     with torch.no_grad():
-        states, label = exact or reference(problem, times)
+        states, label = exact or reference(problem, times, reference_rtols)
         rows = []
         for name, method in named:
             if name.startswith(JULIA):

@@ -90,6 +90,9 @@ class Solution:
         self.choice = choice
         self._layout = layout
         self._segments = segments
+        self._end: float | None = None
+        if segments:
+            self._end = segments[-1].path.t
         self._report: Any = None
         self._lost = False
 
@@ -128,6 +131,14 @@ class Solution:
     def _trajectory(self) -> Any:
         """The trajectory of the last segment, to inspect its steps."""
         return self._segments[-1].path
+
+    @property
+    def reached(self) -> float:
+        """The time that the solve reached. After a failure or an event it can lie beyond the last
+        output."""
+        if self._end is None:
+            return float(self.t[-1])
+        return self._end
 
     @property
     def success(self) -> bool:

@@ -2,6 +2,7 @@
 in other languages."""
 
 import csv
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,8 +10,11 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import contestants, languages, suite, versions
-from benchmarks.formulas import Term, formula, objects, written
+from benchmarks import contestants, peers, suite, versions
+from benchmarks import problems as registry
+from benchmarks.fields import MLP, StiffMLP, start
+from benchmarks.formulas import Term, agree, formula, objects, written
+from benchmarks.peers.pydiffsol import diffsl
 from pynode import problems
 from pynode.methods import Tsit5
 
@@ -136,8 +140,8 @@ def test_no_ratio_without_a_common_error_or_two_tolerances():
 SYSTEMS = ("robertson", "vanderpol", "oregonator", "hires", "pollution", "lorenz", "spiral")
 FIELDS = {
     **{name: problems.get(name).field for name in SYSTEMS},
-    "mlp": suite.MLP(),
-    "stiff mlp": suite.StiffMLP(),
+    "mlp": MLP(),
+    "stiff mlp": StiffMLP(),
 }
 
 
@@ -162,14 +166,51 @@ def test_formula_is_the_torch_field(name):
 
 def test_another_field_is_refused():
     field = problems.get("robertson").field
+    with pytest.raises(ValueError, match="no formula of Linear: write one in benchmarks/problems"):
+        formula(torch.nn.Linear(2, 2), np.asarray, np.tanh)
     with pytest.raises(ValueError, match="DiffSL twin of Robertson is another field"):
-        languages.agree(field, problems.get("robertson").y0, [1.0, 2.0, 3.0], "DiffSL")
+        agree(field, problems.get("robertson").y0, [1.0, 2.0, 3.0], "DiffSL")
 
 
 def test_text_of_a_network_has_its_weights():
-    text = languages.diffsl(suite.StiffMLP(), suite.start())
+    text = diffsl(StiffMLP(), start())
     assert text.count("tanh(") == 3 and "rate_i" in text and "s2_i { w2_ij * h1_j }" in text
-    assert all(repr(w) in text for w in suite.StiffMLP().layers[2].weight.flatten().tolist()[::97])
+    assert all(repr(w) in text for w in StiffMLP().layers[2].weight.flatten().tolist()[::97])
+
+
+def test_a_file_adds_a_peer_and_a_problem(monkeypatch):
+    """Both appear in the tables at their place, and two of one name are refused."""
+    monkeypatch.setattr(peers, "_FOUND", [])
+    monkeypatch.setattr(registry, "PROBLEMS", dict(registry.PROBLEMS))
+    solver = peers.Solver("new RK", lambda case, field: None)
+    peer = peers.register(peers.Peer("new", "new", 15, "Fortran", {"stiff": [solver]}))
+    monkeypatch.setitem(suite.PEERS, "new", peer)
+    assert [c.name for c in suite.contestants("stiff", None, ("new",))] == ["QNDF", "new RK"]
+    assert [c.name for c in suite.contestants("not stiff", None, ("new",))] == ["Tsit5"]
+    (row,) = suite.ratios(
+        points("QNDF", (1e-3,), [(1.0,)])
+        + [{**row, "package": "new"} for row in points("new RK", (1e-3,), [(1.0,)])]
+    )
+    assert row["field"] == "Fortran"
+    robertson = registry.PROBLEMS["robertson"]
+    entry = registry.register(replace(robertson, name="new problem", place=25))
+    registry.register_gradient(entry, 120)
+    assert registry.names("stiff")[1:4] == ("vanderpol", "new problem", "oregonator")
+    assert registry.names("stiff gradient")[-1] == "new problem gradient"
+    with pytest.raises(ValueError, match="two peers are named new"):
+        peers.register(peer)
+    with pytest.raises(ValueError, match="two problems are named robertson"):
+        registry.register(robertson)
+
+
+def test_the_tables_keep_their_order():
+    """The files register in the order of their names, and the tables have another one."""
+    order = ["scipy", "torchdiffeq", "torchode", "diffrax", "scikit-sundae", "casadi", "pydiffsol"]
+    assert list(peers.PEERS) == order
+    assert list(suite.KINDS) == [
+        *("robertson", "vanderpol", "oregonator", "hires", "pollution", "stiff mlp"),
+        *("lotka_volterra", "spiral", "mlp", "mlp gradient", "stiff mlp gradient"),
+    ]
 
 
 def test_compiled_contestants():

@@ -1,28 +1,22 @@
 """The command line: what it writes, what it says, and how it exits."""
 
+import csv
 import errno
 import json
 import os
 import runpy
-import shutil
 import subprocess
 import sys
-from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-import pynode.train
 from pynode import solve
-from pynode.cli import compare as cli_compare
 from pynode.cli import main
 from pynode.cli import train as cli_train
-from pynode.compare import compare
-from pynode.compare import runs as runs_module
 from pynode.core import files as files_module
-from pynode.train import Options
 from tests.support import ROOT
 from tests.support.training import stiff_linear
 
@@ -140,6 +134,7 @@ def test_help_teaches(capsys):
         (["compare", "DATA"], "damaged or not a model file"),
         (["compare", "robertson", "--methods", "tsit6"], "did you mean 'tsit5'"),
         (["compare", "robertson", "--rtol=-1e-3"], "rtol must be positive"),
+        (["compare", "robertson", "--reference-rtol=0"], "rtol must be positive"),
     ],
 )
 def test_mistakes_are_one_sentence_and_exit_2(
@@ -279,47 +274,45 @@ def test_run_as_a_module(tmp_path):
 
 
 @pytest.fixture
-def examples(tmp_path, monkeypatch):
-    """A copy of the examples, so that what they write stays out of the repository; run with the
-    cheapest options."""
-    shutil.copytree(EXAMPLES, tmp_path / "examples")
-    cheap = {
-        "hidden": (6,),
-        "epochs": 2,
-        "polish": 1,
-        "warm_start": 10,
-        "candidates": 1,
-        "rtol": 1e-3,
-        "relative": 0.0,
-    }
-    monkeypatch.setattr(pynode.train, "Options", lambda **more: Options(**more | cheap))
-    monkeypatch.setattr(cli_train, "Options", lambda **more: Options(**more | cheap))
-    monkeypatch.setattr(cli_train, "fields", lambda _: fields(Options))
-    monkeypatch.setattr(runs_module, "REFERENCE_RTOLS", (1e-4,))
-    monkeypatch.setattr(
-        cli_compare, "compare", lambda *four, report: compare(*four[:3], 2000, report)
-    )
-    monkeypatch.setattr(sys, "argv", ["example"])
-    return tmp_path / "examples"
+def example(tmp_path, monkeypatch):
+    """Runs a script of examples/ with these options; returns the folder of its results."""
+
+    def run(script, *options):
+        arguments = [script, *map(str, options), "--out", str(tmp_path / "results")]
+        monkeypatch.setattr(sys, "argv", arguments)
+        runpy.run_path(str(EXAMPLES / script), run_name="__main__")
+        return tmp_path / "results"
+
+    return run
 
 
-def test_the_example_runs(examples, capsys):
-    runpy.run_path(str(examples / "train_robertson.py"), run_name="__main__")
+def test_the_example_runs(example, capsys):
+    out = example("train_robertson.py", "--epochs", 2, "--warm-start", 10)
     assert "t = 100000  A = " in capsys.readouterr().out
-    assert {path.name for path in (examples.parent / "out" / "robertson").iterdir()} >= {
-        "model.pt",
-        "fit.png",
-    }
+    assert {path.name for path in out.iterdir()} >= {"model.pt", "fit.png"}
+    with open(out / "history.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 3
 
 
-def test_the_demo_runs(examples, capsys):
-    runpy.run_path(str(examples / "demo.py"), run_name="__main__")
+def test_the_demo_runs(example, capsys):
+    training = ("--hidden", 6, "--polish", 1, "--warm-start", 10, "--rtol", 1e-3)
+    comparing = ("--methods", "fbdf,tsit5", "--max-nfe", 2000, "--reference-rtol", 1e-4)
+    out = example("demo.py", *training, *comparing)
     trained, summary = capsys.readouterr().out.split("== Summary")
     assert trained.count("a factor of") == 1 and "loss " not in summary  # one final loss, said once
     assert summary.count("FBDF") == summary.count("Tsit5") == 2
     assert "gave up after" in summary
+    assert trained.count("against Rodas5P at rtol 0.0001") == 2
     for name in ("fit.png", "loss.png", "compare-model.png", "compare-robertson.png", "model.pt"):
-        assert name in summary and (examples.parent / "out" / "demo" / name).exists()
+        assert name in summary and (out / name).exists()
+
+
+@pytest.mark.parametrize("script", ["demo.py", "train_robertson.py"])
+def test_the_examples_list_their_options(example, capsys, script):
+    with pytest.raises(SystemExit) as stop:
+        example(script, "--help")
+    text = capsys.readouterr().out
+    assert stop.value.code == 0 and "--warm-start" in text and "(default: " in text
 
 
 def test_example_data_are_robertson():

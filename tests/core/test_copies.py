@@ -181,6 +181,7 @@ def test_a_failure_arrives_with_its_report(way):
     assert type(came) is SolveError and str(came) == str(error) and came.status is error.status
     assert came.__notes__ == ["a note"]
     assert came.solution.y.equal(error.solution.y) and came.report().cause == "blow-up"
+    assert len(came.solution.t) == 1 and 0.9 < came.solution.reached < 1.1
     assert str(came.report()) == str(error.report())
     assert copy.copy(error).solution is error.solution
 

@@ -10,17 +10,13 @@ from torch import nn
 
 from pynode import Event, check_gradients, odeint, odeint_adjoint, solve
 from pynode.core.leaves import LostLeaves, leaves_of, reachable
-from tests.support.cases import tensor
+from tests.support.cases import leaf, tensor
 from tests.support.engines import ENGINES
 
 METHODS = ["tsit5", "rodas5p", "kvaerno5", "fbdf", "radauiia5"]
 ADJOINTS = ["discrete", "forward", "gauss", "gausskronrod", "quadrature", "interpolating"]
 JULIA_ADJOINTS = ["auto", "gauss", "interpolating"]
 ONE = tensor(1.0)
-
-
-def leaf(value):
-    return torch.tensor(value, dtype=torch.float64, requires_grad=True)
 
 
 on_both = pytest.mark.parametrize("engine", ["single", "julia"], indirect=True)

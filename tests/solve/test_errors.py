@@ -292,7 +292,7 @@ def test_blow_up_in_finite_time(method, start):
     )
     assert solution.status in (Status.STEP_TOO_SMALL, Status.NONFINITE, Status.NEWTON)
     assert len(solution.t) == 2 and solution.y[1].item() == pytest.approx(2 * start, rel=0.1)
-    assert solution._trajectory.t == pytest.approx(1 / start, rel=0.1)
+    assert solution.reached == pytest.approx(1 / start, rel=0.1)
     assert solution.stats.nfe < 30_000
 
 

@@ -25,6 +25,9 @@ def tensor(*values, dtype=torch.float64, **options):
 
 
 def leaf(value):
+    """A tensor that needs a gradient, from another one or from float64 numbers."""
+    if not isinstance(value, torch.Tensor):
+        value = torch.tensor(value, dtype=torch.float64)
     return value.detach().clone().requires_grad_()
 
 

@@ -69,7 +69,7 @@ class Single:
             message=solution.message,
             stats=solution.stats,
             events=solution.events,
-            reached=solution._trajectory.t,
+            reached=solution.reached,
             solution=solution,
         )
 

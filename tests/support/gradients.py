@@ -64,13 +64,13 @@ def model_gradients(model, y0, ask=None):
 
 
 def agree(found, wanted, tolerance=1e-10, vanishing=()):
-    """Gradients, in lists or by name, differ by no more than tolerance times the largest entry of
-    each. None is zero throughout, except those whose name ends with `vanishing`."""
-    if isinstance(wanted, dict):
-        assert found.keys() == wanted.keys()
-    else:
+    """Gradients, one, in lists or by name, differ by no more than tolerance times the largest entry
+    of each. None is zero throughout, except those whose name ends with `vanishing`."""
+    if isinstance(wanted, torch.Tensor):
+        found, wanted = [found], [wanted]
+    if not isinstance(wanted, dict):
         found, wanted = dict(enumerate(found)), dict(enumerate(wanted))
-        assert found.keys() == wanted.keys()
+    assert found.keys() == wanted.keys()
     for name, gradient in wanted.items():
         largest = float(gradient.abs().max())
         assert largest > 0 or str(name).endswith(vanishing), name

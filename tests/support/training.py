@@ -1,8 +1,12 @@
-"""Data and options of short training runs."""
+"""Data and options of short training runs, and fields that fail on cue."""
+
+from dataclasses import replace
 
 import torch
 
 from pynode.train import Dataset, Options, Trajectory
+from pynode.train.model import ACTIVATIONS
+from pynode.train.progress import Lines
 
 QUICK = Options(hidden=(8,), epochs=4, warm_start=20, candidates=2, rtol=1e-3)
 
@@ -19,6 +23,50 @@ def stiff_linear(starts=((1.0, 0.0),)):
         start = torch.tensor(start, dtype=torch.float64) + torch.tensor([0.0, 1.0])
         runs.append(Trajectory(f"run {k}", t, (flow @ start) * seen, seen))
     return Dataset(("fast", "slow"), "t", tuple(runs))
+
+
+class Cue(Lines):
+    """A display of a training run, and an activation function that fails when the display says so.
+
+    after: f fails from the end of this epoch on. times: the number of solves that fail. failure: a
+    value that replaces that of f, or an exception, which f raises once. said: the sentences of the
+    run.
+    """
+
+    def __init__(self, after, times=10**6, failure=torch.nan):
+        super().__init__()
+        self.after, self.times, self.failure = after, times, failure
+        self.failing, self.said = False, []
+
+    def epoch(self, record, epochs, best):
+        self.failing = record["epoch"] == self.after
+
+    def warm(self, done, of, loss):
+        pass
+
+    def say(self, text):
+        self.said.append(text)
+        if len(self.said) == self.times:
+            self.failing = False
+
+    def activation(self):
+        """A module of a network."""
+        cue = self
+
+        class OnCue(torch.nn.Tanh):
+            def forward(self, x):
+                if cue.failing and isinstance(cue.failure, BaseException):
+                    cue.failing = False
+                    raise cue.failure
+                found = super().forward(x)
+                return torch.full_like(found, cue.failure) if cue.failing else found
+
+        return OnCue()
+
+    def options(self, monkeypatch, options):
+        """These options with the activation function that fails on cue."""
+        monkeypatch.setitem(ACTIVATIONS, "on cue", self.activation)
+        return replace(options, activation="on cue")
 
 
 def weights(run):

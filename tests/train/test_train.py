@@ -17,11 +17,10 @@ from pynode.train import (
     TrainingError,
     fit,
     load_model,
-    loop,
 )
-from pynode.train.model import load_plain
+from pynode.train.model import ACTIVATIONS, load_plain
 from pynode.train.progress import Lines
-from tests.support.training import QUICK, stiff_linear, weights
+from tests.support.training import QUICK, Cue, stiff_linear, weights
 
 
 @pytest.fixture(scope="module")
@@ -118,17 +117,8 @@ def test_resumed_run_is_the_uninterrupted_one_to_the_bit(tmp_path):
 
 
 def test_interruption_within_an_epoch_keeps_the_last_whole_one(data, tmp_path, monkeypatch):
-    calls = []
-    real = loop.Objective.part
-
-    def part(self, field, i, shooting=False):
-        calls.append(i)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return real(self, field, i, shooting)
-
-    monkeypatch.setattr(loop.Objective, "part", part)
-    run = fit(data, QUICK, tmp_path)
+    cue = Cue(after=2, failure=KeyboardInterrupt())
+    run = fit(data, cue.options(monkeypatch, QUICK), tmp_path, progress=cue)
     assert run.interrupted and run.history[-1]["epoch"] == 2
     assert load_plain(tmp_path / "checkpoint.pt", "checkpoint")["epoch"] == 2
 
@@ -166,72 +156,51 @@ def test_full_disk_is_told_and_the_checkpoint_stays(data, tmp_path, monkeypatch)
 def test_a_failed_solve_is_a_step_back(data, monkeypatch):
     """Whatever makes a solve fail, the weights return to those that were solved last, and the rate
     halves."""
-    said, real = [], loop.Objective.part
-
-    class Listener(Lines):
-        def say(self, text):
-            said.append(text)
-
-    calls = []
-
-    def part(self, field, i, shooting=False):
-        calls.append(i)
-        found, held, solved = real(self, field, i, shooting)
-        solved[-1].message = "It was refused."
-        return (None if len(calls) in (4, 5) else found), held, solved
-
-    monkeypatch.setattr(loop.Objective, "part", part)
-    run = fit(data, replace(QUICK, warm_start=0), progress=Listener())
-    assert len(said) == 2 and "half the rate. It was refused." in said[0]
+    cue = Cue(after=2, times=2)
+    run = fit(data, cue.options(monkeypatch, replace(QUICK, warm_start=0)), progress=cue)
+    assert len(cue.said) == 2 and "half the rate. FBDF: the vector field returned" in cue.said[0]
     assert [record["failures"] for record in run.history] == [0, 0, 0, 2, 0]
     assert run.history[3]["lr"] < 0.3 * run.history[2]["lr"]
 
 
 def test_the_best_weights_after_a_step_back_are_those_that_were_solved(data, tmp_path, monkeypatch):
-    """Not those that failed: of a sample, a loss may be lower the second time."""
-    real, solved = loop.Objective.part, []
-
-    def part(self, field, i, shooting=False):
-        found, held, solutions = real(self, field, i, shooting)
-        solved.append({name: weight.clone() for name, weight in field.net.state_dict().items()})
-        # Of the calls, the first is for the start, the third fails, and the fourth is that of the
-        # epoch.
-        return (
-            (None, held, solutions) if len(solved) == 3 else (found / len(solved), held, solutions)
-        )
-
-    monkeypatch.setattr(loop.Objective, "part", part)
-    fit(data, replace(QUICK, warm_start=0, epochs=2), tmp_path)
+    """Not those that failed: the second sample has a lower loss."""
+    cue = Cue(after=1, times=1)
+    options = replace(QUICK, warm_start=0, epochs=2, sample=3, seed=4, keep_every=1)
+    run = fit(data, cue.options(monkeypatch, options), tmp_path, progress=cue)
+    assert len(cue.said) == 1 and run.history[2]["loss"] < 0.8 * run.history[1]["loss"]
     best = load_plain(tmp_path / "checkpoint.pt", "checkpoint")["best_weights"]
-    assert all(
-        torch.equal(best[name], solved[3][name]) and torch.equal(best[name], solved[1][name])
-        for name in best
+    solved, failed = (
+        load_plain(tmp_path / "epochs" / f"epoch0000{epoch}.pt", "model")["state_dict"]
+        for epoch in (0, 1)
     )
-    assert any(not torch.equal(solved[2][name], solved[1][name]) for name in best)
+    assert all(torch.equal(best[name], solved[name]) for name in best)
+    assert any(not torch.equal(best[name], failed[name]) for name in best)
 
 
 def test_solves_that_keep_failing_end_training(data, tmp_path, monkeypatch):
-    real, calls = loop.Objective.part, []
-
-    def part(self, field, i, shooting=False):
-        calls.append(i)
-        found, held, solved = real(self, field, i, shooting)
-        return (None if len(calls) > 2 else found), held, solved
-
-    monkeypatch.setattr(loop.Objective, "part", part)
+    cue = Cue(after=1)
+    options = cue.options(monkeypatch, replace(QUICK, max_failures=3))
     with pytest.raises(
         TrainingError, match=r"in epoch 2 after 3 failed solves in a row.*lower --lr"
     ):
-        fit(data, replace(QUICK, max_failures=3), tmp_path)
+        fit(data, options, tmp_path, progress=cue)
     assert load_model(tmp_path / "model.pt").columns == ("fast", "slow")
 
 
 def test_a_nonfinite_gradient_moves_no_weights(data, monkeypatch):
-    monkeypatch.setattr(
-        loop.torch.nn.utils, "clip_grad_norm_", lambda *_: torch.tensor(float("nan"))
-    )
+    """The field has values, but no derivatives."""
+
+    class Steep(torch.nn.Tanh):
+        def forward(self, x):
+            return super().forward(x) + 0.0 * (0.0 * x).sqrt()
+
+    monkeypatch.setitem(ACTIVATIONS, "steep", Steep)
+    cue = Cue(after=-1)
+    options = replace(QUICK, warm_start=0, max_failures=2, activation="steep", method="tsit5")
     with pytest.raises(TrainingError, match="not finite"):
-        fit(data, replace(QUICK, warm_start=0, max_failures=2))
+        fit(data, options, progress=cue)
+    assert len(cue.said) == 1 and "went a step back" in cue.said[0]
 
 
 def test_a_span_that_cannot_be_solved_is_told(data):

@@ -6,6 +6,7 @@ import torch
 
 from pynode import DiscreteAdjoint, Event, solve
 from tests.support.cases import Forced, leaf, tensor
+from tests.support.gradients import agree
 
 METHODS = [
     "Tsit5",
@@ -44,12 +45,6 @@ class Model(torch.nn.Module):
         return torch.func.functional_call(self, values, (y0, t))
 
 
-def close(a, b, tolerance=1e-10):
-    a, b = ([x[k] for k in sorted(x)] if isinstance(x, dict) else [x] for x in (a, b))
-    for x, y in zip(a, b, strict=True):
-        assert y.abs().max() > 0 and (x - y).abs().max() <= tolerance * y.abs().max()
-
-
 @every_method
 def test_forward_mode_is_reverse_mode(method):
     """<u, J v> by jvp and by vjp, in y0 and in the parameters together."""
@@ -72,10 +67,10 @@ def test_forward_mode_is_reverse_mode(method):
 def test_jacobians(method):
     model = Model(method)
     wanted = torch.autograd.functional.jacobian(model, START)
-    close(torch.func.jacrev(model)(START), wanted)
-    close(torch.func.jacfwd(model)(START), wanted)
+    agree(torch.func.jacrev(model)(START), wanted)
+    agree(torch.func.jacfwd(model)(START), wanted)
     values = model.values()
-    close(
+    agree(
         torch.func.jacfwd(model.call)(values, START), torch.func.jacrev(model.call)(values, START)
     )
 
@@ -89,11 +84,11 @@ def test_hessian(method):
         return (model(y0) ** 3).sum()
 
     wanted = torch.autograd.functional.hessian(loss, START)
-    close(torch.func.hessian(loss)(START), wanted)
-    close(torch.func.jacrev(torch.func.jacfwd(loss))(START), wanted)
-    close(torch.func.jacrev(torch.func.jacrev(loss))(START), wanted)
+    agree(torch.func.hessian(loss)(START), wanted)
+    agree(torch.func.jacrev(torch.func.jacfwd(loss))(START), wanted)
+    agree(torch.func.jacrev(torch.func.jacrev(loss))(START), wanted)
     v = tensor(0.3, -0.7)
-    close(torch.func.jvp(torch.func.grad(loss), (START,), (v,))[1], wanted @ v)
+    agree(torch.func.jvp(torch.func.grad(loss), (START,), (v,))[1], wanted @ v)
 
 
 @every_method
@@ -112,7 +107,7 @@ def test_vmap_over_starts(method):
     )(values, starts)
     for i, y0 in enumerate(starts):
         alone = torch.func.grad(lambda p, y0=y0: (model.call(p, y0) ** 2).sum())(values)
-        close({k: g[i] for k, g in each.items()}, alone, 1e-13)
+        agree({k: g[i] for k, g in each.items()}, alone, 1e-13)
 
 
 def test_vmap_over_times_and_parameters():
@@ -133,14 +128,14 @@ def test_backward_through_vmap():
     found = {k: p.grad.clone() for k, p in model.named_parameters()}
     model.zero_grad()
     sum(model(y0).square().sum() for y0 in starts).backward()
-    close(found, {k: p.grad for k, p in model.named_parameters()})
+    agree(found, {k: p.grad for k, p in model.named_parameters()})
 
 
 def test_times_in_reverse_mode():
     t = tensor(0.0, 0.4, 1.0)
     model = Model("tsit5", rtol=1e-9, atol=1e-10)
     found = torch.func.jacrev(lambda t: model(START, t))(t)
-    close(found, torch.autograd.functional.jacobian(lambda t: model(START, t), t))
+    agree(found, torch.autograd.functional.jacobian(lambda t: model(START, t), t))
     with pytest.raises(ValueError, match="no derivatives in forward mode"):
         torch.func.jacfwd(lambda t: model(START, t))(t)
 
@@ -166,8 +161,8 @@ def test_tensors_in_args_and_structures():
     forward, reverse = (
         j(run, argnums=(0, 1))(y0, rate) for j in (torch.func.jacfwd, torch.func.jacrev)
     )
-    close(forward[1], reverse[1])
-    close(forward[0], reverse[0])
+    agree(forward[1], reverse[1])
+    agree(forward[0], reverse[0])
 
 
 def test_frozen_parameters_have_no_part():
@@ -177,7 +172,7 @@ def test_frozen_parameters_have_no_part():
     found = torch.func.grad(lambda p: model.call({**values, **p}, START).sum())(free)
     wanted = torch.func.grad(lambda p: model.call(p, START).sum())({**values, **free})
     assert list(found) == ["field.b"]
-    close(found, {"field.b": wanted["field.b"]})
+    agree(found, {"field.b": wanted["field.b"]})
 
 
 def test_functional_call_without_a_transform():
@@ -189,7 +184,7 @@ def test_functional_call_without_a_transform():
     wanted = torch.func.grad(lambda p: model.call({k: 2 * v for k, v in p.items()}, START).sum())(
         model.values()
     )
-    close(found, wanted)
+    agree(found, wanted)
     assert all(p.grad is None for p in model.parameters())
 
 

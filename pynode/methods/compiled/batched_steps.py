@@ -79,7 +79,10 @@ class CompiledRows:
             tol.atol.dim(),
         )
         variants = [partial(make, forward) for forward in modes(method)]
-        return Compiled(field.f, key, variants, _compare, self.backend, field.device, self.graphed)
+        device = field.device
+        return Compiled(
+            field.f, key, variants, _compare, self.backend, device, self.graphed, rows=size
+        )
 
     def step(
         self, field: RowField, t: Tensor, h: Tensor, y: Tensor, first: Any, tol: RowTolerance

@@ -9,6 +9,7 @@ import logging
 import re
 import weakref
 from collections import deque
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -36,6 +37,27 @@ class Shared:
         self.function = function
         self.attempt = attempt
         self.proven = False
+
+
+@dataclass
+class CompiledFunction:
+    """A function that a module keeps compiled.
+
+    rows: the number of rows that it takes, of a solve with batched=True; None for the steps of one
+    system. variant: the number of the variant that was compiled; each later one is for modules that
+    the compiler refuses in the earlier ones. calls: how often solves of this module have used it; 0
+    if the compiler refused it.
+    """
+
+    rows: int | None
+    variant: int
+    calls: int = 0
+
+
+def compiled_functions(module: torch.nn.Module) -> list[CompiledFunction]:
+    """The compiled functions that a vector field keeps after solves with ``compile``, in the order
+    in which they were made. The list shows whether a solve has compiled something again."""
+    return [kept for kept in CompileCache.of(module).values() if isinstance(kept, CompiledFunction)]
 
 
 def formula(method: Any) -> tuple:
@@ -108,7 +130,7 @@ class Compiled:
     module: keeps the compiled functions under the key. Other modules of its class and structure
     share them. compare(function, attempt, *inputs) raises ValueError if the compiled function is
     wrong (``agree``). It is called once, with the inputs of the first call. graphed: use CUDA
-    graphs.
+    graphs. rows: the number of rows that the function takes, for ``compiled_functions``.
     """
 
     def __init__(
@@ -121,7 +143,9 @@ class Compiled:
         device: torch.device,
         graphed: bool = False,
         copying: Sequence[int] = (),
+        rows: int | None = None,
     ) -> None:
+        self.rows = rows
         self.cache = CompileCache.of(module)
         self.key = (*key, backend, device)
         self.variants = variants
@@ -164,6 +188,7 @@ class Compiled:
             cache[slot] = shared
             cache[slot, "alone"] = alone
             cache[slot, "unproven"] = True
+            cache[slot, "record"] = CompiledFunction(self.rows, variant)
         cache[self.key] = variant
         self.variant = variant
 
@@ -190,7 +215,9 @@ class Compiled:
                     self.compare(shared.function, shared.attempt, *inputs)
                 shared.proven = True
                 self.cache[slot, "unproven"] = False
-            return shared.function(*inputs)
+            found = shared.function(*inputs)
+            self.cache[slot, "record"].calls += 1
+            return found
         except Exception as error:
             if not _of_compiler(error):
                 raise

@@ -7,7 +7,8 @@ from torch import nn
 from pynode import solve
 from pynode.adjoints import field_products
 from pynode.adjoints.discrete import batched, batched_bdf
-from tests.support.cases import tensor
+from tests.support.cases import directional, tensor
+from tests.support.gradients import agree
 
 METHODS = [
     "tsit5",
@@ -61,9 +62,7 @@ def compare(method, f, y0, rate, force, t, leaves, tolerance, **options):
         for i in range(len(y0))
     ]
     expected = torch.autograd.grad((weights * torch.stack(ys, 1)).sum(), leaves)
-    for a, b in zip(found, expected, strict=True):
-        assert b.abs().max() > 0
-        torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance * float(b.abs().max()))
+    agree(found, expected, tolerance)
     return together
 
 
@@ -207,17 +206,8 @@ def test_against_differences(method):
             .sum()
         )
 
-    (found,) = torch.autograd.grad(loss(), scale)
-    for i in range(2):
-        with torch.no_grad():
-            values = []
-            for shift in (1e-4, -2e-4):
-                scale[i] += shift
-                values.append(float(loss()))
-            scale[i] += 1e-4
-        assert (values[0] - values[1]) / 2e-4 == pytest.approx(
-            float(found[i]), rel=1e-5 if method == "qndf" else 1e-7
-        )
+    found, difference = directional(loss, [scale], eps=1e-4)
+    assert difference == pytest.approx(found, rel=1e-5 if method == "qndf" else 1e-7)
 
 
 @pytest.mark.parametrize("method", ["tsit5", "rodas5p", "kvaerno5", "qndf"])

@@ -173,7 +173,7 @@ def test_the_steps_before_a_limit_are_kept(method, backward, limit, status, monk
                 throw=False,
                 **limit,
             )
-        end, count = solution._trajectory.t, len(solution.t)
+        end, count = solution.reached, len(solution.t)
         assert solution.status is status and f"{status.sentence}" in solution.message
         assert end != times[0] and abs(end - times[0]) < 8.9 and solution.y.shape[0] == count
         assert (solution._trajectory.y - smooth_exact(end)).abs().max() < 1e-5

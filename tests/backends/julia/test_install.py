@@ -8,7 +8,6 @@ import subprocess
 import sys
 import urllib.error
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -25,8 +24,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="the stand-in for Julia 
 
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
-    """A machine with the stand-ins alone: .julia, a program; .project, an empty folder; .steps,
-    what was precompiled."""
+    """A machine that has only the stand-ins."""
     held = {name: sys.modules.get(name) for name in fakes.MODULES}
     fakes.forget_modules()
     for name, value in fakes.bare_environment(tmp_path).items():
@@ -37,28 +35,46 @@ def machine(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(fakes.make_packages(tmp_path / "packages"))
     monkeypatch.setattr(runtime, "_RUNTIME", None)
     monkeypatch.setattr(runtime, "_FAILURE", None)
-
-    class Machine:
-        julia, project, steps = fakes.make_julia(tmp_path / "julia"), tmp_path / "project", []
-
-        @staticmethod
-        def precompile(command, *_, **__):
-            Machine.steps.append(command)
-            return process.ProcessResult(0, "", "", 1.0)
-
-    Machine.project.mkdir()
-    monkeypatch.setenv("FAKE_JULIA", Machine.julia)
-    monkeypatch.setattr(install, "process", SimpleNamespace(run=Machine.precompile))
-    yield Machine
+    found = Machine(tmp_path, monkeypatch)
+    monkeypatch.setenv("FAKE_JULIA", found.julia)
+    yield found
     fakes.forget_modules()
     sys.modules.update({name: module for name, module in held.items() if module is not None})
 
 
+class Machine:
+    """julia: a program; project: an empty folder; told: the lines of the installations; steps: the
+    commands that they ran."""
+
+    def __init__(self, folder, monkeypatch):
+        self.folder = folder
+        self.setenv = monkeypatch.setenv
+        self.julia = fakes.make_julia(folder / "julia")
+        self.project = folder / "project"
+        self.project.mkdir()
+        self.told = []
+        self.steps = []
+
+    def install(self, *options, installer=install.Juliapkg, run=None):
+        """Install with these options, and the process that precompiles replaced."""
+        return install.install(options, self.told.append, installer, run or self.precompile)
+
+    def precompile(self, command, *_, **__):
+        self.steps.append(command)
+        return process.ProcessResult(0, "", "", 1.0)
+
+    def choose(self, version="1.10.8", **changes):
+        """Let the variables name a Julia of this version, whose project has these changes."""
+        exe = fakes.make_julia(self.folder / "chosen", version, **changes)
+        for name, value in zip(PAIR, (exe, str(self.project))):
+            self.setenv(name, value)
+
+
 def test_install(machine):
     """What it says first, what it asks juliapkg for, and that a start finds it afterwards."""
-    told = []
+    told = machine.told
     assert locate().problem == "Julia is not installed: pynode julia install"
-    assert pynode.julia.install(sensitivity=True, progress=told.append) == machine.project
+    assert machine.install("sensitivity") == machine.project
     assert "about 0.5 to 1.7 GB, and 5 to 35 minutes" in told[0] and str(machine.project) in told[0]
     assert "SciMLSensitivity" in told[0] and "Julia is ready" in told[-1]
     asked = fakes.read(machine.project / "pyjuliapkg" / "juliapkg.json")
@@ -76,7 +92,7 @@ def test_install(machine):
     assert location.ready and (location.source, location.exe) == ("installation", machine.julia)
     assert "load(['SciMLSensitivity'])" in machine.steps[0][-1]
 
-    pynode.julia.install(radau=True, progress=told.append)
+    machine.install("radau")
     assert fakes.read(machine.project / MARK)["options"] == ["radau", "sensitivity"]
     assert (
         "OrdinaryDiffEqFIRK"
@@ -89,7 +105,7 @@ def test_what_it_installs_is_known_to_juliapkg():
         "juliapkg", reason="juliapkg is not installed: pip install juliacall"
     )
     compat = pytest.importorskip("juliapkg.compat")
-    for package in install._packages(list(versions.OPTIONS)):
+    for package in install.packages(list(versions.OPTIONS)):
         package.pop("preferences", None)  # not known to older ones
         assert juliapkg.PkgSpec(**package).depsdict()["uuid"] == package["uuid"]
         assert compat.Compat.parse(package.get("version", "1"))
@@ -118,52 +134,47 @@ FAILURES = {
 
 @pytest.mark.parametrize("earlier", [False, True], ids=["first", "again"])
 @pytest.mark.parametrize("failure", FAILURES)
-def test_a_failed_installation_leaves_what_was_there(
-    machine, monkeypatch, capsys, failure, earlier
-):
+def test_a_failed_installation_leaves_what_was_there(machine, failure, earlier):
     if earlier:
-        pynode.julia.install(progress=print)
+        machine.install()
     before = {path: path.read_bytes() for path in machine.project.rglob("*") if path.is_file()}
     error, sentence = FAILURES[failure]
-    import juliapkg
 
-    def resolve():
-        (machine.project / "Project.toml").write_text("half")
-        assert not (machine.project / MARK).exists(), (
-            "a killed process would leave a whole-looking installation"
-        )
-        raise error
+    class Failing(install.Juliapkg):
+        def download(self, julia, packages):
+            (machine.project / "Project.toml").write_text("half")
+            assert not (machine.project / MARK).exists(), (
+                "a killed process would leave a whole-looking installation"
+            )
+            raise error
 
-    monkeypatch.setattr(juliapkg, "resolve", resolve)
-    assert cli.main(["julia", "install", "--radau"]) == 1
-    said = capsys.readouterr().err
-    assert sentence in said and said.startswith("pynode: ") and len(said.splitlines()) == 1
+    with pytest.raises(pynode.julia.JuliaUnavailable) as failed:
+        machine.install("radau", installer=Failing)
+    assert sentence in str(failed.value) and len(str(failed.value).splitlines()) == 1
     assert {
         path: path.read_bytes() for path in machine.project.rglob("*") if path.is_file()
     } == before
     assert locate().ready == earlier
 
 
-def test_a_failed_precompilation_and_ctrl_c(machine, monkeypatch):
+def test_a_failed_precompilation_and_ctrl_c(machine):
     failed = process.ProcessResult(
         1,
         "",
         "Traceback\npynode.backends.julia.runtime.JuliaUnavailable: Julia has no wings.\n",
         1.0,
     )
-    monkeypatch.setattr(install, "process", SimpleNamespace(run=lambda *_, **__: failed))
     with pytest.raises(
         pynode.julia.JuliaUnavailable, match=r"loading them failed: Julia has no wings\. Run pynode"
     ):
-        pynode.julia.install(progress=print)
+        machine.install(run=lambda *_, **__: failed)
     assert not locate().ready
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(install, "process", SimpleNamespace(run=interrupted))
     with pytest.raises(KeyboardInterrupt):
-        pynode.julia.install(progress=print)
+        machine.install(run=interrupted)
     assert not locate().ready and not list(machine.project.rglob("*.json"))
 
 
@@ -174,13 +185,15 @@ def test_a_failed_precompilation_and_ctrl_c(machine, monkeypatch):
         ({"PYTHON_JULIAPKG_OFFLINE": "yes"}, "PYTHON_JULIAPKG_OFFLINE forbids downloads: unset it"),
     ],
 )
-def test_an_installation_that_would_not_be_used_is_refused(
-    machine, monkeypatch, variables, sentence
-):
+def test_an_installation_that_would_not_be_used_is_refused(machine, capsys, variables, sentence):
+    """The command says so in one line."""
     for name, value in variables.items():
-        monkeypatch.setenv(name, value)
+        machine.setenv(name, value)
     with pytest.raises(pynode.julia.JuliaUnavailable, match=sentence):
         pynode.julia.install(progress=print)
+    assert cli.main(["julia", "install", "--radau"]) == 1
+    said = capsys.readouterr().err
+    assert sentence in said and said.startswith("pynode: ") and len(said.splitlines()) == 1
 
 
 def test_an_installation_beside_a_remembered_julia_is_refused(machine):
@@ -190,19 +203,19 @@ def test_an_installation_beside_a_remembered_julia_is_refused(machine):
         pynode.julia.install(progress=print)
 
 
-def test_an_installation_for_another_version_of_pynode(machine, monkeypatch):
-    pynode.julia.install(progress=print)
+def test_an_installation_for_another_version_of_pynode(machine):
+    machine.install()
     mark = fakes.read(machine.project / MARK)
     mark["required"][0][1] = "0.1"
     (machine.project / MARK).write_text(json.dumps(mark))
     assert "needs other Julia packages" in locate().problem
-    pynode.julia.install(progress=print)
+    machine.install()
     Path(machine.julia).unlink()
     assert "is gone: pynode julia install again" in locate().problem
 
 
-def test_looking_changes_nothing(machine, monkeypatch):
-    pynode.julia.install(progress=print)
+def test_looking_changes_nothing(machine):
+    machine.install()
     fakes.forget_modules()
     before = dict(os.environ)
     assert pynode.julia.status().ready
@@ -271,10 +284,10 @@ def test_a_corrupt_configuration(machine, text):
         ("JULIA", "/absent", "there is no Julia project at /absent: correct the variable"),
     ],
 )
-def test_variables_that_are_wrong(machine, monkeypatch, exe, project, sentence):
+def test_variables_that_are_wrong(machine, exe, project, sentence):
     for name, value in zip(PAIR, (machine.julia if exe == "JULIA" else exe, project)):
         if value is not None:
-            monkeypatch.setenv(name, value)
+            machine.setenv(name, value)
     with pytest.raises(pynode.julia.JuliaUnavailable, match=sentence):
         pynode.julia.start()
 
@@ -297,15 +310,13 @@ def test_variables_that_are_wrong(machine, monkeypatch, exe, project, sentence):
         ("1.10.8", {}, r"did not start \(this juliacall cannot start\): see pynode doctor"),
     ],
 )
-def test_a_julia_that_does_not_start(machine, monkeypatch, tmp_path, version, changes, sentence):
-    """The cause is named; it is not tried twice; backend='auto' says so in a line and serves."""
-    for name, value in zip(
-        PAIR, (fakes.make_julia(tmp_path / "chosen", version, **changes), str(machine.project))
-    ):
-        monkeypatch.setenv(name, value)
+def test_a_julia_that_does_not_start(machine, version, changes, sentence):
+    """The cause is named; it is not tried twice, not even with another Julia; backend='auto' says
+    so in a line and serves."""
+    machine.choose(version, **changes)
     with pytest.raises(pynode.julia.JuliaUnavailable, match=sentence) as first:
         pynode.julia.start()
-    monkeypatch.setattr(runtime, "started", None)
+    machine.choose("1.9.3")
     with pytest.raises(pynode.julia.JuliaUnavailable) as second:
         pynode.julia.start()
     assert str(first.value) == str(second.value) and len(str(first.value).splitlines()) == 1
@@ -316,7 +327,7 @@ def test_a_julia_that_does_not_start(machine, monkeypatch, tmp_path, version, ch
     assert engine.name == "torch" and method.name == "DP8"
 
 
-def test_doctor(machine, monkeypatch, tmp_path, capsys):
+def test_doctor(machine, tmp_path, capsys):
     assert cli.main(["doctor"]) == 1
     text = capsys.readouterr().out
     assert (
@@ -325,10 +336,7 @@ def test_doctor(machine, monkeypatch, tmp_path, capsys):
     )
 
     def examined(version="1.10.8", **more):
-        for name, value in zip(
-            PAIR, (fakes.make_julia(tmp_path / "chosen", version, **more), str(machine.project))
-        ):
-            monkeypatch.setenv(name, value)
+        machine.choose(version, **more)
         code = cli.main(["doctor", "--json", "--limit", "600"])
         said = json.loads(capsys.readouterr().out)
         assert (
@@ -345,7 +353,7 @@ def test_doctor(machine, monkeypatch, tmp_path, capsys):
     assert found["packages, ok"]["text"] == "OrdinaryDiffEqFIRK 2.3.0"
     assert "SciMLSensitivity is not in the project" in found["packages, note"]["text"]
     # A juliacall that fails: both orders and the trial are tried, each says why, and what to do.
-    monkeypatch.setenv(
+    machine.setenv(
         "PYTHONPATH",
         os.pathsep.join((os.environ.get("PYTHONPATH", ""), str(tmp_path / "packages"))),
     )
@@ -355,7 +363,7 @@ def test_doctor(machine, monkeypatch, tmp_path, capsys):
     )
     assert found["import order, problem"]["remedy"] == "import torch or pynode before juliacall"
     assert "this juliacall cannot start" in found["trial, problem"]["text"]
-    monkeypatch.setenv("JULIA_NUM_THREADS", "4")
+    machine.setenv("JULIA_NUM_THREADS", "4")
     assert examined()["threads, problem"]["remedy"].startswith("unset")
 
 

@@ -187,7 +187,7 @@ def test_limits_at_large_times(method):
         }
         options["callback"] = lambda t, y, stats, start=start: t > start + 0.5
         solution = julia(lambda t, y: -k * y, tensor(1.0), times, **options)
-        end = solution._trajectory.t
+        end = solution.reached
         assert len(solution.t) == 2 and start + 0.5 < end < start + 4.0
         whole = solution.y[-1].sum() + solution(torch.tensor(end, dtype=torch.float64)).sum()
         found.append((torch.autograd.grad(whole, k)[0], end - start))

@@ -115,6 +115,4 @@ def test_a_state_that_f_drives_below_zero_is_still_refused(method):
         nonnegative=True,
         throw=False,
     )
-    assert solution.status is Status.DOMAIN and solution._trajectory.t == pytest.approx(
-        1.0, abs=1e-8
-    )
+    assert solution.status is Status.DOMAIN and solution.reached == pytest.approx(1.0, abs=1e-8)

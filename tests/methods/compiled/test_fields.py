@@ -11,7 +11,7 @@ from torch import nn
 
 from pynode import RejectStep, solve
 from pynode.methods import BS3, Rosenbrock23, Tsit5
-from pynode.methods.compiled.torch_compile import Compiled
+from pynode.methods.compiled import compiled_functions
 from pynode.nn import CNF, ControlledODE, NeuralODE, ZeroOrderHold
 from tests.support import ROOT
 from tests.support.cases import tensor
@@ -106,8 +106,7 @@ def test_what_changes_in_the_field_is_seen():
 def normed(batched):
     """layer_norm: the Jacobian is made in reverse mode, and the next solve knows it."""
     torch.manual_seed(0)
-    tried, ways, take = [], [], Compiled._use
-    Compiled._use = lambda self, way, **more: (ways.append(way), take(self, way, **more))
+    traced = []
 
     class Normed(nn.Module):
         def __init__(self):
@@ -118,7 +117,7 @@ def normed(batched):
             return self.net(y) * torch.cos(t) - 10 * y
 
     def count(graph, inputs):
-        tried.append(graph)
+        traced.append(graph)
         return graph.forward
 
     field, y0 = Normed(), torch.rand(4, 3).double()
@@ -133,7 +132,9 @@ def normed(batched):
         assert torch.allclose(compiled, plain, rtol=0, atol=1e-12)
     # One call of many steps where the compiler takes it, else one of a single step: found once, and
     # known from then on.
-    assert len(tried) == 1 and ways[0] == 0 < ways[-1] and ways[-1] == ways[-2]
+    *refused, taken = compiled_functions(field)
+    assert [function.calls for function in refused] == [0] * len(refused)
+    assert len(traced) == 1 and refused[0].variant == 0 < taken.variant and taken.calls > 1
 
 
 @pytest.mark.parametrize("batched", [False, True])

@@ -9,7 +9,7 @@ from torch import nn
 import pynode
 from pynode import solve
 from pynode.methods import Rodas5P, Rosenbrock23, Tsit5
-from pynode.methods.compiled import batched_steps
+from pynode.methods.compiled import batched_steps, compiled_functions
 from pynode.methods.registry import get
 from tests.support.compiledcase import TRACED
 
@@ -82,15 +82,13 @@ def test_rows_that_end_leave_the_others_smaller_functions(monkeypatch):
     single row has its own."""
     monkeypatch.setattr(batched_steps, "SHRINK", 4)
     monkeypatch.setattr(batched_steps, "SMALLEST", 2)
-    made, field = [], Reaction()
-    compiled = batched_steps.CompiledRows._compile
-    monkeypatch.setattr(
-        batched_steps.CompiledRows,
-        "_compile",
-        lambda self, *given: (made.append(given[-1]), compiled(self, *given))[1],
-    )
+    field = Reaction()
+
+    def calls():
+        return {function.rows: function.calls for function in compiled_functions(field)}
+
     for rows, sizes in ((13, [16, 4]), (16, [16, 4]), (3, [4]), (1, [1])):
-        made.clear()
+        before = calls()
         y0, k, shift = batch(rows)
         k, ends = k * 1e2, torch.linspace(0.01, 1.0, rows, dtype=torch.float64)
         times = torch.stack((torch.zeros_like(ends), ends))
@@ -107,7 +105,8 @@ def test_rows_that_end_leave_the_others_smaller_functions(monkeypatch):
             for c in (False, TRACED)
         )
         assert torch.allclose(found, plain, rtol=0, atol=1e-11)
-        assert made == sizes
+        assert [size for size, count in calls().items() if count > before.get(size, 0)] == sizes
+    assert list(calls()) == [16, 4, 1]
 
 
 def test_events_and_structured_states():

@@ -12,7 +12,6 @@ import time
 import urllib.error
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from ....core.files import save_text
@@ -38,16 +37,58 @@ class InstallError(JuliaUnavailable):
     """The installation failed; the message says why and what to do."""
 
 
-def install(options: Iterable[str] = (), progress: Callable[[str], object] = print) -> Path:
+class Juliapkg:
+    """juliapkg, which comes with juliacall: it downloads Julia and packages. state: its paths and
+    options. Raises InstallError if it cannot install."""
+
+    def __init__(self) -> None:
+        try:
+            import juliapkg
+            from juliapkg.state import STATE
+        except ImportError:
+            raise InstallError(
+                "juliacall and juliapkg are not installed: pip install 'torch-stiff-ode[julia]',"
+                " then try again."
+            ) from None
+        except Exception as error:  # juliapkg raises plain exceptions for variables that it refuses
+            raise InstallError(f"juliapkg cannot be used: {error}.") from error
+        if STATE["offline"]:
+            raise InstallError(
+                "PYTHON_JULIAPKG_OFFLINE forbids downloads: unset it, or install on a machine with"
+                " internet into a depot that both see (docs/julia.md)."
+            )
+        self._module = juliapkg
+        self.state: dict[str, Any] = STATE
+
+    def download(self, julia: str, packages: list[dict[str, Any]]) -> None:
+        """Put these packages into the project, with a Julia of this version or a later one.
+        packages: keywords of PkgSpec. Raises what juliapkg raises."""
+        module = self._module
+        module.require_julia(julia)
+        # Older versions of juliapkg, for Python 3.10, have no preferences.
+        known = inspect.signature(module.PkgSpec).parameters
+        specs = [{k: v for k, v in package.items() if k in known} for package in packages]
+        module.add([module.PkgSpec(**spec) for spec in specs])
+        module.resolve()
+
+
+def install(
+    options: Iterable[str] = (),
+    progress: Callable[[str], object] = print,
+    installer: Callable[[], Juliapkg] = Juliapkg,
+    run: Callable[..., process.Done] = process.run,
+) -> Path:
     """Download the solvers and the packages of these versions.OPTIONS, and precompile them.
     Download Julia too, if there is none.
 
     The options of earlier installations stay. The installation counts only when it is complete; if
-    it fails, the earlier state returns. progress(line) receives a line for each stage. Returns the
-    project. Raises InstallError if the installation fails.
+    it fails, the earlier state returns. progress(line) receives a line for each stage. installer():
+    makes the object that downloads. run: runs the process that precompiles, as ``process.run``
+    does. Returns the project. Raises InstallError if the installation fails.
     """
     _refuse_a_useless_installation()
-    juliapkg, state = _juliapkg()
+    source = installer()
+    state = source.state
     project = Path(state["project"])
     options = sorted({*options, *options_installed(project)})
     progress(_announcement(project, options, state))
@@ -58,15 +99,8 @@ def install(options: Iterable[str] = (), progress: Callable[[str], object] = pri
     # Without the mark, an incomplete installation does not count, even if the process is killed.
     (project / MARK).unlink(missing_ok=True)
     try:
-        juliapkg.require_julia(versions.julia())
-        # Older versions of juliapkg, for Python 3.10, have no preferences.
-        known = inspect.signature(juliapkg.PkgSpec).parameters
-        packages = [
-            {k: v for k, v in package.items() if k in known} for package in _packages(options)
-        ]
-        juliapkg.add([juliapkg.PkgSpec(**package) for package in packages])
-        juliapkg.resolve()
-        _precompile(options, progress)
+        source.download(versions.julia(), packages(options))
+        _precompile(options, progress, run)
         _write_mark(project, options)
     except BaseException as error:
         _restore(before)
@@ -97,26 +131,6 @@ def _refuse_a_useless_installation() -> None:
         )
 
 
-def _juliapkg() -> tuple[ModuleType, dict[str, Any]]:
-    """The module juliapkg and its state. Raises InstallError if it cannot install."""
-    try:
-        import juliapkg
-        from juliapkg.state import STATE
-    except ImportError:
-        raise InstallError(
-            "juliacall and juliapkg are not installed: pip install 'torch-stiff-ode[julia]', then"
-            " try again."
-        ) from None
-    except Exception as error:  # juliapkg raises plain exceptions for variables that it refuses
-        raise InstallError(f"juliapkg cannot be used: {error}.") from error
-    if STATE["offline"]:
-        raise InstallError(
-            "PYTHON_JULIAPKG_OFFLINE forbids downloads: unset it, or install on a machine with"
-            " internet into a depot that both see (docs/julia.md)."
-        )
-    return juliapkg, STATE
-
-
 def _announcement(project: Path, options: list[str], state: dict[str, Any]) -> str:
     extra = [_COST[option] for option in options]
     gigabytes = 1.0 + sum(cost[0] for cost in extra)
@@ -136,7 +150,7 @@ def _announcement(project: Path, options: list[str], state: dict[str, Any]) -> s
     )
 
 
-def _packages(options: Iterable[str]) -> list[dict[str, Any]]:
+def packages(options: Iterable[str]) -> list[dict[str, Any]]:
     """The packages that juliapkg must add, as keywords of its PkgSpec.
 
     PyNODE itself is not among them. pynode finds it next to the Python package, so that several
@@ -144,18 +158,20 @@ def _packages(options: Iterable[str]) -> list[dict[str, Any]]:
     """
     wanted = [(name, uuid, limits) for name, (uuid, limits) in versions.required().items()]
     wanted += [versions.optional(option) for option in options]
-    packages: list[dict[str, Any]] = [
+    found: list[dict[str, Any]] = [
         {"name": name, "uuid": uuid} | ({"version": limits} if limits else {})
         for name, uuid, limits in wanted
     ]
-    for package in packages:
+    for package in found:
         # The linear systems are small: MKL takes longer to load than it saves.
         if package["name"] == "LinearSolve":
             package["preferences"] = {"LoadMKL_JLL": False}
-    return packages
+    return found
 
 
-def _precompile(options: list[str], progress: Callable[[str], object]) -> None:
+def _precompile(
+    options: list[str], progress: Callable[[str], object], run: Callable[..., process.Done]
+) -> None:
     """Load everything once in another process."""
     progress("Precompiling the solvers ...")
     code = (
@@ -166,7 +182,7 @@ def _precompile(options: list[str], progress: Callable[[str], object]) -> None:
     def waiting(seconds: float) -> None:
         progress(f"  still precompiling, {seconds:.0f} s")
 
-    finished = process.run([sys.executable, "-c", code], LIMIT, waiting=waiting, every=20.0)
+    finished = run([sys.executable, "-c", code], LIMIT, waiting=waiting, every=20.0)
     if not finished.ok:
         raise InstallError(
             f"Julia and its packages were downloaded, but loading them {finished.end}. Run"

@@ -1,25 +1,14 @@
-"""The peers that compile a field of their own language and integrate it in C or Rust: casadi and
-pydiffsol.
-
-Both take one atol for all components. times: T + 1 floats, the start first. Outputs are the states
-without the start, (T, n).
-"""
+"""casadi: SUNDIALS' CVODES on casadi's expressions. It takes one atol for all components."""
 
 import time
+from functools import cache, partial
 
 import numpy as np
 
-from benchmarks.fields import MLP, StiffMLP
-from benchmarks.formulas import Term, formula, objects, written
-
-MAX_STEPS = 100_000
-
-
-def agree(field, y0, found, language: str):
-    """ValueError unless `found`, dy/dt at y0, is what the torch field gives."""
-    expected = field(0.0, y0).detach().numpy()
-    if not np.allclose(found, expected, rtol=1e-12, atol=1e-12 * np.abs(expected).max()):
-        raise ValueError(f"the {language} twin of {type(field).__name__} is another field")
+from benchmarks.contestants import MAX_STEPS
+from benchmarks.formulas import agree, formula, objects
+from benchmarks.peers import Peer, Solver, register
+from benchmarks.problems import GRADIENTS, SMOOTH, STIFF
 
 
 class Casadi:
@@ -104,59 +93,31 @@ def _cells(vector) -> np.ndarray:
     return cells
 
 
-class Diffsol:
-    """diffsol's solvers, in Rust, on the problem as text in its language DiffSL, compiled by LLVM.
-    method: 'bdf', 'tsit45'.
-
-    compile_seconds: on the wall, of the compilation.
-    """
-
-    def __init__(self, field, y0, times, method: str):
-        import pydiffsol
-
-        began = time.perf_counter()
-        self.times, self.inputs = np.array(times[1:]), np.zeros(0)
-        self.ode = pydiffsol.Ode(diffsl(field, y0), matrix_type=pydiffsol.nalgebra_dense)
-        self.compile_seconds = time.perf_counter() - began
-        self.ode.ode_solver = getattr(pydiffsol, method)
-        agree(field, y0, self.ode.rhs(self.inputs, 0.0, y0.numpy()), "DiffSL")
-
-    def __call__(self, rtol: float, atol: float):
-        self.ode.rtol, self.ode.atol = rtol, atol
-        return np.asarray(self.ode.solve_dense(self.inputs, self.times).ys).T
+@cache
+def _built(multistep, problem, times, largest):
+    return Casadi(problem.field, problem.y0, times, multistep, largest)
 
 
-def diffsl(field, y0) -> str:
-    """The initial value problem in DiffSL: one expression a component; of a network, tensors (the
-    text of its thousands of products takes a minute to compile)."""
-    start = "".join(f"y{i} = {value!r},\n" for i, value in enumerate(y0.tolist()))
-    if isinstance(field, MLP):
-        right = _network(field)
-    else:
-        slopes = formula(field, objects, None)(objects([Term(f"y{i}") for i in range(len(y0))]))
-        right = "F_i {\n" + "".join(f"{written(slope)},\n" for slope in slopes) + "}"
-    return f"u_i {{\n{start}}}\n{right}\n"
+def by_casadi(multistep, case, field):
+    """The states, or for a case with a loss its gradient. casadi takes one atol: the smallest."""
+    built = _built(multistep, case.problem, tuple(case.times), getattr(case, "scale", None))
+    run, seconds = built.at(case.rtol, float(case.atol.min()))
+    return lambda: (run(), {"compile_s": seconds})
 
 
-def _network(field) -> str:
-    linear, text, above = field.layers[::2], "", "u"
-    for i, layer in enumerate(linear):
-        text += _tensor(f"w{i}_ij", layer.weight) + _tensor(f"b{i}_i", layer.bias)
-        text += (
-            f"s{i}_i {{ w{i}_ij * {above}_j }}\na{i}_i {{ s{i}_i + b{i}_i }}\nh{i}_i {{"
-            f" tanh(a{i}_i) }}\n"
-        )
-        above = f"h{i}"
-    out = f"a{len(linear) - 1}_i"
-    if isinstance(field, StiffMLP):
-        return text + _tensor("rate_i", field.rates) + f"F_i {{ rate_i * ({out} - u_i) }}"
-    return text + f"F_i {{ {out} }}"
-
-
-def _tensor(name: str, values) -> str:
-    entries = np.ndenumerate(values.detach().numpy())
-    return (
-        f"{name} {{\n"
-        + "".join(f"({', '.join(map(str, at))}): {float(x)!r},\n" for at, x in entries)
-        + "}\n"
+BDF = Solver("casadi CVODES BDF", partial(by_casadi, "bdf"))
+ADAMS = Solver("casadi CVODES Adams", partial(by_casadi, "adams"))
+register(
+    Peer(
+        "casadi",
+        module="casadi",
+        place=60,
+        language="casadi expression",
+        suite={
+            STIFF: [BDF],
+            SMOOTH: [ADAMS],
+            GRADIENTS[SMOOTH]: [ADAMS],
+            GRADIENTS[STIFF]: [BDF],
+        },
     )
+)

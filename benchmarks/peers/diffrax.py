@@ -1,49 +1,20 @@
-"""The peers that run in torch or JAX, one function each, all on the field of the problem with the
-same outputs.
-
-f(t, y) -> dy/dt; y0: (n,) or (batch, n); t: (T,) float64 tensor; atol: a float or one value a
-component. The eager ones return the states (T, ...) as a tensor. A package that is not installed
-raises ImportError when its function is called.
-"""
+"""diffrax's solvers on a JAX twin of the field, compiled."""
 
 import os
 import time
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.contestants import MAX_STEPS
 from benchmarks.formulas import formula
+from benchmarks.peers import Peer, Solver, register
+from benchmarks.problems import GRADIENTS, SMOOTH, STIFF
 from pynode.train.scaling import OFFSET, SLOPE
 
-
-def torchdiffeq(f, y0, t, method, rtol, atol, adjoint=False, options=None, parameters=None):
-    """torchdiffeq's odeint or odeint_adjoint. method 'scipy_solver' takes options={'solver':
-    'BDF'}.
-
-    parameters: those of f where f is not a module and the adjoint shall reach them.
-    """
-    from torchdiffeq import odeint, odeint_adjoint
-
-    atol = atol if isinstance(atol, float) else torch.as_tensor(atol)
-    given = {"adjoint_params": parameters} if adjoint and parameters is not None else {}
-    solver = odeint_adjoint if adjoint else odeint
-    return solver(f, y0, t, rtol=rtol, atol=atol, method=method, options=options, **given)
-
-
-def torchode(f, y0, t, method, rtol, atol):
-    """torchode's 'Tsit5' or 'Dopri5', which step every sample of a batch by itself. It takes one
-    atol: the smallest."""
-    import torchode as package
-
-    rows = y0 if y0.dim() == 2 else y0.unsqueeze(0)
-    term = package.ODETerm(f)
-    stepper = getattr(package, method)(term=term)
-    control = package.IntegralController(atol=float(np.min(atol)), rtol=rtol, term=term)
-    problem = package.InitialValueProblem(y0=rows, t_eval=t.expand(len(rows), -1))
-    ys = package.AutoDiffAdjoint(stepper, control).solve(problem).ys.transpose(0, 1)
-    return ys if y0.dim() == 2 else ys.squeeze(1)
+GRADIENT_STEPS = 16_384  # diffrax allots checkpoints by its largest number of steps
 
 
 def load():
@@ -328,3 +299,70 @@ def twin(field):
 
     right = formula(field, jnp.asarray, jnp.tanh)
     return lambda t, y, args=None: right(y, args)
+
+
+def by_diffrax(method, case, field):
+    compiled = _compiled(
+        method, case.problem, tuple(case.times), tuple(case.atol * (1e-6 / case.rtol))
+    )
+
+    def solve():
+        states, steps, done = compiled(case.rtol, case.atol)
+        return (states if done else None), {"steps": steps, "compile_s": compiled.compile_seconds}
+
+    return solve
+
+
+@cache
+def _compiled(method, problem, times, atol):
+    with torch.no_grad():
+        return Diffrax(
+            problem.field,
+            problem.y0,
+            torch.tensor(times, dtype=torch.float64),
+            method,
+            atol,
+            MAX_STEPS,
+        )
+
+
+@cache
+def _differentiated(method, problem, times, scale):
+    t = torch.tensor(times, dtype=torch.float64)
+    with torch.no_grad():
+        return DiffraxGradient(problem.field, problem.y0, t, method, scale, GRADIENT_STEPS)
+
+
+def gradient_by_diffrax(method, case, field):
+    compiled = _differentiated(method, case.problem, tuple(case.times), case.scale)
+
+    def solve():
+        gradient, steps, done = compiled(case.rtol, float(case.atol.min()))
+        return (gradient if done else None), {"steps": steps, "compile_s": compiled.compile_seconds}
+
+    return solve
+
+
+def _solver(method):
+    return Solver(f"diffrax {method}", partial(by_diffrax, method))
+
+
+def _gradient(method):
+    return Solver(f"diffrax {method}", partial(gradient_by_diffrax, method))
+
+
+register(
+    Peer(
+        "diffrax",
+        module="diffrax",
+        place=40,
+        language="JAX, compiled",
+        suite={
+            STIFF: [_solver("Kvaerno5")],
+            SMOOTH: [_solver("Tsit5")],
+            GRADIENTS[SMOOTH]: [_gradient("Tsit5")],
+            GRADIENTS[STIFF]: [_gradient("Kvaerno5")],
+        },
+        ladder={STIFF: [_solver("Kvaerno5"), _solver("Kvaerno3")], SMOOTH: [_solver("Tsit5")]},
+    )
+)
