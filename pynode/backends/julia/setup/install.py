@@ -76,7 +76,7 @@ def install(
     options: Iterable[str] = (),
     progress: Callable[[str], object] = print,
     installer: Callable[[], Juliapkg] = Juliapkg,
-    run: Callable[..., process.Done] = process.run,
+    run: Callable[..., process.ProcessResult] = process.run,
 ) -> Path:
     """Download the solvers and the packages of these versions.OPTIONS, and precompile them.
     Download Julia too, if there is none.
@@ -170,7 +170,7 @@ def packages(options: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def _precompile(
-    options: list[str], progress: Callable[[str], object], run: Callable[..., process.Done]
+    options: list[str], progress: Callable[[str], object], run: Callable[..., process.ProcessResult]
 ) -> None:
     """Load everything once in another process."""
     progress("Precompiling the solvers ...")
