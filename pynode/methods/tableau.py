@@ -82,7 +82,9 @@ class RungeKutta(_Continuous):
     def __post_init__(self) -> None:
         s = len(self.b)
         if not len(self.c) == len(self.a) == len(self.b_err) == s:
-            raise ValueError(f"tableau {self.name}: c, a, b and b_err must have one entry a stage")
+            raise ValueError(
+                f"tableau {self.name}: c, a, b and b_err must have one entry for each stage"
+            )
         if len(self.c_dense) != len(self.a_dense) or len(self.dense) != s + len(self.c_dense):
             raise ValueError(
                 f"tableau {self.name}: dense needs one row for each stage, extra ones too"
@@ -202,7 +204,8 @@ class Rosenbrock(_Continuous):
             == s
         ):
             raise ValueError(
-                f"tableau {self.name}: c, a, C, d, b, b_err and dense must have one entry a stage"
+                f"tableau {self.name}: c, a, C, d, b, b_err and dense must have one entry for each"
+                " stage"
             )
         gamma_matrix, alpha = self.original()
         for i in range(s):

@@ -144,7 +144,9 @@ def test_one_wrong_number_is_refused(table, field):
             ValueError, match=f"tableau {table.name}: .* is violated by .*; one of its numbers is"
         ):
             replace(table, **{field: wrong})
-    with pytest.raises(ValueError, match=f"tableau {table.name}: .* one (entry|row) a stage"):
+    with pytest.raises(
+        ValueError, match=f"tableau {table.name}: .* one (entry|row) for each stage"
+    ):
         replace(table, dense=table.dense[1:])
 
 
