@@ -41,8 +41,11 @@ needs_full = pytest.mark.skipif(
 )
 # A training that says when its second epoch is done, and then waits for what comes.
 WAITING = """
-import sys, time
+import signal, sys, time
 from pynode.cli import main, train
+
+for name in ("SIGTERM", "SIGHUP"):
+    signal.signal(getattr(signal, name), signal.SIG_DFL)  # nohup ignores SIGHUP
 
 class Waiting(train.display().__class__):
     def epoch(self, record, epochs, best):
@@ -98,7 +101,18 @@ def test_a_signal_saves_and_the_resumed_run_is_the_uninterrupted_one(name, unint
     )
 
 
+@pytest.fixture
+def not_ignored():
+    """The signals have their default effect, also if nohup started the tests."""
+    numbers = [getattr(signal, name) for name in NAMES]
+    before = [signal.signal(number, signal.SIG_DFL) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.usefixtures("not_ignored")
 def test_the_first_signal_ends_and_later_ones_leave_the_saving_alone(name):
     number = getattr(signal, name)
     before = signal.getsignal(number)
