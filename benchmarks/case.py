@@ -46,8 +46,12 @@ class Case:
 
     def __init__(self, problem: Problem, rtol: float, times, reference, exact_jacobian=False):
         """times: T + 1 floats, the start first; reference: (T, n) without the start."""
-        self.name, self.rtol, self.exact = problem.name, rtol, exact_jacobian
-        self.problem, self.times, self.reference = problem, times, reference
+        self.name = problem.name
+        self.rtol = rtol
+        self.exact = exact_jacobian
+        self.problem = problem
+        self.times = times
+        self.reference = reference
         self.largest = np.abs(self.reference).max(axis=0)
         n = len(self.problem.y0)
         self.atol = np.broadcast_to(np.asarray(self.problem.atol, dtype=float), (n,)).copy()
@@ -62,14 +66,15 @@ class Case:
 
     @classmethod
     def smooth(cls, problem: Problem, rtol: float, end: float | None = None):
-        """With 50 outputs to the end, by default that of the problem, and DOP853 as reference."""
+        """With 50 outputs, and DOP853 as reference. end: by default the end of the problem."""
         t = torch.linspace(0.0, end or problem.tspan[1], OUTPUTS + 1, dtype=torch.float64)
         return cls(problem, rtol, t.tolist(), tight(problem.field, problem.y0, t).numpy()[1:])
 
     def at(self, rtol: float):
         """The same case at another rtol, with atol in proportion."""
         moved = copy.copy(self)
-        moved.rtol, moved.atol = rtol, self.atol * (rtol / self.rtol)
+        moved.rtol = rtol
+        moved.atol = self.atol * (rtol / self.rtol)
         return moved
 
     def error(self, states) -> float:
@@ -80,8 +85,11 @@ class Case:
 
     def pynode(self, method: str, factor: float = 1.0, field=None, **options):
         """field: the problem's unless another is given; options: further ones of `solve`."""
-        field, y0 = self.problem.field if field is None else field, self.problem.y0
-        atol, jac = torch.from_numpy(factor * self.atol), field.jac if self.exact else None
+        if field is None:
+            field = self.problem.field
+        y0 = self.problem.y0
+        atol = torch.from_numpy(factor * self.atol)
+        jac = field.jac if self.exact else None
 
         def run():
             with torch.no_grad():
@@ -117,8 +125,10 @@ class Case:
         """
         from scipy.integrate import solve_ivp
 
-        field = self.problem.field if field is None else field
-        y0, span = self.problem.y0.numpy(), (self.times[0], self.times[-1])
+        if field is None:
+            field = self.problem.field
+        y0 = self.problem.y0.numpy()
+        span = (self.times[0], self.times[-1])
 
         def f(t, y):
             return field(t, torch.from_numpy(y)).numpy()
@@ -156,8 +166,10 @@ class Case:
         'Adams'."""
         from sksundae.cvode import CVODE
 
-        field = self.problem.field if field is None else field
-        y0, times = self.problem.y0.numpy(), np.array(self.times)
+        if field is None:
+            field = self.problem.field
+        y0 = self.problem.y0.numpy()
+        times = np.array(self.times)
         buffer = torch.empty(len(y0), dtype=torch.float64)
         view = buffer.numpy()
 
@@ -187,7 +199,8 @@ class Gradient(Case):
 
     def __init__(self, name: str, case: Case):
         super().__init__(case.problem, case.rtol, case.times, case.reference)
-        self.name, self.parameters = name, tuple(self.problem.field.parameters())
+        self.name = name
+        self.parameters = tuple(self.problem.field.parameters())
         self.scale = tuple(self.largest)
         field = self.problem.field
         self.reference = self.gradient(

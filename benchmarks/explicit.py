@@ -36,10 +36,12 @@ class Case:
 
     def __init__(self, name: str, rtol: float):
         """name: of a problem; with ' x256' of that problem from so many random starts."""
-        self.name, self.rtol = name, rtol
+        self.name = name
+        self.rtol = rtol
         base, _, batch = name.partition(" x")
         problem = PROBLEMS[base].make()
-        self.field, self.atol = problem.field, problem.atol
+        self.field = problem.field
+        self.atol = problem.atol
         self.y0 = start(int(batch)) if batch else problem.y0
         self.t = torch.linspace(0.0, problem.tspan[1], OUTPUTS + 1, dtype=torch.float64)
         self.parameters = tuple(self.field.parameters())
@@ -115,7 +117,8 @@ def measure(case, method, peer_name, peer_solver, adjoint_solver, args) -> list:
     mine = case.pynode(method)
     reference = args.references[case.name]
     row = {"field": case.name, "method": method, "peer": peer_name}
-    forward, other = case.forward(mine), case.forward(peer_solver)
+    forward = case.forward(mine)
+    other = case.forward(peer_solver)
     rows = [
         {
             **row,
@@ -131,7 +134,8 @@ def measure(case, method, peer_name, peer_solver, adjoint_solver, args) -> list:
     for task, solver in tasks.items():
         if solver is None or args.forward_only:
             continue
-        a, b = case.gradient(mine), case.gradient(solver)
+        a = case.gradient(mine)
+        b = case.gradient(solver)
         timed = pair(a, b, args.seconds, args.clock).row()
         rows.append({**row, "task": task, **timed, "grad_diff": difference(a(), b())})
     return rows

@@ -34,10 +34,15 @@ class Case:
     """A field with start and outputs, and the loss of one training step."""
 
     def __init__(self, name: str, method: str, rtol: float, clock: str):
-        self.name, self.method, self.rtol, self.now = name, method, rtol, CLOCKS[clock]
+        self.name = name
+        self.method = method
+        self.rtol = rtol
+        self.now = CLOCKS[clock]
         log = name in ("robertson", "hires")
         problem = PROBLEMS[name].make()
-        self.field, self.y0, end = problem.field, problem.y0, problem.tspan[1]
+        self.field = problem.field
+        self.y0 = problem.y0
+        end = problem.tspan[1]
         self.atol = torch.tensor(problem.atol, dtype=torch.float64)
         inner = (
             torch.logspace(-5, 0, OUTPUTS) * end if log else torch.linspace(0, end, OUTPUTS + 1)[1:]
@@ -122,7 +127,8 @@ def main(argv=None):
     )
     args = parser.parse_args(argv)
     report.heading()
-    costs, comparisons = [], []
+    costs = []
+    comparisons = []
     for name in args.fields:
         for method in args.methods:
             if (method == "tsit5" and name in HARD) or (method != "tsit5" and name in OTHERS):

@@ -18,8 +18,8 @@ def register_stiff(name: str, place: int, **more):
 
 
 def register_smooth(name: str, place: int, end: float | None = None, **more):
-    """Add a problem that is not stiff. end: the last output, by default that of the problem. more:
-    fields of Entry."""
+    """Add a problem that is not stiff. end: the time of the last output; by default the end of the
+    problem. more: fields of Entry."""
     make = partial(problems.get, name)
 
     def case(rtol):

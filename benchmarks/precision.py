@@ -19,11 +19,14 @@ from benchmarks.stiff import METHODS, NAMES
 
 def measure(name: str, method: str, factors, args) -> list:
     """One row a tolerance."""
-    rows, base_case = [], PROBLEMS[name].case(args.rtol)
+    rows = []
+    base_case = PROBLEMS[name].case(args.rtol)
     for factor in factors:
         case = base_case.at(factor * args.rtol)
-        mine, other = case.pynode(method), case.scipy("BDF")
-        work, base = case.pynode_work(mine()), case.scipy_work(other())
+        mine = case.pynode(method)
+        other = case.scipy("BDF")
+        work = case.pynode_work(mine())
+        base = case.scipy_work(other())
         timed = pair(mine, other, args.seconds, args.clock, rounds=(3, 20), warmup=0)
         rows.append(
             {
@@ -84,7 +87,8 @@ def main(argv=None):
         parser.exit(1, "this benchmark needs SciPy: pip install scipy\n")
     report.heading()
     factors = [10 ** (k / 4) for k in range(4, -5, -1)]
-    points, lines = [], []
+    points = []
+    lines = []
     for name in args.problems:
         for method in args.methods:
             report.progress(name, method)
@@ -93,8 +97,10 @@ def main(argv=None):
             lines.append(summary(rows))
     for method in args.methods:
         mine = [row for row in lines if row["contestant"] == method]
-        ms, base = sum(row["ms_mine"] for row in mine), sum(row["ms_base"] for row in mine)
-        nfe, base_nfe = sum(row["nfe_mine"] for row in mine), sum(row["nfe_base"] for row in mine)
+        ms = sum(row["ms_mine"] for row in mine)
+        base = sum(row["ms_base"] for row in mine)
+        nfe = sum(row["nfe_mine"] for row in mine)
+        base_nfe = sum(row["nfe_base"] for row in mine)
         lines.append(
             {
                 "problem": "sum",

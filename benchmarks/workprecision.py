@@ -65,9 +65,11 @@ def rung(case, running, base, args) -> list:
 
 def measure(name: str, args, packages) -> list:
     """All rows of one problem; who was stopped at a tolerance is left out at the tighter ones."""
-    kind, case = PROBLEMS[name].kind, PROBLEMS[name].case(1e-6)
+    kind = PROBLEMS[name].kind
+    case = PROBLEMS[name].case(1e-6)
     methods = args.methods or (STIFF_METHODS if kind == STIFF else SMOOTH_METHODS)
-    rows, running = [], contestants(kind, methods, packages)
+    rows = []
+    running = contestants(kind, methods, packages)
     base = running[0]
     for rtol in args.ladder:
         report.progress(name, f"rtol {rtol:g}")
@@ -108,7 +110,8 @@ def plot(rows: list, mine: set, path):
     FigureCanvasAgg(figure)
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
     colours = [f"C{i}" for i in range(10)]
-    markers, handles = "os^vDP*X<>", {}
+    markers = "os^vDP*X<>"
+    handles = {}
     for axis, name in zip(axes, names):
         for i, label in enumerate(labels):
             points = [
@@ -173,7 +176,8 @@ def main(argv=None):
     )
     args = parser.parse_args(argv)
     if args.quick:
-        args.ladder, args.rounds = [1e-3, 1e-5], 2
+        args.ladder = [1e-3, 1e-5]
+        args.rounds = 2
         args.problems = args.problems if args.problems is not NAMES else ("oregonator",)
     if args.methods == ["all"]:
         args.methods = [name for name in registry.names() if not registry.get(name).separable]

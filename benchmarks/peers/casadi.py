@@ -22,19 +22,15 @@ class Casadi:
     def __init__(self, field, y0, times, multistep: str, largest=None):
         import casadi
 
-        self.casadi, self.y0, self.times, self.multistep, self.largest = (
-            casadi,
-            y0.numpy(),
-            times,
-            multistep,
-            largest,
-        )
+        self.casadi = casadi
+        self.y0 = y0.numpy()
+        self.times = times
+        self.multistep = multistep
+        self.largest = largest
         weights = [p.detach().numpy() for p in field.parameters()] if largest is not None else []
         self.values = np.concatenate([w.ravel() for w in weights]) if weights else np.zeros(0)
-        self.state, self.parameters = (
-            casadi.SX.sym("y", len(self.y0)),
-            casadi.SX.sym("p", len(self.values)),
-        )
+        self.state = casadi.SX.sym("y", len(self.y0))
+        self.parameters = casadi.SX.sym("p", len(self.values))
         parts = (
             np.split(_cells(self.parameters), np.cumsum([w.size for w in weights])[:-1])
             if weights
@@ -74,7 +70,8 @@ class Casadi:
 
     def _differentiated(self, solver):
         casadi = self.casadi
-        start, parameters = casadi.MX.sym("y0", len(self.y0)), casadi.MX.sym("p", len(self.values))
+        start = casadi.MX.sym("y0", len(self.y0))
+        parameters = casadi.MX.sym("p", len(self.values))
         states = solver(x0=start, p=parameters)["xf"]
         loss = (
             casadi.sumsqr(states / casadi.repmat(casadi.DM(self.largest), 1, states.size2()))

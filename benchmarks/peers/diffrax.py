@@ -31,6 +31,27 @@ def load():
     return diffrax, jax, jnp
 
 
+def solution_at(times, term, solver, t0, start, values, rtol, atol, max_steps, **options):
+    """diffrax's solution from t0 to the last of the times, (T,). values: the args of
+    the field; options: further ones of diffeqsolve."""
+    import diffrax
+
+    return diffrax.diffeqsolve(
+        term,
+        solver,
+        t0,
+        times[-1],
+        None,
+        start,
+        values,
+        saveat=diffrax.SaveAt(ts=times),
+        max_steps=max_steps,
+        stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol),
+        throw=False,
+        **options,
+    )
+
+
 class Diffrax:
     """A diffrax solver on a JAX twin of the field, compiled for the problem once, for all
     tolerances.
@@ -40,32 +61,25 @@ class Diffrax:
 
     def __init__(self, field, y0, t, method, atol, max_steps):
         diffrax, jax, jnp = load()
-        right, t = twin(field), np.asarray(t)
-        start, times = jnp.asarray(y0.numpy()), jnp.asarray(t[1:])
+        right = twin(field)
+        t = np.asarray(t)
+        start = jnp.asarray(y0.numpy())
+        times = jnp.asarray(t[1:])
         expected = field(0.0, y0).detach().numpy()
         if not np.allclose(
             right(0.0, start), expected, rtol=1e-12, atol=1e-12 * np.abs(expected).max()
         ):
             raise ValueError(f"the JAX twin of {type(field).__name__} is another field")
-        term, solver = diffrax.ODETerm(right), getattr(diffrax, method)()
+        term = diffrax.ODETerm(right)
+        solver = getattr(diffrax, method)()
 
         @jax.jit
         def solve(rtol, atol):
-            found = diffrax.diffeqsolve(
-                term,
-                solver,
-                t[0],
-                t[-1],
-                None,
-                start,
-                saveat=diffrax.SaveAt(ts=times),
-                max_steps=max_steps,
-                throw=False,
-                stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol),
-            )
+            found = solution_at(times, term, solver, t[0], start, None, rtol, atol, max_steps)
             return found.ys, found.stats["num_steps"], found.result == diffrax.RESULTS.successful
 
-        self.solve, self.array = solve, jnp.asarray
+        self.solve = solve
+        self.array = jnp.asarray
         began = time.perf_counter()
         self(1e-1, 1e3 * np.asarray(atol))
         self.compile_seconds = time.perf_counter() - began
@@ -86,29 +100,26 @@ class DiffraxGradient:
 
     def __init__(self, field, y0, t, method, largest, max_steps):
         diffrax, jax, jnp = load()
-        right, t = twin(field), np.asarray(t)
+        right = twin(field)
+        t = np.asarray(t)
         values = [jnp.asarray(p.detach().numpy()) for p in field.parameters()]
-        term, solver, start, times = (
-            diffrax.ODETerm(right),
-            getattr(diffrax, method)(),
-            jnp.asarray(y0.numpy()),
-            t[1:],
-        )
+        term = diffrax.ODETerm(right)
+        solver = getattr(diffrax, method)()
+        start = jnp.asarray(y0.numpy())
+        times = t[1:]
         scale = jnp.asarray(largest)
 
         def loss(start, values, rtol, atol):
-            found = diffrax.diffeqsolve(
+            found = solution_at(
+                times,
                 term,
                 solver,
                 t[0],
-                t[-1],
-                None,
                 start,
                 values,
-                saveat=diffrax.SaveAt(ts=times),
-                max_steps=max_steps,
-                stepsize_controller=diffrax.PIDController(rtol=rtol, atol=atol),
-                throw=False,
+                rtol,
+                atol,
+                max_steps,
                 adjoint=diffrax.RecursiveCheckpointAdjoint(),
             )
             done = found.result == diffrax.RESULTS.successful
@@ -138,27 +149,13 @@ class DiffraxBatch:
 
     def __init__(self, right, y0, constants, t, method, rtol, atol, scale, max_steps, device):
         diffrax, jax, jnp = load()
-        times, self.jax = jnp.asarray(t[1:].cpu().numpy()), jax
-        term, solver, control = (
-            diffrax.ODETerm(right),
-            getattr(diffrax, method)(),
-            diffrax.PIDController(rtol=rtol, atol=atol),
-        )
+        times = jnp.asarray(t[1:].cpu().numpy())
+        self.jax = jax
+        term = diffrax.ODETerm(right)
+        solver = getattr(diffrax, method)()
 
         def one(y0, constants):
-            found = diffrax.diffeqsolve(
-                term,
-                solver,
-                0.0,
-                times[-1],
-                None,
-                y0,
-                constants,
-                saveat=diffrax.SaveAt(ts=times),
-                max_steps=max_steps,
-                stepsize_controller=control,
-                throw=False,
-            )
+            found = solution_at(times, term, solver, 0.0, y0, constants, rtol, atol, max_steps)
             return found.ys, found.result == diffrax.RESULTS.successful
 
         def loss(y0, constants):
@@ -167,10 +164,8 @@ class DiffraxBatch:
 
         where = jax.devices(device)[0]
         self.given = [jax.device_put(x.detach().cpu().numpy(), where) for x in (y0, constants)]
-        self._forward, self._gradient = (
-            jax.jit(jax.vmap(one)),
-            jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True)),
-        )
+        self._forward = jax.jit(jax.vmap(one))
+        self._gradient = jax.jit(jax.grad(loss, argnums=(0, 1), has_aux=True))
 
     def forward(self):
         """(states (T - 1, B, n) without the start, rows that did not reach the end)."""
@@ -194,36 +189,33 @@ class DiffraxTraining:
 
     def __init__(self, field, t, observed, method, rtol, rate, max_steps):
         diffrax, jax, jnp = load()
-        right, self.tolerance, self.array = network(field), rtol, jnp.asarray
-        term, solver, times = (
-            diffrax.ODETerm(right),
-            getattr(diffrax, method)(),
-            jnp.asarray(t[1:].numpy()),
-        )
-        start, wanted = jnp.asarray(observed[0].numpy()), jnp.asarray(observed[1:].numpy())
+        right = network(field)
+        self.tolerance = rtol
+        self.array = jnp.asarray
+        term = diffrax.ODETerm(right)
+        solver = getattr(diffrax, method)()
+        times = jnp.asarray(t[1:].numpy())
+        start = jnp.asarray(observed[0].numpy())
+        wanted = jnp.asarray(observed[1:].numpy())
         self.values = [jnp.asarray(p.detach().numpy()) for p in field.parameters()]
-        self.moments, self.iterations = (
-            [(jnp.zeros_like(w), jnp.zeros_like(w)) for w in self.values],
-            0,
-        )
+        self.moments = [(jnp.zeros_like(w), jnp.zeros_like(w)) for w in self.values]
+        self.iterations = 0
         if not np.allclose(
             right(0.0, start, self.values), field(0.0, observed[0]).detach().numpy(), rtol=1e-12
         ):
             raise ValueError("the JAX network is another field")
 
         def loss(values, rtol, max_steps=max_steps):
-            found = diffrax.diffeqsolve(
+            found = solution_at(
+                times,
                 term,
                 solver,
                 0.0,
-                times[-1],
-                None,
                 start,
                 values,
-                saveat=diffrax.SaveAt(ts=times),
-                max_steps=max_steps,
-                stepsize_controller=diffrax.PIDController(rtol=rtol, atol=1e-3 * rtol),
-                throw=False,
+                rtol,
+                1e-3 * rtol,
+                max_steps,
                 adjoint=diffrax.RecursiveCheckpointAdjoint(),
             )
             done = found.result == diffrax.RESULTS.successful
@@ -242,10 +234,8 @@ class DiffraxTraining:
             return moved, moments, value, steps
 
         # Tight tolerances may need more steps.
-        self._iterate, self._gradient = (
-            iterate,
-            jax.jit(jax.grad(partial(loss, max_steps=16 * max_steps), has_aux=True)),
-        )
+        self._iterate = iterate
+        self._gradient = jax.jit(jax.grad(partial(loss, max_steps=16 * max_steps), has_aux=True))
 
     def iterate(self):
         """(loss, steps taken) of one iteration of Adam; the first one compiles."""

@@ -23,14 +23,16 @@ class Diffsol:
         import pydiffsol
 
         began = time.perf_counter()
-        self.times, self.inputs = np.array(times[1:]), np.zeros(0)
+        self.times = np.array(times[1:])
+        self.inputs = np.zeros(0)
         self.ode = pydiffsol.Ode(diffsl(field, y0), matrix_type=pydiffsol.nalgebra_dense)
         self.compile_seconds = time.perf_counter() - began
         self.ode.ode_solver = getattr(pydiffsol, method)
         agree(field, y0, self.ode.rhs(self.inputs, 0.0, y0.numpy()), "DiffSL")
 
     def __call__(self, rtol: float, atol: float):
-        self.ode.rtol, self.ode.atol = rtol, atol
+        self.ode.rtol = rtol
+        self.ode.atol = atol
         return np.asarray(self.ode.solve_dense(self.inputs, self.times).ys).T
 
 
@@ -47,7 +49,9 @@ def diffsl(field, y0) -> str:
 
 
 def _network(field) -> str:
-    linear, text, above = field.layers[::2], "", "u"
+    linear = field.layers[::2]
+    text = ""
+    above = "u"
     for i, layer in enumerate(linear):
         text += _tensor(f"w{i}_ij", layer.weight) + _tensor(f"b{i}_i", layer.bias)
         text += (

@@ -13,7 +13,7 @@ def torchdiffeq(f, y0, t, method, rtol, atol, adjoint=False, options=None, param
     """torchdiffeq's odeint or odeint_adjoint. method 'scipy_solver' takes options={'solver':
     'BDF'}.
 
-    parameters: those of f where f is not a module and the adjoint shall reach them.
+    parameters: what the adjoint differentiates if f is not a module.
     """
     from torchdiffeq import odeint, odeint_adjoint
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from benchmarks.case import Case, Gradient
 from pynode.problems.base import Problem
 
-STIFF, SMOOTH = "stiff", "not stiff"
+STIFF = "stiff"
+SMOOTH = "not stiff"
 GRADIENTS = {STIFF: "stiff gradient", SMOOTH: "gradient"}
 
 

@@ -8,7 +8,8 @@ from pynode.problems.bilinear import Bilinear
 @formula.register
 def _(field: Bilinear, array, tanh):
     fixed, _ = constants(field, array)
-    c, first = array(field.coefficients().detach().numpy()), field.first.numpy()
+    c = array(field.coefficients().detach().numpy())
+    first = field.first.numpy()
     return lambda y, parameters=None: fixed["S"] @ (c * y[first] * (fixed["A"] @ y + fixed["b"]))
 
 

@@ -8,7 +8,9 @@ from pynode.problems.hires import Hires
 @formula.register
 def _(field: Hires, array, tanh):
     fixed, k = constants(field, array)
-    linear, source, bound = fixed["linear"], fixed["source"], fixed["bound"]
+    linear = fixed["linear"]
+    source = fixed["source"]
+    bound = fixed["bound"]
     return lambda y, parameters=None: linear @ y + source + k * (bound @ y) * y[7:]
 
 

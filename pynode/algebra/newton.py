@@ -53,10 +53,11 @@ def convergence_test(
 ) -> tuple[Any, Any, Numbers]:
     """(converged, hopeless, rate) after a correction of an iteration. Hairer & Wanner II, IV.8.10.
 
-    norm, last: of this correction and of the one before, finite. rate: of convergence as last
-    measured; the result holds that of this iteration. repeated: whether this is not the first
-    correction. remaining: the corrections that are left. newton_tol, rounding_floor: see Tolerance.
-    hopeless: the remaining corrections will not suffice. It prevails over converged.
+    norm: the norm of this correction; last: the norm of the correction before. rate: the
+    convergence rate before this correction; the result has the new one. repeated: whether this is
+    not the first correction. remaining: how many corrections may follow. newton_tol,
+    rounding_floor: see Tolerance. hopeless: the remaining corrections cannot suffice; it overrides
+    converged.
     """
     rate = xp.where(repeated, norm / last, rate)
     contracts = rate < 1
@@ -163,13 +164,9 @@ def full_newton(
             break
         if norm <= max(newton_tol, 1e-5):
             return Newton(y, change, norm, iteration, POOR)
-    return Newton(
-        None,
-        change if solver.ok else history_term,
-        norm if solver.ok else math.inf,
-        iteration,
-        UNKNOWN,
-    )
+    if not solver.ok:
+        return Newton(None, history_term, math.inf, iteration, UNKNOWN)
+    return Newton(None, change, norm, iteration, UNKNOWN)
 
 
 def newton_to_rounding(
@@ -185,10 +182,10 @@ def newton_to_rounding(
     max_iterations: int,
     factorise: Callable[[Tensor], LinearSolver],
 ) -> Newton:
-    """Solve the same equation as exactly as the dtype allows, for fixed steps: their error is that
-    of the formula alone. A failed simplified iteration starts again with new Jacobians.
+    """Solve the same equation as exactly as the dtype allows. Fixed steps need this: they must show
+    only the error of the formula. A failed simplified iteration starts again with new Jacobians.
 
-    The arguments are those of simplified_newton and full_newton.
+    simplified_newton and full_newton explain the arguments.
     """
     floor = tol.rounding_floor
     result = simplified_newton(

@@ -67,7 +67,7 @@ def _bounds(layout: Layout, nonnegative: Nonnegative, atol: Tensor) -> StateBoun
 
 
 class _Limits:
-    """What the limits of one system and those of a batch share. None: no such limit.
+    """Limits that serve one system and a batch. None: no such limit.
 
     seconds: limit of wall-clock time. mask: (n,) bool, the components that must not be negative.
     """

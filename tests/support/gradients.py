@@ -67,9 +67,11 @@ def agree(found, wanted, tolerance=1e-10, vanishing=()):
     """Gradients, one, in lists or by name, differ by no more than tolerance times the largest entry
     of each. None is zero throughout, except those whose name ends with `vanishing`."""
     if isinstance(wanted, torch.Tensor):
-        found, wanted = [found], [wanted]
+        found = [found]
+        wanted = [wanted]
     if not isinstance(wanted, dict):
-        found, wanted = dict(enumerate(found)), dict(enumerate(wanted))
+        found = dict(enumerate(found))
+        wanted = dict(enumerate(wanted))
     assert found.keys() == wanted.keys()
     for name, gradient in wanted.items():
         largest = float(gradient.abs().max())

@@ -35,8 +35,11 @@ class Cue(Lines):
 
     def __init__(self, after, times=10**6, failure=torch.nan):
         super().__init__()
-        self.after, self.times, self.failure = after, times, failure
-        self.failing, self.said = False, []
+        self.after = after
+        self.times = times
+        self.failure = failure
+        self.failing = False
+        self.said = []
 
     def epoch(self, record, epochs, best):
         self.failing = record["epoch"] == self.after

@@ -2,8 +2,8 @@
 reset fires.
 
 If a change of the state moves a condition to the other side of zero, its event fires at that same
-time. This event may change the state again. The rules are those of SBML Level 3, sec. 4.11.6, but
-with a fixed order instead of a random one.
+time. This event may change the state again. The rules come from SBML Level 3, sec. 4.11.6, but
+the order is fixed, not random.
 """
 
 from __future__ import annotations
@@ -112,11 +112,11 @@ def simultaneous(items: Iterable[tuple], apart: float) -> list[list]:
 def occur_together(
     events: Sequence[Event], owners: Iterable[tuple[int, int]], counts: Any
 ) -> tuple[list[tuple[int, int]], Status | None, bool]:
-    """(those that occur, status, whether a terminal event is among them) for the conditions
-    (event, index) that fire at one time.
+    """(events that occur, status, whether one of them is terminal) for the conditions (event,
+    index) that fire at one time.
 
-    counts: how often each event has occurred; the function increases them. status: that of the
-    segment if it must stop here, otherwise None.
+    counts: how often each event has occurred; the function increases them. status: the status of
+    the segment if it must stop here, otherwise None.
     """
     occurred: list[tuple[int, int]] = []
     resets = False

@@ -173,7 +173,8 @@ def test_the_steps_before_a_limit_are_kept(method, backward, limit, status, monk
                 throw=False,
                 **limit,
             )
-        end, count = solution.reached, len(solution.t)
+        end = solution.reached
+        count = len(solution.t)
         assert solution.status is status and f"{status.sentence}" in solution.message
         assert end != times[0] and abs(end - times[0]) < 8.9 and solution.y.shape[0] == count
         assert (solution._trajectory.y - smooth_exact(end)).abs().max() < 1e-5
@@ -242,7 +243,8 @@ def test_min_step_is_named():
 
 def test_a_gradient_for_which_f_refuses_a_state():
     """No zeros, but a sentence. The check that f is still the same sees only the ends."""
-    y0, refusing = leaf(tensor(1.0)), []
+    y0 = leaf(tensor(1.0))
+    refusing = []
     y = julia(
         lambda t, y: reject() if refusing and 0 < float(t) < 1 else -y,
         y0,
@@ -269,7 +271,8 @@ def test_a_limit_before_the_first_step_leaves_the_start():
 def test_the_gradient_is_not_held_to_the_limit_of_the_solve(adjoint):
     """And that of a partial solution, for which SciMLSensitivity needs a second one, is the
     gradient of what there is."""
-    rate, found = leaf(tensor(3.0)), []
+    rate = leaf(tensor(3.0))
+    found = []
     for limit, count in ((None, 3), (200, 2)):
         y = julia(
             lambda t, y: -rate * y,
