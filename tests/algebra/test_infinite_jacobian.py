@@ -6,7 +6,9 @@ import pytest
 import torch
 
 import pynode
+from pynode.algebra.structure import linearise
 from pynode.methods.registry import get
+from tests.support.cases import field_of
 
 SINGLE = (
     "Rodas5P",
@@ -143,3 +145,29 @@ def test_the_gradient_of_a_rate(method, engine):
     end = engine.solve(root, START, (0.0, 2.0), method=method, args=(rate,)).y[-1, 0]
     (found,) = torch.autograd.grad(end, rate)
     assert float(found) == pytest.approx(-2 / 3 * 2**1.5 * RIGHT, rel=1e-3)
+
+
+@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+def test_a_later_point_is_repaired_too(sparse):
+    """The infinite entry is -1 / (2 sqrt(0)), in the first row. Its difference is about -1e4."""
+    field = field_of(root, START)
+    if sparse:
+        pytest.importorskip("scipy")
+        field.structure = pynode.Sparse(torch.ones(2, 2))
+    jacobian = linearise(field)
+    jacobian.with_time(0.0, START + 1.0)
+    jac, _ = jacobian.with_time(1.0, START)
+    found = jacobian.factorised(jac, 0.1).solve(torch.tensor([0.0, 1.0], dtype=torch.float64))
+    assert -1e5 < float(found[0]) < -10.0
+    assert float(found[1]) == pytest.approx(1.0)
+
+
+def test_an_infinite_jacobian_of_the_user_solves_nothing():
+    """Its solution would be zero, and a method would take the state for one at rest."""
+    y = torch.zeros(1, dtype=torch.float64)
+    field = field_of(
+        lambda t, y: -torch.sqrt(y), y, jac=lambda t, y: torch.full((1, 1), -math.inf).double()
+    )
+    jacobian = linearise(field)
+    found = jacobian.factorised(jacobian(0.0, y), 0.1).solve(torch.ones_like(y))
+    assert math.isnan(float(found))

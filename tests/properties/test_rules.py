@@ -111,3 +111,22 @@ def test_what_the_convergence_test_decides():
     assert decide(0.01, 1.0, repeated=False, rate=0.5) == (True, False, 0.5)
     assert decide(5.0, 1.0, repeated=False) == (False, False, 1.0)
     assert decide(1e-11, 1e-12) == (True, False, 10.0)
+
+
+def test_how_a_step_grows_after_newton():
+    """Of at most 7 iterations, one costs nothing and seven cost 2 / 7 of the growth. A growth below
+    1.2 is not worth a factorisation."""
+
+    def grown(factor, iterations):
+        return growth_after_newton(Floats, factor, iterations, 7)
+
+    assert grown(3.0, 1) == pytest.approx(3.0)
+    assert grown(3.0, 7) == pytest.approx(3.0 * 15 / 21)
+    assert grown(1.19, 1) == 1.0
+    assert grown(1.3, 7) == 1.0
+    assert grown(0.7, 7) == 0.7
+
+
+def test_a_rate_that_was_not_measured_is_trusted_less():
+    assert remembered_rate(Floats, 0.1, True) == 0.1
+    assert remembered_rate(Floats, 0.1, False) == pytest.approx(0.1**0.8)
