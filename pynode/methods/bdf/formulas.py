@@ -45,30 +45,29 @@ def redifference(out: Any, k: int, ratio: float) -> None:
     """Write the map from backward differences on a unit grid to those of the same polynomial on a
     grid with this ratio.
 
-    out: (k + 1, k + 1), or larger; the other entries stay.
+    out: row after row of (k + 1, k + 1), or longer.
     """
-    for i in range(k + 1):
-        row = out[i]
+    width = k + 1
+    for i in range(width):
+        start = width * i
         x = -ratio * i
         value = 1.0
-        row[0] = value
+        out[start] = value
         for m in range(k):
             value *= (x + m) / (m + 1)  # the Newton basis that goes with backward differences
-            row[m + 1] = value
+            out[start + m + 1] = value
     for m in range(k):
-        for i in range(k, m, -1):
-            row = out[i]
-            before = out[i - 1]
-            for j in range(k + 1):
-                row[j] = before[j] - row[j]
+        for place in range(width * width - 1, width * (m + 1) - 1, -1):
+            out[place] = out[place - width] - out[place]
 
 
 def lagrange(nodes: Any, count: int, x: float, values: Any, slopes: Any) -> None:
     """Write values and derivatives at x of the Lagrange basis of the first ``count`` nodes (x none
     of them)."""
+    total = 0.0
     for j in range(count):
         slopes[j] = 1 / (x - nodes[j])
-    total = sum(slopes[:count])
+        total += slopes[j]
     lagrange_values(nodes, count, x, values)
     for j in range(count):
         slopes[j] = values[j] * (total - slopes[j])
@@ -128,7 +127,10 @@ def leading_error(alphas: Any, k: int, gamma: float) -> float:
     alphas: h / (h + p) for the distances p of the last k + 1 values. gamma: sum of 1 / j, j up to
     k.
     """
-    return max(alphas[k], abs(alphas[k] - gamma + sum(alphas[:k])))
+    total = 0.0
+    for j in range(k):
+        total += alphas[j]
+    return max(alphas[k], abs(alphas[k] - gamma + total))
 
 
 def trusted_differences(
@@ -212,9 +214,9 @@ class DifferenceHistory(_History):
         """History on a grid ``ratio`` times as wide: the differences of the same polynomial
         there."""
         matrix = np.zeros((self.rows, self.rows))
-        rows = [[0.0] * (k + 1) for _ in range(k + 1)]
-        redifference(rows, k, ratio)
-        matrix[: k + 1, : k + 1] = rows
+        numbers = [0.0] * (k + 1) ** 2
+        redifference(numbers, k, ratio)
+        matrix[: k + 1, : k + 1] = np.reshape(numbers, (k + 1, k + 1))
         return torch.from_numpy(matrix).to(z) @ z, past, matrix
 
     def reading(self, k: int) -> np.ndarray:
@@ -370,7 +372,7 @@ class ValueHistory(_History):
         for row, m in ((0, k - 1), (1, k + 1)):
             if 1 <= m <= MAX_ORDER:
                 nodes = [-p / h for p in past[: m + 2]]
-                divided_difference(nodes, len(nodes), _FACTORIAL[m], weights[row])
+                divided_difference(nodes, len(nodes), FACTORIAL[m], weights[row])
         lower, upper = _norms(torch.from_numpy(weights).to(z), z, scale, k)
         if len(past) < k + 3:
             upper = None
@@ -383,7 +385,7 @@ class ValueHistory(_History):
 
 
 _EVEN = tuple(-float(i) for i in range(MAX_ORDER + 2))
-_FACTORIAL = [1.0, 1.0, 2.0, 6.0, 24.0, 120.0, 720.0]
+FACTORIAL = (1.0, 1.0, 2.0, 6.0, 24.0, 120.0, 720.0)
 
 
 def _norms(weights: Tensor, z: Tensor, scale: Tensor, k: int) -> tuple[float | None, float | None]:
