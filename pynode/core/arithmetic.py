@@ -15,7 +15,6 @@ from torch import Tensor
 
 from . import floats
 
-
 # One of the namespaces below, and the numbers that it serves.
 Arithmetic: TypeAlias = Any
 Numbers: TypeAlias = Any
