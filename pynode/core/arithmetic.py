@@ -13,22 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from . import floats
+
 # One of the namespaces below, and the numbers that it serves.
 Arithmetic: TypeAlias = Any
 Numbers: TypeAlias = Any
 
 
-class Floats:
-    """Python floats. The engine of one system uses them."""
-
-    minimum = min
-    maximum = max
-
-    @staticmethod
-    def where(condition: bool, a: float, b: float) -> float:
-        if condition:
-            return a
-        return b
+# Python floats. The engine of one system uses them, and so do loops in native code.
+Floats = floats
 
 
 class Arrays:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from .arithmetic import Floats
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from torch import Tensor
 
     from .arithmetic import Arithmetic, Numbers
@@ -68,6 +70,68 @@ def shortened(h: float, t: float, t1: float, factor: float) -> float:
     return math.nextafter(t1, t) - t
 
 
+def vanishes(h: float, t: float, stop: float, least: float, at_edge: bool) -> bool:
+    """Whether a step of h from t is too short for floating point, and the next stop is farther.
+
+    least: the shortest step. at_edge: whether the last attempt left the domain, or the states where
+    f has a value. There a step of some units in the last place of t may be allowed because y is
+    rounded to itself: such steps continue for ever.
+    """
+    size = abs(h)
+    gone = size < least or t + h == t
+    if at_edge:
+        gone = gone or size <= RESOLUTION * abs(t)
+    return gone and size < abs(stop - t)
+
+
+def planned(
+    t: float,
+    h: float,
+    factor: float,
+    proposed: float,
+    fixed: bool,
+    hits_stop: bool,
+    direction: float,
+    longest: float,
+    end: float,
+) -> float:
+    """The next step to try after an accepted step of h, which ended at t.
+
+    factor: of the controller; proposed: the size planned for the last step, before a stop changed
+    it; fixed: whether all steps have one size; hits_stop: whether the last step ended at a stop;
+    longest: the largest size; end: of the solve.
+    """
+    # A fixed step keeps its size, even if rounding moved the time by a little more or less.
+    if fixed:
+        following = proposed
+    else:
+        following = h * factor
+    if hits_stop:
+        # The step was shortened to end at a stop, not because of its error.
+        following = direction * max(abs(following), abs(proposed))
+    if abs(following) > longest:
+        following = direction * longest
+    if t + following == t:
+        # After a step that was good enough, the shortest one that moves the time is tried.
+        following = math.nextafter(t, end) - t
+    return following
+
+
+def stops_between(given: Iterable[float], t: float, end: float, least: float) -> list[float]:
+    """The stops between t and the end, in order, and then the end. Of two stops that are closer
+    than the least step, the later one stays."""
+    if end > t:
+        direction = 1.0
+    else:
+        direction = -1.0
+    stops = [end]
+    for stop in sorted(given, key=lambda s: -direction * s):
+        if direction * (stops[-1] - stop) > least and direction * (stop - t) > least:
+            stops.append(stop)
+    stops.reverse()
+    return stops
+
+
 @dataclass(frozen=True)
 class Controller:
     """factor = safety * r_n^(-beta1/k) r_(n-1)^(-beta2/k) r_(n-2)^(-beta3/k), within limits.
@@ -98,15 +162,38 @@ class Controller:
         self, xp: Arithmetic, ratio: Numbers, past: tuple[Numbers, Numbers], order: int
     ) -> tuple[Numbers, tuple[Numbers, Numbers]]:
         """The same for floats, arrays or tensors. xp: their namespace (core/arithmetic.py)."""
-        r = xp.maximum(xp.where(ratio < LARGEST_RATIO, ratio, LARGEST_RATIO), SMALLEST_RATIO)
         r1, r2 = past
-        b1, b2, b3 = FILTERS[self.kind]
-        accepted = r <= 1
-        filtered = r ** (-b1 / order) * r1 ** (-b2 / order) * r2 ** (-b3 / order)
-        grown = xp.minimum(self.safety * filtered, self.largest)
-        shrunk = xp.minimum(self.safety * r ** (-1 / order), 0.9)
-        factor = xp.maximum(xp.where(accepted, grown, shrunk), self.smallest)
-        return factor, (xp.where(accepted, r, r1), xp.where(accepted, r1, r2))
+        filters = FILTERS[self.kind]
+        factor, r1, r2 = controlled(
+            xp, ratio, r1, r2, order, filters, self.safety, self.smallest, self.largest
+        )
+        return factor, (r1, r2)
+
+
+def controlled(
+    xp: Arithmetic,
+    ratio: Numbers,
+    r1: Numbers,
+    r2: Numbers,
+    order: int,
+    filters: tuple[float, float, float],
+    safety: float,
+    smallest: float,
+    largest: float,
+) -> tuple[Numbers, Numbers, Numbers]:
+    """(factor for h, new r1, new r2): the rule of a Controller.
+
+    ratio: scaled error of the step; r1, r2: those of the two accepted steps before. filters:
+    (beta1, beta2, beta3).
+    """
+    b1, b2, b3 = filters
+    r = xp.maximum(xp.where(ratio < LARGEST_RATIO, ratio, LARGEST_RATIO), SMALLEST_RATIO)
+    accepted = r <= 1
+    filtered = r ** (-b1 / order) * r1 ** (-b2 / order) * r2 ** (-b3 / order)
+    grown = xp.minimum(safety * filtered, largest)
+    shrunk = xp.minimum(safety * r ** (-1 / order), 0.9)
+    factor = xp.maximum(xp.where(accepted, grown, shrunk), smallest)
+    return factor, xp.where(accepted, r, r1), xp.where(accepted, r1, r2)
 
 
 def first_step(
@@ -130,14 +217,37 @@ def first_step(
     scale = tol.scale(y0)
     d0 = tol.rms(y0, scale)
     d1 = tol.rms(f0, tol.scale_or_inf(scale))
-    h0 = min(step_of_size(Floats, d0, d1, span), span, longest)
+    h0 = trial_step(Floats, d0, d1, span, longest)
     direction = math.copysign(1.0, t1 - t0)
     y1 = y0 + direction * h0 * f0
     f1 = field.dydt(t0 + direction * h0, y1)
     d2 = tol.rms(f1 - f0, tol.scale_or_inf(tol.grow_scale(scale, y1))) / h0
+    return judged_step(Floats, d1, d2, h0, order, span, longest)
+
+
+def trial_step(xp: Arithmetic, d0: float, d1: float, span: float, longest: float) -> float:
+    """The step that first_step tries, to see how y' changes. d0, d1: the sizes of y and y'."""
+    return min(step_of_size(xp, d0, d1, span), span, longest)
+
+
+def judged_step(
+    xp: Arithmetic, d1: float, d2: float, h0: float, order: int, span: float, longest: float
+) -> float:
+    """|h| of the first step after a trial step of h0. d1, d2: the sizes of y' and y''."""
     if not math.isfinite(d1 * h0 + d2 * h0 * h0):
         return min(h0, 1e-3 * h0 + 1e-12 * span)
-    return min(100 * h0, step_of_slopes(Floats, d1, d2, order), span, longest)
+    return min(100 * h0, step_of_slopes(xp, d1, d2, order), span, longest)
+
+
+def bounded_step(
+    h: float, t: float, end: float, longest: float, fixed: bool, direction: float
+) -> float:
+    """The first step with its sign, inside its bounds. h: as chosen; fixed: whether all steps have
+    this size."""
+    size = abs(h)
+    if not fixed:
+        size = max(size, RESOLUTION * abs(t))
+    return direction * min(size, longest, abs(end - t))
 
 
 def step_of_slopes(xp: Arithmetic, d1: Numbers, d2: Numbers, order: int) -> Numbers:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,11 +16,14 @@ from ...core.norm import Tolerance
 from ...core.status import Exhausted, RejectStep, Status
 from ...core.step_control import (
     FIXED_STOP_TOLERANCE,
-    RESOLUTION,
     STOP_TOLERANCE,
+    bounded_step,
     first_step,
     next_step,
+    planned,
     shortened,
+    stops_between,
+    vanishes,
 )
 from ...core.stop_conditions import guarded
 from ...core.trajectory import Attempt, Trajectory, derivative, evaluate_at
@@ -82,9 +85,8 @@ def integrate(
             h = first_step(field, t, end, y0, f0, method.error_order, tol, options.max_step)
         except RejectStep:
             h = 1e-6 * abs(end - t)
-    if options.step_size is None:
-        h = max(abs(h), RESOLUTION * abs(t))
-    h = direction * min(abs(h), options.max_step, abs(end - t))
+    fixed = options.step_size is not None
+    h = bounded_step(h, t, end, options.max_step, fixed, direction)
     path = Trajectory(t, y0, f0, h)
     path.times = times
     if not bool(torch.isfinite(f0).all()):
@@ -142,7 +144,7 @@ class _Loop:
         self.h = h
         self.direction = math.copysign(1.0, self.times[-1] - self.t)
         self.least = max(SMALLEST * abs(h), sys.float_info.min)
-        self.stops = _stops(options.tstops, self.t, self.times[-1], self.least)
+        self.stops = deque(stops_between(options.tstops, self.t, self.times[-1], self.least))
         self.state = method.init(field, self.t, self.y, path.f0, h, tol)
         self.position = 1
         self.attempts = field.stats.accepted + field.stats.rejected
@@ -184,21 +186,15 @@ class _Loop:
 
     def _limit_reached(self) -> Status | None:
         """The status that ends the solve before the next step, or None."""
-        size = abs(self.h)
         last = self.path.last
         if self.attempts >= self.options.max_steps:
             return Status.MAX_STEPS
         if self.field.stats.nfe >= self.max_nfe:
             return Status.MAX_EVALUATIONS
-        vanishes = size < self.least or self.t + self.h == self.t
-        if last is not None and last.failure in (Status.DOMAIN, Status.NONFINITE):
-            # At the edge of the domain, or of the states where f has a value, a step of some units
-            # in the last place of t may be allowed because y is rounded to itself: such steps
-            # continue for ever.
-            vanishes = vanishes or size <= RESOLUTION * abs(self.t)
-        if vanishes and size < abs(self.stops[0] - self.t):
+        at_edge = last is not None and last.failure in (Status.DOMAIN, Status.NONFINITE)
+        if vanishes(self.h, self.t, self.stops[0], self.least, at_edge):
             return cause(last.failure if last is not None else None)
-        if size < self.options.min_step and last is not None and not last.accepted:
+        if abs(self.h) < self.options.min_step and last is not None and not last.accepted:
             if last.failure is Status.DOMAIN:
                 return Status.DOMAIN
             return Status.MIN_STEP
@@ -301,36 +297,20 @@ class _Loop:
 
     def _plan(self, step: Step, proposed: float, hits_stop: bool) -> None:
         """The next step to try, after one that was accepted."""
-        # A fixed step keeps its size, even if rounding moved the time by a little more or less.
-        if self.fixed:
-            h = proposed
-        else:
-            h = self.h * step.factor
         if hits_stop:
-            # The step was shortened to end at a stop, not because of its error.
             self.stops.popleft()
             self._tell_horizon()
-            h = self.direction * max(abs(h), abs(proposed))
-        if abs(h) > self.options.max_step:
-            h = self.direction * self.options.max_step
-        if self.t + h == self.t:
-            # After a step that was good enough, the shortest one that moves the time is tried.
-            h = math.nextafter(self.t, self.times[-1]) - self.t
-        self.h = h
-
-
-def _stops(given: Iterable[float], t: float, end: float, least: float) -> deque[float]:
-    """The stops between t and the end, in order, and then the end. Of two stops that are closer
-    than the least step, the later one stays."""
-    if end > t:
-        direction = 1.0
-    else:
-        direction = -1.0
-    stops = deque([end])
-    for stop in sorted(given, key=lambda s: -direction * s):
-        if direction * (stops[0] - stop) > least and direction * (stop - t) > least:
-            stops.appendleft(stop)
-    return stops
+        self.h = planned(
+            self.t,
+            self.h,
+            step.factor,
+            proposed,
+            self.fixed,
+            hits_stop,
+            self.direction,
+            self.options.max_step,
+            self.times[-1],
+        )
 
 
 def _outputs(

@@ -1,0 +1,1 @@
+"""The native engine: whole solves in compiled code, on the functions of pynode/translate."""

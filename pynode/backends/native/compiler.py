@@ -1,0 +1,182 @@
+"""Compiles the loops once for each family of methods and dtype, and keeps them on disk.
+
+The loops are plain Python functions. numba compiles them, with all functions of pynode that they
+call. The result is machine code, which llvmlite loads. With code from the disk nothing imports
+numba.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import importlib.metadata
+import inspect
+import sys
+import threading
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from . import machine, store
+
+# Without reference counts, wrappers for Python and checks of division: the loops need none, and
+# each costs time to compile.
+OPTIONS = {
+    "_nrt": False,
+    "error_model": "numpy",
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+}
+# int fn(void* result, void** exception, int64 run, int64 tables, int64 memory): numba's convention.
+ENTRY = ctypes.CFUNCTYPE(
+    ctypes.c_int,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    ctypes.c_int64,
+    ctypes.c_int64,
+    ctypes.c_int64,
+)
+
+_lock = threading.RLock()
+_loaded: dict[tuple, Entry] = {}
+_engines: list[Any] = []  # keep the machine code alive
+
+
+class Entry:
+    """A compiled function work(family, run, tables, memory). A call releases the GIL."""
+
+    def __init__(self, address: int) -> None:
+        self.address = address
+        self._call = ENTRY(address)
+        self._result = ctypes.create_string_buffer(64)
+        self._pointer = ctypes.addressof(self._result)
+
+    def __call__(self, run: int, tables: int, memory: int) -> None:
+        """run: address of the record; tables, memory: addresses of their slots
+        (machine.slots)."""
+        code = self._call(self._pointer, self._pointer + 32, run, tables, memory)
+        if code > 0:
+            raise RuntimeError(
+                f"the native loop ended with the error {code}; please report this, and use"
+                " backend='torch'"
+            )
+
+
+def entry(work: Callable, family: Any, record: Any, tables: Any, memory: Any) -> Entry:
+    """The compiled work(family, run, tables, memory) for arrays like those of tables and memory.
+
+    record: the dtype of run.
+    """
+    dtype = memory[0].dtype.char
+    key = (work, family, dtype)
+    found = _loaded.get(key)
+    if found is None:
+        with _lock:
+            found = _loaded.get(key)
+            if found is None:
+                found = _load(work, family, record, tables, memory)
+                _loaded[key] = found
+    return found
+
+
+def _load(work, family, record, tables, memory):
+    functions = list(reached(work, family))
+    shapes = [(a.dtype.str, a.ndim) for a in (*tables, *memory)]
+    key = _key(functions, [work.__qualname__, family.__name__, str(shapes), str(record)])
+    code = store.read(key)
+    if code is None:
+        code = _compile(functions, work, family, record, tables, memory)
+        store.write(key, code)
+    name, _, binary = code.partition(b"\n")
+    return Entry(_link(binary, name.decode()))
+
+
+def reached(*roots: Any) -> Iterator[Callable]:
+    """The functions of pynode that compiled functions, and the functions of modules, call by global
+    names."""
+    seen = set()
+    todo = list(roots)
+    while todo:
+        item = todo.pop()
+        if isinstance(item, types.ModuleType):
+            todo += [
+                value
+                for value in vars(item).values()
+                if isinstance(value, types.FunctionType)
+                and value.__module__ == item.__name__
+                and not value.__name__.startswith("_")
+            ]
+        if not isinstance(item, types.FunctionType) or item in seen:
+            continue
+        seen.add(item)
+        if item.__module__ == machine.__name__:
+            continue
+        yield item
+        names = item.__globals__
+        for name in item.__code__.co_names:
+            value = names.get(name)
+            if getattr(value, "__module__", getattr(value, "__name__", "")).startswith("pynode."):
+                todo.append(value)
+            elif isinstance(value, types.ModuleType) and value.__name__.startswith("pynode."):
+                todo.append(value)
+
+
+def _key(functions, more):
+    """A hash of the sources of all modules that the functions are in, of the versions and of the
+    processor."""
+    import llvmlite
+    import llvmlite.binding as llvm
+
+    digest = hashlib.sha256()
+    modules = {sys.modules[f.__module__] for f in functions} | {machine, sys.modules[__name__]}
+    for module in sorted(modules, key=lambda m: m.__name__):
+        digest.update(inspect.getsource(module).encode())
+    versions = [sys.version, llvmlite.__version__, importlib.metadata.version("numba")]
+    processor = [llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()]
+    for text in (*more, *versions, *processor):
+        digest.update(text.encode() + b"\0")
+    return digest.hexdigest()
+
+
+def _compile(functions, work, family, record, tables, memory):
+    """The name of the compiled function, a newline, and the object code."""
+    from numba import from_dtype, njit
+    from numba import types as kinds
+    from numba.extending import register_jitable
+
+    machine.teach()
+    for function in functions:
+        if function not in _registered:
+            register_jitable(**OPTIONS)(function)
+            _registered.add(function)
+    run_at = machine.record_at(from_dtype(record))
+    tables_at = machine.arrays_at(tables)
+    memory_at = machine.arrays_at(memory)
+
+    def whole(run, tables, memory):
+        work(family, run_at(run), tables_at(tables), memory_at(memory))
+
+    dispatcher = njit(nogil=True, **OPTIONS)(whole)
+    dispatcher.compile((kinds.int64,) * 3)
+    (result,) = dispatcher.overloads.values()
+    _, _, (binary, _) = result.library.serialize_using_object_code()
+    return result.fndesc.llvm_func_name.encode() + b"\n" + binary
+
+
+_registered: set = set()
+
+
+def _link(binary, name):
+    """The address of a function in object code."""
+    import llvmlite.binding as llvm
+
+    with _lock:
+        llvm.initialize_native_target()
+        llvm.initialize_native_asmprinter()
+        engine = llvm.create_mcjit_compiler(
+            llvm.parse_assembly(""), llvm.Target.from_default_triple().create_target_machine()
+        )
+        engine.add_object_file(llvm.ObjectFileRef.from_data(binary))
+        engine.finalize_object()
+        _engines.append(engine)
+        return engine.get_function_address(name)

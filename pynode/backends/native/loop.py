@@ -1,0 +1,237 @@
+"""The steps of a solve from its first output to its last, as backends/torch/loop.py.
+
+``advance`` is the whole loop. It runs compiled (compiler.py) or as Python. It returns when the
+solve has ended, after some attempts (run.pause), or when the record is full, so that Python can
+watch the clock and make room.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ...core import floats
+from ...core.step_control import (
+    bounded_step,
+    judged_step,
+    next_step,
+    planned,
+    shortened,
+    trial_step,
+    vanishes,
+)
+from .arithmetic import copy, finite
+from .machine import row
+from .run import (
+    DIVERGED,
+    DOMAIN,
+    HISTORY,
+    MAX_EVALUATIONS,
+    MAX_STEPS,
+    MIN_STEP,
+    NO_FAILURE,
+    NONFINITE,
+    RUNNING,
+    STEP_TOO_SMALL,
+    SUCCESS,
+)
+from .steps import evaluate, fail
+
+# As a fraction of the first step. At t = 0 rounding sets no limit, and a smaller step counts as
+# zero.
+SMALLEST = 1e-40
+SMALLEST_NORMAL = 2.2250738585072014e-308
+
+
+def advance(family: Any, run: Any, tables: Any, memory: Any) -> None:
+    """Go on with a solve. family: the module of the method (steps.py)."""
+    if not run.started:
+        start(run, memory)
+        family.begin(run, tables, memory)
+    capacity = len(memory.tape_t)
+    while run.status == RUNNING:
+        run.status = limit_reached(run, memory)
+        if run.status != RUNNING or run.attempts >= run.pause:
+            return
+        if run.record and run.accepted == capacity:
+            return
+        take_step(family, run, tables, memory)
+
+
+def start(run: Any, memory: Any) -> None:
+    """The slope at the start, and the first step."""
+    run.started = 1
+    slope = row(memory.stages, 0)
+    evaluate(run, memory, run.t, memory.y, slope)
+    h = run.first_step
+    if h == 0.0:
+        h = first_step(run, memory, slope)
+    run.h = bounded_step(h, run.t, run.end, run.max_step, run.fixed != 0, run.direction)
+    run.h0 = run.h
+    run.least = max(SMALLEST * abs(run.h), SMALLEST_NORMAL)
+    if not finite(slope, len(slope)):
+        run.status = NONFINITE
+    elif run.bounded and crossed(memory, memory.y, False):
+        run.status = DOMAIN
+
+
+def first_step(run: Any, memory: Any, slope: Any) -> float:
+    """|h| of the first step: core/step_control.first_step with compiled norms."""
+    y = memory.y
+    span = abs(run.end - run.t)
+    d0 = 0.0
+    d1 = 0.0
+    for k in range(len(y)):
+        scale = memory.atol[k] + run.rtol * abs(y[k])
+        d0 += (y[k] / scale) ** 2
+        if scale > run.tiny:
+            d1 += (slope[k] / scale) ** 2
+    d0 = math.sqrt(d0 / len(y))
+    d1 = math.sqrt(d1 / len(y))
+    h0 = trial_step(floats, d0, d1, span, run.max_step)
+    for k in range(len(y)):
+        memory.point[k] = y[k] + run.direction * h0 * slope[k]
+    evaluate(run, memory, run.t + run.direction * h0, memory.point, memory.y1)
+    d2 = 0.0
+    for k in range(len(y)):
+        scale = memory.atol[k] + run.rtol * abs(y[k])
+        if run.zero_atol:
+            scale = max(scale, run.rtol * abs(memory.point[k]))
+        if scale > run.tiny:
+            d2 += ((memory.y1[k] - slope[k]) / scale) ** 2
+    d2 = math.sqrt(d2 / len(y)) / h0
+    return judged_step(floats, d1, d2, h0, run.order, span, run.max_step)
+
+
+def limit_reached(run: Any, memory: Any) -> int:
+    """The status that ends the solve before the next step, or RUNNING."""
+    failure = run.failure
+    if run.attempts >= run.max_steps:
+        return MAX_STEPS
+    if run.nfe >= run.max_nfe:
+        return MAX_EVALUATIONS
+    at_edge = failure == DOMAIN or failure == NONFINITE
+    if vanishes(run.h, run.t, memory.stops[run.stop], run.least, at_edge):
+        if failure == NO_FAILURE:
+            return STEP_TOO_SMALL
+        return failure
+    if abs(run.h) < run.min_step and run.attempts > 0 and not run.accepted_last:
+        if failure == DOMAIN:
+            return DOMAIN
+        return MIN_STEP
+    return RUNNING
+
+
+def take_step(family: Any, run: Any, tables: Any, memory: Any) -> None:
+    """Try one step."""
+    t = run.t
+    proposed = run.h
+    h, t1, hits_stop = next_step(
+        floats, t, proposed, memory.stops[run.stop], run.stop_tolerance, run.direction
+    )
+    run.h = h
+    run.t1 = t1
+    run.attempts += 1
+    if run.nfe + family.cost(run, tables) > run.max_nfe:
+        # As in the torch engine, a step that reaches the limit inside is dropped.
+        run.nfe = int(run.max_nfe)
+        run.status = MAX_EVALUATIONS
+        return
+    run.complete = 0
+    family.attempt(run, tables, memory)
+    if run.accepted_last and run.bounded and crossed(memory, memory.y1, True):
+        fail(run, 0.5, DOMAIN)
+    if run.fixed and run.accepted_last and not finite(memory.y1, len(memory.y1)):
+        # Fixed steps have no error test to notice this, and the user did not ask for a smaller
+        # step.
+        run.ratio = math.inf
+        run.failure = DIVERGED
+        run.status = DIVERGED
+    note(run, memory)
+    if run.status == DIVERGED:
+        return
+    if not run.accepted_last:
+        run.rejected += 1
+        run.h = shortened(h, t, t1, run.factor)
+        return
+    last_stop = hits_stop and run.stop == len(memory.stops) - 1
+    finish_step(family, run, tables, memory)
+    run.stop += hits_stop
+    if last_stop:
+        run.status = SUCCESS
+        return
+    run.h = planned(
+        t1,
+        h,
+        run.factor,
+        proposed,
+        run.fixed != 0,
+        hits_stop,
+        run.direction,
+        run.max_step,
+        run.end,
+    )
+
+
+def crossed(memory: Any, y: Any, stepped: bool) -> bool:
+    """Whether a component is below its bound (core/stop_conditions.StateBounds). stepped: whether
+    the state ends a step from memory.y."""
+    for k in range(len(y)):
+        bound = memory.floor[k]
+        if stepped and memory.y[k] < 0:
+            bound = memory.lowest[k]
+        if y[k] < bound:
+            return True
+    return False
+
+
+def note(run: Any, memory: Any) -> None:
+    """Write the attempt into the history."""
+    i = (run.attempts - 1) % HISTORY
+    memory.history[i, 0] = run.t
+    memory.history[i, 1] = run.h
+    memory.history[i, 2] = run.ratio
+    memory.history[i, 3] = run.failure
+
+
+def finish_step(family: Any, run: Any, tables: Any, memory: Any) -> None:
+    """Write outputs and the record of an accepted step, and move to its end."""
+    if run.dense:
+        family.complete(run, tables, memory)
+        run.complete = 1
+    write_outputs(family, run, tables, memory)
+    if run.record:
+        k = run.accepted
+        memory.tape_t[k] = run.t
+        memory.tape_h[k] = run.h
+        copy(memory.y, row(memory.tape_y, k))
+        stages = row(memory.tape_stages, k)
+        for i in range(stages.shape[0]):
+            copy(row(memory.stages, i), row(stages, i))
+    family.accept(run, tables, memory)
+    run.accepted += 1
+    run.t = run.t1
+    copy(memory.y1, memory.y)
+
+
+def write_outputs(family: Any, run: Any, tables: Any, memory: Any) -> None:
+    """Write the outputs inside a step and at its end."""
+    times = memory.times
+    while run.position < len(times):
+        time = times[run.position]
+        if run.direction * (time - run.t1) > 0:
+            return
+        inside = time != run.t1
+        if (inside or run.slopes) and not run.complete:
+            family.complete(run, tables, memory)
+            run.complete = 1
+        theta = (time - run.t) / run.h
+        target = row(memory.outputs, run.position)
+        if inside:
+            family.interpolate(run, tables, memory, theta, target)
+        else:
+            copy(memory.y1, target)
+        if run.slopes:
+            slope = row(memory.slopes, run.position)
+            family.interpolate_slope(run, tables, memory, theta, slope)
+        run.position += 1

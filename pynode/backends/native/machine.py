@@ -1,0 +1,181 @@
+"""Access to memory by address, and calls of functions by address.
+
+In Python the functions here do what their docstrings say, so that the loops also run without a
+compiler. ``teach`` tells numba how to compile them.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+from typing import Any
+
+import numpy as np
+
+# void fn(double t, T* y, T* v, T** inputs, T* out, T* work)
+FIELD = ctypes.CFUNCTYPE(
+    None,
+    ctypes.c_double,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+    ctypes.c_void_p,
+)
+
+
+def call(
+    address: int,
+    t: float,
+    y: np.ndarray,
+    v: np.ndarray,
+    inputs: np.ndarray,
+    out: np.ndarray,
+    work: np.ndarray,
+) -> None:
+    """Call a field function, which writes its result into out.
+
+    address: of the function. v: its further vectors. inputs: int64 addresses of the parameters.
+    """
+    _prototype(int(address))(
+        t, y.ctypes.data, v.ctypes.data, inputs.ctypes.data, out.ctypes.data, work.ctypes.data
+    )
+
+
+def row(matrix: np.ndarray, i: int) -> np.ndarray:
+    """Row i of a matrix, as a view."""
+    return matrix[i]
+
+
+@functools.lru_cache(maxsize=64)
+def _prototype(address: int) -> Any:
+    return FIELD(address)
+
+
+@functools.cache
+def teach() -> None:
+    """Register ``call`` and ``row`` with numba."""
+    from llvmlite import ir
+    from numba import types
+    from numba.extending import lower_builtin, type_callable
+
+    @type_callable(call)
+    def type_call(context):
+        def typer(address, t, y, v, inputs, out, work):
+            return types.none
+
+        return typer
+
+    @lower_builtin(call, *[types.Any] * 7)
+    def lower_call(context, builder, signature, arguments):
+        pointer = ir.IntType(8).as_pointer()
+        double = ir.DoubleType()
+        function = ir.FunctionType(ir.VoidType(), [double, *[pointer] * 5])
+        data = [
+            builder.bitcast(context.make_array(kind)(context, builder, value).data, pointer)
+            for kind, value in zip(signature.args[2:], arguments[2:])
+        ]
+        target = builder.inttoptr(arguments[0], function.as_pointer())
+        t = context.cast(builder, arguments[1], signature.args[1], types.float64)
+        builder.call(target, [t, *data])
+        return context.get_dummy_value()
+
+    @type_callable(row)
+    def type_row(context):
+        def typer(matrix, i):
+            return types.Array(matrix.dtype, matrix.ndim - 1, "C")
+
+        return typer
+
+    @lower_builtin(row, types.Array, types.Integer)
+    def lower_row(context, builder, signature, arguments):
+        matrix = context.make_array(signature.args[0])(context, builder, arguments[0])
+        shape = [builder.extract_value(matrix.shape, k) for k in range(signature.args[0].ndim)]
+        offset = arguments[1]
+        for size in shape[1:]:
+            offset = builder.mul(offset, size)
+        data = builder.gep(matrix.data, [offset])
+        return array_value(context, builder, signature.return_type, data, shape[1:])
+
+
+def array_value(context: Any, builder: Any, kind: Any, data: Any, shape: list) -> Any:
+    """The LLVM value of a contiguous array of this numba type, at this pointer."""
+    from numba import types
+    from numba.np.arrayobj import populate_array
+
+    itemsize = context.get_abi_sizeof(context.get_data_type(kind.dtype))
+    size = context.get_constant(types.intp, itemsize)
+    strides = [size]
+    for extent in reversed(shape[1:]):
+        strides.insert(0, builder.mul(strides[0], extent))
+    array = context.make_array(kind)(context, builder)
+    populate_array(
+        array,
+        data=data,
+        shape=shape,
+        strides=strides,
+        itemsize=size,
+        meminfo=None,
+    )
+    return array._getvalue()
+
+
+def record_at(kind: Any) -> Any:
+    """A compiled function address -> record of this numba type."""
+    from numba import types
+    from numba.extending import intrinsic
+
+    @intrinsic
+    def at(context, address):
+        def code(context, builder, signature, arguments):
+            return builder.inttoptr(arguments[0], context.get_value_type(kind))
+
+        return kind(types.int64), code
+
+    return at
+
+
+def arrays_at(example: Any) -> Any:
+    """A compiled function address -> NamedTuple of arrays like those of the example.
+
+    At the address are int64 numbers, four for each array: its address and its shape, filled up with
+    ones.
+    """
+    from llvmlite import ir
+    from numba import from_dtype, types
+    from numba.extending import intrinsic
+
+    fields = [types.Array(from_dtype(a.dtype), a.ndim, "C") for a in example]
+    kind = types.NamedTuple(fields, type(example))
+
+    @intrinsic
+    def at(context, address):
+        def code(context, builder, signature, arguments):
+            word = ir.IntType(64)
+            slots = builder.inttoptr(arguments[0], word.as_pointer())
+            values = []
+            for i, field in enumerate(fields):
+                numbers = [
+                    builder.load(builder.gep(slots, [ir.Constant(word, SLOT * i + j)]))
+                    for j in range(1 + field.ndim)
+                ]
+                item = context.get_data_type(field.dtype).as_pointer()
+                data = builder.inttoptr(numbers[0], item)
+                values.append(array_value(context, builder, field, data, numbers[1:]))
+            return context.make_tuple(builder, signature.return_type, values)
+
+        return kind(types.int64), code
+
+    return at
+
+
+SLOT = 4  # numbers of one array: its address and its shape
+
+
+def slots(arrays: Any) -> np.ndarray:
+    """The int64 numbers of a NamedTuple of contiguous arrays, for a function of ``arrays_at``."""
+    numbers = []
+    for array in arrays:
+        shape = array.shape
+        numbers += [array.__array_interface__["data"][0], *shape, *(1,) * (SLOT - 1 - len(shape))]
+    return np.array(numbers, dtype=np.int64)

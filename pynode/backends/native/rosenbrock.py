@@ -1,0 +1,115 @@
+"""Attempts of Rosenbrock methods, as methods/rosenbrock.py."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from . import arithmetic
+from .arithmetic import clear, combine, copy
+from .machine import row
+from .matrices import factorise, fill, solve
+from .run import NONFINITE
+from .steps import Sizes, evaluate, fail, judge, linearise
+
+
+class RosenbrockTables(NamedTuple):
+    """The numbers of a Rosenbrock tableau with s stages.
+
+    a: (s + 2, s), the rows of the stages, then b and b_err. couplings: (s, s), the matrix C. nodes,
+    drifts: (s,), c and d. dense: (s, degree). gamma: (1,).
+    """
+
+    a: np.ndarray
+    couplings: np.ndarray
+    nodes: np.ndarray
+    drifts: np.ndarray
+    dense: np.ndarray
+    gamma: np.ndarray
+
+
+def tables_of(method: Any) -> RosenbrockTables:
+    """The tables of a RosenbrockMethod."""
+    tableau = method.tableau
+    gamma, nodes, drifts = method.numbers
+    return RosenbrockTables(
+        _padded((*tableau.a, tableau.b, tableau.b_err), tableau.stages),
+        _padded(tableau.C, tableau.stages),
+        np.array(nodes),
+        np.array(drifts),
+        np.ascontiguousarray(tableau.dense_weights),
+        np.array([gamma]),
+    )
+
+
+def _padded(rows, width):
+    matrix = np.zeros((len(rows), width))
+    for i, numbers in enumerate(rows):
+        matrix[i, : len(numbers)] = [float(x) for x in numbers]
+    return matrix
+
+
+def sizes(tables: RosenbrockTables) -> Sizes:
+    return Sizes(stages=len(tables.nodes), implicit=True)
+
+
+def begin(run: Any, tables: RosenbrockTables, memory: Any) -> None:
+    run.known = 0
+
+
+def cost(run: Any, tables: RosenbrockTables) -> int:
+    return len(tables.nodes)
+
+
+def attempt(run: Any, tables: RosenbrockTables, memory: Any) -> None:
+    t = run.t
+    h = run.h
+    count = len(tables.nodes)
+    if not run.known:
+        linearise(run, memory, t, memory.y)
+        run.known = 1
+    c = h * tables.gamma[0]
+    fill(memory.matrix, c, memory.jac, memory.rows, memory.columns)
+    run.nlu += 1
+    if not factorise(memory.matrix, memory.pivots):
+        fail(run, 0.25, NONFINITE)
+        return
+    slope = len(memory.rows)
+    for i in range(count):
+        u = row(memory.stages, i)
+        copy(memory.y, memory.point)
+        combine(memory.point, 1.0, tables.a, i, memory.stages)
+        evaluate(run, memory, t + tables.nodes[i] * h, memory.point, u)
+        combine(u, 1.0 / h, tables.couplings, i, memory.stages)
+        drift = h * tables.drifts[i]
+        for k in range(len(u)):
+            u[k] += drift * memory.jac[slope + k]
+        # (I/(gamma h) - J) u = rhs, scaled by gamma h so that the matrix is I - gamma h J.
+        solve(memory.matrix, memory.pivots, u, c)
+        run.nsolve += 1
+    copy(memory.y, memory.y1)
+    combine(memory.y1, 1.0, tables.a, count, memory.stages)
+    clear(memory.error)
+    combine(memory.error, 1.0, tables.a, count + 1, memory.stages)
+    judge(run, memory)
+
+
+def complete(run: Any, tables: RosenbrockTables, memory: Any) -> None:
+    """The stages of the step suffice."""
+
+
+def interpolate(run: Any, tables: RosenbrockTables, memory: Any, theta: float, target: Any) -> None:
+    copy(memory.y, target)
+    arithmetic.interpolate(target, 1.0, tables.dense, theta, memory.stages)
+
+
+def interpolate_slope(
+    run: Any, tables: RosenbrockTables, memory: Any, theta: float, target: Any
+) -> None:
+    clear(target)
+    arithmetic.interpolate_slope(target, 1.0 / run.h, tables.dense, theta, memory.stages)
+
+
+def accept(run: Any, tables: RosenbrockTables, memory: Any) -> None:
+    run.known = 0

@@ -1,0 +1,319 @@
+"""A whole solve in native code: memory, the compiled loop piece by piece, and its result."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ...core.status import Status
+from ...core.step_control import (
+    FILTERS,
+    FIXED_STOP_TOLERANCE,
+    STOP_TOLERANCE,
+    stops_between,
+)
+from ...core.trajectory import Attempt
+from ...methods.base import ByFamily
+from ...methods.explicit import ExplicitRungeKutta
+from ...methods.rosenbrock import RosenbrockMethod
+from . import explicit, rosenbrock
+from .compiler import entry
+from .loop import SMALLEST_NORMAL, advance
+from .machine import slots
+from .repair import repairs
+from .run import HISTORY, NO_FAILURE, RECORD, RUNNING, STATUSES, Memory, Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ...core.options import Options
+
+# By family of methods: the module with its attempts (steps.py).
+FAMILIES = ByFamily()
+FAMILIES.register(ExplicitRungeKutta)(explicit)
+FAMILIES.register(RosenbrockMethod)(rosenbrock)
+
+PIECE = 0.1  # seconds that the loop runs before it returns to Python
+FIRST_PIECE = 1000  # attempts in the first piece
+CAPACITY = 256  # steps that the record has room for at the start
+
+
+class NativeTrajectory:
+    """The result of a solve.
+
+    t0: the start; h0: the first step; t, y: the last point, y (n,). times: of the outputs; outputs:
+    (m, n) at the first m of them; slopes: dy/dt there, (m, n), or None. status: how it ended.
+    attempts: the last attempted steps. accepted, rejected, nfe, njac, nlu, nsolve,
+    newton_failures: counts as in core/stats.py. starts, sizes, states, stages, numbers: of the
+    recorded steps, (k,), (k,), (k, n), (k, s, n) and (k, ...); None without a record. dense:
+    whether the stages suffice for the polynomials. inputs: the addresses of the parameters, and
+    what keeps them alive.
+    """
+
+    def __init__(self, family: ModuleType, tables: Any, run: Any, memory: Memory) -> None:
+        self.family = family
+        self.tables = tables
+        self.memory = memory
+        self.run = run
+        numbers = dict(zip(RECORD.names, run[0].tolist(), strict=True))
+        self.h0 = numbers["h0"]
+        self.t0 = float(memory.times[0])
+        self.t = numbers["t"]
+        self.y = memory.y
+        self.times = memory.times
+        position = numbers["position"]
+        self.outputs = memory.outputs[:position]
+        self.slopes = memory.slopes[:position] if numbers["slopes"] else None
+        self.status = STATUSES[numbers["status"]]
+        self.accepted = numbers["accepted"]
+        self.rejected = numbers["rejected"]
+        self.nfe = numbers["nfe"]
+        self.njac = numbers["njac"]
+        self.nlu = numbers["nlu"]
+        self.nsolve = numbers["nsolve"]
+        self.newton_failures = numbers["newton_failures"]
+        self.dense = bool(numbers["dense"])
+        self._attempts = numbers["attempts"]
+        self._before = self._attempts - self.accepted - self.rejected
+        self.starts = self.sizes = self.states = self.stages = self.numbers = None
+        if numbers["record"]:
+            count = self.accepted
+            self.starts = memory.tape_t[:count]
+            self.sizes = memory.tape_h[:count]
+            self.states = memory.tape_y[:count]
+            self.stages = memory.tape_stages[:count]
+            self.numbers = memory.tape_numbers[:count]
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """The last attempted steps, in order."""
+        count = self._attempts
+        order = [i % HISTORY for i in range(max(self._before, count - HISTORY), count)]
+        result = []
+        for t, h, ratio, failure in self.memory.history[order].tolist():
+            reason = None
+            if failure != NO_FAILURE:
+                reason = STATUSES[int(failure)]
+            result.append(Attempt(t, h, ratio, reason))
+        return result
+
+
+def integrate(
+    field: Any,
+    method: Any,
+    y0: np.ndarray,
+    times: Sequence[float],
+    options: Options,
+    atol: np.ndarray | float,
+    record: bool = False,
+    dense: bool = False,
+    slopes: bool = False,
+    bounds: tuple[np.ndarray, np.ndarray] | None = None,
+    deadline: float | None = None,
+    counts: tuple[int, int] = (0, 0),
+    loop: Callable | None = None,
+) -> NativeTrajectory:
+    """Integrate from times[0] to times[-1] with outputs at all times, in either direction.
+
+    field: a NativeField (translate/field.py). method: of a family in FAMILIES. y0: (n,) of the
+    field's dtype. times: strictly monotone. atol: a number or (n,), positive. record: keep the
+    accepted steps, for a gradient. dense: keep their polynomials, too. slopes: dy/dt at the
+    outputs. bounds: (lowest, floor) of core/stop_conditions.StateBounds, (n,) each. deadline: by
+    time.monotonic(). counts: (attempts, evaluations) of earlier segments of the same solve, which
+    count for max_steps and max_nfe. loop: runs instead of the compiled loop, for debugging:
+    ``interpreted``. Raise TypeError if no family runs the method.
+    """
+    family = FAMILIES.get(method)
+    if family is None:
+        raise TypeError(
+            f"the native engine has no {method.name}; use 'tsit5', 'rodas5p' or another method of"
+            " their families, or backend='torch'"
+        )
+    tables = tables_of(family, method)
+    sizes = family.sizes(tables)
+    run = _run(field, method, sizes, times, options, atol, np.finfo(y0.dtype), counts)
+    run = run._replace(
+        record=int(record or dense),
+        dense=int(dense),
+        slopes=int(slopes),
+        bounded=int(bounds is not None),
+    )
+    held, memory = _memory(field, sizes, y0, times, options, atol, run)
+    if bounds is not None:
+        memory.lowest[:], memory.floor[:] = bounds
+    numbers = np.array([tuple(run)], dtype=RECORD)
+    memory = _pieces(family, numbers, tables, memory, deadline, loop or _compiled)
+    result = NativeTrajectory(family, tables, numbers, memory)
+    result.held = held
+    return result
+
+
+def tables_of(family: ModuleType, method: Any) -> Any:
+    """The tables of a method. Each method makes its own once."""
+    kept = method.__dict__.get("_native_tables")
+    if kept is None:
+        kept = family.tables_of(method)
+        object.__setattr__(method, "_native_tables", kept)
+    return kept
+
+
+def interpreted(family: Any, run: np.ndarray, tables: Any, memory: Memory) -> None:
+    """The loop as Python, to debug it."""
+    advance(family, run.view(np.recarray)[0], tables, memory)
+
+
+def _compiled(family, run, tables, memory):
+    code = entry(advance, family, RECORD, tables, memory)
+    table_slots = slots(tables)
+    memory_slots = slots(memory)
+    code(address(run), address(table_slots), address(memory_slots))
+
+
+def address(array: np.ndarray) -> int:
+    """Where the numbers of an array are."""
+    return array.__array_interface__["data"][0]
+
+
+def _pieces(family, numbers, tables, memory, deadline, loop):
+    """Run the loop to its end. Returns the memory, whose record may have grown."""
+    run = numbers[0]
+    size = FIRST_PIECE
+    while True:
+        before = int(run["attempts"])
+        run["pause"] = before + size
+        begun = time.monotonic()
+        loop(family, numbers, tables, memory)
+        now = time.monotonic()
+        if run["status"] != RUNNING:
+            return memory
+        if deadline is not None and now > deadline:
+            run["status"] = STATUSES.index(Status.MAX_SECONDS)
+            return memory
+        if run["record"] and run["accepted"] == len(memory.tape_t):
+            memory = grown(memory)
+        done = int(run["attempts"]) - before
+        size = max(1, min(int(done * PIECE / max(now - begun, 1e-9)), 10 * size))
+
+
+def grown(memory: Memory) -> Memory:
+    """The memory with a record of twice the size."""
+    larger = {}
+    for name in ("tape_t", "tape_h", "tape_y", "tape_stages", "tape_numbers"):
+        array = getattr(memory, name)
+        larger[name] = np.empty((2 * len(array), *array.shape[1:]), array.dtype)
+        larger[name][: len(array)] = array
+    return memory._replace(**larger)
+
+
+def _run(field, method, sizes, times, options, atol, limits, counts):
+    controller = method.controller
+    beta1, beta2, beta3 = FILTERS[controller.kind]
+    fixed = options.step_size is not None
+    first = options.first_step or 0.0
+    stop_tolerance = STOP_TOLERANCE
+    if fixed:
+        first = options.step_size
+        stop_tolerance = FIXED_STOP_TOLERANCE
+    most = options.max_nfe
+    if most is None:
+        most = method.evaluations_a_step * options.max_steps
+    jac = 0
+    repair = 0
+    if sizes.implicit:
+        jac = field.function("jac_time").address
+        repair = repairs(field)
+    return Run(
+        t=times[0],
+        h=0.0,
+        end=times[-1],
+        direction=math.copysign(1.0, times[-1] - times[0]),
+        rtol=options.rtol,
+        min_step=options.min_step,
+        max_step=options.max_step,
+        max_nfe=most,
+        stop_tolerance=stop_tolerance,
+        tiny=float(limits.tiny),
+        eps=float(limits.eps),
+        zero_atol=int(np.min(atol) <= limits.tiny),
+        beta1=beta1,
+        beta2=beta2,
+        beta3=beta3,
+        safety=controller.safety,
+        smallest=controller.smallest,
+        largest=controller.largest,
+        order=method.error_order,
+        adaptive=int(method.adaptive and not fixed),
+        fixed=int(fixed),
+        max_steps=options.max_steps,
+        record=0,
+        dense=0,
+        slopes=0,
+        bounded=0,
+        f=field.function("f").address,
+        jac=jac,
+        repair=repair,
+        first_step=first,
+        attempts=counts[0],
+        nfe=counts[1],
+    )
+
+
+def _memory(field, sizes, y0, times, options, atol, run):
+    """(what keeps the parameters alive, Memory)."""
+    n = len(y0)
+    real = y0.dtype
+    pointers, held = field.pointers()
+    work = field.function("f").work
+    matrices = 0
+    rows = columns = _NONE
+    if sizes.implicit:
+        work = max(work, field.function("jac_time").work)
+        rows, columns = field.pattern()
+        matrices = n
+    capacity = CAPACITY if run.record else 0
+    count = len(times)
+    vectors = np.zeros((4 + sizes.stages + sizes.vectors, n), real)
+    limits = np.empty((3, n))
+    limits[0] = atol
+    outputs = np.empty((count, n), real)
+    outputs[0] = y0
+    vectors[0] = y0
+    memory = Memory(
+        y=vectors[0],
+        y1=vectors[1],
+        point=vectors[2],
+        error=vectors[3],
+        atol=limits[0],
+        lowest=limits[1],
+        floor=limits[2],
+        stages=vectors[4 : 4 + sizes.stages],
+        vectors=vectors[4 + sizes.stages :],
+        numbers=np.zeros(sizes.numbers),
+        marks=np.zeros(sizes.marks, np.int64),
+        jac=np.zeros(len(rows) + n * sizes.implicit, real),
+        rows=rows,
+        columns=columns,
+        matrix=np.empty((matrices, matrices), real),
+        pivots=np.empty(matrices, np.int64),
+        inputs=pointers,
+        work=np.empty(max(1, work), real),
+        times=np.array(times, dtype=np.float64),
+        outputs=outputs,
+        slopes=np.empty((count * run.slopes, n), real),
+        stops=np.array(stops_between(options.tstops, times[0], times[-1], SMALLEST_NORMAL)),
+        history=np.empty((HISTORY, 4)),
+        tape_t=np.empty(capacity),
+        tape_h=np.empty(capacity),
+        tape_y=np.empty((capacity, n), real),
+        tape_stages=np.empty((capacity, sizes.stages, n), real),
+        tape_numbers=np.empty((capacity, sizes.tape_numbers)),
+    )
+    return held, memory
+
+
+_NONE = np.empty(0, np.int64)
