@@ -41,7 +41,8 @@ def tables_of(method: Any) -> ExplicitTables:
 
 
 def sizes(tables: ExplicitTables) -> Sizes:
-    return Sizes(stages=len(tables.nodes))
+    count = len(tables.nodes)
+    return Sizes(stages=count, tape_stages=count)
 
 
 def begin(run: Any, tables: ExplicitTables, memory: Any) -> None:

@@ -51,7 +51,8 @@ def _padded(rows, width):
 
 
 def sizes(tables: RosenbrockTables) -> Sizes:
-    return Sizes(stages=len(tables.nodes), implicit=True)
+    count = len(tables.nodes)
+    return Sizes(stages=count, tape_stages=count, implicit=True, slopes=True)
 
 
 def begin(run: Any, tables: RosenbrockTables, memory: Any) -> None:

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,13 +15,15 @@ from ...core.step_control import (
     FILTERS,
     FIXED_STOP_TOLERANCE,
     STOP_TOLERANCE,
+    Controller,
     stops_between,
 )
 from ...core.trajectory import Attempt
 from ...methods.base import ByFamily
+from ...methods.bdf.step import FBDF, QNDF
 from ...methods.explicit import ExplicitRungeKutta
 from ...methods.rosenbrock import RosenbrockMethod
-from . import explicit, rosenbrock
+from . import bdf, explicit, rosenbrock
 from .compiler import entry
 from .loop import SMALLEST_NORMAL, advance
 from .machine import slots
@@ -37,7 +39,10 @@ if TYPE_CHECKING:
 FAMILIES = ByFamily()
 FAMILIES.register(ExplicitRungeKutta)(explicit)
 FAMILIES.register(RosenbrockMethod)(rosenbrock)
+FAMILIES.register(QNDF)(bdf)
+FAMILIES.register(FBDF)(bdf)
 
+UNUSED = Controller()
 PIECE = 0.1  # seconds that the loop runs before it returns to Python
 FIRST_PIECE = 1000  # attempts in the first piece
 CAPACITY = 256  # steps that the record has room for at the start
@@ -211,7 +216,8 @@ def grown(memory: Memory) -> Memory:
 
 
 def _run(field, method, sizes, times, options, atol, limits, counts):
-    controller = method.controller
+    # BDF has no controller: it has its own rule.
+    controller = getattr(method, "controller", UNUSED)
     beta1, beta2, beta3 = FILTERS[controller.kind]
     fixed = options.step_size is not None
     first = options.first_step or 0.0
@@ -225,7 +231,7 @@ def _run(field, method, sizes, times, options, atol, limits, counts):
     jac = 0
     repair = 0
     if sizes.implicit:
-        jac = field.function("jac_time").address
+        jac = field.function(_jacobian(sizes)).address
         repair = repairs(field)
     return Run(
         t=times[0],
@@ -247,7 +253,7 @@ def _run(field, method, sizes, times, options, atol, limits, counts):
         smallest=controller.smallest,
         largest=controller.largest,
         order=method.error_order,
-        adaptive=int(method.adaptive and not fixed),
+        adaptive=int(getattr(method, "adaptive", True) and not fixed),
         fixed=int(fixed),
         max_steps=options.max_steps,
         record=0,
@@ -263,6 +269,13 @@ def _run(field, method, sizes, times, options, atol, limits, counts):
     )
 
 
+def _jacobian(sizes):
+    """The name of the function that writes the Jacobian of a family."""
+    if sizes.slopes:
+        return "jac_time"
+    return "jac"
+
+
 def _memory(field, sizes, y0, times, options, atol, run):
     """(what keeps the parameters alive, Memory)."""
     n = len(y0)
@@ -272,10 +285,11 @@ def _memory(field, sizes, y0, times, options, atol, run):
     matrices = 0
     rows = columns = _NONE
     if sizes.implicit:
-        work = max(work, field.function("jac_time").work)
+        work = max(work, field.function(_jacobian(sizes)).work)
         rows, columns = field.pattern()
         matrices = n
     capacity = CAPACITY if run.record else 0
+    tape_stages = sizes.stages if run.dense else sizes.tape_stages
     count = len(times)
     vectors = np.zeros((4 + sizes.stages + sizes.vectors, n), real)
     limits = np.empty((3, n))
@@ -310,7 +324,7 @@ def _memory(field, sizes, y0, times, options, atol, run):
         tape_t=np.empty(capacity),
         tape_h=np.empty(capacity),
         tape_y=np.empty((capacity, n), real),
-        tape_stages=np.empty((capacity, sizes.stages, n), real),
+        tape_stages=np.empty((capacity, tape_stages, n), real),
         tape_numbers=np.empty((capacity, sizes.tape_numbers)),
     )
     return held, memory

@@ -28,15 +28,19 @@ from .run import NO_FAILURE, NONFINITE
 
 
 class Sizes(NamedTuple):
-    """The memory that a family needs: rows of Memory.stages, rows of vectors, and numbers, marks
-    and numbers of each recorded step. implicit: whether it needs a Jacobian and a matrix."""
+    """The memory that a family needs: rows of Memory.stages, rows of vectors, numbers and marks.
+    tape_stages: of a recorded step, the first rows of Memory.stages that its gradient needs; its
+    dense output needs all. tape_numbers: the first of Memory.numbers that belong to it. implicit:
+    whether the family needs a Jacobian and a matrix; slopes: whether it needs df/dt, too."""
 
     stages: int
     vectors: int = 0
     numbers: int = 0
     marks: int = 0
+    tape_stages: int = 0
     tape_numbers: int = 0
     implicit: bool = False
+    slopes: bool = False
 
 
 def evaluate(run: Any, memory: Any, t: float, y: Any, target: Any) -> None:
