@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import carray, cfunc, types
+from numba import cfunc, types
 
 SIGNATURE = types.void(
     types.float64,
