@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numba import carray, cfunc, types
+from numba import cfunc, types
 
 SIGNATURE = types.void(
     types.float64,
@@ -70,3 +70,31 @@ def robertson_jac(t, y, v, inputs, out, work):
     out[7] = 0.0
     out[8] = 0.0
     out[9] = 0.0
+
+
+@cfunc(SIGNATURE)
+def robertson_pullback(t, y, w, inputs, out, work):
+    k = inputs[0]
+    a = w[1] - w[0]
+    c = w[2] - w[1]
+    out[0] = a * k[0]
+    out[1] = -a * k[1] * y[2] + 2 * c * k[2] * y[1]
+    out[2] = -a * k[1] * y[1]
+    out[3] = a * y[0]
+    out[4] = -a * y[1] * y[2]
+    out[5] = c * y[1] * y[1]
+    out[6] = 0.0
+
+
+@cfunc(SIGNATURE)
+def robertson_second(t, y, v, inputs, out, work):
+    k = inputs[0]
+    a = v[1] - v[0]
+    c = v[2] - v[1]
+    out[0] = 0.0
+    out[1] = -a * k[1] * v[5] + 2 * c * k[2] * v[4]
+    out[2] = -a * k[1] * v[4]
+    out[3] = a * v[3]
+    out[4] = -a * (v[4] * y[2] + y[1] * v[5])
+    out[5] = 2 * c * y[1] * v[4]
+    out[6] = 0.0

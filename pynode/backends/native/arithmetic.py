@@ -8,7 +8,7 @@ import numpy as np
 
 
 def copy(source: np.ndarray, target: np.ndarray) -> None:
-    """target = source, (n,)."""
+    """The first n numbers of target = source, (n,)."""
     for k in range(len(source)):
         target[k] = source[k]
 

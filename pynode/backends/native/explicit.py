@@ -15,8 +15,8 @@ from .steps import Sizes, evaluate, judge
 class ExplicitTables(NamedTuple):
     """The numbers of a RungeKutta tableau. s: its stages, with those of the dense output.
 
-    a: (s + 2, s), the rows of the stages, then b and b_err. nodes: (s,). dense: (s, degree). counts:
-    the stages of a step, and whether the last one is f at its end.
+    a: (s + 2, s), the rows of the stages, then b and b_err. nodes: (s,). dense: (s, degree).
+    counts: the stages of a step, and whether the last one is f at its end.
     """
 
     a: np.ndarray
@@ -97,3 +97,11 @@ def accept(run: Any, tables: ExplicitTables, memory: Any) -> None:
     run.known = tables.counts[1]
     if run.known:
         copy(row(memory.stages, tables.counts[0] - 1), row(memory.stages, 0))
+
+
+def polynomials(
+    tables: ExplicitTables, sizes: np.ndarray, states: np.ndarray, stages: np.ndarray
+) -> np.ndarray:
+    """(k, degree + 1, n) coefficients of the powers of theta on k recorded steps."""
+    slopes = np.matmul(tables.dense.T, stages)
+    return np.concatenate((states[:, None], slopes * sizes[:, None, None]), 1, dtype=states.dtype)

@@ -114,3 +114,12 @@ def interpolate_slope(
 
 def accept(run: Any, tables: RosenbrockTables, memory: Any) -> None:
     run.known = 0
+
+
+def polynomials(
+    tables: RosenbrockTables, sizes: np.ndarray, states: np.ndarray, stages: np.ndarray
+) -> np.ndarray:
+    """(k, degree + 1, n) coefficients of the powers of theta on k recorded steps."""
+    return np.concatenate(
+        (states[:, None], np.matmul(tables.dense.T, stages)), 1, dtype=states.dtype
+    )

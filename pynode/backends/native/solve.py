@@ -94,6 +94,11 @@ class NativeTrajectory:
             self.stages = memory.tape_stages[:count]
             self.numbers = memory.tape_numbers[:count]
 
+    def polynomials(self) -> np.ndarray:
+        """(k, degree + 1, n) coefficients of the powers of theta on the recorded steps. Needs
+        dense=True."""
+        return self.family.polynomials(self.tables, self.sizes, self.states, self.stages)
+
     @property
     def attempts(self) -> list[Attempt]:
         """The last attempted steps, in order."""

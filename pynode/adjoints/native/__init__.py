@@ -1,0 +1,1 @@
+"""The discrete adjoint of native solves, in compiled code."""

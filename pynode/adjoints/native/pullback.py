@@ -1,0 +1,180 @@
+"""The gradient of a native solve: memory, the compiled sweep piece by piece, and its result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...backends.native import explicit as explicit_steps
+from ...backends.native import rosenbrock as rosenbrock_steps
+from ...backends.native.compiler import entry
+from ...backends.native.machine import slots
+from ...backends.native.repair import repairs
+from ...backends.native.solve import PIECE, NativeTrajectory, address
+from . import explicit, rosenbrock
+from .sweep import RECORD, Memory, Run, go_back
+
+# The module that goes back (sweep.py) by the module that went forward.
+BACKWARD = {explicit_steps: explicit, rosenbrock_steps: rosenbrock}
+FIRST_PIECE = 500  # steps in the first piece
+
+
+class NativeGradient(NamedTuple):
+    """Cotangents of y0, (n,), and of the differentiable targets, in their shapes. counts: the work
+    of the backward pass."""
+
+    y0: np.ndarray
+    targets: list[np.ndarray]
+    counts: dict[str, int]
+
+
+def pullback(
+    field: Any,
+    trajectory: NativeTrajectory,
+    times: Sequence[float],
+    grads: np.ndarray,
+    loop: Callable | None = None,
+) -> NativeGradient:
+    """The discrete adjoint of the recorded steps. The result of DiscreteAdjoint.pullback.
+
+    field: the NativeField of the solve, with the same parameters. trajectory: of ``integrate`` with
+    record=True. times: inside the trajectory, in any order; grads: (T, n), cotangents of the states
+    there. loop: runs instead of the compiled loop, for debugging: ``interpreted``.
+    """
+    family = BACKWARD[trajectory.family]
+    tables = trajectory.tables
+    sizes = family.sizes(tables)
+    held, memory, at_start, shapes = _memory(field, trajectory, sizes, times, grads)
+    jac = 0
+    repair = 0
+    second = 0
+    if sizes.implicit:
+        jac = field.function("jac_time").address
+        repair = repairs(field)
+    if family is rosenbrock:
+        second = field.function("second").address
+    run = Run(
+        f=field.function("f").address,
+        jac=jac,
+        repair=repair,
+        pullback=field.function("pullback").address,
+        second=second,
+        step=trajectory.accepted,
+        output=len(memory.output_steps),
+    )
+    numbers = np.array([tuple(run)], dtype=RECORD)
+    _pieces(family, numbers, tables, memory, loop or _compiled)
+    del held
+    targets = []
+    first = 0
+    for shape, size in shapes:
+        targets.append(memory.grads[first : first + size].reshape(shape))
+        first += size
+    counts = {name: int(numbers[0][name]) for name in ("nfe", "njac", "nlu", "nsolve", "nvjp")}
+    return NativeGradient(memory.ybar + at_start, targets, counts)
+
+
+def interpreted(family: Any, run: np.ndarray, tables: Any, memory: Memory) -> None:
+    """The loop as Python, to debug it."""
+    go_back(family, run.view(np.recarray)[0], tables, memory)
+
+
+def _compiled(family, run, tables, memory):
+    code = entry(go_back, family, RECORD, tables, memory)
+    table_slots = slots(tables)
+    memory_slots = slots(memory)
+    code(address(run), address(table_slots), address(memory_slots))
+
+
+def _pieces(family, numbers, tables, memory, loop):
+    """Run the loop to its end."""
+    run = numbers[0]
+    size = FIRST_PIECE
+    while True:
+        before = int(run["step"])
+        run["pause"] = max(0, before - size)
+        begun = time.monotonic()
+        loop(family, numbers, tables, memory)
+        if run["step"] == 0:
+            return
+        elapsed = max(time.monotonic() - begun, 1e-9)
+        size = max(1, min(int((before - run["step"]) * PIECE / elapsed), 10 * size))
+
+
+def located(trajectory: NativeTrajectory, times: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """(steps, thetas) of times, (m,) each, as output_cotangents.locate_outputs. The step is -1 at
+    the start of the solve; theta is -1 at the end of a step."""
+    at = np.asarray(times, dtype=np.float64)
+    starts = trajectory.starts
+    ends = np.append(starts[1:], trajectory.t)
+    sign = 1.0
+    if trajectory.times[-1] < trajectory.t0:
+        sign = -1.0
+    steps = np.maximum(np.searchsorted(sign * starts, sign * at, side="left") - 1, 0)
+    thetas = (at - starts[steps]) / trajectory.sizes[steps]
+    thetas[at == ends[steps]] = -1.0
+    steps[at == trajectory.t0] = -1
+    return steps, thetas
+
+
+def _memory(field, trajectory, sizes, times, grads):
+    """(what keeps the parameters alive, Memory, cotangent of the start itself, (shape, size) of the
+    differentiable targets)."""
+    n = len(trajectory.y)
+    real = trajectory.y.dtype
+    grads = np.asarray(grads, real)
+    if trajectory.accepted:
+        steps, thetas = located(trajectory, times)
+    else:
+        steps = np.full(len(times), -1)
+        thetas = np.zeros(len(times))
+    at_start = grads[steps < 0].sum(0)
+    # In a step, outputs at its end come last: the sweep takes them first.
+    order = np.lexsort((thetas < 0, steps))
+    order = order[np.count_nonzero(steps < 0) :]
+    shapes = []
+    for i in field.differentiable:
+        target = field.targets[i]
+        shapes.append((tuple(target.shape), target.numel()))
+    total = sum(size for _, size in shapes)
+    pointers, held = field.pointers()
+    names = ["f", "pullback"]
+    rows = columns = np.empty(0, np.int64)
+    matrices = 0
+    if sizes.implicit:
+        names += ["jac_time", "second"]
+        rows, columns = field.pattern()
+        matrices = n
+    work = max(field.function(name).work for name in names)
+    vectors = np.zeros((3 + sizes.bars + sizes.vectors, n), real)
+    memory = Memory(
+        ybar=vectors[0],
+        start=vectors[1],
+        point=vectors[2],
+        grads=np.zeros(total, real),
+        pulled=np.zeros(n + total + 1, real),
+        pair=np.zeros(2 * n + 1, real),
+        bars=vectors[3 : 3 + sizes.bars],
+        vectors=vectors[3 + sizes.bars :],
+        numbers=np.zeros(sizes.numbers),
+        jac=np.zeros(len(rows) + n * sizes.implicit, real),
+        rows=rows,
+        columns=columns,
+        matrix=np.empty((matrices, matrices), real),
+        pivots=np.empty(matrices, np.int64),
+        inputs=pointers,
+        work=np.empty(max(1, work), real),
+        starts=trajectory.starts,
+        sizes=trajectory.sizes,
+        states=trajectory.states,
+        stages=trajectory.stages,
+        tape_numbers=trajectory.numbers,
+        last=trajectory.y,
+        output_steps=np.ascontiguousarray(steps[order], dtype=np.int64),
+        thetas=np.ascontiguousarray(thetas[order]),
+        cotangents=np.ascontiguousarray(grads[order]),
+    )
+    return held, memory, at_start, shapes

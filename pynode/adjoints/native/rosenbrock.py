@@ -1,0 +1,71 @@
+"""Rosenbrock steps backwards, by the formulas of adjoints/discrete/rosenbrock.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...backends.native.arithmetic import combine, copy, finite
+from ...backends.native.machine import call, row
+from ...backends.native.matrices import factorise, fill, solve_transposed
+from ...backends.native.rosenbrock import RosenbrockTables
+from .sweep import Sizes, collect, end_outputs, inside_outputs, pull
+
+
+def sizes(tables: RosenbrockTables) -> Sizes:
+    return Sizes(bars=len(tables.nodes), implicit=True)
+
+
+def pull_step(run: Any, tables: RosenbrockTables, memory: Any, k: int) -> None:
+    h = memory.sizes[k]
+    t = memory.starts[k]
+    y = row(memory.states, k)
+    stages = row(memory.stages, k)
+    n = len(y)
+    count = len(tables.nodes)
+    end_outputs(run, memory, k)
+    copy(memory.ybar, memory.start)
+    for i in range(count):
+        for m in range(n):
+            memory.bars[i, m] = tables.a[count, i] * memory.ybar[m]
+    inside_outputs(run, memory, k, 1.0, tables.dense)
+    c = h * tables.gamma[0]
+    factorise_at(run, memory, t, y, c)
+    for i in range(count - 1, -1, -1):
+        # v is the cotangent of the right-hand side of stage i.
+        v = row(memory.bars, i)
+        for m in range(n):
+            v[m] *= c
+        solve_transposed(memory.matrix, memory.pivots, v)
+        run.nsolve += 1
+        # Through J and df/dt at the start: the derivative of v . (J u_i + h d_i df/dt).
+        copy(v, memory.pair)
+        for m in range(n):
+            memory.pair[n + m] = stages[i, m]
+        memory.pair[2 * n] = h * tables.drifts[i]
+        call(run.second, t, y, memory.pair, memory.inputs, memory.pulled, memory.work)
+        collect(memory)
+        # Through f at the stage.
+        copy(y, memory.point)
+        combine(memory.point, 1.0, tables.a, i, stages)
+        pull(run, memory, t + tables.nodes[i] * h, memory.point, v)
+        for j in range(i):
+            a = tables.a[i, j]
+            coupling = tables.couplings[i, j] / h
+            for m in range(n):
+                memory.bars[j, m] += a * memory.pulled[m] + coupling * v[m]
+    copy(memory.start, memory.ybar)
+
+
+def factorise_at(run: Any, memory: Any, t: float, y: Any, c: float) -> None:
+    """The factors of I - c J at (t, y). The solve has found them regular."""
+    run.njac += 1
+    call(run.jac, t, y, y, memory.inputs, memory.jac, memory.work)
+    if not finite(memory.jac, len(memory.jac)):
+        call(run.repair, t, y, y, memory.inputs, memory.jac, memory.work)
+    fill(memory.matrix, c, memory.jac, memory.rows, memory.columns)
+    factorise(memory.matrix, memory.pivots)
+    run.nlu += 1
+
+
+def finish(run: Any, tables: RosenbrockTables, memory: Any) -> None:
+    """Nothing is left."""

@@ -1,0 +1,142 @@
+"""The recorded steps backwards, in one compiled loop.
+
+A family is a module with these functions. ``run`` is a record (RECORD), ``memory`` a Memory,
+``tables`` those of the forward family.
+
+- ``sizes(tables)``: a Sizes.
+- ``pull_step(run, tables, memory, k)``: replace memory.ybar, the cotangent of the end of step k
+  without its outputs, by the cotangent of its start, and add up memory.grads. It calls
+  ``end_outputs`` first, and ``inside_outputs`` where it has the cotangents of its stages.
+- ``finish(run, tables, memory)``: what is left at the start of the first step.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, get_type_hints
+
+import numpy as np
+
+from ...backends.native.machine import call
+
+
+class Sizes(NamedTuple):
+    """The memory that a family needs: rows of Memory.bars and of vectors, and numbers. implicit:
+    whether it needs a Jacobian and a matrix."""
+
+    bars: int
+    vectors: int = 0
+    numbers: int = 0
+    implicit: bool = False
+
+
+class Run(NamedTuple):
+    """The numbers of a backward pass, which Python and compiled code share."""
+
+    # Functions of the field by address; 0 for those that the family does not need.
+    f: int
+    jac: int
+    repair: int
+    pullback: int
+    second: int
+    # What the loop changes.
+    step: int  # the next one is the step before this number
+    output: int  # the next one is the output before this number
+    pause: int = 0  # the loop returns to Python at this step
+    nfe: int = 0
+    njac: int = 0
+    nlu: int = 0
+    nsolve: int = 0
+    nvjp: int = 0
+
+
+_KINDS = {float: "f8", int: "i8"}
+RECORD = np.dtype([(name, _KINDS[kind]) for name, kind in get_type_hints(Run).items()])
+
+
+class Memory(NamedTuple):
+    """The arrays of a backward pass. n: components; P: numbers in all targets; T: the dtype."""
+
+    ybar: Any  # (n,) T: the cotangent of the state
+    start: Any  # (n,) T: the cotangent of the start of a step
+    point: Any  # (n,) T: where f is evaluated
+    grads: Any  # (P,) T: cotangents of the targets
+    pulled: Any  # (n + P + 1,) T: what pullback and second write
+    pair: Any  # (2 n + 1,) T: the vectors of second
+    bars: Any  # (s, n) T: cotangents of stages
+    vectors: Any  # (v, n) T
+    numbers: Any  # float64
+    jac: Any  # (nnz + n,) T
+    rows: Any  # (nnz,) int64
+    columns: Any  # (nnz,) int64
+    matrix: Any  # (n, n) T
+    pivots: Any  # (n,) int64
+    inputs: Any  # int64 addresses of the parameters
+    work: Any  # T: of the field's functions
+    starts: Any  # (k,) float64: the recorded steps
+    sizes: Any  # (k,) float64
+    states: Any  # (k, n) T
+    stages: Any  # (k, s, n) T
+    tape_numbers: Any  # (k, q) float64
+    last: Any  # (n,) T: the state at the end of the last step
+    output_steps: Any  # (m,) int64: the step of each output, in rising order
+    thetas: Any  # (m,) float64: its place inside the step; negative at the end of the step
+    cotangents: Any  # (m, n) T
+
+
+def go_back(family: Any, run: Any, tables: Any, memory: Any) -> None:
+    """Pull ybar and grads back through the steps, the last one first."""
+    while run.step > run.pause:
+        run.step -= 1
+        family.pull_step(run, tables, memory, run.step)
+    if run.step == 0:
+        family.finish(run, tables, memory)
+
+
+def end_outputs(run: Any, memory: Any, k: int) -> None:
+    """Add the cotangents of the outputs at the end of step k to ybar."""
+    while has_output(run, memory, k) and memory.thetas[run.output - 1] < 0:
+        run.output -= 1
+        for i in range(len(memory.ybar)):
+            memory.ybar[i] += memory.cotangents[run.output, i]
+
+
+def has_output(run: Any, memory: Any, k: int) -> bool:
+    """Whether the next output lies in step k."""
+    return run.output > 0 and memory.output_steps[run.output - 1] == k
+
+
+def inside_outputs(run: Any, memory: Any, k: int, scale: float, dense: Any) -> None:
+    """Add the cotangents of the outputs inside step k to memory.start and to memory.bars.
+
+    The outputs are start + scale sum_j stage_j sum_m dense[j, m] theta^(m+1).
+    """
+    while has_output(run, memory, k):
+        run.output -= 1
+        theta = memory.thetas[run.output]
+        for i in range(len(memory.start)):
+            memory.start[i] += memory.cotangents[run.output, i]
+        for j in range(dense.shape[0]):
+            weight = 0.0
+            for m in range(dense.shape[1] - 1, -1, -1):
+                weight = (weight + dense[j, m]) * theta
+            weight *= scale
+            if weight != 0.0:
+                for i in range(len(memory.start)):
+                    memory.bars[j, i] += weight * memory.cotangents[run.output, i]
+
+
+def pull(run: Any, memory: Any, t: float, y: Any, cotangent: Any) -> None:
+    """memory.pulled = cotangent^T (df/dy, df/dp, df/dt) at (t, y). Adds the part of the targets to
+    memory.grads, and that of the state to memory.start."""
+    run.nvjp += 1
+    call(run.pullback, t, y, cotangent, memory.inputs, memory.pulled, memory.work)
+    collect(memory)
+
+
+def collect(memory: Any) -> None:
+    """Add the parts of memory.pulled to memory.start and memory.grads."""
+    n = len(memory.start)
+    for i in range(n):
+        memory.start[i] += memory.pulled[i]
+    for i in range(len(memory.grads)):
+        memory.grads[i] += memory.pulled[n + i]

@@ -1,0 +1,204 @@
+"""Records f and its derivatives: torch's own backward passes run inside the recording."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .graph import Graph, View
+from .recorder import Recorder
+from .refusal import TranslationRefused
+
+# One recording at a time: it asks torch for the gradients of tensors that belong to the user.
+_LOCK = threading.RLock()
+
+
+@dataclass
+class Point:
+    """Where f is recorded: its state, its time, and the numbers of the other tensors.
+
+    t: a tensor without axes. values: for the id of a tensor from outside the tensor in its place.
+    """
+
+    t: Tensor
+    y: Tensor
+    values: dict[int, Tensor]
+
+    def replace(self, x: Tensor) -> Tensor:
+        """A tensor with x's shape and strides and the numbers of this point."""
+        value = self.values.get(id(x), x)
+        place = torch.empty_strided(x.shape, x.stride(), dtype=x.dtype)
+        place.copy_(value.detach())
+        return place
+
+
+@dataclass
+class Recording:
+    """A graph, and the floating tensors from outside that it reads, in the order of use."""
+
+    graph: Graph
+    captured: list[Tensor]
+
+
+@contextmanager
+def _wanting_gradients(tensors: Sequence[Tensor]) -> Iterator[None]:
+    """torch gives gradients in respect of these tensors, whether the user wants them or not."""
+    changed = [x for x in tensors if not x.requires_grad]
+    for x in changed:
+        x.requires_grad_()
+    try:
+        yield
+    finally:
+        for x in changed:
+            x.requires_grad_(False)
+
+
+def record_value(f: Callable[..., Any], point: Point, args: tuple) -> Recording:
+    """f alone."""
+    recorder = Recorder(point.y.dtype, point.replace)
+    y = point.y.detach().clone()
+    t = point.t.detach().clone()
+    recorder.declare(t, "t")
+    recorder.declare(y, "y")
+    with _LOCK, torch.no_grad(), recorder:
+        out = f(t, y, *args)
+    _check(out, y)
+    recorder.graph.results["f"] = [recorder.view(out)]
+    return Recording(recorder.graph, recorder.captured)
+
+
+def _check(out: Any, y: Tensor) -> None:
+    if not isinstance(out, Tensor) or out.shape != y.shape:
+        found = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
+        raise TranslationRefused(
+            f"f must return a tensor of the state's shape {tuple(y.shape)}, but returns {found}."
+        )
+    if out.dtype != y.dtype:
+        raise TranslationRefused(
+            f"f returns {out.dtype}, but its state has type {y.dtype}. Return the state's type."
+        )
+
+
+def record_derivatives(
+    f: Callable[..., Any], point: Point, args: tuple, targets: Sequence[Tensor], twice: bool
+) -> Recording:
+    """f and its products with the Jacobians; twice: also those that need a second derivative.
+
+    The results by name: f; vjp, vjp_p, vjp_time: of the cotangent w. With twice: jvp: df/dy u;
+    jvp_p: df/dp q; second_y, second_p, second_t: the gradient of w^T [(df/dy) u + s df/dt].
+    """
+    recorder = Recorder(point.y.dtype, point.replace)
+    y = point.y.detach().clone().requires_grad_()
+    t = point.t.detach().clone().requires_grad_()
+    recorder.declare(t, "t")
+    recorder.declare(y, "y")
+    vectors = _Vectors(recorder, y, targets)
+    with _LOCK, _wanting_gradients(targets), torch.enable_grad(), recorder:
+        out = f(t, y, *args)
+        _check(out, y)
+        wanted = [y, *targets, t]
+        first = _gradients(out, wanted, vectors.w, twice)
+        results = {"f": [out]}
+        _store(results, first, "vjp", "vjp_p", "vjp_time")
+        if twice:
+            _record_twice(results, first, wanted, vectors)
+    sizes = _sizes(y, targets)
+    recorder.graph.results = _views(recorder, results, sizes)
+    return Recording(recorder.graph, recorder.captured)
+
+
+class _Vectors:
+    """The further vectors of the products: cotangent w, directions u of y, s of t, q of targets."""
+
+    def __init__(self, recorder: Recorder, y: Tensor, targets: Sequence[Tensor]) -> None:
+        self.w = _drawn(y.shape, y.dtype, 1).requires_grad_()
+        self.u = _drawn(y.shape, y.dtype, 2)
+        self.s = _drawn((), y.dtype, 3)
+        self.q = [_drawn(x.shape, y.dtype, 4) for x in targets]
+        recorder.declare(self.w, "w")
+        recorder.declare(self.u, "u")
+        recorder.declare(self.s, "s")
+        start = 0
+        for x in self.q:
+            recorder.declare(x, "q", start)
+            start += x.numel()
+
+
+def _drawn(shape: Any, dtype: torch.dtype, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(shape, dtype=dtype, generator=generator) + 0.5
+
+
+def _gradients(
+    out: Tensor, wanted: list[Tensor], cotangent: Tensor | None, graph: bool
+) -> list[Tensor | None]:
+    if not out.requires_grad:
+        return [None] * len(wanted)
+    return list(
+        torch.autograd.grad(
+            out,
+            wanted,
+            cotangent,
+            create_graph=graph,
+            retain_graph=True,
+            allow_unused=True,
+        )
+    )
+
+
+def _store(results: dict, gradients: list[Tensor | None], *names: str) -> None:
+    results[names[0]] = [gradients[0]]
+    results[names[1]] = gradients[1:-1]
+    results[names[2]] = [gradients[-1]]
+
+
+def _record_twice(
+    results: dict, first: list[Tensor | None], wanted: list[Tensor], vectors: _Vectors
+) -> None:
+    along: list[tuple[Tensor | None, Tensor]] = [(first[0], vectors.u), (first[-1], vectors.s)]
+    _store(results, _total(along, wanted), "second_y", "second_p", "second_t")
+    results["jvp"] = _total(along[:1], [vectors.w])
+    results["jvp_p"] = _total(list(zip(first[1:-1], vectors.q)), [vectors.w])
+
+
+def _total(pairs: list[tuple[Tensor | None, Tensor]], wanted: list[Tensor]) -> list[Tensor | None]:
+    """The gradient of the sum of the scalar products."""
+    usable = [(x, v) for x, v in pairs if x is not None and x.requires_grad]
+    if not usable:
+        return [None] * len(wanted)
+    return list(
+        torch.autograd.grad(
+            [x for x, _ in usable],
+            wanted,
+            [v for _, v in usable],
+            retain_graph=True,
+            allow_unused=True,
+        )
+    )
+
+
+def _sizes(y: Tensor, targets: Sequence[Tensor]) -> dict[str, list[int]]:
+    state = [y.numel()]
+    parameters = [x.numel() for x in targets]
+    sizes = {name: state for name in ("f", "vjp", "second_y", "jvp", "jvp_p")}
+    sizes.update({name: parameters for name in ("vjp_p", "second_p")})
+    sizes.update({name: [1] for name in ("vjp_time", "second_t")})
+    return sizes
+
+
+def _views(
+    recorder: Recorder, results: dict[str, list[Tensor | None]], sizes: dict[str, list[int]]
+) -> dict[str, list[View]]:
+    views = {}
+    for name, tensors in results.items():
+        views[name] = [
+            recorder.zeros(size) if x is None else recorder.view(x)
+            for x, size in zip(tensors, sizes[name])
+        ]
+    return views
