@@ -71,6 +71,7 @@ VALUES = PAST_AFTER + ROWS
 TERMS = VALUES + ROWS
 WORK = TERMS + ROWS
 GRID = WORK + ROWS
+NUMBERS = GRID + (MAX_ORDER + 1) ** 2
 # Positions in Memory.vectors: the prediction, the other terms of the formula, the end of the step
 # minus the prediction, the history, and the history on the grid of the step.
 START = newton.VECTORS
@@ -133,7 +134,7 @@ def sizes(tables: BDFTables) -> Sizes:
     return Sizes(
         stages=tables.reading.shape[2],
         vectors=MOVED + ROWS,
-        numbers=GRID + (MAX_ORDER + 1) ** 2,
+        numbers=NUMBERS,
         marks=NEXT_EQUAL + 1,
         tape_stages=0,
         tape_numbers=TAPE,
@@ -237,15 +238,15 @@ def on_grid(run: Any, tables: BDFTables, memory: Any) -> tuple[int, int, int]:
         clear(moved)
         if i <= k:
             for j in range(k + 1):
-                add(moved, numbers[GRID + (k + 1) * i + j], memory.vectors, HISTORY + j)
+                add(moved, numbers[GRID + (k + 1) * i + j], row(memory.vectors, HISTORY + j))
     return k, 0, MOVED
 
 
-def add(target: Any, weight: float, vectors: Any, j: int) -> None:
-    """target += weight vectors[j], (n,)."""
+def add(target: Any, weight: float, vector: Any) -> None:
+    """target += weight vector, (n,)."""
     if weight != 0.0:
         for i in range(len(target)):
-            target[i] += weight * vectors[j, i]
+            target[i] += weight * vector[i]
 
 
 def set_nodes(tables: BDFTables, memory: Any, k: int, h: float, equal: int) -> None:
@@ -277,8 +278,8 @@ def predict(tables: BDFTables, memory: Any, k: int, history: int) -> None:
     clear(start)
     clear(psi)
     for j in range(k + 1):
-        add(start, memory.numbers[VALUES + j], memory.vectors, history + j)
-        add(psi, memory.numbers[TERMS + j], memory.vectors, history + j)
+        add(start, memory.numbers[VALUES + j], row(memory.vectors, history + j))
+        add(psi, memory.numbers[TERMS + j], row(memory.vectors, history + j))
 
 
 def converged(run: Any, memory: Any, t1: float) -> bool:
@@ -343,7 +344,7 @@ def advance(tables: BDFTables, memory: Any, k: int, h: float, history: int) -> N
         for m in range(len(target)):
             target[m] = weight * move[m]
         for j in range(rows):
-            add(target, tables.moving[k, i, j], memory.vectors, history + j)
+            add(target, tables.moving[k, i, j], row(memory.vectors, history + j))
 
 
 def choose(
@@ -388,7 +389,7 @@ def nearby_error(tables: BDFTables, memory: Any, k: int, side: int, times: int, 
     sum_ = memory.error
     clear(sum_)
     for j in range(count):
-        add(sum_, numbers[VALUES + j], memory.stages, j)
+        add(sum_, numbers[VALUES + j], row(memory.stages, j))
     return norm_of(sum_, row(memory.vectors, SCALE))
 
 
@@ -410,7 +411,7 @@ def combine_history(memory: Any, factor: float, target: Any) -> None:
     """target = factor times the weighted sum of the history after the step."""
     clear(target)
     for j in range(int(memory.numbers[TAKEN]) + 1):
-        add(target, factor * memory.numbers[VALUES + j], memory.stages, j)
+        add(target, factor * memory.numbers[VALUES + j], row(memory.stages, j))
 
 
 def write_output_weights(tables: BDFTables, numbers: Any, theta: float) -> None:
@@ -460,6 +461,27 @@ def lagrange_slope(nodes: Any, count: int, j: int, x: float) -> float:
                     term *= (x - nodes[m]) / (nodes[j] - nodes[m])
             total += term
     return total
+
+
+def polynomials(
+    tables: BDFTables,
+    sizes: np.ndarray,
+    states: np.ndarray,
+    stages: np.ndarray,
+    numbers: np.ndarray,
+) -> np.ndarray:
+    """(k, degree + 1, n) coefficients of the powers of theta on k recorded steps."""
+    orders = numbers[:, TAKEN].astype(int)
+    weights = np.zeros((len(orders), MAX_ORDER + 1, stages.shape[1]))
+    if not tables.flags[0]:
+        weights[:] = tables.dense[orders]
+    for k in set(orders.tolist()) if tables.flags[0] else ():
+        rows = np.flatnonzero(orders == k)
+        nodes = np.ones((len(rows), k + 1))
+        nodes[:, 1:] = numbers[rows, NODES : NODES + k]
+        powers = nodes[:, :, None] ** np.arange(k + 1)
+        weights[rows, : k + 1, : k + 1] = np.linalg.inv(powers)
+    return np.matmul(weights, stages).astype(states.dtype)
 
 
 def accept(run: Any, tables: BDFTables, memory: Any) -> None:

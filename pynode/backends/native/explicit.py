@@ -100,7 +100,11 @@ def accept(run: Any, tables: ExplicitTables, memory: Any) -> None:
 
 
 def polynomials(
-    tables: ExplicitTables, sizes: np.ndarray, states: np.ndarray, stages: np.ndarray
+    tables: ExplicitTables,
+    sizes: np.ndarray,
+    states: np.ndarray,
+    stages: np.ndarray,
+    numbers: np.ndarray,
 ) -> np.ndarray:
     """(k, degree + 1, n) coefficients of the powers of theta on k recorded steps."""
     slopes = np.matmul(tables.dense.T, stages)

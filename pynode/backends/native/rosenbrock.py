@@ -117,7 +117,11 @@ def accept(run: Any, tables: RosenbrockTables, memory: Any) -> None:
 
 
 def polynomials(
-    tables: RosenbrockTables, sizes: np.ndarray, states: np.ndarray, stages: np.ndarray
+    tables: RosenbrockTables,
+    sizes: np.ndarray,
+    states: np.ndarray,
+    stages: np.ndarray,
+    numbers: np.ndarray,
 ) -> np.ndarray:
     """(k, degree + 1, n) coefficients of the powers of theta on k recorded steps."""
     return np.concatenate(

@@ -97,7 +97,9 @@ class NativeTrajectory:
     def polynomials(self) -> np.ndarray:
         """(k, degree + 1, n) coefficients of the powers of theta on the recorded steps. Needs
         dense=True."""
-        return self.family.polynomials(self.tables, self.sizes, self.states, self.stages)
+        return self.family.polynomials(
+            self.tables, self.sizes, self.states, self.stages, self.numbers
+        )
 
     @property
     def attempts(self) -> list[Attempt]:

@@ -15,8 +15,8 @@ A family is a module with these functions. ``run`` is a record (run.RECORD), ``m
 - ``accept(run, tables, memory)``: what is to do before memory.y1 becomes memory.y, after outputs
   and records.
 
-Python also calls ``polynomials(tables, sizes, states, stages)``: the coefficients of the powers of
-theta on recorded steps, (k, degree + 1, n).
+Python also calls ``polynomials(tables, sizes, states, stages, numbers)``: the coefficients of the
+powers of theta on recorded steps, (k, degree + 1, n).
 """
 
 from __future__ import annotations
