@@ -171,9 +171,11 @@ def solve(
         that matters.
     first_step, step_size, min_step, max_step, max_steps, max_nfe: see Options. step_size asks for
         fixed steps.
-    backend: 'torch'; 'julia' for SciML's solvers of the same names (docs/julia.md; ``pynode
-        doctor`` examines the installation); pynode.JuliaBackend(state='cuda') to keep the state
-        on the GPU there; 'auto' takes torch for every method that it has, and Julia for the rest.
+    backend: 'torch'; 'native' for the same methods in compiled code, which needs an f that can be
+        translated (docs/native.md); 'julia' for SciML's solvers of the same names (docs/julia.md;
+        ``pynode doctor`` examines the installation); pynode.JuliaBackend(state='cuda') to keep the
+        state on the GPU there; 'auto' takes torch for every method that it has, and Julia for the
+        rest. Solution.backend names the engine.
 
     The gradient:
 
@@ -452,7 +454,8 @@ class _SingleSolve:
             tape = self.adjoint.tape(isolated, self.method)
         isolated.use_tape(tape)
         self.inference = False
-        if callback is None and isolated.tape is None and not self.direct:
+        native = self.engine.name == "native"
+        if callback is None and isolated.tape is None and not self.direct and not native:
             self.inference = serves_inference(isolated, self.values[0], self.flat.detach())
         self.isolated = isolated
         field.start = None  # It may hold a graph.
@@ -518,7 +521,8 @@ class _SingleSolve:
         )
         if wanted:
             self.adjoint.validate_trajectory(self.isolated, path)
-            self.isolated.note_final_slope(path)
+            if self.engine.name != "native":
+                self.isolated.note_final_slope(path)
         return path
 
     def _integrate(
@@ -569,6 +573,7 @@ class _SingleSolve:
             message=ending(field, self.method, segmented),
             stats=field.stats,
             method=self.method.name,
+            backend=self.engine.name,
             layout=self.layout,
             segments=segmented.pieces,
             events=segmented.records,

@@ -12,6 +12,7 @@ from .continuous.interpolating import InterpolatingAdjoint
 from .discrete.adjoint import DiscreteAdjoint
 from .forward import ForwardSensitivity
 from .julia import JuliaAdjoint
+from .native.adjoint import NativeDiscreteAdjoint
 
 CLASSES = (
     DiscreteAdjoint,
@@ -44,13 +45,16 @@ def get(adjoint: str | Adjoint | type[Adjoint], backend: str = "torch") -> Adjoi
     """The Adjoint of this name, in any case, with or without 'Adjoint'. An Adjoint passes through,
     and 'direct' as well.
 
-    For a solve by Julia it is SciMLSensitivity's adjoint of this name, or Gauss for 'auto'.
+    For a solve by Julia it is SciMLSensitivity's adjoint of this name, or Gauss for 'auto'. For a
+    native solve 'auto' and 'discrete' are the discrete adjoint in compiled code.
 
     Raise ValueError with the nearest names if there is none, and TypeError if the argument is
     neither a name nor an Adjoint.
     """
     if backend == "julia":
         return JuliaAdjoint.of(adjoint)
+    if backend == "native":
+        return _native(adjoint)
     if isinstance(adjoint, Adjoint):
         return adjoint
     if isinstance(adjoint, type) and issubclass(adjoint, Adjoint):
@@ -70,3 +74,22 @@ def get(adjoint: str | Adjoint | type[Adjoint], backend: str = "torch") -> Adjoi
     else:
         hint = f"choose one of 'auto', {', '.join(names())}"
     raise ValueError(f"unknown adjoint {adjoint!r}: {hint}")
+
+
+def _native(adjoint):
+    """The adjoint of a native solve."""
+    if adjoint == "auto":
+        adjoint = DiscreteAdjoint()
+    found = get(adjoint)
+    if isinstance(found, DiscreteAdjoint):
+        return NativeDiscreteAdjoint.of(found)
+    if found == DIRECT or isinstance(found, ForwardSensitivity):
+        if found == DIRECT:
+            name = DIRECT
+        else:
+            name = "forward"
+        raise ValueError(
+            f"adjoint={name!r} needs the steps of the torch engine: take adjoint='discrete', or"
+            " leave out backend='native'"
+        )
+    return found

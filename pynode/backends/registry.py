@@ -1,4 +1,4 @@
-"""Which engine runs a solve: torch's own, or Julia's."""
+"""Which engine runs a solve: torch's own, compiled code, or Julia."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from ..methods import registry
 from ..methods.base import Method
 from .julia import algorithms
 from .julia.setup.locate import locate
+from .native.engine import NativeBackend
 from .torch import loop as torch_engine
 
 if TYPE_CHECKING:
     from ..core.trajectory import Trajectory
 
-NAMES = ("auto", "torch", "julia")
+NAMES = ("auto", "torch", "native", "julia")
 STATES = ("cpu", "cuda")
 
 
@@ -65,7 +66,7 @@ class JuliaBackend:
 
 def choose(
     backend: str | JuliaBackend, method: str | type[Method] | Method
-) -> tuple[type[TorchBackend] | JuliaBackend, Any]:
+) -> tuple[type[TorchBackend] | type[NativeBackend] | JuliaBackend, Any]:
     """Return (engine, method) for the user's names. The method 'auto' stays 'auto'.
 
     The backend 'auto' is the torch engine if it has the method, and Julia if only Julia has it. If
@@ -76,8 +77,11 @@ def choose(
         return backend, method if method == "auto" else algorithms.get(method)
     if backend not in NAMES:
         raise ValueError(
-            f"unknown backend {backend!r}: choose 'auto', 'torch', 'julia' or a JuliaBackend"
+            f"unknown backend {backend!r}: choose 'auto', 'torch', 'native', 'julia' or a"
+            " JuliaBackend"
         )
+    if backend == "native":
+        return NativeBackend, method if method == "auto" else NativeBackend.method(method)
     if backend == "julia" or isinstance(method, algorithms.JuliaMethod):
         return JuliaBackend(), method if method == "auto" else algorithms.get(method)
     if method == "auto" or isinstance(method, Method) or backend == "torch":

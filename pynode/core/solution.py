@@ -47,6 +47,7 @@ class Solution:
     stats: forward counts, and backward counts after a gradient.
     events: list of EventRecord, in the order of their occurrence.
     method: the name of the method.
+    backend: the name of the engine: 'torch', 'native' or 'julia'.
     choice: why 'auto' chose the method; empty if the user named it.
     adjoint: the name of the adjoint that makes gradients.
     adjoint_choice: why 'auto' chose the adjoint; empty if the user named it.
@@ -76,6 +77,7 @@ class Solution:
         adjoint: str = "",
         adjoint_choice: str = "",
         examine: Callable[[], FailureReport] | None = None,
+        backend: str = "torch",
     ) -> None:
         self.adjoint = adjoint
         self.adjoint_choice = adjoint_choice
@@ -86,6 +88,7 @@ class Solution:
         self.message = message
         self.stats = stats
         self.method = method
+        self.backend = backend
         self.events = list(events)
         self.choice = choice
         self._layout = layout
@@ -264,6 +267,7 @@ class BatchSolution:
     statuses: how each row ended.
     reached: the time that each row reached.
     stats: counts over all rows.
+    backend: the name of the engine: 'torch' or 'native'.
     events: for each row a list of EventRecord, in the order of their occurrence, with the states of
         the row.
 
@@ -281,8 +285,10 @@ class BatchSolution:
         method: str,
         events: Sequence[list[EventRecord]] = (),
         examine: Callable[[int], FailureReport] | None = None,
+        backend: str = "torch",
     ) -> None:
         self._examine = examine
+        self.backend = backend
         self.t = t
         self.y = y
         self.statuses = statuses

@@ -225,6 +225,7 @@ class Plan:
             message=worst.message,
             stats=stats,
             method=worst.method,
+            backend=worst.backend,
             layout=self.layout,
             segments=[],
             choice=worst.choice,

@@ -50,7 +50,7 @@ def pullback(
     sizes = family.sizes(tables)
     held, memory, at_start, shapes = _memory(field, trajectory, sizes, times, grads)
     addresses = dict.fromkeys(("f", "pullback", "jac", "vjp_p", "second"), 0)
-    for name, function in _functions(field, sizes).items():
+    for name, function in functions(field, trajectory).items():
         addresses[name] = function.address
     run = Run(
         h0=trajectory.h0,
@@ -71,8 +71,9 @@ def pullback(
     return NativeGradient(memory.ybar + at_start, targets, counts)
 
 
-def _functions(field, sizes):
-    """The functions of the field by their names in Run."""
+def functions(field: Any, trajectory: NativeTrajectory) -> dict[str, Any]:
+    """The functions of the field that the backward pass needs, by their names in Run."""
+    sizes = BACKWARD[trajectory.family].sizes(trajectory.tables)
     names = {"f": "f", "pullback": "pullback"}
     if sizes.slopes:
         names["jac"] = "jac_time"
@@ -147,13 +148,13 @@ def _memory(field, trajectory, sizes, times, grads):
         shapes.append((tuple(target.shape), target.numel()))
     total = sum(size for _, size in shapes)
     pointers, held = field.pointers()
-    functions = _functions(field, sizes)
+    calls = functions(field, trajectory)
     rows = columns = np.empty(0, np.int64)
     matrices = 0
     if sizes.implicit:
         rows, columns = field.pattern()
         matrices = n
-    work = max(function.work for function in functions.values())
+    work = max(function.work for function in calls.values())
     vectors = np.zeros((3 + sizes.bars + sizes.vectors, n), real)
     memory = Memory(
         ybar=vectors[0],

@@ -48,6 +48,10 @@ def advance(family: Any, run: Any, tables: Any, memory: Any) -> None:
     if not run.started:
         start(run, memory)
         family.begin(run, tables, memory)
+    if run.held:
+        run.held = 0
+        settle(family, run, tables, memory)
+        return
     capacity = len(memory.tape_t)
     while run.status == RUNNING:
         run.status = limit_reached(run, memory)
@@ -56,6 +60,8 @@ def advance(family: Any, run: Any, tables: Any, memory: Any) -> None:
         if run.record and run.accepted == capacity:
             return
         take_step(family, run, tables, memory)
+        if run.held:
+            return
 
 
 def start(run: Any, memory: Any) -> None:
@@ -131,6 +137,8 @@ def take_step(family: Any, run: Any, tables: Any, memory: Any) -> None:
     )
     run.h = h
     run.t1 = t1
+    run.proposed = proposed
+    run.hits_stop = int(hits_stop)
     run.attempts += 1
     if run.nfe + family.cost(run, tables) > run.max_nfe:
         # As in the torch engine, a step that reaches the limit inside is dropped.
@@ -147,26 +155,36 @@ def take_step(family: Any, run: Any, tables: Any, memory: Any) -> None:
         run.ratio = math.inf
         run.failure = DIVERGED
         run.status = DIVERGED
+    if run.observed and run.accepted_last and run.status == RUNNING:
+        family.complete(run, tables, memory)
+        run.complete = 1
+        run.held = 1
+        return
+    settle(family, run, tables, memory)
+
+
+def settle(family: Any, run: Any, tables: Any, memory: Any) -> None:
+    """Move to the end of an accepted step, or plan a shorter one after a refused step."""
     note(run, memory)
     if run.status == DIVERGED:
         return
     if not run.accepted_last:
         run.rejected += 1
-        run.h = shortened(h, t, t1, run.factor)
+        run.h = shortened(run.h, run.t, run.t1, run.factor)
         return
-    last_stop = hits_stop and run.stop == len(memory.stops) - 1
+    last_stop = run.hits_stop and run.stop == len(memory.stops) - 1
     finish_step(family, run, tables, memory)
-    run.stop += hits_stop
+    run.stop += run.hits_stop
     if last_stop:
         run.status = SUCCESS
         return
     run.h = planned(
-        t1,
-        h,
+        run.t,
+        run.h,
         run.factor,
-        proposed,
+        run.proposed,
         run.fixed != 0,
-        hits_stop,
+        run.hits_stop != 0,
         run.direction,
         run.max_step,
         run.end,
@@ -196,7 +214,7 @@ def note(run: Any, memory: Any) -> None:
 
 def finish_step(family: Any, run: Any, tables: Any, memory: Any) -> None:
     """Write outputs and the record of an accepted step, and move to its end."""
-    if run.dense:
+    if run.dense and not run.complete:
         family.complete(run, tables, memory)
         run.complete = 1
     write_outputs(family, run, tables, memory)

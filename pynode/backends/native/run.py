@@ -60,6 +60,7 @@ class Run(NamedTuple):
     dense: int  # whether to record what their polynomials need
     slopes: int  # whether to write dy/dt at the outputs, too
     bounded: int  # whether some components must not be negative
+    observed: int  # whether Python sees each step before it is accepted
     # Functions of the field by address; 0 for those that the method does not need.
     f: int
     jac: int
@@ -76,6 +77,9 @@ class Run(NamedTuple):
     factor: float = 1.0
     failure: int = NO_FAILURE
     accepted_last: int = 0
+    proposed: float = 0.0  # the step that was planned, before a stop changed it
+    hits_stop: int = 0  # whether the attempt ends at the next stop
+    held: int = 0  # whether a step waits for Python's answer
     complete: int = 0  # whether the memory has all stages of the dense output
     known: int = 0  # whether f (explicit methods) or the Jacobian at the start of the step is known
     status: int = RUNNING

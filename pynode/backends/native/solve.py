@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...core.status import Status
+from ...core.status import Exhausted, Status
 from ...core.step_control import (
     FILTERS,
     FIXED_STOP_TOLERANCE,
@@ -26,7 +26,7 @@ from ...methods.rosenbrock import RosenbrockMethod
 from . import bdf, explicit, rosenbrock
 from .compiler import entry
 from .loop import SMALLEST_NORMAL, advance
-from .machine import slots
+from .machine import call, slots
 from .repair import repairs
 from .run import HISTORY, NO_FAILURE, RECORD, RUNNING, STATUSES, Memory, Run
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...core.options import Options
+    from .observer import Observer
 
 # By family of methods: the module with its attempts (steps.py).
 FAMILIES = ByFamily()
@@ -93,6 +94,7 @@ class NativeTrajectory:
             self.states = memory.tape_y[:count]
             self.stages = memory.tape_stages[:count]
             self.numbers = memory.tape_numbers[:count]
+            self.f0 = self._slope()
 
     def polynomials(self) -> np.ndarray:
         """(k, degree + 1, n) coefficients of the powers of theta on the recorded steps. Needs
@@ -100,6 +102,18 @@ class NativeTrajectory:
         return self.family.polynomials(
             self.tables, self.sizes, self.states, self.stages, self.numbers
         )
+
+    def changed(self) -> bool:
+        """Whether a tensor that f uses has changed since the solve: f at the start is another."""
+        return not np.array_equal(self._slope(), self.f0, equal_nan=True)
+
+    def _slope(self):
+        """f at the start, (n,)."""
+        memory = self.memory
+        start = memory.outputs[0]
+        slope = np.empty_like(start)
+        call(int(self.run["f"][0]), self.t0, start, start, memory.inputs, slope, memory.work)
+        return slope
 
     @property
     def attempts(self) -> list[Attempt]:
@@ -129,6 +143,7 @@ def integrate(
     deadline: float | None = None,
     counts: tuple[int, int] = (0, 0),
     loop: Callable | None = None,
+    observer: Observer | None = None,
 ) -> NativeTrajectory:
     """Integrate from times[0] to times[-1] with outputs at all times, in either direction.
 
@@ -138,7 +153,7 @@ def integrate(
     outputs. bounds: (lowest, floor) of core/stop_conditions.StateBounds, (n,) each. deadline: by
     time.monotonic(). counts: (attempts, evaluations) of earlier segments of the same solve, which
     count for max_steps and max_nfe. loop: runs instead of the compiled loop, for debugging:
-    ``interpreted``. Raise TypeError if no family runs the method.
+    ``interpreted``. observer: sees each step. Raise TypeError if no family runs the method.
     """
     family = FAMILIES.get(method)
     if family is None:
@@ -154,12 +169,17 @@ def integrate(
         dense=int(dense),
         slopes=int(slopes),
         bounded=int(bounds is not None),
+        observed=int(observer is not None),
     )
     held, memory = _memory(field, sizes, y0, times, options, atol, run)
     if bounds is not None:
         memory.lowest[:], memory.floor[:] = bounds
     numbers = np.array([tuple(run)], dtype=RECORD)
-    memory = _pieces(family, numbers, tables, memory, deadline, loop or _compiled)
+    run_loop = loop or _compiled
+    if observer is None:
+        memory = _pieces(family, numbers, tables, memory, deadline, run_loop)
+    else:
+        memory = _observed(family, numbers, tables, memory, observer, run_loop)
     result = NativeTrajectory(family, tables, numbers, memory)
     result.held = held
     return result
@@ -210,6 +230,55 @@ def _pieces(family, numbers, tables, memory, deadline, loop):
             memory = grown(memory)
         done = int(run["attempts"]) - before
         size = max(1, min(int(done * PIECE / max(now - begun, 1e-9)), 10 * size))
+
+
+def _observed(family, numbers, tables, memory, observer, loop):
+    """Run the loop to its end, one step at a time, and ask the observer about each. Returns the
+    memory, whose record may have grown."""
+    run = numbers[0]
+    run["pause"] = np.iinfo(np.int64).max
+    try:
+        ended = observer.begin(float(run["t"]), memory.y)
+        while ended is None:
+            loop(family, numbers, tables, memory)
+            if run["held"]:
+                _answer(family, run, tables, memory, observer)
+                before = int(run["accepted"])
+                loop(family, numbers, tables, memory)
+                if run["accepted"] > before:
+                    ended = observer.accepted(float(run["t"]), memory.y)
+            if run["record"] and run["accepted"] == len(memory.tape_t):
+                memory = grown(memory)
+            if ended is None and observer.expired():
+                ended = Status.MAX_SECONDS
+            if run["status"] != RUNNING:
+                break
+    except Exhausted as limit:
+        ended = limit.status
+    if ended is not None:
+        run["status"] = STATUSES.index(ended)
+    return memory
+
+
+def _answer(family, run, tables, memory, observer):
+    """Refuse or shorten the step that the loop holds, where the observer says so."""
+    observer.counted({name: int(run[name]) for name in ("accepted", "rejected", "nfe")})
+    t1 = float(run["t1"])
+    if not observer.allows(t1, memory.y1, memory.y):
+        run["accepted_last"] = 0
+        run["ratio"] = math.inf
+        run["factor"] = 0.5
+        run["failure"] = STATUSES.index(Status.DOMAIN)
+        return
+    t = float(run["t"])
+    h = float(run["h"])
+    polynomial = family.polynomials(
+        tables, np.array([h]), memory.y[None], memory.stages[None], memory.numbers[None]
+    )[0]
+    cut = observer.truncate(t, h, t1, memory.y, memory.y1, polynomial)
+    if cut is not None:
+        run["t1"], memory.y1[:] = cut
+        run["hits_stop"] = 0
 
 
 def grown(memory: Memory) -> Memory:
@@ -267,6 +336,7 @@ def _run(field, method, sizes, times, options, atol, limits, counts):
         dense=0,
         slopes=0,
         bounded=0,
+        observed=0,
         f=field.function("f").address,
         jac=jac,
         repair=repair,

@@ -1,0 +1,107 @@
+"""The discrete adjoint of a native solve, as ``solve`` calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..base import Adjoint
+from ..discrete.adjoint import DiscreteAdjoint
+from .pullback import functions, pullback
+
+if TYPE_CHECKING:
+    from ...backends.native.engine import NativeSegment
+    from ...core.norm import Tolerance
+    from ...core.options import Options
+    from ...core.vector_field import VectorField
+    from ...methods.base import Method
+
+CHANGED = (
+    "a tensor that f uses has changed in place since the solve, so pynode can no longer compute its"
+    " gradient: call backward() before optimizer.step() and before other changes, or solve again"
+)
+
+
+class NativeDiscreteAdjoint(Adjoint):
+    """Differentiates the accepted steps of a native solve in reverse, in compiled code.
+
+    It gives the exact gradient of these steps, as DiscreteAdjoint does for the torch engine.
+    """
+
+    name = "DiscreteAdjoint"
+
+    @classmethod
+    def of(cls, adjoint: Any) -> NativeDiscreteAdjoint:
+        """The adjoint of the native engine for a DiscreteAdjoint. ValueError for options that it
+        does not take."""
+        if isinstance(adjoint, DiscreteAdjoint) and (
+            adjoint.checkpoints is not None or adjoint.max_memory is not None
+        ):
+            raise ValueError(
+                "the native engine records all steps: leave out checkpoints and max_memory of the"
+                " adjoint, or backend='native'"
+            )
+        return cls()
+
+    def record(self, field: VectorField, method: Method, tol: Tolerance) -> Any:
+        """Not called: the native loop records the steps itself."""
+        raise NotImplementedError
+
+    def validate_trajectory(self, field: VectorField, trajectory: Any) -> None:
+        """Make the native functions of the backward pass now: later f may hold copies of its
+        tensors."""
+        if trajectory.solved.starts is not None:
+            functions(trajectory.bound, trajectory.solved)
+
+    def pullback(
+        self,
+        field: VectorField,
+        method: Method,
+        trajectory: NativeSegment,  # type: ignore[override]  # of this engine
+        times: Sequence[float],
+        grads: Tensor,
+        options: Options,
+    ) -> tuple[Tensor, list[Tensor]]:
+        bound = trajectory.bound
+        if trajectory.solved.changed():
+            raise RuntimeError(CHANGED)
+        gradient = pullback(bound, trajectory.solved, times, grads.detach().numpy())
+        stats = field.stats
+        for name, count in gradient.counts.items():
+            backward = f"backward_{name}"
+            setattr(stats, backward, getattr(stats, backward) + count)
+        targets = [bound.targets[i] for i in bound.differentiable]
+        cotangents = [torch.from_numpy(part) for part in gradient.targets]
+        grads_of_parameters = _of_parameters(field, targets, cotangents)
+        return torch.from_numpy(gradient.y0), grads_of_parameters
+
+
+def _of_parameters(
+    field: VectorField, targets: Sequence[Tensor], cotangents: Sequence[Tensor]
+) -> list[Tensor]:
+    """The cotangents of field.parameters, from those of the tensors that the native code reads.
+
+    A target can be computed from parameters: torch then takes its cotangent further back.
+    """
+    found: dict[int, Tensor] = {}
+    computed: list[Tensor] = []
+    above: list[Tensor] = []
+    for target, cotangent in zip(targets, cotangents, strict=True):
+        inside = field.module_state.inside(target)
+        found[id(inside)] = cotangent
+        if inside.grad_fn is not None:
+            computed.append(inside)
+            above.append(cotangent)
+    parameters = field.parameters
+    if computed:
+        missing = [p for p in parameters if id(p) not in found]
+        pulled = torch.autograd.grad(
+            computed, missing, above, retain_graph=True, allow_unused=True
+        )
+        for parameter, cotangent in zip(missing, pulled, strict=True):
+            if cotangent is not None:
+                found[id(parameter)] = cotangent
+    return [found[id(p)] if id(p) in found else torch.zeros_like(p) for p in parameters]

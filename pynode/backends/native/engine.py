@@ -1,0 +1,208 @@
+"""The native engine as ``solve`` calls it: from torch's objects to the compiled loop and back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...core.status import Exhausted, Status
+from ...core.stop_conditions import guarded
+from ...core.trajectory import Attempt, Trajectory
+from ...methods import registry
+from .fields import BoundField, native_field
+from .observer import Observer
+from .solve import FAMILIES, NativeTrajectory
+from .solve import integrate as integrate_native
+
+if TYPE_CHECKING:
+    from ...core.options import Options
+    from ...core.stop_conditions import Limits
+    from ...core.vector_field import VectorField
+    from ...methods.base import Method
+
+COUNTS = ("accepted", "rejected", "nfe", "njac", "nlu", "nsolve", "newton_failures")
+INSTEAD = "or leave out backend='native'"
+
+
+class NativeSegment(Trajectory):
+    """The Trajectory of a native solve. It makes tensors of what the loop wrote when they are asked
+    for.
+
+    bound: the field of the solve with its tensors. solved: the result of the loop.
+    """
+
+    def __init__(
+        self, bound: BoundField, solved: NativeTrajectory, start: Tensor, end: float
+    ) -> None:
+        super().__init__(solved.t0, start, None, solved.h0)
+        self.bound = bound
+        self.solved = solved
+        self.times = solved.times.tolist()
+        self.t = solved.t
+        self.end = end
+        self.y = torch.from_numpy(solved.y)
+        self.ys = list(torch.from_numpy(solved.outputs).unbind(0))
+        if solved.slopes is not None:
+            self.slopes = list(torch.from_numpy(solved.slopes).unbind(0))[1:]
+        self.status = solved.status
+        if solved.starts is not None:
+            self.recording = NativeRecording(solved)
+
+    @cached_property
+    def polynomials(self) -> list[Tensor]:  # type: ignore[override]  # made on demand
+        """One (degree + 1, n) for each step, with dense output."""
+        if not self.solved.dense:
+            return []
+        return list(torch.from_numpy(self.solved.polynomials()).unbind(0))
+
+    @cached_property
+    def attempts(self) -> list[Attempt]:  # type: ignore[override]  # made on demand
+        """The last attempted steps."""
+        return self.solved.attempts
+
+
+class NativeRecording:
+    """The recorded steps. starts, sizes: as lists of floats."""
+
+    taped = False
+    steps: tuple = ()
+
+    def __init__(self, solved: NativeTrajectory) -> None:
+        self._solved = solved
+
+    @cached_property
+    def starts(self) -> list[float]:
+        return self._solved.starts.tolist()
+
+    @cached_property
+    def sizes(self) -> list[float]:
+        return self._solved.sizes.tolist()
+
+
+class NativeBackend:
+    """pynode's own solvers in compiled code, on the CPU."""
+
+    name = "native"
+
+    @staticmethod
+    def method(name: str | type[Method] | Method) -> Method:
+        """The Method of this name. ValueError for a method that has no native code."""
+        method = registry.get(name)
+        if FAMILIES.get(method) is None:
+            raise ValueError(
+                f"the native engine has no {method.name}: choose an explicit, Rosenbrock or"
+                f" backward differentiation method ('tsit5', 'rodas5p', 'qndf'), {INSTEAD}"
+            )
+        if method.compile:
+            raise ValueError(
+                "the native engine is compiled as it is: leave out compile, or backend='native'"
+            )
+        if method.jacobian != "dense":
+            raise ValueError(
+                "the native engine has dense Jacobians: leave out jacobian (a structure of the"
+                " Jacobian), or backend='native'"
+            )
+        return method
+
+    @staticmethod
+    def twin(method: Method) -> Method:
+        """The method of the torch engine that repeats what this one did."""
+        return method
+
+    @staticmethod
+    def integrate(
+        field: VectorField,
+        method: Method,
+        y0: Tensor,
+        times: list[float],
+        options: Options,
+        atol: Tensor,
+        record: Callable[..., object] | None = None,
+        dense: bool = False,
+        slopes: bool = False,
+        watch: Any = None,
+        limits: Limits | None = None,
+    ) -> NativeSegment:
+        """Integrate as backends.torch.loop.integrate does, with the same arguments.
+
+        record: any value except None keeps the steps for the gradient.
+        """
+        check(field)
+        bound = native_field(field, times[0], y0)
+        deadline = None
+        bounds = None
+        if limits is not None:
+            deadline = limits.deadline
+            bounds = _bounds(limits, len(y0))
+        observer = None
+        if watch is not None or (limits is not None and (limits.callback or limits.domain)):
+            observer = Observer(field, watch, limits)
+        stats = field.stats
+        counted = {name: getattr(stats, name) for name in COUNTS}
+        before = (stats.accepted + stats.rejected, stats.nfe)
+        most = options.max_nfe
+        if most is None:
+            most = method.evaluations_a_step * options.max_steps
+        with guarded(stats, most, limits):
+            solved = integrate_native(
+                bound,
+                method,
+                y0.detach().numpy(),
+                times,
+                options,
+                atol.detach().numpy(),
+                record is not None,
+                dense,
+                slopes,
+                bounds,
+                deadline,
+                before,
+                observer=observer,
+            )
+        for name, value in counted.items():
+            setattr(stats, name, value + getattr(solved, name))
+        stats.nfe = solved.nfe
+        end = solved.t
+        if observer is not None and observer.end is not None:
+            end = observer.end
+        segment = NativeSegment(bound, solved, y0, end)
+        if watch is not None:
+            segment.hits = watch.hits
+        return segment
+
+
+def check(field: VectorField) -> None:
+    """ValueError for a problem that the native engine does not take."""
+    if field.mass is not None:
+        raise ValueError(f"the native engine takes no mass matrix: leave out mass, {INSTEAD}")
+    if field.user_jac is not None:
+        raise ValueError(
+            f"the native engine makes the Jacobian of f itself: leave out jac, {INSTEAD}"
+        )
+    if field.parts is not None:
+        raise ValueError(
+            f"the native engine takes no SplitField: pass the whole field as a module, {INSTEAD}"
+        )
+    if field.device.type != "cpu":
+        raise ValueError(
+            f"the native engine runs on the CPU, but y0 is on {field.device}: move f and y0 there,"
+            f" {INSTEAD}"
+        )
+    if field.dtype not in (torch.float32, torch.float64):
+        raise TypeError(
+            f"the native engine takes float64 and float32, not {field.dtype}: pass y0.float(),"
+            f" {INSTEAD}"
+        )
+
+
+def _bounds(limits, n):
+    """(lowest, floor), (n,) each, of the components that must not be negative, or None."""
+    if limits.bounds is None:
+        return None
+    lowest = limits.bounds.lowest.expand(n).double().numpy()
+    return lowest, limits.bounds.floor.expand(n).double().numpy()
