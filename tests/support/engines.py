@@ -120,6 +120,24 @@ class Rows:
         )
 
 
+class Native(Single):
+    """The native engine, with compiled code for f and the loop."""
+
+    model_options: ClassVar[dict] = {"backend": "native"}
+    refuses: ClassVar[dict] = {
+        "RejectStep": Refusal("f raises where it tests a value", ("Python number", "native")),
+        "python": Refusal("only operations of torch become native code", ("Native code",)),
+        "jac": Refusal("the engine makes the Jacobian itself", ("jac", "native")),
+        "mass": Refusal("the engine solves y' = f", ("mass", "native")),
+        "structure": Refusal("the engine has dense Jacobians", ("jacobian", "native")),
+        "direct": Refusal("torch does not see the native loop", ("adjoint", "native")),
+        "checkpoints": Refusal("the engine records all steps", ("checkpoints", "native")),
+    }
+
+    def solve(self, f, y0, t, **options) -> Outcome:
+        return super().solve(f, y0, t, backend="native", **options)
+
+
 class Julia(Single):
     """SciML's solvers, by NativeGauss where a test asks for the default adjoint."""
 
@@ -152,7 +170,7 @@ class Julia(Single):
         return super().solve(f, y0, t, backend="julia", **options)
 
 
-ENGINES = {"single": Single(), "rows": Rows(), "julia": Julia()}
+ENGINES = {"single": Single(), "rows": Rows(), "native": Native(), "julia": Julia()}
 
 
 def by_rows(function, args=()):

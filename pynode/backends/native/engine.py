@@ -6,11 +6,9 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ...core.status import Exhausted, Status
 from ...core.stop_conditions import guarded
 from ...core.trajectory import Attempt, Trajectory
 from ...methods import registry
@@ -40,6 +38,7 @@ class NativeSegment(Trajectory):
         self, bound: BoundField, solved: NativeTrajectory, start: Tensor, end: float
     ) -> None:
         super().__init__(solved.t0, start, None, solved.h0)
+        del self.polynomials, self.attempts  # made on demand below
         self.bound = bound
         self.solved = solved
         self.times = solved.times.tolist()

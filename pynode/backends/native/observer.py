@@ -28,6 +28,8 @@ class Observer:
         self.limits = limits
         self.end: float | None = None
         self._cut: Any = None
+        # Steps of earlier segments of the same solve.
+        self._before = {name: getattr(field.stats, name) for name in ("accepted", "rejected")}
 
     def begin(self, t: float, y: np.ndarray) -> Status | None:
         """The status that ends the solve at its start, or None."""
@@ -72,7 +74,7 @@ class Observer:
     def counted(self, counts: dict[str, int]) -> None:
         """Tell the field what has been done so far."""
         for name, value in counts.items():
-            setattr(self.field.stats, name, value)
+            setattr(self.field.stats, name, value + self._before.get(name, 0))
 
 
     def expired(self) -> bool:

@@ -245,6 +245,7 @@ def _observed(family, numbers, tables, memory, observer, loop):
                 _answer(family, run, tables, memory, observer)
                 before = int(run["accepted"])
                 loop(family, numbers, tables, memory)
+                observer.counted(_counts(run))
                 if run["accepted"] > before:
                     ended = observer.accepted(float(run["t"]), memory.y)
             if run["record"] and run["accepted"] == len(memory.tape_t):
@@ -260,9 +261,14 @@ def _observed(family, numbers, tables, memory, observer, loop):
     return memory
 
 
+def _counts(run):
+    """What an observer knows of the work so far."""
+    return {name: int(run[name]) for name in ("accepted", "rejected", "nfe")}
+
+
 def _answer(family, run, tables, memory, observer):
     """Refuse or shorten the step that the loop holds, where the observer says so."""
-    observer.counted({name: int(run[name]) for name in ("accepted", "rejected", "nfe")})
+    observer.counted(_counts(run))
     t1 = float(run["t1"])
     if not observer.allows(t1, memory.y1, memory.y):
         run["accepted_last"] = 0
