@@ -21,9 +21,10 @@ from ...core.step_control import (
 from ...core.trajectory import Attempt
 from ...methods.base import ByFamily
 from ...methods.bdf.step import FBDF, QNDF
+from ...methods.esdirk import DIRK
 from ...methods.explicit import ExplicitRungeKutta
 from ...methods.rosenbrock import RosenbrockMethod
-from . import bdf, explicit, rosenbrock
+from . import bdf, esdirk, explicit, rosenbrock
 from .compiler import entry
 from .loop import SMALLEST_NORMAL, advance
 from .machine import slots
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 FAMILIES = ByFamily()
 FAMILIES.register(ExplicitRungeKutta)(explicit)
 FAMILIES.register(RosenbrockMethod)(rosenbrock)
+FAMILIES.register(DIRK)(esdirk)
 FAMILIES.register(QNDF)(bdf)
 FAMILIES.register(FBDF)(bdf)
 
