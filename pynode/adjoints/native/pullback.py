@@ -11,9 +11,8 @@ import numpy as np
 from ...backends.native import explicit as explicit_steps
 from ...backends.native import rosenbrock as rosenbrock_steps
 from ...backends.native.compiler import entry
-from ...backends.native.machine import slots
 from ...backends.native.repair import repairs
-from ...backends.native.solve import PIECE, NativeTrajectory, address
+from ...backends.native.solve import PIECE, NativeTrajectory
 from . import explicit, rosenbrock
 from .sweep import RECORD, Memory, Run, go_back
 
@@ -83,10 +82,7 @@ def interpreted(family: Any, run: np.ndarray, tables: Any, memory: Memory) -> No
 
 
 def _compiled(family, run, tables, memory):
-    code = entry(go_back, family, RECORD, tables, memory)
-    table_slots = slots(tables)
-    memory_slots = slots(memory)
-    code(address(run), address(table_slots), address(memory_slots))
+    entry(go_back, family, RECORD, tables, memory)(run, tables, memory)
 
 
 def _pieces(family, numbers, tables, memory, loop):
