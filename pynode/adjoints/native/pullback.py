@@ -13,9 +13,8 @@ from ...backends.native import esdirk as esdirk_steps
 from ...backends.native import explicit as explicit_steps
 from ...backends.native import rosenbrock as rosenbrock_steps
 from ...backends.native.compiler import entry
-from ...backends.native.machine import slots
 from ...backends.native.repair import repairs
-from ...backends.native.solve import PIECE, NativeTrajectory, address
+from ...backends.native.solve import PIECE, NativeTrajectory
 from . import bdf, esdirk, explicit, rosenbrock
 from .sweep import RECORD, Memory, Run, go_back
 
@@ -95,10 +94,7 @@ def interpreted(family: Any, run: np.ndarray, tables: Any, memory: Memory) -> No
 
 
 def _compiled(family, run, tables, memory):
-    code = entry(go_back, family, RECORD, tables, memory)
-    table_slots = slots(tables)
-    memory_slots = slots(memory)
-    code(address(run), address(table_slots), address(memory_slots))
+    entry(go_back, family, RECORD, tables, memory)(run, tables, memory)
 
 
 def _pieces(family, numbers, tables, memory, loop):

@@ -27,7 +27,6 @@ from ...methods.rosenbrock import RosenbrockMethod
 from . import bdf, esdirk, explicit, rosenbrock
 from .compiler import entry
 from .loop import SMALLEST_NORMAL, advance
-from .machine import slots
 from .repair import repairs
 from .run import HISTORY, NO_FAILURE, RECORD, RUNNING, STATUSES, Memory, Run
 
@@ -182,15 +181,7 @@ def interpreted(family: Any, run: np.ndarray, tables: Any, memory: Memory) -> No
 
 
 def _compiled(family, run, tables, memory):
-    code = entry(advance, family, RECORD, tables, memory)
-    table_slots = slots(tables)
-    memory_slots = slots(memory)
-    code(address(run), address(table_slots), address(memory_slots))
-
-
-def address(array: np.ndarray) -> int:
-    """Where the numbers of an array are."""
-    return array.__array_interface__["data"][0]
+    entry(advance, family, RECORD, tables, memory)(run, tables, memory)
 
 
 def _pieces(family, numbers, tables, memory, deadline, loop):
