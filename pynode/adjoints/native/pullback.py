@@ -9,17 +9,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...backends.native import bdf as bdf_steps
+from ...backends.native import esdirk as esdirk_steps
 from ...backends.native import explicit as explicit_steps
 from ...backends.native import rosenbrock as rosenbrock_steps
 from ...backends.native.compiler import entry
-from ...backends.native.machine import slots
 from ...backends.native.repair import repairs
-from ...backends.native.solve import PIECE, NativeTrajectory, address
-from . import bdf, explicit, rosenbrock
+from ...backends.native.solve import PIECE, NativeTrajectory
+from . import bdf, esdirk, explicit, rosenbrock
 from .sweep import RECORD, Memory, Run, go_back
 
 # The module that goes back (sweep.py) by the module that went forward.
-BACKWARD = {bdf_steps: bdf, explicit_steps: explicit, rosenbrock_steps: rosenbrock}
+BACKWARD = {
+    bdf_steps: bdf,
+    esdirk_steps: esdirk,
+    explicit_steps: explicit,
+    rosenbrock_steps: rosenbrock,
+}
 FIRST_PIECE = 500  # steps in the first piece
 
 
@@ -90,10 +95,7 @@ def interpreted(family: Any, run: np.ndarray, tables: Any, memory: Memory) -> No
 
 
 def _compiled(family, run, tables, memory):
-    code = entry(go_back, family, RECORD, tables, memory)
-    table_slots = slots(tables)
-    memory_slots = slots(memory)
-    code(address(run), address(table_slots), address(memory_slots))
+    entry(go_back, family, RECORD, tables, memory)(run, tables, memory)
 
 
 def _pieces(family, numbers, tables, memory, loop):

@@ -29,6 +29,7 @@ from .machine import row
 from .newton import (
     FRESH,
     HAS_JACOBIAN,
+    INCREMENT,
     ITERATIONS,
     MEASURED,
     NORM,
@@ -292,15 +293,8 @@ def converged(run: Any, memory: Any, t1: float) -> bool:
         solved = False
         if prepare(run, memory, t1, start):
             memory.numbers[MEASURED] = memory.numbers[RATE]
-            solved = iterate(
-                run,
-                memory,
-                t1,
-                memory.y1,
-                row(memory.vectors, PSI),
-                memory.numbers[WHOLE],
-                MAX_ITERATIONS,
-            )
+            copy(row(memory.vectors, PSI), row(memory.vectors, INCREMENT))
+            solved = iterate(run, memory, t1, memory.y1, memory.numbers[WHOLE], MAX_ITERATIONS)
         if solved or memory.marks[FRESH]:
             return solved
         forget(memory)

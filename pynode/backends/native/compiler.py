@@ -17,7 +17,10 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
+
 from . import machine, store
+from .machine import slots
 
 # Without reference counts, wrappers for Python and checks of division: the loops need none, and
 # each costs time to compile.
@@ -46,15 +49,21 @@ class Entry:
     """A compiled function work(family, run, tables, memory). A call releases the GIL."""
 
     def __init__(self, address: int) -> None:
-        self.address = address
         self._call = ENTRY(address)
         self._result = ctypes.create_string_buffer(64)
         self._pointer = ctypes.addressof(self._result)
 
-    def __call__(self, run: int, tables: int, memory: int) -> None:
-        """run: address of the record; tables, memory: addresses of their slots
-        (machine.slots)."""
-        code = self._call(self._pointer, self._pointer + 32, run, tables, memory)
+    def __call__(self, run: np.ndarray, tables: Any, memory: Any) -> None:
+        """run: (1,) records; tables, memory: NamedTuples of contiguous arrays."""
+        table_slots = slots(tables)
+        memory_slots = slots(memory)
+        code = self._call(
+            self._pointer,
+            self._pointer + 32,
+            run.ctypes.data,
+            table_slots.ctypes.data,
+            memory_slots.ctypes.data,
+        )
         if code > 0:
             raise RuntimeError(
                 f"the native loop ended with the error {code}; please report this, and use"

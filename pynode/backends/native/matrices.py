@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+PANEL = 8  # columns that are eliminated together; a multiple of 4
+
 
 def fill(
     matrix: np.ndarray, c: float, values: np.ndarray, rows: np.ndarray, columns: np.ndarray
@@ -21,35 +23,72 @@ def fill(
 def factorise(matrix: np.ndarray, pivots: np.ndarray) -> bool:
     """Replace the matrix by its factors, P A = L U. Returns whether no pivot is zero.
 
-    Gaussian elimination with partial pivoting by rows: pivots[k] is the row that changed places
-    with row k. Golub & Van Loan, Matrix Computations, sec. 3.4.
+    Gaussian elimination with partial pivoting, PANEL columns at a time: pivots[k] is the row that
+    changed places with row k. Golub & Van Loan, Matrix Computations, sec. 3.4 and 3.2.11.
     """
     n = len(matrix)
     regular = True
-    for k in range(n):
-        largest = k
-        size = abs(matrix[k, k])
-        for i in range(k + 1, n):
-            if abs(matrix[i, k]) > size:
-                largest = i
-                size = abs(matrix[i, k])
-        pivots[k] = largest
-        if largest != k:
-            for j in range(n):
-                kept = matrix[k, j]
-                matrix[k, j] = matrix[largest, j]
-                matrix[largest, j] = kept
-        if matrix[k, k] == 0.0:
-            regular = False
-            continue
-        inverse = 1.0 / matrix[k, k]
-        for i in range(k + 1, n):
-            factor = matrix[i, k] * inverse
-            matrix[i, k] = factor
-            if factor != 0.0:
-                for j in range(k + 1, n):
-                    matrix[i, j] -= factor * matrix[k, j]
+    for first in range(0, n, PANEL):
+        last = min(first + PANEL, n)
+        for k in range(first, last):
+            regular &= eliminate(matrix, pivots, k, last)
+        if last < n:
+            update(matrix, first, last)
     return regular
+
+
+def eliminate(matrix: np.ndarray, pivots: np.ndarray, k: int, last: int) -> bool:
+    """Choose the pivot of column k, and eliminate the column from the columns before last. Returns
+    whether the pivot is not zero."""
+    n = len(matrix)
+    largest = k
+    size = abs(matrix[k, k])
+    for i in range(k + 1, n):
+        if abs(matrix[i, k]) > size:
+            largest = i
+            size = abs(matrix[i, k])
+    pivots[k] = largest
+    if largest != k:
+        for j in range(n):
+            kept = matrix[k, j]
+            matrix[k, j] = matrix[largest, j]
+            matrix[largest, j] = kept
+    if matrix[k, k] == 0.0:
+        return False
+    inverse = 1.0 / matrix[k, k]
+    for i in range(k + 1, n):
+        factor = matrix[i, k] * inverse
+        matrix[i, k] = factor
+        if factor != 0.0:
+            for j in range(k + 1, last):
+                matrix[i, j] -= factor * matrix[k, j]
+    return True
+
+
+def update(matrix: np.ndarray, first: int, last: int) -> None:
+    """Eliminate the columns first to last - 1, which are PANEL, from the columns after them.
+
+    Four at a time, because the speed of memory limits this loop.
+    """
+    n = len(matrix)
+    for k in range(first, last):
+        for i in range(k + 1, last):
+            factor = matrix[i, k]
+            for j in range(last, n):
+                matrix[i, j] -= factor * matrix[k, j]
+    for i in range(last, n):
+        for k in range(first, last, 4):
+            f0 = matrix[i, k]
+            f1 = matrix[i, k + 1]
+            f2 = matrix[i, k + 2]
+            f3 = matrix[i, k + 3]
+            for j in range(last, n):
+                matrix[i, j] -= (
+                    f0 * matrix[k, j]
+                    + f1 * matrix[k + 1, j]
+                    + f2 * matrix[k + 2, j]
+                    + f3 * matrix[k + 3, j]
+                )
 
 
 def solve(matrix: np.ndarray, pivots: np.ndarray, b: np.ndarray, factor: float) -> None:

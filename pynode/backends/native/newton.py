@@ -107,20 +107,17 @@ def norm_of(v: Any, scale: Any) -> float:
     return math.sqrt(total / len(v))
 
 
-def iterate(
-    run: Any, memory: Any, t: float, y: Any, psi: Any, tolerance: float, limit: int
-) -> bool:
-    """Solve y - start + psi = c f(t, y) for y, which is the start before (algebra/newton.py:
-    simplified_newton).
+def iterate(run: Any, memory: Any, t: float, y: Any, tolerance: float, limit: int) -> bool:
+    """Solve y - start + psi = c f(t, y) for y (algebra/newton.py: simplified_newton).
 
-    tolerance: the norm of the error that may remain; limit: of the iterations. Leaves the last
-    correction in memory.error, and sets ITERATIONS, NORM and MEASURED. Returns whether it
-    converged.
+    Before, y is the start, the vector INCREMENT is psi, the vector SCALE has the weights of the
+    norm, and MEASURED the last convergence rate with the matrix. tolerance: the norm of the error
+    that may remain; limit: of the iterations. Leaves the last correction in memory.error, and sets
+    ITERATIONS, NORM and MEASURED. Returns whether it converged.
     """
     numbers = memory.numbers
     increment = row(memory.vectors, INCREMENT)
     scale = row(memory.vectors, OWN_SCALE)
-    copy(psi, increment)
     copy(row(memory.vectors, SCALE), scale)
     rate = numbers[MEASURED]
     last = math.inf

@@ -21,12 +21,13 @@ from ...core.step_control import (
 from ...core.trajectory import Attempt
 from ...methods.base import ByFamily
 from ...methods.bdf.step import FBDF, QNDF
+from ...methods.esdirk import DIRK
 from ...methods.explicit import ExplicitRungeKutta
 from ...methods.rosenbrock import RosenbrockMethod
-from . import bdf, explicit, rosenbrock
+from . import bdf, esdirk, explicit, rosenbrock
 from .compiler import entry
 from .loop import SMALLEST_NORMAL, advance
-from .machine import call, slots
+from .machine import call
 from .repair import repairs
 from .run import HISTORY, NO_FAILURE, RECORD, RUNNING, STATUSES, Memory, Run
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 FAMILIES = ByFamily()
 FAMILIES.register(ExplicitRungeKutta)(explicit)
 FAMILIES.register(RosenbrockMethod)(rosenbrock)
+FAMILIES.register(DIRK)(esdirk)
 FAMILIES.register(QNDF)(bdf)
 FAMILIES.register(FBDF)(bdf)
 
@@ -200,15 +202,7 @@ def interpreted(family: Any, run: np.ndarray, tables: Any, memory: Memory) -> No
 
 
 def _compiled(family, run, tables, memory):
-    code = entry(advance, family, RECORD, tables, memory)
-    table_slots = slots(tables)
-    memory_slots = slots(memory)
-    code(address(run), address(table_slots), address(memory_slots))
-
-
-def address(array: np.ndarray) -> int:
-    """Where the numbers of an array are."""
-    return array.__array_interface__["data"][0]
+    entry(advance, family, RECORD, tables, memory)(run, tables, memory)
 
 
 def _pieces(family, numbers, tables, memory, deadline, loop):
