@@ -720,20 +720,27 @@ class _Products:
         counters = [at.get(d, "0") for d in range(len(self._sizes))]
         return self._nest.place(self._walks[which], counters)
 
-    def _term(self, at: dict[int, str], flags: str) -> str:
-        """The product of the factors at these counters."""
+    def _factors(self, at: dict[int, str], inner: int | None, fixed: bool) -> list[str]:
+        """The factors at these counters. fixed: those that do not change along the inner loop,
+        with the known numbers; otherwise the others."""
         body = self._nest.body
-        real = body.real
-        values = [number(x, real) for x in self._numbers if x != 1.0]
-        if self._scale != 1.0:
-            values.append(number(self._scale, real))
+        values = []
+        if fixed:
+            values = [number(x, body.real) for x in self._numbers if x != 1.0]
+            if self._scale != 1.0:
+                values.append(number(self._scale, body.real))
         for which in range(1, len(self._walks)):
-            values.append(body.load(self._bases[which], self._place(which, at)))
+            moves = inner is not None and self._walks[which].strides[inner] != 0
+            if moves != fixed:
+                values.append(body.load(self._bases[which], self._place(which, at)))
+        return values
+
+    def _product(self, values: list[str], flags: str) -> str:
         if not values:
-            return number(1.0, real)
+            return number(1.0, self._nest.body.real)
         total = values[0]
         for value in values[1:]:
-            total = body.value(f"fmul {flags}{real} {total}, {value}")
+            total = self._nest.body.value(f"fmul {flags}{self._nest.body.real} {total}, {value}")
         return total
 
     def _combined(self, total: str, term: str, flags: str) -> str:
@@ -762,7 +769,6 @@ class _Products:
     def _axpy(self, outer: list[int], summed: list[int], inner: int) -> None:
         """The elements of out side by side; a few summands in each pass."""
         nest = self._nest
-        body = nest.body
 
         def passes(at: dict[int, str]) -> None:
             if not summed:
@@ -784,19 +790,23 @@ class _Products:
                 nest.loop(many, several, step=_UNROLL)
             nest.loop(self._sizes[d], single, first=many)
 
-        del body
         self._nested(outer + summed[:-1], {}, passes)
 
     def _along(self, inner: int, at: dict[int, str], terms: list[dict[int, str]]) -> None:
         nest = self._nest
         body = nest.body
+        flags = "contract "
+        # Loaded before the loop: LLVM cannot know that the loop does not write them.
+        along = inner if inner >= 0 else None
+        invariant = [self._factors(term, along, fixed=True) for term in terms]
 
         def one(i: str, c: list[str]) -> list[str]:
             place = self._place(0, {**at, inner: i})
             total = body.load(self._bases[0], place)
-            for term in terms:
-                product = self._term({**term, inner: i}, "contract ")
-                total = self._combined(total, product, "contract ")
+            for term, known in zip(terms, invariant):
+                moving = self._factors({**term, inner: i}, along, fixed=False)
+                product = self._product(known + moving, flags)
+                total = self._combined(total, product, flags)
             body.store(total, self._bases[0], place)
             return []
 
@@ -809,8 +819,11 @@ class _Products:
         flags = "reassoc contract "
 
         def element(at: dict[int, str]) -> None:
+            known = self._factors(at, inner, fixed=True)
+
             def one(i: str, carried: list[str]) -> list[str]:
-                return [self._combined(carried[0], self._term({**at, inner: i}, flags), flags)]
+                moving = self._factors({**at, inner: i}, inner, fixed=False)
+                return [self._combined(carried[0], self._product(known + moving, flags), flags)]
 
             start = number(_NEUTRAL[self._function], body.real)
             total = nest.loop(self._sizes[inner], one, [start])[0]
