@@ -12,7 +12,6 @@ from .continuous.interpolating import InterpolatingAdjoint
 from .discrete.adjoint import DiscreteAdjoint
 from .forward import ForwardSensitivity
 from .julia import JuliaAdjoint
-from .native.adjoint import NativeDiscreteAdjoint
 
 CLASSES = (
     DiscreteAdjoint,
@@ -82,6 +81,8 @@ def _native(adjoint):
         adjoint = DiscreteAdjoint()
     found = get(adjoint)
     if isinstance(found, DiscreteAdjoint):
+        from .native.adjoint import NativeDiscreteAdjoint
+
         return NativeDiscreteAdjoint.of(found)
     if found == DIRECT or isinstance(found, ForwardSensitivity):
         if found == DIRECT:

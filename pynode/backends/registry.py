@@ -10,11 +10,11 @@ from ..methods import registry
 from ..methods.base import Method
 from .julia import algorithms
 from .julia.setup.locate import locate
-from .native.engine import NativeBackend
 from .torch import loop as torch_engine
 
 if TYPE_CHECKING:
     from ..core.trajectory import Trajectory
+    from .native.engine import NativeBackend
 
 NAMES = ("auto", "torch", "native", "julia")
 STATES = ("cpu", "cuda")
@@ -81,6 +81,8 @@ def choose(
             " JuliaBackend"
         )
     if backend == "native":
+        from .native.engine import NativeBackend
+
         return NativeBackend, method if method == "auto" else NativeBackend.method(method)
     if backend == "julia" or isinstance(method, algorithms.JuliaMethod):
         return JuliaBackend(), method if method == "auto" else algorithms.get(method)

@@ -14,6 +14,8 @@ from .graph import BOOL, INT, REAL, Buffer, Constant, Graph, View, contiguous
 from .operations import EMPTY, FACTORIES, RULES, Call
 from .refusal import TranslationRefused, user_line
 
+# Operations that give the tensor another shape, and change no number.
+_RESHAPED = frozenset({"squeeze_", "unsqueeze_", "transpose_", "t_"})
 _LIFT = frozenset({"lift_fresh", "lift", "lift_fresh_copy"})
 
 
@@ -128,6 +130,11 @@ class Recorder(TorchDispatchMode):
 
     # -------------------------------------------------------------- operations
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """False: otherwise torch imports its compiler, which takes seconds."""
+        return False
+
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
@@ -136,6 +143,8 @@ class Recorder(TorchDispatchMode):
         self._check_random(func, name)
         if name in _LIFT:
             return self._lift(func, args)
+        if name in _RESHAPED and id(args[0]) in self._views:
+            return self._reshape(func, args)
         views: dict[int, View] = {}
         tensors: list[Tensor] = []
 
@@ -197,6 +206,18 @@ class Recorder(TorchDispatchMode):
         if result.dtype.is_complex:
             self._check_kind(result, "torch.tensor")
         self._bake(result)
+        return result
+
+    def _reshape(self, func: Any, args: tuple) -> Tensor:
+        """An operation in place that changes only the shape, as torch's own backward passes use."""
+        x = args[0]
+        known = self._views[id(x)]
+        shift = -x.storage_offset()
+        result = func(*args)
+        shift += x.storage_offset()
+        self._views[id(x)] = View(
+            known.buffer, known.offset + shift, tuple(x.shape), tuple(x.stride())
+        )
         return result
 
     def _written(

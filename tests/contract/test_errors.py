@@ -31,6 +31,7 @@ def test_what_f_returns_is_checked(engine, what):
 
 
 @each_method
+@pytest.mark.uses("python")
 def test_an_error_of_f_reaches_the_caller_as_it_is(engine, method):
     def f(t, y):
         if float(t) > 0.5:
@@ -56,6 +57,7 @@ def test_a_blow_up_ends_the_solve(engine, method):
 
 
 @each_method
+@pytest.mark.uses("python")
 def test_a_field_that_becomes_nan_ends_the_solve(engine, method):
     """From t = 1 on, whatever the step."""
 

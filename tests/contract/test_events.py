@@ -213,6 +213,7 @@ def test_a_ball_that_comes_to_rest_ends_the_solve(engine, limit):
 @each_method
 @pytest.mark.parametrize("side", [operator.ge, operator.gt], ids=["from", "after"])
 @pytest.mark.parametrize("direction", [1, -1], ids=["forward", "backward"])
+@pytest.mark.uses("python")
 def test_jumps_of_the_field(engine, method, side, direction):
     """A field that switches, with the gradient in the time of the jump."""
     when = tensor(0.7, requires_grad=True)

@@ -49,6 +49,7 @@ def test_a_network_against_differences(engine, method):
 
 
 @each_method
+@pytest.mark.uses("python")
 def test_a_tensor_that_f_uses_late(engine, method):
     """f does not touch it at the start."""
     late = leaf(tensor(2.0))

@@ -19,6 +19,7 @@ def decay(t, y):
 
 @each_method
 @pytest.mark.parametrize("span", [[0.0, 2.0], [2.0, 0.0]], ids=["forward", "backward"])
+@pytest.mark.uses("python")
 def test_f_is_asked_at_the_stops(engine, method, span):
     asked = set()
 
@@ -146,6 +147,7 @@ def test_a_field_that_refuses_every_later_state_ends_the_solve(engine, method):
 
 
 @each_method
+@pytest.mark.uses("RejectStep")
 def test_states_near_the_edge_of_the_domain(engine, method):
     """The engine does not take the states of a Jacobian's differences for rejected steps."""
 

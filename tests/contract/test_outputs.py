@@ -64,6 +64,7 @@ def test_dense_output(engine, method):
 
 
 @each_method
+@pytest.mark.uses("python")
 def test_statistics_are_what_was_done(engine, method):
     """The counts agree with the calls of f."""
     calls = []

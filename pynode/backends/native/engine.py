@@ -155,12 +155,12 @@ class NativeBackend:
                 times,
                 options,
                 atol.detach().numpy(),
-                record is not None,
-                dense,
-                slopes,
-                bounds,
-                deadline,
-                before,
+                record=record is not None,
+                dense=dense,
+                slopes=slopes,
+                bounds=bounds,
+                deadline=deadline,
+                counts=before,
                 observer=observer,
             )
         for name, value in counted.items():
