@@ -143,6 +143,7 @@ def take_step(family: Any, run: Any, tables: Any, memory: Any) -> None:
     if run.nfe + family.cost(run, tables) > run.max_nfe:
         # As in the torch engine, a step that reaches the limit inside is dropped.
         run.nfe = int(run.max_nfe)
+        run.attempts -= 1
         run.status = MAX_EVALUATIONS
         return
     run.complete = 0

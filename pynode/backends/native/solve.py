@@ -257,6 +257,7 @@ def _observed(family, numbers, tables, memory, observer, loop):
                 break
     except Exhausted as limit:
         ended = limit.status
+        run["attempts"] -= run["held"]  # the step that waits is dropped
     if ended is not None:
         run["status"] = STATUSES.index(ended)
     return memory
