@@ -1,100 +1,139 @@
-"""Fields for the tests of the native engine, compiled by numba from formulas."""
+"""Solves by the native engine and by the torch engine, side by side."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
+import pytest
 import torch
-from numba import cfunc, types
+from torch import nn
 
-SIGNATURE = types.void(
-    types.float64,
-    types.CPointer(types.float64),
-    types.CPointer(types.float64),
-    types.CPointer(types.CPointer(types.float64)),
-    types.CPointer(types.float64),
-    types.CPointer(types.float64),
-)
+from pynode import methods, problems, solve
+from pynode.adjoints.discrete.adjoint import DiscreteAdjoint
+from pynode.backends.torch.checkpoints import Recording
+from pynode.core.norm import Tolerance
+from pynode.core.options import Options
+from pynode.core.trajectory import Trajectory
+from pynode.methods.base import Step
 
+from .cases import field_of
 
-class Function(NamedTuple):
-    address: int
-    size: int
-    work: int
+pytest.importorskip("numba")
+pytest.importorskip("llvmlite")
 
-
-class StandIn:
-    """A NativeField of numba's cfuncs. functions: by name (translate/field.py)."""
-
-    def __init__(self, n, functions, pattern, targets=()):
-        self.n = n
-        self.dtype = torch.float64
-        self.targets = list(targets)
-        self.differentiable = list(range(len(self.targets)))
-        self._functions = functions
-        self._pattern = pattern
-
-    def pointers(self):
-        return np.array([p.data_ptr() for p in self.targets], dtype=np.int64), self.targets
-
-    def function(self, name):
-        return Function(self._functions[name].address, 0, 0)
-
-    def pattern(self):
-        rows, columns = self._pattern
-        return np.array(rows, dtype=np.int64), np.array(columns, dtype=np.int64)
+from pynode.backends.native.solve import integrate
+from pynode.translate.field import translate
 
 
-@cfunc(SIGNATURE)
-def robertson_f(t, y, v, inputs, out, work):
-    k = inputs[0]
-    r1 = k[0] * y[0]
-    r2 = k[1] * y[1] * y[2]
-    r3 = k[2] * y[1] * y[1]
-    out[0] = -r1 + r2
-    out[1] = r1 - r2 - r3
-    out[2] = r3
+class Forced(nn.Module):
+    """Two states, with a right-hand side that depends on time, and three parameters."""
+
+    def __init__(self, dtype=torch.float64):
+        super().__init__()
+        self.k = nn.Parameter(torch.tensor([1.0, 0.5, 3.0], dtype=dtype))
+
+    def forward(self, t, y):
+        k = self.k
+        first = -k[0] * y[0] * torch.exp(torch.sin(k[2] * t)) + y[1] * t
+        second = k[1] * y[0] ** 2 - torch.cos(t) * y[1] - y[1] ** 3
+        return torch.stack([first, second])
 
 
-@cfunc(SIGNATURE)
-def robertson_jac(t, y, v, inputs, out, work):
-    k = inputs[0]
-    out[0] = -k[0]
-    out[1] = k[1] * y[2]
-    out[2] = k[1] * y[1]
-    out[3] = k[0]
-    out[4] = -k[1] * y[2] - 2 * k[2] * y[1]
-    out[5] = -k[1] * y[1]
-    out[6] = 2 * k[2] * y[1]
-    out[7] = 0.0
-    out[8] = 0.0
-    out[9] = 0.0
+class Network(nn.Module):
+    """Tanh layers 3-16-3 with a decay."""
+
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.first = nn.Linear(3, 16).double()
+        self.second = nn.Linear(16, 3).double()
+        with torch.no_grad():
+            for p in self.parameters():
+                p.copy_(0.4 * torch.randn(p.shape, generator=generator, dtype=torch.float64))
+
+    def forward(self, t, y):
+        return self.second(torch.tanh(self.first(y))) - y
 
 
-@cfunc(SIGNATURE)
-def robertson_pullback(t, y, w, inputs, out, work):
-    k = inputs[0]
-    a = w[1] - w[0]
-    c = w[2] - w[1]
-    out[0] = a * k[0]
-    out[1] = -a * k[1] * y[2] + 2 * c * k[2] * y[1]
-    out[2] = -a * k[1] * y[1]
-    out[3] = a * y[0]
-    out[4] = -a * y[1] * y[2]
-    out[5] = c * y[1] * y[1]
-    out[6] = 0.0
+def forced():
+    """(f, y0, times) of Forced."""
+    return Forced(), torch.tensor([1.0, 0.5], dtype=torch.float64), _grid(0.0, 4.0, 9)
 
 
-@cfunc(SIGNATURE)
-def robertson_second(t, y, v, inputs, out, work):
-    k = inputs[0]
-    a = v[1] - v[0]
-    c = v[2] - v[1]
-    out[0] = 0.0
-    out[1] = -a * k[1] * v[5] + 2 * c * k[2] * v[4]
-    out[2] = -a * k[1] * v[4]
-    out[3] = a * v[3]
-    out[4] = -a * (v[4] * y[2] + y[1] * v[5])
-    out[5] = 2 * c * y[1] * v[4]
-    out[6] = 0.0
+def network():
+    """(f, y0, times) of Network."""
+    return Network(), torch.tensor([1.0, -0.5, 0.2], dtype=torch.float64), _grid(0.0, 5.0, 7)
+
+
+def literature(name):
+    """(f, y0, times) of a problem of pynode.problems."""
+    problem = problems.get(name)
+    if problem.t_eval is not None:
+        return problem.field, problem.y0, problem.t_eval
+    return problem.field, problem.y0, _grid(*problem.tspan, 12)
+
+
+def _grid(start, end, count):
+    return torch.linspace(start, end, count, dtype=torch.float64)
+
+
+def native(f, y0, times, method, atol=1e-9, loop=None, extra=None, **options):
+    """The NativeTrajectory of a solve. options: of core/options.Options. extra: arguments of
+    integrate."""
+    field = translate(f, y0, float(times[0]))
+    chosen = getattr(methods, method)()
+    return integrate(
+        field,
+        chosen,
+        y0.detach().numpy(),
+        times.tolist(),
+        Options(**options),
+        np.asarray(atol),
+        loop=loop,
+        **(extra or {}),
+    )
+
+
+def both(f, y0, times, method, **options):
+    """(Solution of the torch engine, NativeTrajectory)."""
+    with torch.no_grad():
+        reference = solve(f, y0, times, method=method, throw=False, **options)
+    return reference, native(f, y0, times, method, **options)
+
+
+def assert_equal_solves(reference, trajectory, tolerance=1e-9):
+    """The same steps, the same end, and equal states."""
+    stats = reference.stats
+    assert trajectory.status is reference.status
+    assert (trajectory.accepted, trajectory.rejected) == (stats.accepted, stats.rejected)
+    assert_close(trajectory.outputs, reference.y, tolerance)
+
+
+def assert_close(actual, expected, tolerance):
+    """Arrays or tensors are equal to a fraction of their largest value."""
+    expected = np.asarray(expected.detach() if isinstance(expected, torch.Tensor) else expected)
+    assert actual.shape == expected.shape
+    size = np.abs(expected).max(initial=1e-300)
+    assert np.abs(actual - expected).max(initial=0.0) <= tolerance * size
+
+
+def torch_pullback(f, y0, times, method, trajectory, grads):
+    """The discrete adjoint of the torch engine on the steps of a NativeTrajectory: (cotangent of
+    y0, list for the parameters)."""
+    field = field_of(f, y0)
+    chosen = getattr(methods, method)()
+    tolerance = Tolerance(1e-6, torch.tensor(1e-9, dtype=y0.dtype), len(y0))
+    path = Trajectory(trajectory.t0, y0, None, trajectory.h0)
+    path.times = times.tolist()
+    path.recording = Recording(field, chosen, tolerance)
+    states = torch.from_numpy(trajectory.states)
+    stages = torch.from_numpy(trajectory.stages)
+    for k in range(trajectory.accepted):
+        t = float(trajectory.starts[k])
+        h = float(trajectory.sizes[k])
+        tape = list(stages[k]) if chosen.implicit else None
+        step = Step(t, h, states[k], None, 0.0, 1.0, None, tape)
+        path.recording.starts.append(t)
+        path.recording.sizes.append(h)
+        path.recording.steps.append(step)
+    path.t = path.end = trajectory.t
+    return DiscreteAdjoint().pullback(field, chosen, path, times.tolist(), grads, Options())

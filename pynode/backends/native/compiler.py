@@ -14,7 +14,7 @@ import inspect
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -83,15 +83,22 @@ def entry(work: Callable, family: Any, record: Any, tables: Any, memory: Any) ->
         with _lock:
             found = _loaded.get(key)
             if found is None:
-                found = _load(work, family, record, tables, memory)
+                found = load(work, family, record, tables, memory)
                 _loaded[key] = found
     return found
 
 
-def _load(work, family, record, tables, memory):
+def forget() -> None:
+    """Forget the compiled functions. The next ``entry`` reads them from the disk."""
+    with _lock:
+        _loaded.clear()
+
+
+def load(work: Callable, family: Any, record: Any, tables: Any, memory: Any) -> Entry:
+    """The compiled function from the disk. If it is not there, compile and store it."""
     functions = list(reached(work, family))
     shapes = [(a.dtype.str, a.ndim) for a in (*tables, *memory)]
-    key = _key(functions, [work.__qualname__, family.__name__, str(shapes), str(record)])
+    key = key_of(functions, [work.__qualname__, family.__name__, str(shapes), str(record)])
     code = store.read(key)
     if code is None:
         code = _compile(functions, work, family, record, tables, memory)
@@ -130,7 +137,7 @@ def reached(*roots: Any) -> Iterator[Callable]:
                 todo.append(value)
 
 
-def _key(functions, more):
+def key_of(functions: Iterable[Callable], more: Iterable[str]) -> str:
     """A hash of the sources of all modules that the functions are in, of the versions and of the
     processor."""
     import llvmlite

@@ -57,8 +57,7 @@ class NativeTrajectory:
     attempts: the last attempted steps. accepted, rejected, nfe, njac, nlu, nsolve,
     newton_failures: counts as in core/stats.py. starts, sizes, states, stages, numbers: of the
     recorded steps, (k,), (k,), (k, n), (k, s, n) and (k, ...); None without a record. dense:
-    whether the stages suffice for the polynomials. inputs: the addresses of the parameters, and
-    what keeps them alive.
+    whether the stages suffice for the polynomials.
     """
 
     def __init__(self, family: ModuleType, tables: Any, run: Any, memory: Memory) -> None:
@@ -128,18 +127,23 @@ def integrate(
     slopes: bool = False,
     bounds: tuple[np.ndarray, np.ndarray] | None = None,
     deadline: float | None = None,
+    cancelled: Callable[[], bool] | None = None,
     counts: tuple[int, int] = (0, 0),
     loop: Callable | None = None,
 ) -> NativeTrajectory:
     """Integrate from times[0] to times[-1] with outputs at all times, in either direction.
 
     field: a NativeField (translate/field.py). method: of a family in FAMILIES. y0: (n,) of the
-    field's dtype. times: strictly monotone. atol: a number or (n,), positive. record: keep the
-    accepted steps, for a gradient. dense: keep their polynomials, too. slopes: dy/dt at the
-    outputs. bounds: (lowest, floor) of core/stop_conditions.StateBounds, (n,) each. deadline: by
-    time.monotonic(). counts: (attempts, evaluations) of earlier segments of the same solve, which
-    count for max_steps and max_nfe. loop: runs instead of the compiled loop, for debugging:
-    ``interpreted``. Raise TypeError if no family runs the method.
+    field's dtype. times: strictly monotone. atol: a number or (n,), positive.
+    record: keep the accepted steps, for a gradient. dense: keep their polynomials, too. slopes:
+    dy/dt at the outputs.
+    bounds: (lowest, floor) of core/stop_conditions.StateBounds, (n,) each.
+    deadline: by time.monotonic(). cancelled: asked about ten times a second; True raises
+    KeyboardInterrupt.
+    counts: (attempts, evaluations) of earlier segments of the same solve, which count for max_steps
+    and max_nfe.
+    loop: runs instead of the compiled loop, for debugging: ``interpreted``.
+    Raise TypeError if no family runs the method.
     """
     family = FAMILIES.get(method)
     if family is None:
@@ -160,9 +164,9 @@ def integrate(
     if bounds is not None:
         memory.lowest[:], memory.floor[:] = bounds
     numbers = np.array([tuple(run)], dtype=RECORD)
-    memory = _pieces(family, numbers, tables, memory, deadline, loop or _compiled)
+    memory = _pieces(family, numbers, tables, memory, deadline, cancelled, loop or _compiled)
     result = NativeTrajectory(family, tables, numbers, memory)
-    result.held = held
+    del held
     return result
 
 
@@ -184,7 +188,7 @@ def _compiled(family, run, tables, memory):
     entry(advance, family, RECORD, tables, memory)(run, tables, memory)
 
 
-def _pieces(family, numbers, tables, memory, deadline, loop):
+def _pieces(family, numbers, tables, memory, deadline, cancelled, loop):
     """Run the loop to its end. Returns the memory, whose record may have grown."""
     run = numbers[0]
     size = FIRST_PIECE
@@ -199,6 +203,8 @@ def _pieces(family, numbers, tables, memory, deadline, loop):
         if deadline is not None and now > deadline:
             run["status"] = STATUSES.index(Status.MAX_SECONDS)
             return memory
+        if cancelled is not None and cancelled():
+            raise KeyboardInterrupt
         if run["record"] and run["accepted"] == len(memory.tape_t):
             memory = grown(memory)
         done = int(run["attempts"]) - before
