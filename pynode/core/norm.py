@@ -20,6 +20,15 @@ STAGES = 0.25  # the fraction of NEWTON for each stage, if a step solves several
 ROUNDING = 10
 
 
+def floor_of_rounding(rtol: float, noise: float) -> float:
+    """The norm of a correction at the level of rounding, if rtol |y| is the tolerance. noise: the
+    rounding of y, relative to y."""
+    # An rtol near rounding gives no useful scale of y: then atol determines the accuracy.
+    if rtol > 4 * noise:
+        return noise / rtol
+    return NEWTON
+
+
 class Tolerance:
     """Root mean square of error / (atol + rtol |y|). Hairer, Norsett & Wanner I, II.4.11.
 
@@ -36,11 +45,7 @@ class Tolerance:
         self.atol = atol
         self.size = size
         self.noise = ROUNDING * torch.finfo(atol.dtype).eps
-        # An rtol near rounding gives no useful scale of y: then atol determines the accuracy.
-        if rtol > 4 * self.noise:
-            self.rounding_floor = self.noise / rtol
-        else:
-            self.rounding_floor = NEWTON
+        self.rounding_floor = floor_of_rounding(rtol, self.noise)
         self.newton_tol = max(self.rounding_floor, NEWTON)
         self.stage_newton_tol = max(self.rounding_floor, STAGES * NEWTON)
         self.has_zero_atol = atol.detach().min().item() <= torch.finfo(atol.dtype).tiny

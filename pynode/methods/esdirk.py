@@ -26,6 +26,7 @@ from .jacobian_reuse import (
     ITERATIONS,
     SLOW,
     ReusesJacobian,
+    converges_slowly,
     graph_disabled,
     growth_after_newton,
     remembered_rate,
@@ -75,6 +76,13 @@ class Stages(NamedTuple):
     rate: float
     iterations: int
     y: torch.Tensor | None
+
+
+def below_rounding(h: float, c: float, rounding_floor: float) -> bool:
+    """Whether the slope from a step with diagonal c is too coarse for a step of h. The slope
+    (Y - base) / c has the rounding error of y divided by c, which is large if a stop cut that step
+    to almost nothing. rounding_floor: see Tolerance."""
+    return abs(h) * rounding_floor > abs(c) > 0
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -262,7 +270,11 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         """One step; y: (n,). Each Newton iteration synchronises once, and so does the norm of the
         error."""
         c = self.gamma * h
-        if state.first is not None and field.mass is None and self._below_rounding(h, state.c, tol):
+        if (
+            state.first is not None
+            and field.mass is None
+            and below_rounding(h, state.c, tol.rounding_floor)
+        ):
             state = state._replace(first=None)
         if torch.is_grad_enabled():
             start = y.detach()
@@ -280,7 +292,7 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
         y1 = stages.y
         tape = stages.ks, stages.ys
         rate = remembered_rate(Floats, stages.rate, stages.iterations > 1)
-        if SLOW < rate < UNKNOWN:
+        if converges_slowly(rate, SLOW):
             jac = None
         else:
             jac = used.jac
@@ -328,13 +340,6 @@ class DIRK(ReusesJacobian, Controlled, OneStep):
                 error = solver.solve(error if field.mass is None else field.mass.times(error))
                 field.stats.nsolve += 1
             return tol.ratio(error, y, stages.y)
-
-    @staticmethod
-    def _below_rounding(h: float, c: float, tol: Tolerance) -> bool:
-        """Whether the slope from a step with diagonal c is too coarse for a step of h. The slope
-        (Y - base) / c has the rounding error of y divided by c, which is large if a stop cut that
-        step to almost nothing."""
-        return abs(h) * tol.rounding_floor > abs(c) > 0
 
     def _solve(
         self,

@@ -40,6 +40,12 @@ def remembered_rate(xp: Arithmetic, rate: Numbers, measured: bool | Numbers) -> 
     return xp.where(measured, rate, xp.maximum(rate, 1e-16) ** 0.8)
 
 
+def converges_slowly(rate: float, slow: float) -> bool:
+    """Whether Newton's iteration converges more slowly than the rate ``slow``. A rate that was not
+    measured says nothing."""
+    return slow < rate < UNKNOWN
+
+
 def newton_safety(iterations: Numbers, limit: int) -> Numbers:
     """The factor by which a step is shorter after this number of iterations, of at most ``limit``.
     Hairer & Wanner II, sec. IV.8."""

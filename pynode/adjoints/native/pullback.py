@@ -8,16 +8,23 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...backends.native import bdf as bdf_steps
+from ...backends.native import esdirk as esdirk_steps
 from ...backends.native import explicit as explicit_steps
 from ...backends.native import rosenbrock as rosenbrock_steps
 from ...backends.native.compiler import entry
 from ...backends.native.repair import repairs
 from ...backends.native.solve import PIECE, NativeTrajectory
-from . import explicit, rosenbrock
+from . import bdf, esdirk, explicit, rosenbrock
 from .sweep import RECORD, Memory, Run, go_back
 
 # The module that goes back (sweep.py) by the module that went forward.
-BACKWARD = {explicit_steps: explicit, rosenbrock_steps: rosenbrock}
+BACKWARD = {
+    bdf_steps: bdf,
+    esdirk_steps: esdirk,
+    explicit_steps: explicit,
+    rosenbrock_steps: rosenbrock,
+}
 FIRST_PIECE = 500  # steps in the first piece
 
 
@@ -47,20 +54,13 @@ def pullback(
     tables = trajectory.tables
     sizes = family.sizes(tables)
     held, memory, at_start, shapes = _memory(field, trajectory, sizes, times, grads)
-    jac = 0
-    repair = 0
-    second = 0
-    if sizes.implicit:
-        jac = field.function("jac_time").address
-        repair = repairs(field)
-    if family is rosenbrock:
-        second = field.function("second").address
+    addresses = dict.fromkeys(("f", "pullback", "jac", "vjp_p", "second"), 0)
+    for name, function in _functions(field, sizes).items():
+        addresses[name] = function.address
     run = Run(
-        f=field.function("f").address,
-        jac=jac,
-        repair=repair,
-        pullback=field.function("pullback").address,
-        second=second,
+        h0=trajectory.h0,
+        repair=repairs(field) if sizes.implicit else 0,
+        **addresses,
         step=trajectory.accepted,
         output=len(memory.output_steps),
     )
@@ -74,6 +74,18 @@ def pullback(
         first += size
     counts = {name: int(numbers[0][name]) for name in ("nfe", "njac", "nlu", "nsolve", "nvjp")}
     return NativeGradient(memory.ybar + at_start, targets, counts)
+
+
+def _functions(field, sizes):
+    """The functions of the field by their names in Run."""
+    names = {"f": "f", "pullback": "pullback"}
+    if sizes.slopes:
+        names["jac"] = "jac_time"
+        names["second"] = "second"
+    elif sizes.implicit:
+        names["jac"] = "jac"
+        names["vjp_p"] = "vjp_p"
+    return {name: field.function(wanted) for name, wanted in names.items()}
 
 
 def interpreted(family: Any, run: np.ndarray, tables: Any, memory: Memory) -> None:
@@ -137,14 +149,13 @@ def _memory(field, trajectory, sizes, times, grads):
         shapes.append((tuple(target.shape), target.numel()))
     total = sum(size for _, size in shapes)
     pointers, held = field.pointers()
-    names = ["f", "pullback"]
+    functions = _functions(field, sizes)
     rows = columns = np.empty(0, np.int64)
     matrices = 0
     if sizes.implicit:
-        names += ["jac_time", "second"]
         rows, columns = field.pattern()
         matrices = n
-    work = max(field.function(name).work for name in names)
+    work = max(function.work for function in functions.values())
     vectors = np.zeros((3 + sizes.bars + sizes.vectors, n), real)
     memory = Memory(
         ybar=vectors[0],

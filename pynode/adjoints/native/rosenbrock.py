@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...backends.native.arithmetic import combine, copy, finite
+from ...backends.native.arithmetic import combine, copy
 from ...backends.native.machine import call, row
-from ...backends.native.matrices import factorise, fill, solve_transposed
+from ...backends.native.matrices import solve_transposed
 from ...backends.native.rosenbrock import RosenbrockTables
-from .sweep import Sizes, collect, end_outputs, inside_outputs, pull
+from .sweep import Sizes, collect, end_outputs, factorise_at, inside_outputs, pull
 
 
 def sizes(tables: RosenbrockTables) -> Sizes:
-    return Sizes(bars=len(tables.nodes), implicit=True)
+    return Sizes(bars=len(tables.nodes), implicit=True, slopes=True)
 
 
 def pull_step(run: Any, tables: RosenbrockTables, memory: Any, k: int) -> None:
@@ -54,17 +54,6 @@ def pull_step(run: Any, tables: RosenbrockTables, memory: Any, k: int) -> None:
             for m in range(n):
                 memory.bars[j, m] += a * memory.pulled[m] + coupling * v[m]
     copy(memory.start, memory.ybar)
-
-
-def factorise_at(run: Any, memory: Any, t: float, y: Any, c: float) -> None:
-    """The factors of I - c J at (t, y). The solve has found them regular."""
-    run.njac += 1
-    call(run.jac, t, y, y, memory.inputs, memory.jac, memory.work)
-    if not finite(memory.jac, len(memory.jac)):
-        call(run.repair, t, y, y, memory.inputs, memory.jac, memory.work)
-    fill(memory.matrix, c, memory.jac, memory.rows, memory.columns)
-    factorise(memory.matrix, memory.pivots)
-    run.nlu += 1
 
 
 def finish(run: Any, tables: RosenbrockTables, memory: Any) -> None:

@@ -16,27 +16,33 @@ from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 
+from ...backends.native.arithmetic import finite
 from ...backends.native.machine import call
+from ...backends.native.matrices import factorise, fill
 
 
 class Sizes(NamedTuple):
     """The memory that a family needs: rows of Memory.bars and of vectors, and numbers. implicit:
-    whether it needs a Jacobian and a matrix."""
+    whether it needs a Jacobian and a matrix; slopes: whether it needs df/dt and second derivatives,
+    too."""
 
     bars: int
     vectors: int = 0
     numbers: int = 0
     implicit: bool = False
+    slopes: bool = False
 
 
 class Run(NamedTuple):
     """The numbers of a backward pass, which Python and compiled code share."""
 
+    h0: float  # the first step that the solve tried
     # Functions of the field by address; 0 for those that the family does not need.
     f: int
+    pullback: int
     jac: int
     repair: int
-    pullback: int
+    vjp_p: int
     second: int
     # What the loop changes.
     step: int  # the next one is the step before this number
@@ -140,3 +146,24 @@ def collect(memory: Any) -> None:
         memory.start[i] += memory.pulled[i]
     for i in range(len(memory.grads)):
         memory.grads[i] += memory.pulled[n + i]
+
+
+def pull_targets(run: Any, memory: Any, t: float, y: Any, cotangent: Any) -> None:
+    """Add cotangent^T df/dp at (t, y) to memory.grads."""
+    if len(memory.grads) == 0:
+        return
+    run.nvjp += 1
+    call(run.vjp_p, t, y, cotangent, memory.inputs, memory.pulled, memory.work)
+    for i in range(len(memory.grads)):
+        memory.grads[i] += memory.pulled[i]
+
+
+def factorise_at(run: Any, memory: Any, t: float, y: Any, c: float) -> None:
+    """The factors of I - c J at (t, y). The solve has found them regular."""
+    run.njac += 1
+    call(run.jac, t, y, y, memory.inputs, memory.jac, memory.work)
+    if not finite(memory.jac, len(memory.jac)):
+        call(run.repair, t, y, y, memory.inputs, memory.jac, memory.work)
+    fill(memory.matrix, c, memory.jac, memory.rows, memory.columns)
+    factorise(memory.matrix, memory.pivots)
+    run.nlu += 1

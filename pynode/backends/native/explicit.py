@@ -41,7 +41,8 @@ def tables_of(method: Any) -> ExplicitTables:
 
 
 def sizes(tables: ExplicitTables) -> Sizes:
-    return Sizes(stages=len(tables.nodes))
+    count = len(tables.nodes)
+    return Sizes(stages=count, tape_stages=count)
 
 
 def begin(run: Any, tables: ExplicitTables, memory: Any) -> None:
@@ -101,7 +102,11 @@ def accept(run: Any, tables: ExplicitTables, memory: Any) -> None:
 
 
 def polynomials(
-    tables: ExplicitTables, sizes: np.ndarray, states: np.ndarray, stages: np.ndarray
+    tables: ExplicitTables,
+    sizes: np.ndarray,
+    states: np.ndarray,
+    stages: np.ndarray,
+    numbers: np.ndarray,
 ) -> np.ndarray:
     """(k, degree + 1, n) coefficients of the powers of theta on k recorded steps."""
     slopes = np.matmul(tables.dense.T, stages)

@@ -208,6 +208,8 @@ def finish_step(family: Any, run: Any, tables: Any, memory: Any) -> None:
         stages = row(memory.tape_stages, k)
         for i in range(stages.shape[0]):
             copy(row(memory.stages, i), row(stages, i))
+        for i in range(memory.tape_numbers.shape[1]):
+            memory.tape_numbers[k, i] = memory.numbers[i]
     family.accept(run, tables, memory)
     run.accepted += 1
     run.t = run.t1

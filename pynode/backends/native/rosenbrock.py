@@ -51,7 +51,8 @@ def _padded(rows, width):
 
 
 def sizes(tables: RosenbrockTables) -> Sizes:
-    return Sizes(stages=len(tables.nodes), implicit=True)
+    count = len(tables.nodes)
+    return Sizes(stages=count, tape_stages=count, implicit=True, slopes=True)
 
 
 def begin(run: Any, tables: RosenbrockTables, memory: Any) -> None:
@@ -116,7 +117,11 @@ def accept(run: Any, tables: RosenbrockTables, memory: Any) -> None:
 
 
 def polynomials(
-    tables: RosenbrockTables, sizes: np.ndarray, states: np.ndarray, stages: np.ndarray
+    tables: RosenbrockTables,
+    sizes: np.ndarray,
+    states: np.ndarray,
+    stages: np.ndarray,
+    numbers: np.ndarray,
 ) -> np.ndarray:
     """(k, degree + 1, n) coefficients of the powers of theta on k recorded steps."""
     return np.concatenate(

@@ -15,13 +15,16 @@ from ...core.step_control import (
     FILTERS,
     FIXED_STOP_TOLERANCE,
     STOP_TOLERANCE,
+    Controller,
     stops_between,
 )
 from ...core.trajectory import Attempt
 from ...methods.base import ByFamily
+from ...methods.bdf.step import FBDF, QNDF
+from ...methods.esdirk import DIRK
 from ...methods.explicit import ExplicitRungeKutta
 from ...methods.rosenbrock import RosenbrockMethod
-from . import explicit, rosenbrock
+from . import bdf, esdirk, explicit, rosenbrock
 from .compiler import entry
 from .loop import SMALLEST_NORMAL, advance
 from .repair import repairs
@@ -36,7 +39,11 @@ if TYPE_CHECKING:
 FAMILIES = ByFamily()
 FAMILIES.register(ExplicitRungeKutta)(explicit)
 FAMILIES.register(RosenbrockMethod)(rosenbrock)
+FAMILIES.register(DIRK)(esdirk)
+FAMILIES.register(QNDF)(bdf)
+FAMILIES.register(FBDF)(bdf)
 
+UNUSED = Controller()
 PIECE = 0.1  # seconds that the loop runs before it returns to Python
 FIRST_PIECE = 1000  # attempts in the first piece
 CAPACITY = 256  # steps that the record has room for at the start
@@ -90,7 +97,9 @@ class NativeTrajectory:
     def polynomials(self) -> np.ndarray:
         """(k, degree + 1, n) coefficients of the powers of theta on the recorded steps. Needs
         dense=True."""
-        return self.family.polynomials(self.tables, self.sizes, self.states, self.stages)
+        return self.family.polynomials(
+            self.tables, self.sizes, self.states, self.stages, self.numbers
+        )
 
     @property
     def attempts(self) -> list[Attempt]:
@@ -213,7 +222,8 @@ def grown(memory: Memory) -> Memory:
 
 
 def _run(field, method, sizes, times, options, atol, limits, counts):
-    controller = method.controller
+    # BDF has no controller: it has its own rule.
+    controller = getattr(method, "controller", UNUSED)
     beta1, beta2, beta3 = FILTERS[controller.kind]
     fixed = options.step_size is not None
     first = options.first_step or 0.0
@@ -227,7 +237,7 @@ def _run(field, method, sizes, times, options, atol, limits, counts):
     jac = 0
     repair = 0
     if sizes.implicit:
-        jac = field.function("jac_time").address
+        jac = field.function(_jacobian(sizes)).address
         repair = repairs(field)
     return Run(
         t=times[0],
@@ -249,7 +259,7 @@ def _run(field, method, sizes, times, options, atol, limits, counts):
         smallest=controller.smallest,
         largest=controller.largest,
         order=method.error_order,
-        adaptive=int(method.adaptive and not fixed),
+        adaptive=int(getattr(method, "adaptive", True) and not fixed),
         fixed=int(fixed),
         max_steps=options.max_steps,
         record=0,
@@ -265,6 +275,13 @@ def _run(field, method, sizes, times, options, atol, limits, counts):
     )
 
 
+def _jacobian(sizes):
+    """The name of the function that writes the Jacobian of a family."""
+    if sizes.slopes:
+        return "jac_time"
+    return "jac"
+
+
 def _memory(field, sizes, y0, times, options, atol, run):
     """(what keeps the parameters alive, Memory)."""
     n = len(y0)
@@ -274,10 +291,11 @@ def _memory(field, sizes, y0, times, options, atol, run):
     matrices = 0
     rows = columns = _NONE
     if sizes.implicit:
-        work = max(work, field.function("jac_time").work)
+        work = max(work, field.function(_jacobian(sizes)).work)
         rows, columns = field.pattern()
         matrices = n
     capacity = CAPACITY if run.record else 0
+    tape_stages = sizes.stages if run.dense else sizes.tape_stages
     count = len(times)
     vectors = np.zeros((4 + sizes.stages + sizes.vectors, n), real)
     limits = np.empty((3, n))
@@ -312,7 +330,7 @@ def _memory(field, sizes, y0, times, options, atol, run):
         tape_t=np.empty(capacity),
         tape_h=np.empty(capacity),
         tape_y=np.empty((capacity, n), real),
-        tape_stages=np.empty((capacity, sizes.stages, n), real),
+        tape_stages=np.empty((capacity, tape_stages, n), real),
         tape_numbers=np.empty((capacity, sizes.tape_numbers)),
     )
     return held, memory

@@ -15,8 +15,8 @@ A family is a module with these functions. ``run`` is a record (run.RECORD), ``m
 - ``accept(run, tables, memory)``: what is to do before memory.y1 becomes memory.y, after outputs
   and records.
 
-Python also calls ``polynomials(tables, sizes, states, stages)``: the coefficients of the powers of
-theta on recorded steps, (k, degree + 1, n).
+Python also calls ``polynomials(tables, sizes, states, stages, numbers)``: the coefficients of the
+powers of theta on recorded steps, (k, degree + 1, n).
 """
 
 from __future__ import annotations
@@ -31,15 +31,19 @@ from .run import NO_FAILURE, NONFINITE
 
 
 class Sizes(NamedTuple):
-    """The memory that a family needs: rows of Memory.stages, rows of vectors, and numbers, marks
-    and numbers of each recorded step. implicit: whether it needs a Jacobian and a matrix."""
+    """The memory that a family needs: rows of Memory.stages, rows of vectors, numbers and marks.
+    tape_stages: of a recorded step, the first rows of Memory.stages that its gradient needs; its
+    dense output needs all. tape_numbers: the first of Memory.numbers that belong to it. implicit:
+    whether the family needs a Jacobian and a matrix; slopes: whether it needs df/dt, too."""
 
     stages: int
     vectors: int = 0
     numbers: int = 0
     marks: int = 0
+    tape_stages: int = 0
     tape_numbers: int = 0
     implicit: bool = False
+    slopes: bool = False
 
 
 def evaluate(run: Any, memory: Any, t: float, y: Any, target: Any) -> None:

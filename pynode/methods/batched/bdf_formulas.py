@@ -58,7 +58,7 @@ class DifferenceRows:
 
     def rescale(self, which: np.ndarray, k: np.ndarray, ratio: np.ndarray) -> None:
         """Move histories of order k (w,) to grids ratio (w,) times as wide
-        (formulas._redifference)."""
+        (formulas.redifference)."""
         rows = tensor(which, self.z)
         old = self.z[:_SIZE].index_select(1, rows).transpose(0, 1)
         self.z[:_SIZE].index_copy_(
@@ -175,7 +175,7 @@ class ValueRows:
 
 def redifferences(k: np.ndarray, ratio: np.ndarray) -> np.ndarray:
     """(w, 6, 6): the map from differences of order k (w,) to those on a grid ratio (w,) times as
-    wide (formulas._redifference)."""
+    wide (formulas.redifference)."""
     used = _ROWS <= k
     x = _ROWS * -ratio
     values = np.empty((_SIZE, _SIZE, len(k)))
@@ -203,7 +203,7 @@ def monomials(nodes: np.ndarray, k: np.ndarray) -> np.ndarray:
 
 def lagrange(nodes: np.ndarray, k: np.ndarray) -> np.ndarray:
     """(2, r, w): values and slopes at 1 of the Lagrange bases of the first k + 1 (w,) nodes (r, w)
-    (formulas._lagrange). If the last step gives no slope (formulas.FLAT), the basis is a
+    (formulas.lagrange). If the last step gives no slope (formulas.FLAT), the basis is a
     constant."""
     distances = np.where(_ROWS <= k, 1 - nodes, 1)
     values = _divided(nodes, k + 1) * (distances.prod(0) / distances)

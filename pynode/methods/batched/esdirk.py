@@ -162,7 +162,7 @@ class DIRKRows(OneStepRows):
             index = tensor(unknown, self.y)
             if self.method.stiffly_accurate:
                 self._set_slopes(unknown, 0, self.slopes[:, -1].index_select(0, index))
-                # See DIRK._below_rounding.
+                # See esdirk.below_rounding.
                 coarse = np.abs(h[unknown]) * self.tol.rounding_floor > np.abs(
                     self.c_inverse[unknown]
                 )

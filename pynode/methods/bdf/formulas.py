@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...core.arithmetic import Arithmetic, Arrays, Numbers
+
 MAX_ORDER = 5
 # If a stop cut a step to less than this part of the next one, the difference of its ends is mostly
 # rounding and gives no slope. Order 1 has no other values, so it then predicts without a slope.
@@ -35,39 +37,121 @@ def _differences(k: int) -> np.ndarray:
     return rows
 
 
-def _redifference(k: int, ratio: float) -> list[list[float]]:
-    """(k + 1, k + 1): the map from backward differences on a unit grid to those of the same
-    polynomial on a grid with this ratio."""
-    rows = []
-    for i in range(k + 1):
+# The functions below write into ``out`` and other arguments, which are lists, or arrays in compiled
+# code. They are the rules of both the torch engine and the native one.
+
+
+def redifference(out: Any, k: int, ratio: float) -> None:
+    """Write the map from backward differences on a unit grid to those of the same polynomial on a
+    grid with this ratio.
+
+    out: row after row of (k + 1, k + 1), or longer.
+    """
+    width = k + 1
+    for i in range(width):
+        start = width * i
         x = -ratio * i
-        row = [1.0]
         value = 1.0
+        out[start] = value
         for m in range(k):
             value *= (x + m) / (m + 1)  # the Newton basis that goes with backward differences
-            row.append(value)
-        rows.append(row)
+            out[start + m + 1] = value
     for m in range(k):
-        for i in range(k, m, -1):
-            rows[i] = [a - b for a, b in zip(rows[i - 1], rows[i])]
-    return rows
+        for place in range(width * width - 1, width * (m + 1) - 1, -1):
+            out[place] = out[place - width] - out[place]
 
 
-def _lagrange(nodes: tuple, x: float) -> tuple[list[float], list[float]]:
-    """Values and derivatives at x of the Lagrange basis of the nodes (x none of them): two lists of
-    floats."""
-    distances = [x - node for node in nodes]
-    total = sum(1 / distance for distance in distances)
-    values = []
-    slopes = []
-    for j, node in enumerate(nodes):
+def lagrange(nodes: Any, count: int, x: float, values: Any, slopes: Any) -> None:
+    """Write values and derivatives at x of the Lagrange basis of the first ``count`` nodes (x none
+    of them)."""
+    total = 0.0
+    for j in range(count):
+        slopes[j] = 1 / (x - nodes[j])
+        total += slopes[j]
+    lagrange_values(nodes, count, x, values)
+    for j in range(count):
+        slopes[j] = values[j] * (total - slopes[j])
+
+
+def lagrange_values(nodes: Any, count: int, x: float, values: Any) -> None:
+    """Write the values at x of the Lagrange basis of the first ``count`` nodes."""
+    for j in range(count):
+        node = nodes[j]
         value = 1.0
-        for m, other in enumerate(nodes):
+        for m in range(count):
             if m != j:
-                value *= distances[m] / (node - other)
-        values.append(value)
-        slopes.append(value * (total - 1 / distances[j]))
-    return values, slopes
+                value *= (x - nodes[m]) / (node - nodes[m])
+        values[j] = value
+
+
+def read_values(nodes: Any, k: int, alpha: float, values: Any, slopes: Any) -> None:
+    """Write the weights of the predicted value and of the formula's other terms, for a history of
+    values at the nodes.
+
+    A node is its time minus the present one, divided by h. alpha: the leading coefficient of order
+    k. values, slopes: (k + 1,), or longer; the other entries stay.
+    """
+    if k == 1 and nodes[1] > -FLAT:
+        values[0] = 1.0
+        values[1] = 0.0
+        slopes[0] = 0.0
+        slopes[1] = 0.0
+        return
+    lagrange(nodes, k + 1, 1.0, values, slopes)
+    for j in range(k + 1):
+        slopes[j] = slopes[j] / alpha
+
+
+def divided_difference(nodes: Any, count: int, factor: float, out: Any) -> None:
+    """Write the weights of the values at the first ``count`` nodes in factor times their divided
+    difference.
+
+    out: (count,), or longer. Rounding can make two close nodes equal. The weight is then infinite.
+    """
+    for j in range(count):
+        node = nodes[j]
+        product = 1.0
+        for i in range(count):
+            if i != j:
+                product *= node - nodes[i]
+        if product:
+            out[j] = factor / product
+        else:
+            out[j] = math.inf
+
+
+def leading_error(alphas: Any, k: int, gamma: float) -> float:
+    """Brenan, Campbell & Petzold (5.2.24): the larger of the two terms of the error of a step of
+    the formula with fixed leading coefficient.
+
+    alphas: h / (h + p) for the distances p of the last k + 1 values. gamma: sum of 1 / j, j up to
+    k.
+    """
+    total = 0.0
+    for j in range(k):
+        total += alphas[j]
+    return max(alphas[k], abs(alphas[k] - gamma + total))
+
+
+def trusted_differences(
+    xp: Arithmetic, k: Numbers, ratio: Numbers, finest: float, largest: float
+) -> Numbers:
+    """The highest order up to k for a history of differences and a step that is ratio times the
+    last one.
+
+    A ratio above ``largest`` occurs if a stop cut the last step to almost nothing. The rounding of
+    the history then grows like ratio^order. finest: this rounding, as a part of the tolerance.
+    """
+    allowed = np.floor(-np.log(finest) / np.log(xp.maximum(ratio, largest)))
+    return xp.where(ratio > largest, xp.minimum(xp.maximum(allowed, 1), k), k)
+
+
+def trusted_values(
+    xp: Arithmetic, k: Numbers, ratio: Numbers, finest: float, largest: float
+) -> Numbers:
+    """The same for a history of values. After a short step between longer steps the rounding grows
+    like the ratio, at any order."""
+    return xp.where((ratio > largest) & (ratio * finest > 1), 1, k)
 
 
 @lru_cache(maxsize=64)
@@ -112,11 +196,8 @@ class DifferenceHistory(_History):
 
     def trusted(self, k: int | np.ndarray, ratio: Any, finest: float) -> np.ndarray:
         """The highest order up to k for a step that is ratio times the last one; arrays or numbers.
-        A ratio above ``largest`` occurs if a stop cut the last step to almost nothing. The rounding
-        of the history then grows like ratio^order. finest: this rounding, as a part of the
-        tolerance."""
-        allowed = np.floor(-np.log(finest) / np.log(np.maximum(ratio, self.largest)))
-        return np.where(ratio > self.largest, np.clip(allowed, 1, k), k).astype(int)
+        finest: the rounding of the history, as a part of the tolerance."""
+        return trusted_differences(Arrays, k, ratio, finest, self.largest).astype(int)
 
     def start(self, y: Tensor, f0: Tensor, h: float) -> tuple[Tensor, tuple]:
         return torch.cat((torch.stack((y, h * f0)), y.new_zeros((self.rows - 2, len(y))))), ()
@@ -133,7 +214,9 @@ class DifferenceHistory(_History):
         """History on a grid ``ratio`` times as wide: the differences of the same polynomial
         there."""
         matrix = np.zeros((self.rows, self.rows))
-        matrix[: k + 1, : k + 1] = _redifference(k, ratio)
+        numbers = [0.0] * (k + 1) ** 2
+        redifference(numbers, k, ratio)
+        matrix[: k + 1, : k + 1] = np.reshape(numbers, (k + 1, k + 1))
         return torch.from_numpy(matrix).to(z) @ z, past, matrix
 
     def reading(self, k: int) -> np.ndarray:
@@ -217,9 +300,8 @@ class ValueHistory(_History):
     alpha = _GAMMA
 
     def trusted(self, k: int | np.ndarray, ratio: Any, finest: float) -> np.ndarray:
-        """After a short step between longer steps the rounding grows like the ratio, at any
-        order."""
-        return np.where((ratio > self.largest) & (ratio * finest > 1), 1, k).astype(int)
+        """The same order for past values."""
+        return trusted_values(Arrays, k, ratio, finest, self.largest).astype(int)
 
     def start(self, y: Tensor, f0: Tensor, h: float) -> tuple[Tensor, tuple]:
         return torch.cat((torch.stack((y, y - h * f0)), y.new_zeros((self.rows - 2, len(y))))), (
@@ -254,13 +336,10 @@ class ValueHistory(_History):
     def _read(self, nodes: tuple, k: int) -> np.ndarray:
         """pq, (2, rows), for values at the nodes. A node is the time minus the present one, divided
         by h."""
-        if k == 1 and nodes[1] > -FLAT:
-            values = [1.0, 0.0]
-            slopes = [0.0, 0.0]
-        else:
-            values, slopes = _lagrange(nodes, 1.0)
-        rest = [0.0] * (self.rows - k - 1)
-        return np.array([values + rest, [s / self.alpha[k] for s in slopes] + rest])
+        values = [0.0] * self.rows
+        slopes = [0.0] * self.rows
+        read_values(nodes, k, self.alpha[k], values, slopes)
+        return np.array([values, slopes])
 
     def read(self, zbar: Tensor, k: int) -> Tensor:
         return zbar[0]
@@ -279,12 +358,10 @@ class ValueHistory(_History):
         )
 
     def error_constant(self, past: tuple, k: int, h: float, equal: int) -> float:
-        """Brenan, Campbell & Petzold (5.2.24): the larger of the two terms of the error of the
-        step."""
+        """Local error over the distance between prediction and solution."""
         if equal >= k:
             return 1 / (k + 1)
-        alphas = [h / (h + p) for p in past[: k + 1]]
-        return max(alphas[k], abs(alphas[k] - _GAMMA[k] + sum(alphas[:k])))
+        return leading_error([h / (h + p) for p in past[: k + 1]], k, _GAMMA[k])
 
     def neighbours(
         self, z: Tensor, past: tuple, k: int, h: float, scale: Tensor
@@ -294,17 +371,8 @@ class ValueHistory(_History):
         weights = np.zeros((2, self.rows))
         for row, m in ((0, k - 1), (1, k + 1)):
             if 1 <= m <= MAX_ORDER:
-                x = [-p / h for p in past[: m + 2]]
-                for j, xj in enumerate(x):
-                    product = 1.0
-                    for i, xi in enumerate(x):
-                        if i != j:
-                            product *= xj - xi
-                    # Rounding can make two close times equal. The error is then unknown.
-                    if product:
-                        weights[row, j] = _FACTORIAL[m] / product
-                    else:
-                        weights[row, j] = math.inf
+                nodes = [-p / h for p in past[: m + 2]]
+                divided_difference(nodes, len(nodes), FACTORIAL[m], weights[row])
         lower, upper = _norms(torch.from_numpy(weights).to(z), z, scale, k)
         if len(past) < k + 3:
             upper = None
@@ -317,7 +385,7 @@ class ValueHistory(_History):
 
 
 _EVEN = tuple(-float(i) for i in range(MAX_ORDER + 2))
-_FACTORIAL = [1.0, 1.0, 2.0, 6.0, 24.0, 120.0, 720.0]
+FACTORIAL = (1.0, 1.0, 2.0, 6.0, 24.0, 120.0, 720.0)
 
 
 def _norms(weights: Tensor, z: Tensor, scale: Tensor, k: int) -> tuple[float | None, float | None]:

@@ -29,6 +29,7 @@ from ..base import Method, Step
 from ..jacobian_reuse import (
     KEEP,
     ReusesJacobian,
+    converges_slowly,
     graph_disabled,
     newton_safety,
     remembered_rate,
@@ -50,6 +51,8 @@ SLOW = 0.1
 # reduce. If y violates the algebraic equations by more than the tolerance, every step contains the
 # way back to them, however short the step is.
 FAILURES = 6
+# A smaller scaled error counts as this one.
+SMALLEST_ERROR = 1e-10
 # The fraction of the step allowed by the error estimate, by the number of Newton iterations (Hairer
 # & Wanner II, sec. IV.8). 0.9 suits methods that iterate at least twice. Here one iteration is the
 # rule, and 0.7 makes it more frequent: half the error for 4 to 7 % more work at the same rtol, and
@@ -149,7 +152,7 @@ class BDF(ReusesJacobian, Method):
         ratio = form.error_constant(past, k, h, equal) * norm
         safety = SAFETY[result.iterations]
         if not ratio <= 1.0:
-            factor = max(0.2, safety * ratio ** (-1 / (k + 1)))
+            factor = shrunk(ratio, k, safety)
             return Step(t, h, y, None, ratio, factor, _after_rejection(field, used, rate))
         if differentiable:
             exact = used.jacobian.factorised(used.jacobian(t1, y1), c)
@@ -200,16 +203,11 @@ class BDF(ReusesJacobian, Method):
     ) -> tuple[int, float]:
         """(order, factor) of the next step, from the errors of this order and of its neighbours."""
         lower, upper = self.history.neighbours(z, past, k, h, scale)
-        best = k
-        growth = max(ratio, 1e-10) ** (-1 / (k + 1))
-        for order, error in ((k - 1, lower), (k + 1, upper)):
-            if error is not None and (g := max(error, 1e-10) ** (-1 / (order + 1))) > growth:
-                best = order
-                growth = g
-        factor = min(self.history.largest, safety * growth)
-        if best == k and 1 / KEEP < factor < KEEP:
-            return k, 1.0
-        return best, factor
+        if lower is None:
+            lower = math.inf
+        if upper is None:
+            upper = math.inf
+        return best_order(k, ratio, lower, upper, safety, self.history.largest)
 
     def polynomial(self, field: VectorField, step: Step) -> Tensor:
         """(degree + 1, n) coefficients of the powers of theta: the interpolant of the formula's own
@@ -219,12 +217,46 @@ class BDF(ReusesJacobian, Method):
         return torch.as_tensor(weights, dtype=z.dtype, device=z.device) @ z
 
 
+def shrunk(ratio: float, k: int, safety: float) -> float:
+    """The factor of the next step after a step of order k with this scaled error, above 1 or
+    NaN."""
+    return max(0.2, safety * ratio ** (-1 / (k + 1)))
+
+
+def growth_allowed(error: float, order: int) -> float:
+    """The factor of the step at which a scaled error of this order becomes 1. It is NaN for NaN."""
+    if error < SMALLEST_ERROR:
+        error = SMALLEST_ERROR
+    return error ** (-1 / (order + 1))
+
+
+def best_order(
+    k: int, ratio: float, lower: float, upper: float, safety: float, largest: float
+) -> tuple[int, float]:
+    """(order, factor) of the next step after an accepted one of order k.
+
+    ratio, lower, upper: scaled errors of orders k, k - 1 and k + 1, infinite for an order that does
+    not exist, NaN if unknown. largest: the largest factor.
+    """
+    best = k
+    growth = growth_allowed(ratio, k)
+    for order, error in ((k - 1, lower), (k + 1, upper)):
+        allowed = growth_allowed(error, order)
+        if allowed > growth:
+            best = order
+            growth = allowed
+    factor = min(largest, safety * growth)
+    if best == k and 1 / KEEP < factor < KEEP:
+        return k, 1.0
+    return best, factor
+
+
 def _for_c(state: State, c: float) -> State:
     """The state for a step with M - c J. It drops a factorisation for another c, and a Jacobian
     that made Newton's iteration converge slowly."""
     if c == state.c:
         return state
-    if SLOW < state.rate < UNKNOWN and not state.fresh:
+    if converges_slowly(state.rate, SLOW) and not state.fresh:
         jac = None
     else:
         jac = state.jac

@@ -1,0 +1,185 @@
+"""Newton's iteration with a Jacobian that lives over many steps, as algebra/newton.py and
+methods/jacobian_reuse.py.
+
+A family that uses it reserves MARKS marks, NUMBERS numbers and VECTORS vectors of a Memory, from
+the front of each.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ...algebra.newton import UNKNOWN, convergence_test
+from ...core import floats
+from ...core.norm import NEWTON as FRACTION
+from ...core.norm import ROUNDING, STAGES, floor_of_rounding
+from .arithmetic import copy
+from .machine import row
+from .matrices import factorise, fill, solve
+from .steps import evaluate, linearise
+
+# Positions in Memory.marks: whether there is a Jacobian, whether it belongs to this point, whether
+# the matrix is factorised, whether it is regular, and the iterations of the last call.
+HAS_JACOBIAN = 0
+FRESH = 1
+FACTORISED = 2
+REGULAR = 3
+ITERATIONS = 4
+MARKS = 5
+# Positions in Memory.numbers: c of the matrix I - c J, the convergence rate with it, the rate and
+# the norm of the last correction after an iteration, and of Tolerance (core/norm.py) the floor of
+# rounding and the fractions of the error that Newton's iteration may leave.
+C = 0
+RATE = 1
+MEASURED = 2
+NORM = 3
+FLOOR = 4
+WHOLE = 5
+STAGE = 6
+NUMBERS = 7
+# Positions in Memory.vectors: weights of the norm, their copy for an iteration, and the distance
+# between iterate and start.
+SCALE = 0
+OWN_SCALE = 1
+INCREMENT = 2
+VECTORS = 3
+
+
+def begin_newton(run: Any, memory: Any) -> None:
+    """No Jacobian yet. Reads the tolerances."""
+    marks = memory.marks
+    numbers = memory.numbers
+    marks[FRESH] = 0
+    forget(memory)
+    numbers[C] = 0.0
+    numbers[RATE] = UNKNOWN
+    floor = floor_of_rounding(run.rtol, ROUNDING * run.eps)
+    numbers[FLOOR] = floor
+    numbers[WHOLE] = max(floor, FRACTION)
+    numbers[STAGE] = max(floor, STAGES * FRACTION)
+
+
+def forget(memory: Any) -> None:
+    """Drop the Jacobian and its factors."""
+    memory.marks[HAS_JACOBIAN] = 0
+    memory.marks[FACTORISED] = 0
+
+
+def set_c(memory: Any, c: float) -> None:
+    """Drop factors for another c."""
+    if c != memory.numbers[C]:
+        memory.numbers[C] = c
+        memory.marks[FACTORISED] = 0
+
+
+def prepare(run: Any, memory: Any, t: float, y: Any) -> bool:
+    """Make the Jacobian at (t, y) and factorise I - c J, as far as they are missing. Returns
+    whether the matrix is regular."""
+    marks = memory.marks
+    if not marks[HAS_JACOBIAN]:
+        linearise(run, memory, t, y)
+        marks[HAS_JACOBIAN] = 1
+        marks[FRESH] = 1
+        marks[FACTORISED] = 0
+    if not marks[FACTORISED]:
+        fill(memory.matrix, memory.numbers[C], memory.jac, memory.rows, memory.columns)
+        run.nlu += 1
+        marks[REGULAR] = factorise(memory.matrix, memory.pivots)
+        marks[FACTORISED] = 1
+        memory.numbers[RATE] = UNKNOWN
+    return marks[REGULAR] != 0
+
+
+def write_scale(run: Any, memory: Any, y: Any) -> None:
+    """The weights of the norm at y: atol + rtol |y|."""
+    scale = row(memory.vectors, SCALE)
+    for k in range(len(y)):
+        scale[k] = memory.atol[k] + run.rtol * abs(y[k])
+
+
+def norm_of(v: Any, scale: Any) -> float:
+    """The root mean square of v / scale."""
+    total = 0.0
+    for k in range(len(v)):
+        scaled = v[k] / scale[k]
+        total += scaled * scaled
+    return math.sqrt(total / len(v))
+
+
+def iterate(run: Any, memory: Any, t: float, y: Any, tolerance: float, limit: int) -> bool:
+    """Solve y - start + psi = c f(t, y) for y (algebra/newton.py: simplified_newton).
+
+    Before, y is the start, the vector INCREMENT is psi, the vector SCALE has the weights of the
+    norm, and MEASURED the last convergence rate with the matrix. tolerance: the norm of the error
+    that may remain; limit: of the iterations. Leaves the last correction in memory.error, and sets
+    ITERATIONS, NORM and MEASURED. Returns whether it converged.
+    """
+    numbers = memory.numbers
+    increment = row(memory.vectors, INCREMENT)
+    scale = row(memory.vectors, OWN_SCALE)
+    copy(row(memory.vectors, SCALE), scale)
+    rate = numbers[MEASURED]
+    last = math.inf
+    for iteration in range(1, limit + 1):
+        correct(run, memory, t, y, increment)
+        norm = norm_of_correction(run, memory, y, scale)
+        memory.marks[ITERATIONS] = iteration
+        numbers[NORM] = norm
+        if not math.isfinite(norm):
+            numbers[MEASURED] = UNKNOWN
+            return False
+        before = rate
+        done, hopeless, rate = convergence_test(
+            floats,
+            norm,
+            last,
+            rate,
+            iteration > 1,
+            limit - iteration,
+            tolerance,
+            numbers[FLOOR],
+        )
+        if hopeless:
+            done = norm <= rounding(run, y, increment, scale)
+            if done:
+                rate = before
+        numbers[MEASURED] = rate
+        if hopeless and not done:
+            return False
+        for k in range(len(y)):
+            y[k] += memory.error[k]
+        if done:
+            return True
+        for k in range(len(y)):
+            increment[k] += memory.error[k]
+        last = norm
+    return False
+
+
+def correct(run: Any, memory: Any, t: float, y: Any, increment: Any) -> None:
+    """memory.error = the correction of the iterate y."""
+    c = memory.numbers[C]
+    change = memory.error
+    evaluate(run, memory, t, y, change)
+    for k in range(len(y)):
+        change[k] = increment[k] - c * change[k]
+    solve(memory.matrix, memory.pivots, change, -1.0)
+    run.nsolve += 1
+
+
+def norm_of_correction(run: Any, memory: Any, y: Any, scale: Any) -> float:
+    """The norm of memory.error. A component without atol gets the scale of the new iterate."""
+    if run.zero_atol:
+        for k in range(len(y)):
+            scale[k] = max(scale[k], run.rtol * abs(y[k] + memory.error[k]))
+    return norm_of(memory.error, scale)
+
+
+def rounding(run: Any, y: Any, increment: Any, scale: Any) -> float:
+    """The norm of the rounding error of a correction to y (Tolerance.rounding)."""
+    total = 0.0
+    for k in range(len(y)):
+        scaled = (abs(y[k]) + abs(increment[k])) / scale[k]
+        total += scaled * scaled
+    return ROUNDING * run.eps * math.sqrt(total / len(y))
