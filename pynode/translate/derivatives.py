@@ -164,6 +164,8 @@ def _record_twice(
     along: list[tuple[Tensor | None, Tensor]] = [(first[0], vectors.u), (first[-1], vectors.s)]
     _store(results, _total(along, wanted), "second_y", "second_p", "second_t")
     results["jvp"] = _total(along[:1], [vectors.w])
+    one = torch.ones_like(vectors.s)
+    results["jvp_time"] = _total([(first[-1], one)], [vectors.w])
     results["jvp_p"] = _total(list(zip(first[1:-1], vectors.q)), [vectors.w])
 
 
@@ -186,7 +188,7 @@ def _total(pairs: list[tuple[Tensor | None, Tensor]], wanted: list[Tensor]) -> l
 def _sizes(y: Tensor, targets: Sequence[Tensor]) -> dict[str, list[int]]:
     state = [y.numel()]
     parameters = [x.numel() for x in targets]
-    sizes = {name: state for name in ("f", "vjp", "second_y", "jvp", "jvp_p")}
+    sizes = {name: state for name in ("f", "vjp", "second_y", "jvp", "jvp_p", "jvp_time")}
     sizes.update({name: parameters for name in ("vjp_p", "second_p")})
     sizes.update({name: [1] for name in ("vjp_time", "second_t")})
     return sizes

@@ -13,11 +13,13 @@ from torch import Tensor
 
 from .derivatives import Point, Recording, record_derivatives, record_value
 from .expressions import Expressions
-from .graph import Graph
+from .graph import Graph, Statement
 from .llvm import Module, scalar_function
+from .loops import LoopProgram, Seeds, work_of
 from .machine import Loaded, compiled
 from .refusal import TranslationRefused
-from .unrolled import basis_rows, evaluated
+from .sparsity import coloured, dependence
+from .unrolled import TooLarge, basis_rows, dependents, evaluated, scalar_limit
 
 # For each function the results that it writes, whether they need second derivatives, and the
 # vectors that v holds.
@@ -33,7 +35,6 @@ _LAYOUT: dict[str, tuple[tuple[str, ...], bool, tuple[str, ...]]] = {
     "jac": ((), False, ()),
     "jac_time": ((), False, ()),
 }
-_LIMIT = 200_000
 
 
 @dataclass(frozen=True)
@@ -113,12 +114,59 @@ class NativeField:
         return known
 
     def _compile(self, name: str) -> NativeFunction:
-        pool, outs = self._expressions(name)
+        if name not in _LAYOUT:
+            raise ValueError(f"native function {name!r} does not exist; one of {list(_LAYOUT)}")
         module = Module("double" if self.dtype == torch.float64 else "float")
-        work = scalar_function(module, "entry", pool, outs)
+        unrolled = self._unrolled(name)
+        if unrolled is not None:
+            pool, outs = unrolled
+            work = scalar_function(module, "entry", pool, outs)
+            size = len(outs)
+            level = 1 if len(pool.nodes) > 600 else 2
+        else:
+            program = self._looped(module, name)
+            program.write("entry")
+            work = program.work
+            size = program.size
+            level = 2
         text = module.text()
-        loaded = Loaded(compiled(text))
-        return NativeFunction(loaded.address("entry"), len(outs), work, loaded, text)
+        loaded = Loaded(compiled(text, level))
+        return NativeFunction(loaded.address("entry"), size, work, loaded, text)
+
+    def _looped(self, module: Module, name: str) -> LoopProgram:
+        if name == "jac":
+            return LoopProgram(module, self._graph(False), ("vjp",), {}, self._seeds())
+        if name == "jac_time":
+            names = ("vjp", "jvp_time")
+            return LoopProgram(module, self._graph(True), names, {}, self._seeds())
+        names, twice, vectors = _LAYOUT[name]
+        return LoopProgram(module, self._graph(twice), names, self._starts(vectors))
+
+    def _seeds(self) -> Seeds:
+        """The unit vectors; rows that share no column are one."""
+        rows, columns = self.pattern()
+        colours = coloured(rows, columns, self.n)
+        matrix = np.zeros((max(colours.max(initial=-1) + 1, 1), self.n))
+        matrix[colours, np.arange(self.n)] = 1.0
+        return Seeds(matrix, np.stack([colours[rows], columns], axis=1))
+
+    def _work(self, statements: Sequence[Statement]) -> int:
+        return sum(work_of(s) for s in statements)
+
+    def _unrolled(self, name: str) -> tuple[Expressions, list[int]] | None:
+        """The expressions of a function, if scalar code is the better form for it."""
+        try:
+            if name.startswith("jac"):
+                return self._jacobian(name == "jac_time")
+            names, twice, vectors = _LAYOUT[name]
+            graph = self._graph(twice)
+            statements = graph.live(list(names))
+            work = self._work(statements)
+            limit = scalar_limit(len(statements), work)
+            pool, outs = evaluated(graph, names, self._starts(vectors), limit)
+        except TooLarge:
+            return None
+        return pool, outs
 
     def _starts(self, vectors: Sequence[str]) -> dict[str, int]:
         starts = {}
@@ -128,29 +176,41 @@ class NativeField:
             place += self.n
         return starts
 
-    def _expressions(self, name: str) -> tuple[Expressions, list[int]]:
-        if name not in _LAYOUT:
-            raise ValueError(f"native function {name!r} does not exist; one of {list(_LAYOUT)}")
-        if name.startswith("jac"):
-            return self._jacobian(name == "jac_time")
-        names, twice, vectors = _LAYOUT[name]
-        return evaluated(self._graph(twice), names, self._starts(vectors), _LIMIT)
-
-    def _jacobian(self, with_time: bool) -> tuple[Expressions, list[int]]:
-        pool, rows = self._basis()
+    def _jacobian(self, with_time: bool) -> tuple[Expressions, list[int]] | None:
+        basis = self._basis()
+        if basis is None:
+            return None
+        pool, rows = basis
         outs = [x for row in rows for x in row["vjp"] if x != pool.zero]
         if with_time:
             outs += [row["vjp_time"][0] for row in rows]
         return pool, outs
 
     def _basis(self) -> Any:
+        """The expressions of the Jacobian's rows; None if loops are the better form."""
         if self._rows is None:
-            self._rows = basis_rows(self._graph(False), ("vjp", "vjp_time"), self.n, _LIMIT)
-        return self._rows
+            graph = self._graph(False)
+            names = ("vjp", "vjp_time")
+            statements = graph.live(list(names))
+            dependent = dependents(statements, "w")
+            work = sum(
+                work_of(s) * (self.n if s.out.buffer in dependent else 1) for s in statements
+            )
+            try:
+                limit = scalar_limit(len(statements), work)
+                found = basis_rows(graph, names, self.n, limit)
+                self._rows = (found,)
+            except TooLarge:
+                self._rows = (None,)
+        return self._rows[0]
 
     def pattern(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows and columns of the structural nonzeros of df/dy, in row-major order."""
-        pool, rows = self._basis()
+        basis = self._basis()
+        if basis is None:
+            graph = self._graph(False)
+            return dependence(graph.live(["f"]), graph.results["f"], self.n)
+        pool, rows = basis
         pairs = [
             (i, j) for i, row in enumerate(rows) for j, x in enumerate(row["vjp"]) if x != pool.zero
         ]

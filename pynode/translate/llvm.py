@@ -49,6 +49,8 @@ class Body:
         self.used = used
         self.lines: list[str] = []
         self._count = 0
+        self._pointers: dict[int, str] = {}
+        self.prelude: list[str] = []
 
     def name(self, hint: str = "x") -> str:
         """A new name."""
@@ -81,10 +83,18 @@ class Body:
             return pointer
         return self.value(f"getelementptr inbounds {self.real}, ptr {pointer}, i64 {place}", "a")
 
-    def input(self, index: int) -> str:
-        """The pointer of a target."""
-        slot = self.value(f"getelementptr inbounds ptr, ptr %inputs, i64 {index}", "a")
-        return self.value(f"load ptr, ptr {slot}, align 8", "p")
+    def pointer(self, index: int) -> str:
+        """The pointer of a target, loaded once at the beginning of the function."""
+        known = self._pointers.get(index)
+        if known is None:
+            slot = self.name("a")
+            known = self.name("p")
+            self.prelude += [
+                f"  {slot} = getelementptr inbounds ptr, ptr %inputs, i64 {index}",
+                f"  {known} = load ptr, ptr {slot}, align 8",
+            ]
+            self._pointers[index] = known
+        return known
 
     def time(self) -> str:
         """t in the type of the state."""
@@ -189,6 +199,7 @@ class Module:
         self.used: set[str] = set()
         self.functions: list[str] = []
         self.globals: list[str] = []
+        self._tables: dict[tuple[bytes, str], str] = {}
 
     def body(self) -> Body:
         """The body of a further function."""
@@ -200,7 +211,19 @@ class Module:
         # Pieces are compiled one by one; inlining would join them again.
         attributes = " noinline nounwind" if internal else " nounwind"
         head = f"define {linkage}void @{name}({SIGNATURE}){attributes} {{"
-        self.functions.append("\n".join([head, "entry:", *body.lines, "  ret void", "}"]))
+        self.functions.append(
+            "\n".join([head, "entry:", *body.prelude, *body.lines, "  ret void", "}"])
+        )
+
+    def table(self, content: bytes, type_: str, items: Iterable[str]) -> str:
+        """The name of a constant array; equal ones are one. type_: "[3 x i32]" and the like."""
+        name = self._tables.get((content, type_))
+        if name is None:
+            name = f"@table{len(self._tables)}"
+            self._tables[(content, type_)] = name
+            text = ", ".join(items)
+            self.globals.append(f"{name} = internal constant {type_} [{text}], align 64")
+        return name
 
     def text(self) -> str:
         """The whole module."""
@@ -274,7 +297,6 @@ class _Piece:
         self._home = home
         self._slots = slots
         self._index = index
-        self._inputs: dict[int, str] = {}
 
     def write(self, nodes: list[int], outs: list[tuple[int, int]], passed: list[int]) -> None:
         """Compute the nodes, write the results, and pass numbers on."""
@@ -309,9 +331,5 @@ class _Piece:
             return body.time()
         if array == "inputs":
             index, place = node[2]
-            pointer = self._inputs.get(index)
-            if pointer is None:
-                pointer = body.input(index)
-                self._inputs[index] = pointer
-            return body.load(pointer, place)
+            return body.load(body.pointer(index), place)
         return body.load(f"%{array}", node[2])

@@ -29,6 +29,20 @@ class TooLarge(Exception):
     """More expressions than one wants as scalars."""
 
 
+# Expressions of a function that is always written as scalars, and the most that ever are.
+_SMALL = 1500
+_LARGEST = 40_000
+
+
+def scalar_limit(statements: int, work: int) -> int:
+    """How many expressions there may be in scalar code, where loops would do this work.
+
+    Scalar code pays for small functions, for sparse ones, whose zeros fold away, and for those
+    that are written as scalars in torch.
+    """
+    return max(_SMALL, min(_LARGEST, max(int(0.4 * work), 8 * statements)))
+
+
 class Evaluation:
     """The memory of a graph that is evaluated on expressions: for each buffer an array of them.
 
