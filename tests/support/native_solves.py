@@ -77,10 +77,12 @@ def _grid(start, end, count):
 
 
 def native(f, y0, times, method, atol=1e-9, loop=None, extra=None, **options):
-    """The NativeTrajectory of a solve. options: of core/options.Options. extra: arguments of
-    integrate."""
+    """The NativeTrajectory of a solve. method: a name or a method. options: of
+    core/options.Options. extra: arguments of integrate."""
     field = translate(f, y0, float(times[0]))
-    chosen = getattr(methods, method)()
+    chosen = method
+    if isinstance(method, str):
+        chosen = getattr(methods, method)()
     return integrate(
         field,
         chosen,

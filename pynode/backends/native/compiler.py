@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from . import machine, store
+from . import machine, parts, store
 from .machine import slots
 
 # Without reference counts, wrappers for Python and checks of division: the loops need none, and
@@ -144,7 +144,8 @@ def key_of(functions: Iterable[Callable], more: Iterable[str]) -> str:
     import llvmlite.binding as llvm
 
     digest = hashlib.sha256()
-    modules = {sys.modules[f.__module__] for f in functions} | {machine, sys.modules[__name__]}
+    modules = {sys.modules[f.__module__] for f in functions}
+    modules |= {machine, parts, sys.modules[__name__]}
     for module in sorted(modules, key=lambda m: m.__name__):
         digest.update(inspect.getsource(module).encode())
     versions = [sys.version, llvmlite.__version__, importlib.metadata.version("numba")]
@@ -163,7 +164,7 @@ def _compile(functions, work, family, record, tables, memory):
     machine.teach()
     for function in functions:
         if function not in _registered:
-            register_jitable(**OPTIONS)(function)
+            register_jitable(**OPTIONS, **parts.options())(function)
             _registered.add(function)
     run_at = machine.record_at(from_dtype(record))
     tables_at = machine.arrays_at(tables)

@@ -50,7 +50,9 @@ def begin(run: Any, tables: ExplicitTables, memory: Any) -> None:
 
 
 def cost(run: Any, tables: ExplicitTables) -> int:
-    return len(tables.nodes) - run.known
+    if run.dense:
+        return len(tables.nodes) - run.known
+    return tables.counts[0] - run.known
 
 
 def attempt(run: Any, tables: ExplicitTables, memory: Any) -> None:

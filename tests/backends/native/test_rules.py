@@ -1,8 +1,8 @@
 """The native loop compiles the rules of core/step_control.py, and keeps the code on disk."""
 
-import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +13,7 @@ from pynode.backends.native import compiler, explicit, loop, rosenbrock, store
 from pynode.core import step_control
 from tests.support.native_solves import forced, native
 
+ROOT = Path(__file__).parents[3]
 RULES = ["next_step", "shortened", "controlled", "vanishes", "planned", "trial_step", "judged_step"]
 
 
@@ -67,13 +68,12 @@ def test_a_store_that_cannot_be_written(monkeypatch, tmp_path):
 
 
 SCRIPT = """
-import sys, numpy as np, torch
+import sys
 from tests.support.native_solves import forced
 from pynode import methods
 from pynode.translate.field import translate
 from pynode.backends.native.solve import integrate
 from pynode.core.options import Options
-before = "numba" in sys.modules
 sys.modules.pop("numba", None)
 class Refused:
     def find_spec(self, name, path=None, target=None):
@@ -99,7 +99,7 @@ def test_the_next_process_compiles_nothing(folder):
         text=True,
         timeout=300,
         check=False,
-        env=dict(os.environ),
+        cwd=ROOT,
     )
     assert done.stdout.split() == ["SUCCESS", str(trajectory.accepted)], done.stderr
 

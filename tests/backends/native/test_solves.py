@@ -13,6 +13,7 @@ from pynode.backends.native.rows import integrate_rows
 from pynode.backends.native.solve import interpreted
 from pynode.core.options import Options
 from pynode.core.status import Status
+from pynode.core.step_control import Controller
 from pynode.translate.field import translate
 from tests.support.cases import tensor
 from tests.support.native_solves import (
@@ -80,6 +81,17 @@ def test_options(method, options):
     f, y0, times = forced()
     reference, trajectory = both(f, y0, times, method, **options)
     assert_equal_solves(reference, trajectory)
+
+
+@pytest.mark.parametrize("kind", ["I", "PI", "PID"])
+def test_controllers(kind):
+    for method in (methods.Tsit5(controller=kind), methods.Rodas5P(controller=kind)):
+        assert_equal_solves(*both(*forced(), method, rtol=1e-8))
+
+
+def test_the_numbers_of_a_controller():
+    controller = Controller("PI", safety=0.7, smallest=0.5, largest=1.5)
+    assert_equal_solves(*both(*forced(), methods.Tsit5(controller=controller)))
 
 
 @pytest.mark.parametrize("method", FAMILIES)
