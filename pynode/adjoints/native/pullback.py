@@ -118,7 +118,7 @@ def located(trajectory: NativeTrajectory, times: Sequence[float]) -> tuple[np.nd
     the start of the solve; theta is -1 at the end of a step."""
     at = np.asarray(times, dtype=np.float64)
     starts = trajectory.starts
-    ends = np.append(starts[1:], trajectory.t)
+    ends = np.append(starts[1:], trajectory.end)
     sign = 1.0
     if trajectory.times[-1] < trajectory.t0:
         sign = -1.0
@@ -180,7 +180,7 @@ def _memory(field, trajectory, sizes, times, grads):
         states=trajectory.states,
         stages=trajectory.stages,
         tape_numbers=trajectory.numbers,
-        last=trajectory.y,
+        last=trajectory.end_state,
         output_steps=np.ascontiguousarray(steps[order], dtype=np.int64),
         thetas=np.ascontiguousarray(thetas[order]),
         cotangents=np.ascontiguousarray(grads[order]),

@@ -34,16 +34,14 @@ class NativeSegment(Trajectory):
     bound: the field of the solve with its tensors. solved: the result of the loop.
     """
 
-    def __init__(
-        self, bound: BoundField, solved: NativeTrajectory, start: Tensor, end: float
-    ) -> None:
+    def __init__(self, bound: BoundField, solved: NativeTrajectory, start: Tensor) -> None:
         super().__init__(solved.t0, start, None, solved.h0)
         del self.polynomials, self.attempts  # made on demand below
         self.bound = bound
         self.solved = solved
         self.times = solved.times.tolist()
         self.t = solved.t
-        self.end = end
+        self.end = solved.end
         self.y = torch.from_numpy(solved.y)
         self.ys = list(torch.from_numpy(solved.outputs).unbind(0))
         if solved.slopes is not None:
@@ -166,10 +164,7 @@ class NativeBackend:
         for name, value in counted.items():
             setattr(stats, name, value + getattr(solved, name))
         stats.nfe = solved.nfe
-        end = solved.t
-        if observer is not None and observer.end is not None:
-            end = observer.end
-        segment = NativeSegment(bound, solved, y0, end)
+        segment = NativeSegment(bound, solved, y0)
         if watch is not None:
             segment.hits = watch.hits
         return segment

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 class Observer:
     """Sees every step of a native solve before and after it is accepted.
 
-    watch: a StepObserver, or None. limits: Limits, or None. end: of a step that an event truncated,
-    or None.
+    watch: a StepObserver, or None. limits: Limits, or None. truncated: (end, state there) of a step
+    that an event truncated, as it was before, or None.
     """
 
     def __init__(self, field: VectorField, watch: Any, limits: Limits | None) -> None:
         self.field = field
         self.watch = watch
         self.limits = limits
-        self.end: float | None = None
+        self.truncated: tuple[float, np.ndarray] | None = None
         self._cut: Any = None
         # Steps of earlier segments of the same solve.
         self._before = {name: getattr(field.stats, name) for name in ("accepted", "rejected")}
@@ -59,7 +59,7 @@ class Observer:
         self._cut = self.watch.check_step(step, t1, torch.from_numpy(polynomial))
         if self._cut is None:
             return None
-        self.end = t1
+        self.truncated = t1, y1.copy()
         return self._cut.t, self._cut.y.numpy()
 
     def accepted(self, t: float, y: np.ndarray) -> Status | None:

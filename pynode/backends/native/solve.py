@@ -54,7 +54,8 @@ CAPACITY = 256  # steps that the record has room for at the start
 class NativeTrajectory:
     """The result of a solve.
 
-    t0: the start; h0: the first step; t, y: the last point, y (n,). times: of the outputs; outputs:
+    t0: the start; h0: the first step; t, y: the last point, y (n,); end, end_state: of the last
+    step, which goes on if an event truncated it. times: of the outputs; outputs:
     (m, n) at the first m of them; slopes: dy/dt there, (m, n), or None. status: how it ended.
     attempts: the last attempted steps. accepted, rejected, nfe, njac, nlu, nsolve,
     newton_failures: counts as in core/stats.py. starts, sizes, states, stages, numbers: of the
@@ -72,6 +73,8 @@ class NativeTrajectory:
         self.t0 = float(memory.times[0])
         self.t = numbers["t"]
         self.y = memory.y
+        self.end = self.t
+        self.end_state = self.y
         self.times = memory.times
         position = numbers["position"]
         self.outputs = memory.outputs[:position]
@@ -189,6 +192,8 @@ def integrate(
         memory = _observed(family, numbers, tables, memory, observer, run_loop)
     result = NativeTrajectory(family, tables, numbers, memory)
     del held
+    if observer is not None and observer.truncated is not None:
+        result.end, result.end_state = observer.truncated
     return result
 
 
