@@ -42,7 +42,7 @@ _OPAQUE = (
 )
 
 
-# Marks pynode's own leaves inside a graph, and the classes of what pynode keeps with an f.
+# Marks pynode's own leaves inside a graph.
 _OWN = "_pynode_own"
 
 
@@ -290,8 +290,6 @@ def reachable(*roots: object) -> list:
 
 def _within(item):
     """The contents of an object."""
-    if hasattr(type(item), _OWN):
-        return ()
     if isinstance(item, (list, tuple, set, frozenset)):
         return item
     if isinstance(item, dict):

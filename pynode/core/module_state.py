@@ -86,11 +86,6 @@ class ModuleState:
                     CHANGED.format(f"a tensor of shape {tuple(x.shape)} that f uses")
                 )
 
-    def identity(self) -> tuple:
-        """Equal for two solves in which f holds the same tensors, in the same mode of training."""
-        tensors = tuple(id(x) for _, _, x in self._slots)
-        return tensors, tuple(module.training for module in self.modules)
-
     @property
     def from_inference(self) -> bool:
         """Whether f holds tensors made in inference mode."""

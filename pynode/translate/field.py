@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import functools
 import threading
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -49,11 +50,18 @@ class NativeField:
     """
 
     def __init__(
-        self, f: Callable[..., Any], y0: Tensor, t0: float, args: Sequence[Any], walk: Walk
+        self,
+        f: Callable[..., Any],
+        y0: Tensor,
+        t0: float,
+        args: Sequence[Any],
+        walk: Walk,
+        frame: Frame | None = None,
     ) -> None:
         self.n = y0.numel()
         self.dtype = y0.dtype
         self.watch = walk.watch
+        self._frame = frame
         self._f: Any = _reference(f)
         self._y0 = y0.detach().clone()
         self._t0 = float(t0)
@@ -90,6 +98,11 @@ class NativeField:
                 "Make them outside f, or use torch's operations."
             )
         self.watch.forgive()
+        if not self.watch.holds():
+            raise TranslationRefused(
+                "f changes Python objects while it runs: a list, a dict or an attribute. Native "
+                "code would not change them: return what you need, or keep it out of f."
+            )
         places = {id(x): place for place, x in enumerate(walk.tensors)}
         if self._key is not None and any(id(x) not in places for x in value.captured):
             self._key = None
@@ -101,7 +114,9 @@ class NativeField:
         f = self._f()
         if f is None:
             raise RuntimeError("The function of this NativeField no longer exists.")
-        return f
+        if self._frame is None:
+            return f
+        return functools.partial(self._frame, f)
 
     def _point(self) -> Point:
         return Point(torch.tensor(self._t0, dtype=self.dtype), self._y0, {})
@@ -267,25 +282,43 @@ _FIELDS_LOCK = threading.Lock()
 _MOST = 16
 
 
+class Frame(Protocol):
+    """frame(f, t, y, *args): how f is called with a flat state. Frames with equal keys do the
+    same."""
+
+    @property
+    def key(self) -> Hashable:
+        """Plain data: numbers, strings, types and tuples of them."""
+        ...
+
+    def __call__(self, f: Callable[..., Any], t: Tensor, y: Tensor, *args: Any) -> Tensor: ...
+
+
 def translate(
-    f: Callable[..., Any], y0: Tensor, t0: float, args: Sequence[Any] = ()
+    f: Callable[..., Any],
+    y0: Tensor,
+    t0: float,
+    args: Sequence[Any] = (),
+    frame: Frame | None = None,
 ) -> NativeField:
     """The native functions of f(t, y, *args) for states like y0, (n,), near the time t0.
 
-    The same f with nothing changed gives the same native functions again, also for other tensors
+    frame: calls f where its state is not flat: native code is then frame(f, t, y, *args). The same
+    f with nothing changed gives the same native functions again, also for other tensors
     in args. Raise TranslationRefused, with a sentence, if f cannot become native code.
     """
     owner = getattr(f, "__self__", f) if hasattr(f, "__func__") else f
-    key = (getattr(f, "__func__", None), y0.numel(), y0.dtype, *map(_argument_key, args))
+    form = (y0.numel(), y0.dtype, frame and frame.key)
+    key = (getattr(f, "__func__", None), form, *map(_argument_key, args))
     try:
         fields = _FIELDS.get(owner)
     except TypeError:  # no weak reference to this f
-        return _new_field(f, y0, t0, args)
+        return _new_field(f, y0, t0, args, frame)
     if fields is not None:
         known = fields.get(key)
         if known is not None and known.watch.holds():
             return known.with_args(args)
-    field = _new_field(f, y0, t0, args)
+    field = _new_field(f, y0, t0, args, frame)
     with _FIELDS_LOCK:
         fields = _FIELDS.setdefault(owner, {})
         fields[key] = field
@@ -294,9 +327,12 @@ def translate(
     return field
 
 
-def _new_field(f: Callable[..., Any], y0: Tensor, t0: float, args: Sequence[Any]) -> NativeField:
+def _new_field(
+    f: Callable[..., Any], y0: Tensor, t0: float, args: Sequence[Any], frame: Frame | None
+) -> NativeField:
     _check_state(y0)
-    return NativeField(f, y0, t0, args, Walk([f, tuple(args)]))
+    walk = Walk([f, tuple(args), frame and frame.key])
+    return NativeField(f, y0, t0, args, walk, frame)
 
 
 def _argument_key(x: Any) -> Any:

@@ -125,8 +125,8 @@ class Native(Single):
 
     model_options: ClassVar[dict] = {"backend": "native"}
     refuses: ClassVar[dict] = {
-        "RejectStep": Refusal("f raises where it tests a value", ("backend='torch'",)),
-        "python": Refusal("only operations of torch become native code", ("backend='torch'",)),
+        "RejectStep": Refusal("f raises where it tests a value", ("backend",)),
+        "python": Refusal("only operations of torch become native code", ("backend",)),
         "jac": Refusal("the engine makes the Jacobian itself", ("jac", "native")),
         "mass": Refusal("the engine solves y' = f", ("mass", "native")),
         "structure": Refusal("the engine has dense Jacobians", ("jacobian", "native")),
