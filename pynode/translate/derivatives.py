@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from .graph import Graph, View
-from .recorder import Recorder
+from .guard import guarded
+from .recorder import Recorder, Substituted
 from .refusal import TranslationRefused
 
 # One recording at a time: it asks torch for the gradients of tensors that belong to the user.
@@ -66,7 +67,7 @@ def record_value(f: Callable[..., Any], point: Point, args: tuple) -> Recording:
     t = point.t.detach().clone()
     recorder.declare(t, "t")
     recorder.declare(y, "y")
-    with _LOCK, torch.no_grad(), recorder:
+    with _LOCK, torch.no_grad(), guarded(), recorder:
         out = f(t, y, *args)
     _check(out, y)
     recorder.graph.results["f"] = [recorder.view(out)]
@@ -91,48 +92,105 @@ def record_derivatives(
     """f and its products with the Jacobians; twice: also those that need a second derivative.
 
     The results by name: f; vjp, vjp_p, vjp_time: of the cotangent w. With twice: jvp: df/dy u;
-    jvp_p: df/dp q; second_y, second_p, second_t: the gradient of w^T [(df/dy) u + s df/dt].
+    jvp_p: df/dp q; jvp_time: df/dt; second_y, second_p, second_t: the gradient of
+    w^T [(df/dy) u + s df/dt].
     """
     recorder = Recorder(point.y.dtype, point.replace)
     y = point.y.detach().clone().requires_grad_()
     t = point.t.detach().clone().requires_grad_()
     recorder.declare(t, "t")
     recorder.declare(y, "y")
-    vectors = _Vectors(recorder, y, targets)
-    with _LOCK, _wanting_gradients(targets), torch.enable_grad(), recorder:
-        out = f(t, y, *args)
-        _check(out, y)
-        wanted = [y, *targets, t]
-        first = _gradients(out, wanted, vectors.w, twice)
-        results = {"f": [out]}
-        _store(results, first, "vjp", "vjp_p", "vjp_time")
-        if twice:
-            _record_twice(results, first, wanted, vectors)
+    vectors = Vectors.drawn(y, targets)
+    recorder.declare(vectors.w, "w")
+    recorder.declare(vectors.u, "u")
+    recorder.declare(vectors.s, "s")
+    start = 0
+    for x in vectors.q:
+        recorder.declare(x, "q", start)
+        start += x.numel()
+    with _recording(targets), guarded(), recorder:
+        results = _products(f, t, y, args, targets, vectors, twice)
     sizes = _sizes(y, targets)
     recorder.graph.results = _views(recorder, results, sizes)
     return Recording(recorder.graph, recorder.captured)
 
 
-class _Vectors:
+@contextmanager
+def _recording(targets: Sequence[Tensor]) -> Iterator[None]:
+    """torch differentiates; what it cannot differentiate is refused."""
+    with _LOCK, _wanting_gradients(targets), torch.enable_grad():
+        try:
+            yield
+        except (RuntimeError, NotImplementedError) as error:
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise TranslationRefused(
+                f"torch could not evaluate or differentiate f as native code needs it: {reason[0]}"
+            ) from error
+
+
+def evaluate(
+    f: Callable[..., Any],
+    point: Point,
+    args: tuple,
+    targets: Sequence[Tensor],
+    vectors: Vectors,
+    twice: bool,
+) -> dict[str, Tensor]:
+    """The results of record_derivatives at a point, as torch computes them: flat tensors."""
+    y = point.y.detach().clone().requires_grad_()
+    t = point.t.detach().clone().requires_grad_()
+    with _recording(targets), Substituted(point.replace, list(targets)):
+        results = _products(f, t, y, args, targets, vectors, twice)
+    sizes = _sizes(y, targets)
+    values = {}
+    for name, tensors in results.items():
+        parts = [
+            torch.zeros(size, dtype=y.dtype) if x is None else x.detach().reshape(-1)
+            for x, size in zip(tensors, sizes[name])
+        ]
+        values[name] = torch.cat([torch.zeros(0, dtype=y.dtype), *parts])
+    return values
+
+
+def _products(
+    f: Callable[..., Any],
+    t: Tensor,
+    y: Tensor,
+    args: tuple,
+    targets: Sequence[Tensor],
+    vectors: Vectors,
+    twice: bool,
+) -> dict[str, list[Tensor | None]]:
+    out = f(t, y, *args)
+    _check(out, y)
+    wanted = [y, *targets, t]
+    first = _gradients(out, wanted, vectors.w, twice)
+    results: dict[str, list[Tensor | None]] = {"f": [out]}
+    _store(results, first, "vjp", "vjp_p", "vjp_time")
+    if twice:
+        _add_second(results, first, wanted, vectors)
+    return results
+
+
+@dataclass
+class Vectors:
     """The further vectors of the products: cotangent w, directions u of y, s of t, q of targets."""
 
-    def __init__(self, recorder: Recorder, y: Tensor, targets: Sequence[Tensor]) -> None:
-        self.w = _drawn(y.shape, y.dtype, 1).requires_grad_()
-        self.u = _drawn(y.shape, y.dtype, 2)
-        self.s = _drawn((), y.dtype, 3)
-        self.q = [_drawn(x.shape, y.dtype, 4) for x in targets]
-        recorder.declare(self.w, "w")
-        recorder.declare(self.u, "u")
-        recorder.declare(self.s, "s")
-        start = 0
-        for x in self.q:
-            recorder.declare(x, "q", start)
-            start += x.numel()
+    w: Tensor
+    u: Tensor
+    s: Tensor
+    q: list[Tensor]
 
+    @classmethod
+    def drawn(cls, y: Tensor, targets: Sequence[Tensor], seed: int = 1) -> Vectors:
+        """Random numbers between 0.5 and 1.5."""
+        generator = torch.Generator().manual_seed(seed)
 
-def _drawn(shape: Any, dtype: torch.dtype, seed: int) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.rand(shape, dtype=dtype, generator=generator) + 0.5
+        def draw(shape: Any) -> Tensor:
+            return torch.rand(shape, dtype=y.dtype, generator=generator) + 0.5
+
+        w = draw(y.shape).requires_grad_()
+        return cls(w, draw(y.shape), draw(()), [draw(x.shape) for x in targets])
 
 
 def _gradients(
@@ -158,8 +216,8 @@ def _store(results: dict, gradients: list[Tensor | None], *names: str) -> None:
     results[names[2]] = [gradients[-1]]
 
 
-def _record_twice(
-    results: dict, first: list[Tensor | None], wanted: list[Tensor], vectors: _Vectors
+def _add_second(
+    results: dict, first: list[Tensor | None], wanted: list[Tensor], vectors: Vectors
 ) -> None:
     along: list[tuple[Tensor | None, Tensor]] = [(first[0], vectors.u), (first[-1], vectors.s)]
     _store(results, _total(along, wanted), "second_y", "second_p", "second_t")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import threading
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,218 +13,307 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from . import store
 from .derivatives import Point, Recording, record_derivatives, record_value
-from .expressions import Expressions
-from .graph import Graph, Statement
-from .llvm import Module, scalar_function
-from .loops import LoopProgram, Seeds, work_of
-from .machine import Loaded, compiled
+from .graph import Graph
+from .guard import check_hooks
+from .key import Walk
+from .machine import Loaded, compiled, processor
+from .programs import LAYOUT, Programs
 from .refusal import TranslationRefused
-from .sparsity import coloured, dependence
-from .unrolled import TooLarge, basis_rows, dependents, evaluated, scalar_limit
+from .verify import Comparison
 
-# For each function the results that it writes, whether they need second derivatives, and the
-# vectors that v holds.
-_LAYOUT: dict[str, tuple[tuple[str, ...], bool, tuple[str, ...]]] = {
-    "f": (("f",), False, ()),
-    "vjp": (("vjp",), False, ("w",)),
-    "vjp_p": (("vjp_p",), False, ("w",)),
-    "vjp_time": (("vjp_time",), False, ("w",)),
-    "pullback": (("vjp", "vjp_p", "vjp_time"), False, ("w",)),
-    "jvp": (("jvp",), True, ("u",)),
-    "jvp_p": (("jvp_p",), True, ("q",)),
-    "second": (("second_y", "second_p", "second_t"), True, ("w", "u", "s")),
-    "jac": ((), False, ()),
-    "jac_time": ((), False, ()),
-}
+_REAL = {torch.float64: "double", torch.float32: "float"}
 
 
 @dataclass(frozen=True)
 class NativeFunction:
-    """One native function: where it begins, and how many numbers it writes and works with."""
+    """A native function: void (double t, T* y, T* v, T** inputs, T* out, T* work).
+
+    address: where it begins. size: how many numbers it writes to out. work: how many it uses of
+    work. loaded: keeps the code in memory.
+    """
 
     address: int
     size: int
     work: int
-    loaded: Any = None
-    text: str = ""
+    loaded: Loaded
 
 
 class NativeField:
-    """The native functions of f at one shape of its state."""
+    """The native functions of f for states of one size and type.
+
+    n: the size of the state. dtype: its type. targets: the tensors that native code reads through
+    pointers: parameters, buffers and other tensors from outside. differentiable: the numbers of
+    those that have gradients.
+    """
 
     def __init__(
-        self, f: Callable[..., Any], y0: Tensor, t0: float, args: Sequence[Any] = ()
+        self, f: Callable[..., Any], y0: Tensor, t0: float, args: Sequence[Any], walk: Walk
     ) -> None:
         self.n = y0.numel()
         self.dtype = y0.dtype
-        self._f = f
+        self.watch = walk.watch
+        self._f: Any = _reference(f)
         self._y0 = y0.detach().clone()
         self._t0 = float(t0)
         self._args = tuple(args)
         self._lock = threading.RLock()
         self._functions: dict[str, NativeFunction] = {}
         self._graphs: dict[bool, Graph] = {}
-        self._rows: Any = None
-        value = record_value(f, self._point(), self._args)
-        self.targets = [x for x in value.captured if x.dtype.is_floating_point]
+        self._pattern: tuple[np.ndarray, np.ndarray] | None = None
+        self._programs = Programs(self.n, _REAL[self.dtype], self._graph)
+        self._key = _field_key(walk, self.n, self.dtype)
+        self._table = self._stored()
+        if self._table is not None:
+            self.targets = [walk.tensors[place] for place in self._table["targets"]]
+        else:
+            self._record_targets(walk)
         self.differentiable = list(range(len(self.targets)))
+        check_hooks(walk.modules, self.targets)
+
+    def _stored(self) -> dict[str, Any] | None:
+        return None if self._key is None else store.read_table(self._key)
+
+    def _record_targets(self, walk: Walk) -> None:
+        """Find what f reads by recording it once, and again at another point."""
+        check_hooks(walk.modules, [])
+        value = record_value(self._function(), self._point(), self._args)
+        self.targets = [x for x in value.captured if x.dtype.is_floating_point]
+        other = self._comparison().point(11, 1e-3)
+        again = record_value(self._function(), other, self._args)
+        _check_same(value.graph, again.graph)
+        same = [a is b for a, b in zip(value.captured, again.captured)]
+        if len(value.captured) != len(again.captured) or not all(same):
+            raise TranslationRefused(
+                "f makes tensors out of numbers that torch does not see, from NumPy for example. "
+                "Make them outside f, or use torch's operations."
+            )
+        self.watch.forgive()
+        places = {id(x): place for place, x in enumerate(walk.tensors)}
+        if self._key is not None and any(id(x) not in places for x in value.captured):
+            self._key = None
+        if self._key is not None:
+            found = [places[id(x)] for x in self.targets]
+            self._table = {"targets": found, "functions": {}}
+
+    def _function(self) -> Callable[..., Any]:
+        f = self._f()
+        if f is None:
+            raise RuntimeError("The function of this NativeField no longer exists.")
+        return f
 
     def _point(self) -> Point:
         return Point(torch.tensor(self._t0, dtype=self.dtype), self._y0, {})
 
+    def _comparison(self) -> Comparison:
+        return Comparison(self._function(), self._args, self._y0, self._t0, self.targets)
+
     def _graph(self, twice: bool) -> Graph:
+        """The recording, made when it is first needed, at two points that must agree."""
         graph = self._graphs.get(twice)
         if graph is None:
-            recording = record_derivatives(self._f, self._point(), self._args, self.targets, twice)
-            self._check_captured(recording)
-            graph = recording.graph
+            graph = self._recorded(self._point(), twice)
+            other = self._comparison().point(12, 1e-3)
+            _check_same(graph, self._recorded(other, twice))
             self._graphs[twice] = graph
         return graph
 
-    def _check_captured(self, recording: Recording) -> None:
-        """Number the inputs as the targets are numbered."""
+    def _recorded(self, point: Point, twice: bool) -> Graph:
+        recording = record_derivatives(self._function(), point, self._args, self.targets, twice)
+        self._number_inputs(recording)
+        return recording.graph
+
+    def _number_inputs(self, recording: Recording) -> None:
+        """Number the inputs of a recording as the targets are numbered."""
         places = {id(x): i for i, x in enumerate(self.targets)}
         order = {}
         for index, x in enumerate(recording.captured):
-            if x.dtype.is_floating_point:
-                if id(x) not in places:
-                    raise TranslationRefused(
-                        "f uses other tensors in its second call than in its first. Use the same "
-                        "parameters and buffers in every call."
-                    )
-                order[index] = places[id(x)]
+            if not x.dtype.is_floating_point:
+                continue
+            if id(x) not in places:
+                raise TranslationRefused(
+                    "f uses other tensors in its second call than in its first. Use the same "
+                    "parameters and buffers in every call."
+                )
+            order[index] = places[id(x)]
         seen = set()
         for statement in recording.graph.statements:
             for view in statement.reads:
-                if view.buffer.role == "input" and id(view.buffer) not in seen:
-                    seen.add(id(view.buffer))
-                    view.buffer.index = order[view.buffer.index]
+                seen.add(view.buffer)
+        for views in recording.graph.results.values():
+            seen.update(view.buffer for view in views)
+        for buffer in seen:
+            if buffer.role == "input":
+                buffer.index = order[buffer.index]
+
+    def with_args(self, args: Sequence[Any]) -> NativeField:
+        """The same functions with other tensors as args."""
+        if all(a is b for a, b in zip(args, self._args)):
+            return self
+        field = copy.copy(self)
+        places = {id(x): i for i, x in enumerate(self._args)}
+        field.targets = [args[places[id(x)]] if id(x) in places else x for x in self.targets]
+        field._args = tuple(args)
+        field._programs = Programs(self.n, _REAL[self.dtype], field._graph)
+        return field
 
     def pointers(self) -> tuple[np.ndarray, list[Tensor]]:
-        """The addresses of the targets' numbers, and what keeps them alive."""
+        """The addresses of the targets' numbers now, (targets,), and what keeps them alive."""
         held = list(self.targets)
         return np.array([x.data_ptr() for x in held], dtype=np.int64), held
 
     def function(self, name: str) -> NativeFunction:
-        """The native function, compiled when it is first asked for."""
+        """A native function: from this process, from the disk, or compiled now and compared."""
         known = self._functions.get(name)
-        if known is None:
-            with self._lock:
-                known = self._functions.get(name) or self._compile(name)
-                self._functions[name] = known
-        return known
-
-    def _compile(self, name: str) -> NativeFunction:
-        if name not in _LAYOUT:
-            raise ValueError(f"native function {name!r} does not exist; one of {list(_LAYOUT)}")
-        module = Module("double" if self.dtype == torch.float64 else "float")
-        unrolled = self._unrolled(name)
-        if unrolled is not None:
-            pool, outs = unrolled
-            work = scalar_function(module, "entry", pool, outs)
-            size = len(outs)
-            level = 1 if len(pool.nodes) > 600 else 2
-        else:
-            program = self._looped(module, name)
-            program.write("entry")
-            work = program.work
-            size = program.size
-            level = 2
-        text = module.text()
-        loaded = Loaded(compiled(text, level))
-        return NativeFunction(loaded.address("entry"), size, work, loaded, text)
-
-    def _looped(self, module: Module, name: str) -> LoopProgram:
-        if name == "jac":
-            return LoopProgram(module, self._graph(False), ("vjp",), {}, self._seeds())
-        if name == "jac_time":
-            names = ("vjp", "jvp_time")
-            return LoopProgram(module, self._graph(True), names, {}, self._seeds())
-        names, twice, vectors = _LAYOUT[name]
-        return LoopProgram(module, self._graph(twice), names, self._starts(vectors))
-
-    def _seeds(self) -> Seeds:
-        """The unit vectors; rows that share no column are one."""
-        rows, columns = self.pattern()
-        colours = coloured(rows, columns, self.n)
-        matrix = np.zeros((max(colours.max(initial=-1) + 1, 1), self.n))
-        matrix[colours, np.arange(self.n)] = 1.0
-        return Seeds(matrix, np.stack([colours[rows], columns], axis=1))
-
-    def _work(self, statements: Sequence[Statement]) -> int:
-        return sum(work_of(s) for s in statements)
-
-    def _unrolled(self, name: str) -> tuple[Expressions, list[int]] | None:
-        """The expressions of a function, if scalar code is the better form for it."""
-        try:
-            if name.startswith("jac"):
-                return self._jacobian(name == "jac_time")
-            names, twice, vectors = _LAYOUT[name]
-            graph = self._graph(twice)
-            statements = graph.live(list(names))
-            work = self._work(statements)
-            limit = scalar_limit(len(statements), work)
-            pool, outs = evaluated(graph, names, self._starts(vectors), limit)
-        except TooLarge:
-            return None
-        return pool, outs
-
-    def _starts(self, vectors: Sequence[str]) -> dict[str, int]:
-        starts = {}
-        place = 0
-        for vector in vectors:
-            starts[vector] = place
-            place += self.n
-        return starts
-
-    def _jacobian(self, with_time: bool) -> tuple[Expressions, list[int]] | None:
-        basis = self._basis()
-        if basis is None:
-            return None
-        pool, rows = basis
-        outs = [x for row in rows for x in row["vjp"] if x != pool.zero]
-        if with_time:
-            outs += [row["vjp_time"][0] for row in rows]
-        return pool, outs
-
-    def _basis(self) -> Any:
-        """The expressions of the Jacobian's rows; None if loops are the better form."""
-        if self._rows is None:
-            graph = self._graph(False)
-            names = ("vjp", "vjp_time")
-            statements = graph.live(list(names))
-            dependent = dependents(statements, "w")
-            work = sum(
-                work_of(s) * (self.n if s.out.buffer in dependent else 1) for s in statements
+        if known is not None:
+            return known
+        if name not in LAYOUT:
+            raise ValueError(
+                f"There is no native function {name!r}. There are {', '.join(LAYOUT)}."
             )
-            try:
-                limit = scalar_limit(len(statements), work)
-                found = basis_rows(graph, names, self.n, limit)
-                self._rows = (found,)
-            except TooLarge:
-                self._rows = (None,)
-        return self._rows[0]
+        with self._lock:
+            if name not in self._functions:
+                self._functions[name] = self._loaded(name) or self._made(name)
+            return self._functions[name]
+
+    def _loaded(self, name: str) -> NativeFunction | None:
+        """The function from the disk."""
+        if self._table is None or name not in self._table["functions"]:
+            return None
+        found = self._table["functions"][name]
+        code = store.read(found["code"], "o")
+        if code is None:
+            return None
+        loaded = Loaded(code)
+        return NativeFunction(loaded.address("entry"), found["size"], found["work"], loaded)
+
+    def _made(self, name: str) -> NativeFunction:
+        """The function compiled, or taken from another field with the same text."""
+        program = self._programs.text(name)
+        key = store.key("code", processor(), program.level, program.text)
+        code = store.read(key, "o")
+        loaded = Loaded(code or compiled(program.text, program.level))
+        function = NativeFunction(loaded.address("entry"), program.size, program.work, loaded)
+        self._compare(name, function)
+        if code is None:
+            store.write(key, "o", loaded.code)
+        self._remember(name, {"code": key, "size": program.size, "work": program.work})
+        return function
+
+    def _compare(self, name: str, function: NativeFunction) -> None:
+        shape = (function.size, function.work)
+        comparison = self._comparison()
+        if name.startswith("jac"):
+            comparison.jacobian(function.address, shape, self.pattern(), name == "jac_time")
+            return
+        results, twice, vectors = LAYOUT[name]
+        comparison.function(function.address, shape, results, vectors, twice, name)
+
+    def _remember(self, name: str, entry: dict[str, Any]) -> None:
+        """Add a function to the field's table on disk."""
+        if self._table is None or self._key is None:
+            return
+        newest = store.read_table(self._key)
+        if newest is not None:
+            self._table["functions"].update(newest["functions"])
+            if "pattern" in newest:
+                self._table["pattern"] = newest["pattern"]
+        self._table["functions"][name] = entry
+        if self._pattern is not None:
+            self._table["pattern"] = [x.tolist() for x in self._pattern]
+        store.write_table(self._key, self._table)
 
     def pattern(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows and columns of the structural nonzeros of df/dy, in row-major order."""
-        basis = self._basis()
-        if basis is None:
-            graph = self._graph(False)
-            return dependence(graph.live(["f"]), graph.results["f"], self.n)
-        pool, rows = basis
-        pairs = [
-            (i, j) for i, row in enumerate(rows) for j, x in enumerate(row["vjp"]) if x != pool.zero
-        ]
-        table = np.array(pairs, dtype=np.int64).reshape(-1, 2)
-        return table[:, 0].copy(), table[:, 1].copy()
+        """Rows and columns of the structural nonzeros of df/dy, int64, in row-major order."""
+        with self._lock:
+            if self._pattern is None:
+                if self._table is not None and "pattern" in self._table:
+                    rows, columns = self._table["pattern"]
+                    self._pattern = (np.array(rows, np.int64), np.array(columns, np.int64))
+                else:
+                    self._pattern = self._programs.pattern()
+            return self._pattern
+
+
+def _reference(f: Callable[..., Any]) -> Any:
+    """A weak reference to f; methods are made anew at every look-up, and need their own kind."""
+    if hasattr(f, "__self__") and hasattr(f, "__func__"):
+        return weakref.WeakMethod(f)
+    try:
+        return weakref.ref(f)
+    except TypeError:
+        return lambda: f
+
+
+def _field_key(walk: Walk, n: int, dtype: torch.dtype) -> str | None:
+    if walk.digest is None:
+        return None
+    return store.key("field", processor(), walk.digest, n, str(dtype), torch.get_default_dtype())
+
+
+def _check_same(first: Graph, second: Graph) -> None:
+    if first.signature() != second.signature():
+        raise TranslationRefused(
+            "f does not carry out the same operations in two calls: it depends on a Python number "
+            "that changes, on randomness or on values. Make f a function of t, y and its tensors."
+        )
+
+
+# The fields of functions that still exist: for each f its NativeFields by shape and args.
+_FIELDS: weakref.WeakKeyDictionary[Any, dict[Any, NativeField]] = weakref.WeakKeyDictionary()
+_FIELDS_LOCK = threading.Lock()
+# Fields of one f at most: with a Python number among the args, every number has its own.
+_MOST = 16
 
 
 def translate(
     f: Callable[..., Any], y0: Tensor, t0: float, args: Sequence[Any] = ()
 ) -> NativeField:
-    """The native functions of f(t, y, *args) for states like y0, (n,).
+    """The native functions of f(t, y, *args) for states like y0, (n,), near the time t0.
 
-    Raise TranslationRefused, with a sentence, if f cannot become native code.
+    The same f with nothing changed gives the same native functions again, also for other tensors
+    in args. Raise TranslationRefused, with a sentence, if f cannot become native code.
     """
-    return NativeField(f, y0, t0, args)
+    owner = getattr(f, "__self__", f) if hasattr(f, "__func__") else f
+    key = (getattr(f, "__func__", None), y0.numel(), y0.dtype, *map(_argument_key, args))
+    try:
+        fields = _FIELDS.get(owner)
+    except TypeError:  # no weak reference to this f
+        return _new_field(f, y0, t0, args)
+    if fields is not None:
+        known = fields.get(key)
+        if known is not None and known.watch.holds():
+            return known.with_args(args)
+    field = _new_field(f, y0, t0, args)
+    with _FIELDS_LOCK:
+        fields = _FIELDS.setdefault(owner, {})
+        fields[key] = field
+        while len(fields) > _MOST:
+            del fields[next(iter(fields))]
+    return field
+
+
+def _new_field(f: Callable[..., Any], y0: Tensor, t0: float, args: Sequence[Any]) -> NativeField:
+    _check_state(y0)
+    return NativeField(f, y0, t0, args, Walk([f, tuple(args)]))
+
+
+def _argument_key(x: Any) -> Any:
+    """Equal for arguments that the same native code takes."""
+    if isinstance(x, Tensor) and x.dtype.is_floating_point:
+        return (x.shape, x.stride(), x.dtype)
+    if isinstance(x, (int, float, str, bool, type(None))):
+        return (type(x), x)
+    return id(x)
+
+
+def _check_state(y0: Tensor) -> None:
+    if y0.dtype not in _REAL:
+        raise TranslationRefused(
+            f"The state has type {y0.dtype}. Native code needs float64 or float32."
+        )
+    if y0.device.type != "cpu":
+        raise TranslationRefused(f"The state is on {y0.device}. Native code runs on the CPU.")
+    if y0.ndim != 1:
+        raise TranslationRefused(f"The state must be flat, (n,), but is {tuple(y0.shape)}.")

@@ -7,6 +7,7 @@ buffer, so no view operation needs a rule of its own, and writes in place have t
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -157,7 +158,7 @@ class Constant:
 
     def signature(self) -> tuple[Any, ...]:
         """What two recordings must have in common."""
-        return ("constant", self.data.shape, self.data.tobytes())
+        return ("constant", self.data.shape, str(self.data.dtype), self.data.tobytes())
 
 
 @dataclass(frozen=True, eq=False)
@@ -272,6 +273,25 @@ class Graph:
 
     statements: list[Statement] = field(default_factory=list)
     results: dict[str, list[View]] = field(default_factory=dict)
+
+    def signature(self) -> str:
+        """A hash of all that makes the graph: equal for two recordings of one deterministic f."""
+        digest = hashlib.blake2b(digest_size=20)
+        numbers: dict[Buffer, int] = {}
+
+        def described(view: View) -> tuple[Any, ...]:
+            buffer = view.buffer
+            place = numbers.setdefault(buffer, len(numbers))
+            table = None if view.positions is None else view.positions.tobytes()
+            head = (place, buffer.size, buffer.kind, buffer.role, buffer.index)
+            return (*head, view.offset, view.shape, view.strides, table)
+
+        for statement in self.statements:
+            views = [described(view) for view in (statement.out, *statement.reads)]
+            digest.update(repr((statement.signature(), views)).encode())
+        for name, found in sorted(self.results.items()):
+            digest.update(repr((name, [described(view) for view in found])).encode())
+        return digest.hexdigest()
 
     def live(self, names: list[str]) -> list[Statement]:
         """The statements that these results need, in order."""

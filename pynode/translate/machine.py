@@ -88,9 +88,13 @@ def compiled(text: str, level: int = 2) -> bytes:
 
 
 class Loaded:
-    """Object code in memory. It lives as long as this object."""
+    """Object code in memory. It lives as long as this object.
+
+    code: the object code.
+    """
 
     def __init__(self, code: bytes) -> None:
+        self.code = code
         llvm = _binding()
         with _LOCK:
             machine = _target(0)

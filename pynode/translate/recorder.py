@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .graph import BOOL, INT, REAL, Buffer, Constant, Graph, View, contiguous
+from .guard import unguarded
 from .operations import EMPTY, FACTORIES, RULES, Call
 from .refusal import TranslationRefused, user_line
 
@@ -131,7 +132,10 @@ class Recorder(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
-        kwargs = kwargs or {}
+        with unguarded():
+            return self._record(func, args, kwargs or {})
+
+    def _record(self, func: Any, args: tuple, kwargs: dict) -> Any:
         name = func._schema.name.removeprefix("aten::")
         self._check_random(func, name)
         if name in _LIFT:
@@ -277,6 +281,27 @@ def _bound(schema: Any, args: tuple, kwargs: dict) -> dict[str, Any]:
         else:
             bound[argument.name] = argument.default_value
     return bound
+
+
+class Substituted(TorchDispatchMode):
+    """Runs operations with other tensors in the place of some: other parameters for one call."""
+
+    def __init__(self, replace: Callable[[Tensor], Tensor], tensors: list[Tensor]) -> None:
+        super().__init__()
+        self._places = {id(x): replace(x) for x in tensors}
+        self._held = tensors
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
+    ) -> Any:
+        def put(x: Any) -> Any:
+            if isinstance(x, Tensor):
+                return self._places.get(id(x), x)
+            if isinstance(x, (list, tuple)):
+                return type(x)(put(item) for item in x)
+            return x
+
+        return func(*map(put, args), **{name: put(x) for name, x in (kwargs or {}).items()})
 
 
 def _kind(dtype: torch.dtype) -> str:

@@ -136,11 +136,9 @@ def coloured(rows: np.ndarray, columns: np.ndarray, n: int) -> np.ndarray:
     used: list[np.ndarray] = []
     for row in order.tolist():
         mine = columns[starts[row] : starts[row + 1]]
-        for colour, taken in enumerate(used):
-            if not taken[mine].any():
-                break
-        else:
-            colour = len(used)
+        fitting = (c for c, taken in enumerate(used) if not taken[mine].any())
+        colour = next(fitting, len(used))
+        if colour == len(used):
             used.append(np.zeros(n, dtype=bool))
         used[colour][mine] = True
         colours[row] = colour

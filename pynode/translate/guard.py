@@ -1,0 +1,81 @@
+"""Notices numbers that leave torch while f is recorded: NumPy, lists, raw memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .refusal import TranslationRefused, user_line
+
+_EXITS = (
+    "numpy __array__ tolist data_ptr __dlpack__ storage untyped_storage apply_ map_ map2_".split()
+)
+_STATE = threading.local()
+_LOCK = threading.RLock()
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Refuse that this thread reads numbers of tensors outside torch's operations."""
+    with _LOCK:
+        replaced = {name: vars(Tensor).get(name) for name in _EXITS}
+        for name in _EXITS:
+            setattr(Tensor, name, _watched(name, getattr(Tensor, name)))
+        before = getattr(_STATE, "on", False)
+        _STATE.on = True
+        try:
+            yield
+        finally:
+            _STATE.on = before
+            for name, own in replaced.items():
+                if own is None:
+                    delattr(Tensor, name)
+                else:
+                    setattr(Tensor, name, own)
+
+
+@contextmanager
+def unguarded() -> Iterator[None]:
+    """The recorder's own work may read numbers."""
+    before = getattr(_STATE, "on", False)
+    _STATE.on = False
+    try:
+        yield
+    finally:
+        _STATE.on = before
+
+
+def _watched(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+    def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if getattr(_STATE, "on", False):
+            raise TranslationRefused(
+                f"f takes the numbers of a tensor out of torch (Tensor.{name}{user_line()}), as "
+                "NumPy does. Native code would see them as constants: use torch's operations."
+            )
+        return original(self, *args, **kwargs)
+
+    return method
+
+
+def check_hooks(modules: list[torch.nn.Module], tensors: list[Tensor]) -> None:
+    """Refuse hooks: they are code beside f that native code would leave out or freeze."""
+    for module in modules:
+        for name in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks"):
+            if getattr(module, name, None):
+                raise _hooked(type(module).__name__)
+        if getattr(module, "_backward_pre_hooks", None):
+            raise _hooked(type(module).__name__)
+    for x in tensors:
+        if x._backward_hooks or getattr(x, "_post_accumulate_grad_hooks", None):
+            raise _hooked("tensor")
+
+
+def _hooked(what: str) -> TranslationRefused:
+    return TranslationRefused(
+        f"f has a hook, on a {what}. Native code cannot call hooks: remove it."
+    )

@@ -1,0 +1,425 @@
+"""A key of a vector field that needs no recording: its code, and the data that the code can reach.
+
+The walk starts at f and follows what Python code can follow: bytecode, constants, closures,
+defaults, the globals that the code names, classes, attributes and containers. Floating tensors
+count with their shape alone, because native code reads their numbers through pointers. What the
+walk does not understand makes the field one without a key: it is then compiled in every process.
+"""
+
+from __future__ import annotations
+
+import builtins
+import dataclasses
+import enum
+import functools
+import hashlib
+import operator
+import sys
+import types
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Objects that a walk visits at most.
+_MOST = 20_000
+_PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented))
+_NAMED = (torch.dtype, torch.layout, torch.memory_format, torch.device, torch.Size, np.dtype)
+# Code of these packages is known by its name, and by the versions that every key contains.
+_OPAQUE = frozenset({"torch", "numpy", "builtins", *sys.stdlib_module_names}) - {"__main__"}
+_BUILTIN = (
+    types.BuiltinFunctionType,
+    types.WrapperDescriptorType,
+    types.MethodDescriptorType,
+    types.MethodWrapperType,
+    types.GetSetDescriptorType,
+    types.MemberDescriptorType,
+    types.ClassMethodDescriptorType,
+    np.ufunc,
+)
+
+
+class Walk:
+    """What a walk has found.
+
+    tensors: the tensors, in the order of the walk. reason: why there is no key, or None.
+    """
+
+    def __init__(self, roots: Iterable[Any]) -> None:
+        self.tensors: list[Tensor] = []
+        self.reason: str | None = None
+        self.watch = Watch()
+        self.modules: list[torch.nn.Module] = []
+        self._hash = hashlib.blake2b(digest_size=20)
+        self._seen: dict[int, int] = {}
+        self._held: list[Any] = []
+        for root in roots:
+            self._visit(root)
+
+    @property
+    def digest(self) -> str | None:
+        """The hash of all that the walk has found; None if something has no key."""
+        return self._hash.hexdigest() if self.reason is None else None
+
+    def _put(self, *tokens: object) -> None:
+        self._hash.update(repr(tokens).encode())
+
+    def _fail(self, why: str) -> None:
+        if self.reason is None:
+            self.reason = why
+
+    def _visit(self, x: Any) -> None:
+        if isinstance(x, _PLAIN) and not isinstance(x, enum.Enum):
+            self._put(type(x).__name__, x)
+            return
+        known = self._seen.get(id(x))
+        if known is not None:
+            self._put("again", known)
+            return
+        self._seen[id(x)] = len(self._seen)
+        self._held.append(x)
+        if len(self._seen) > _MOST:
+            self._fail("it reaches too many objects")
+            return
+        for kind, method in _VISITS:
+            if isinstance(x, kind):
+                method(self, x)
+                return
+        self._instance(x)
+
+    # -------------------------------------------------------------- containers
+
+    def _sequence(self, x: Any) -> None:
+        self._put(type(x).__name__, len(x))
+        if isinstance(x, list):
+            self.watch.sequence(x)
+        for item in x:
+            self._visit(item)
+        if type(x) not in (list, tuple):
+            self._visit(type(x))
+
+    def _mapping(self, x: dict) -> None:
+        self._put(type(x).__name__, len(x))
+        self.watch.mapping(x)
+        for name, item in x.items():
+            self._visit(name)
+            self._visit(item)
+
+    def _set(self, x: Any) -> None:
+        items = list(x)
+        if not all(isinstance(item, _PLAIN) for item in items):
+            self._fail("it reaches a set of objects")
+        self._put("set", sorted(map(repr, items)))
+        self.watch.contents(lambda: sorted(map(repr, x)))
+
+    def _named(self, x: Any) -> None:
+        self._put(type(x).__name__, repr(x))
+
+    def _enum(self, x: enum.Enum) -> None:
+        self._put("enum", type(x).__module__, type(x).__qualname__, x.name)
+
+    def _tensor(self, x: Tensor) -> None:
+        self.tensors.append(x)
+        if x.layout != torch.strided or x.device.type != "cpu":
+            self._put("tensor", str(x.layout), str(x.device))
+            return
+        self._put("tensor", tuple(x.shape), x.stride(), str(x.dtype), type(x).__name__)
+        if x.dtype.is_floating_point or x.dtype.is_complex:
+            self.watch.contents(lambda: (x.shape, x.stride(), x.dtype))
+            return
+        self._put(x.detach().numpy().tobytes())
+        self.watch.contents(lambda: x.detach().numpy().tobytes())
+
+    def _array(self, x: np.ndarray) -> None:
+        if x.dtype.hasobject:
+            self._fail("it reaches an array of objects")
+            return
+        self._put("array", x.shape, str(x.dtype), x.tobytes())
+        self.watch.contents(lambda: x.tobytes())
+
+    # -------------------------------------------------------------------- code
+
+    def _code(self, x: types.CodeType) -> None:
+        self._put("code", x.co_name, x.co_code, x.co_names, x.co_freevars, x.co_cellvars)
+        self._put(x.co_argcount, x.co_kwonlyargcount, x.co_posonlyargcount, x.co_flags)
+        self._put(x.co_varnames, getattr(x, "co_exceptiontable", b""))
+        for constant in x.co_consts:
+            self._visit(constant)
+
+    def _function(self, x: types.FunctionType) -> None:
+        if _opaque(x):
+            self._put("function", x.__module__, x.__qualname__)
+            if x.__closure__:
+                self._cells(x)
+            return
+        self._put("function", x.__name__)
+        self._visit(x.__code__)
+        self._visit(x.__defaults__)
+        self._visit(x.__kwdefaults__)
+        self._cells(x)
+        self._globals(x)
+        self.watch.function(x)
+
+    def _cells(self, x: types.FunctionType) -> None:
+        for cell in x.__closure__ or ():
+            try:
+                self._visit(cell.cell_contents)
+            except ValueError:
+                self._put("empty cell")
+
+    def _globals(self, x: types.FunctionType) -> None:
+        names = sorted(_names(x.__code__))
+        found = [name for name in names if name in x.__globals__]
+        self.watch.names(x.__globals__, found)
+        for name in names:
+            if name in x.__globals__:
+                self._put("global", name)
+                value = x.__globals__[name]
+                if isinstance(value, types.ModuleType):
+                    self._module_names(value, names)
+                else:
+                    self._visit(value)
+            elif hasattr(builtins, name):
+                self._put("builtin", name)
+
+    def _module_names(self, module: types.ModuleType, names: list[str]) -> None:
+        """Of a user's Python module, the names that the code could mean."""
+        self._put("module", module.__name__)
+        if module.__name__.partition(".")[0] in _OPAQUE:
+            return
+        space = vars(module)
+        found = [name for name in names if name in space]
+        self.watch.names(space, found)
+        for name in found:
+            if not isinstance(space[name], types.ModuleType):
+                self._put("attribute", name)
+                self._visit(space[name])
+
+    def _method(self, x: types.MethodType) -> None:
+        self._put("method")
+        self._visit(x.__func__)
+        self._visit(x.__self__)
+
+    def _partial(self, x: functools.partial) -> None:
+        self._put("partial")
+        self._visit(x.func)
+        self._visit(x.args)
+        self._visit(x.keywords)
+
+    def _wrapped(self, x: Any) -> None:
+        self._put(type(x).__name__)
+        self._visit(x.__func__)
+
+    def _property(self, x: property) -> None:
+        self._put("property")
+        self._visit((x.fget, x.fset))
+
+    def _builtin(self, x: Any) -> None:
+        self._put("builtin", getattr(x, "__qualname__", getattr(x, "__name__", "")))
+        owner = getattr(x, "__self__", None)
+        if owner is not None and not isinstance(owner, (types.ModuleType, type)):
+            self._visit(owner)
+        self._put(getattr(x, "__module__", None))
+
+    def _class(self, x: type) -> None:
+        self._put("class", x.__module__, x.__qualname__)
+        if _opaque(x):
+            return
+        self._visit(x.__bases__)
+        self.watch.mapping(vars(x))
+        for name, value in sorted(vars(x).items(), key=operator.itemgetter(0)):
+            if name in _CLASS_INTERNALS:
+                continue
+            self._put("member", name)
+            self._visit(value)
+
+    # --------------------------------------------------------------- instances
+
+    def _module(self, x: torch.nn.Module) -> None:
+        self.modules.append(x)
+        self._instance(x)
+
+    def _python_module(self, x: types.ModuleType) -> None:
+        self._put("module", x.__name__)
+
+    def _instance(self, x: Any) -> None:
+        kind = type(x)
+        state = getattr(x, "__dict__", None)
+        slots = _slots(kind)
+        if state is None and not slots:
+            if _opaque(kind) or getattr(kind, "__flags__", 0) & _HEAP == 0:
+                self._fail(f"it reaches an object of type {kind.__module__}.{kind.__qualname__}")
+                return
+        elif _opaque(kind) and not isinstance(x, torch.nn.Module):
+            if not (dataclasses.is_dataclass(kind) or kind is types.SimpleNamespace):
+                self._fail(f"it reaches an object of type {kind.__module__}.{kind.__qualname__}")
+                return
+        self._put("instance")
+        self._visit(kind)
+        if state is not None:
+            self.watch.mapping(state)
+            for name, value in state.items():
+                self._put("attribute", name)
+                self._visit(value)
+        for name in slots:
+            if hasattr(x, name):
+                self._put("slot", name)
+                self._visit(getattr(x, name))
+                self.watch.slot(x, name)
+
+
+_HEAP = 1 << 9
+_CLASS_INTERNALS = frozenset(
+    "__dict__ __weakref__ __module__ __qualname__ __doc__ __annotations__ __abstractmethods__"
+    " _abc_impl __firstlineno__ __static_attributes__ __annotate__ __annotate_func__"
+    " __annotations_cache__ __slots__".split()
+)
+
+
+def _slots(kind: type) -> list[str]:
+    names: list[str] = []
+    for base in kind.__mro__:
+        slots = vars(base).get("__slots__", ())
+        names += [slots] if isinstance(slots, str) else list(slots)
+    return [name for name in names if name not in ("__dict__", "__weakref__")]
+
+
+def _opaque(x: Any) -> bool:
+    return str(getattr(x, "__module__", "") or "").partition(".")[0] in _OPAQUE
+
+
+def _names(code: types.CodeType) -> set[str]:
+    """The names that a function and the functions within it use."""
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= _names(constant)
+    return names
+
+
+_VISITS: list[tuple[Any, Callable[[Walk, Any], None]]] = [
+    (Tensor, Walk._tensor),
+    (enum.Enum, Walk._enum),
+    (_NAMED, Walk._named),
+    ((tuple, list), Walk._sequence),
+    (dict, Walk._mapping),
+    ((set, frozenset), Walk._set),
+    (types.CodeType, Walk._code),
+    (types.FunctionType, Walk._function),
+    (types.MethodType, Walk._method),
+    (torch.nn.Module, Walk._module),
+    (types.ModuleType, Walk._python_module),
+    (functools.partial, Walk._partial),
+    ((staticmethod, classmethod), Walk._wrapped),
+    (property, Walk._property),
+    (type, Walk._class),
+    (_BUILTIN, Walk._builtin),
+    (np.ndarray, Walk._array),
+    (np.generic, Walk._named),
+]
+
+
+class Watch:
+    """Tells in microseconds whether anything that a walk has found is another object now."""
+
+    def __init__(self) -> None:
+        self._empty: list[Any] = []
+        self._mappings: list[tuple[Any, list[Any]]] = []
+        self._sequences: list[tuple[list, list[Any]]] = []
+        self._names: list[tuple[dict, list[str], list[Any]]] = []
+        self._functions: list[tuple[Any, list[Any]]] = []
+        self._contents: list[tuple[Callable[[], Any], Any]] = []
+
+    def mapping(self, x: Any) -> None:
+        """Its values stay the same objects."""
+        if len(x):
+            self._mappings.append((x, list(x.values())))
+        elif type(x) is not types.MappingProxyType:
+            self._empty.append(x)
+
+    def sequence(self, x: list) -> None:
+        """Its items stay the same objects."""
+        self._sequences.append((x, list(x)))
+
+    def names(self, space: dict, names: list[str]) -> None:
+        """These names keep their meaning."""
+        if names:
+            self._names.append((space, names, [space[name] for name in names]))
+
+    def function(self, x: types.FunctionType) -> None:
+        """Its code, defaults and closure stay. The watch does not keep f alive."""
+        self._functions.append((weakref.ref(x), _parts(x)))
+
+    def slot(self, x: Any, name: str) -> None:
+        """An attribute in a slot stays."""
+        value = getattr(x, name)
+        self.contents(lambda: getattr(x, name, None) is value)
+
+    def contents(self, read: Callable[[], Any]) -> None:
+        """What read gives stays equal."""
+        self._contents.append((read, read()))
+
+    def holds(self) -> bool:
+        """Whether nothing has changed."""
+        same = operator.is_
+        if any(self._empty):
+            return False
+        for x, values in self._mappings:
+            if len(x) != len(values) or not all(map(same, x.values(), values)):
+                return False
+        for x, values in self._sequences:
+            if len(x) != len(values) or not all(map(same, x, values)):
+                return False
+        for space, names, values in self._names:
+            if not all(map(same, map(space.get, names), values)):
+                return False
+        for function, parts in self._functions:
+            if not all(map(same, _parts(function()), parts)):
+                return False
+        return all(read() == before for read, before in self._contents)
+
+    def forgive(self) -> None:
+        """Leave out the numbers that f itself has changed: a counter of its calls."""
+        kept: list[tuple[Any, list[Any]]] = []
+        for x, values in self._mappings:
+            found = list(x.values())
+            changed = [
+                i for i, value in enumerate(found) if i >= len(values) or value is not values[i]
+            ]
+            numbers = all(isinstance(found[i], (int, float)) for i in changed)
+            if changed and numbers and len(found) == len(values):
+                rest = _Without(x, frozenset(changed))
+                kept.append((rest, rest.values()))
+            else:
+                kept.append((x, values))
+        self._mappings = kept
+
+
+class _Without:
+    """The values of a mapping without those at some places."""
+
+    def __init__(self, mapping: Any, places: frozenset[int]) -> None:
+        self._mapping = mapping
+        self._places = places
+
+    def __len__(self) -> int:
+        return len(self._mapping) - len(self._places)
+
+    def values(self) -> list[Any]:
+        """All values but these."""
+        return [x for i, x in enumerate(self._mapping.values()) if i not in self._places]
+
+
+def _parts(x: types.FunctionType | None) -> list[Any]:
+    if x is None:
+        return [None]
+    parts = [x.__code__, x.__defaults__, x.__kwdefaults__]
+    for cell in x.__closure__ or ():
+        try:
+            parts.append(cell.cell_contents)
+        except ValueError:
+            parts.append(None)
+    return parts

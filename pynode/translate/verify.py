@@ -1,0 +1,231 @@
+"""Every compiled function is compared with torch before its first use."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .derivatives import Point, Vectors, evaluate
+from .refusal import TranslationRefused
+
+# How many points, and how near y0 they are drawn, relative to y0 and the parameters.
+_POINTS = 3
+_SPREADS = (0.1, 0.03, 0.01, 1e-3, 1e-4, 0.0)
+# The largest difference relative to the largest number, and how many roundings of the arguments.
+_TOLERANCE = {torch.float64: 1e-10, torch.float32: 2e-4}
+_ROUNDINGS = 1000.0
+
+_CALL = ctypes.CFUNCTYPE(None, ctypes.c_double, *[ctypes.c_void_p] * 5)
+
+
+def call(
+    address: int,
+    t: float,
+    arrays: Sequence[np.ndarray],
+    addresses: np.ndarray,
+    size: int,
+    work: int,
+) -> np.ndarray:
+    """Call a native function. arrays: y and v."""
+    y, v = arrays
+    out = np.full(max(size, 1), np.nan, dtype=y.dtype)
+    memory = np.full(max(work, 1), np.nan, dtype=y.dtype)
+    pointers = (y, v, addresses, out, memory)
+    _CALL(address)(t, *[x.ctypes.data for x in pointers])
+    return out[:size]
+
+
+class Comparison:
+    """Compares the native functions of one field with torch, at the same points for all.
+
+    f, args: the field. y0, t0: the point near which it is compared. targets: the tensors that
+    native code reads through pointers.
+    """
+
+    def __init__(
+        self, f: Callable[..., Any], args: tuple, y0: Tensor, t0: float, targets: list[Tensor]
+    ) -> None:
+        self._f = f
+        self._args = args
+        self._y0 = y0
+        self._t0 = t0
+        self._targets = targets
+
+    def point(self, seed: int, spread: float) -> Point:
+        """A random point near y0, with other parameters and another time."""
+        generator = torch.Generator().manual_seed(seed)
+
+        def near(x: Tensor) -> Tensor:
+            noise = torch.rand(x.shape, dtype=x.dtype, generator=generator) * 2 - 1
+            size = x.detach().abs()
+            least = torch.where(size == 0, torch.ones_like(size) * 0.1, size)
+            return x.detach() + spread * least * noise
+
+        # y0 and t0 may be at the edge of what f is defined for: y moves inwards as often as
+        # outwards, and a point outside is drawn anew.
+        t = torch.tensor(self._t0, dtype=self._y0.dtype)
+        shift = torch.rand((), dtype=t.dtype, generator=generator) * spread
+        values = {id(x): near(x) for x in self._targets}
+        return Point(t + shift * (1.0 + abs(self._t0)), near(self._y0), values)
+
+    def _points(
+        self, results: Sequence[str], twice: bool
+    ) -> Iterator[tuple[Point, Vectors, dict[str, Tensor]]]:
+        """Points where torch gives finite numbers, with these numbers."""
+        found = 0
+        for seed in range(1, 4 * _POINTS + 1):
+            for spread in _SPREADS:
+                point = self.point(seed, spread)
+                vectors = Vectors.drawn(self._y0, self._targets, seed)
+                values = evaluate(self._f, point, self._args, self._targets, vectors, twice)
+                if all(bool(values[name].isfinite().all()) for name in results):
+                    yield point, vectors, values
+                    found += 1
+                    break
+            else:
+                break
+            if found == _POINTS:
+                return
+        if not found:
+            raise TranslationRefused(
+                "torch gives infinite numbers or NaN near the initial state, so native code cannot "
+                f"be compared with it ({', '.join(results)} of f). Use backend='torch'."
+            )
+
+    def _addresses(self, point: Point) -> tuple[np.ndarray, list[Tensor]]:
+        held = [point.replace(x) for x in self._targets]
+        return np.array([x.data_ptr() for x in held], dtype=np.int64), held
+
+    def function(
+        self,
+        address: int,
+        shape: tuple[int, int],
+        results: Sequence[str],
+        vectors: Sequence[str],
+        twice: bool,
+        name: str,
+    ) -> None:
+        """Compare a function that writes these results. Raise TranslationRefused if it is wrong.
+
+        shape: the sizes of out and of work. vectors: the names of what v holds.
+        """
+        for point, drawn, values in self._points(results, twice):
+            expected = torch.cat([values[result] for result in results]).numpy()
+            found = self._called(address, shape, point, _packed(drawn, vectors, point.y))
+            scale = self._scales(values, results)
+            self._judge(
+                found,
+                expected,
+                scale,
+                name,
+                lambda p=point, d=drawn: self._moved(p, d, results, twice),
+            )
+
+    def jacobian(
+        self,
+        address: int,
+        shape: tuple[int, int],
+        pattern: tuple[np.ndarray, np.ndarray],
+        with_time: bool,
+    ) -> None:
+        """Compare the nonzeros of df/dy, through two products w^T df/dy, and df/dt."""
+        rows, columns = pattern
+        n = self._y0.numel()
+        names = ("vjp", "vjp_time") if with_time else ("vjp",)
+        for point, drawn, values in self._points(names, False):
+            empty = np.zeros(1, dtype=point.y.numpy().dtype)
+            found = self._called(address, shape, point, empty)
+            for seed in (0, 1):
+                if seed:
+                    drawn = Vectors.drawn(self._y0, self._targets, 1000 + seed)
+                    values = evaluate(self._f, point, self._args, self._targets, drawn, False)
+                w = drawn.w.detach().numpy()
+                # The products cancel where the Jacobian's rows do: their size is the scale.
+                nonzeros = found[: len(rows)]
+                product = np.bincount(columns, w[rows] * nonzeros, minlength=n)
+                scale = np.bincount(columns, np.abs(w[rows] * nonzeros), minlength=n)
+                if with_time:
+                    slope = found[len(rows) :]
+                    product = np.append(product, w @ slope)
+                    scale = np.append(scale, np.abs(w) @ np.abs(slope))
+                expected = torch.cat([values[name] for name in names]).numpy()
+                self._judge(
+                    product,
+                    expected,
+                    scale,
+                    "jac",
+                    lambda p=point, d=drawn: self._moved(p, d, names, False),
+                )
+
+    def _called(
+        self, address: int, shape: tuple[int, int], point: Point, v: np.ndarray
+    ) -> np.ndarray:
+        addresses, held = self._addresses(point)
+        y = np.ascontiguousarray(point.y.detach().numpy())
+        result = call(address, float(point.t), (y, v), addresses, *shape)
+        del held
+        return result
+
+    def _scales(self, values: dict[str, Tensor], results: Sequence[str]) -> np.ndarray:
+        parts = []
+        for name in results:
+            x = values[name]
+            largest = x.abs().max() if x.numel() else torch.zeros(())
+            parts.append(torch.full_like(x, float(largest)))
+        return torch.cat(parts).numpy()
+
+    def _moved(
+        self, point: Point, vectors: Vectors, results: Sequence[str], twice: bool
+    ) -> np.ndarray:
+        """How far the results move if the arguments change by roundings."""
+        generator = torch.Generator().manual_seed(7)
+        unit = torch.finfo(point.y.dtype).eps
+
+        def rounded(x: Tensor) -> Tensor:
+            noise = torch.rand(x.shape, dtype=x.dtype, generator=generator) * 2 - 1
+            return x * (1 + 4 * unit * noise)
+
+        values = {key: rounded(x) for key, x in point.values.items()}
+        other = Point(rounded(point.t), rounded(point.y), values)
+        totals = []
+        for p in (point, other):
+            found = evaluate(self._f, p, self._args, self._targets, vectors, twice)
+            totals.append(torch.cat([found[name] for name in results]).numpy())
+        return np.abs(totals[1] - totals[0])
+
+    def _judge(
+        self,
+        found: np.ndarray,
+        expected: np.ndarray,
+        scale: np.ndarray,
+        name: str,
+        moved: Callable[[], np.ndarray],
+    ) -> None:
+        relative = _TOLERANCE[self._y0.dtype]
+        difference = np.abs(found - expected)
+        if np.all(difference <= relative * (scale + np.abs(expected))):
+            return
+        # Ill-conditioned results differ by the conditioning of f.
+        allowed = relative * (scale + np.abs(expected)) + _ROUNDINGS * np.max(moved(), initial=0.0)
+        if np.all(difference <= allowed):
+            return
+        worst = int(np.argmax(np.where(np.isnan(difference), np.inf, difference - allowed)))
+        raise TranslationRefused(
+            f"The native {name} of f differs from torch: number {worst} is {found[worst]:.17g}, "
+            f"and torch has {expected[worst]:.17g}. Use backend='torch', and please report this f."
+        )
+
+
+def _packed(drawn: Vectors, names: Sequence[str], y: Tensor) -> np.ndarray:
+    """v: the named vectors one after the other."""
+    parts = [torch.zeros(1 if not names else 0, dtype=y.dtype)]
+    for name in names:
+        value = getattr(drawn, name)
+        values = value if isinstance(value, list) else [value]
+        parts += [x.detach().reshape(-1) for x in values]
+    return torch.cat(parts).numpy()
