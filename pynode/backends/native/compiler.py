@@ -19,7 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from . import machine, parts, store
+from ...translate import store
+from ...translate.machine import Loaded, processor
+from . import machine, parts
 from .machine import slots
 
 # Without reference counts, wrappers for Python and checks of division: the loops need none, and
@@ -40,16 +42,22 @@ ENTRY = ctypes.CFUNCTYPE(
     ctypes.c_int64,
 )
 
+ENDING = "loop"  # of the files in the store
+MISSING = (
+    "the native engine compiles with numba, which is not installed: run"
+    " pip install 'torch-stiff-ode[native]', or use backend='torch'"
+)
+
 _lock = threading.RLock()
 _loaded: dict[tuple, Entry] = {}
-_engines: list[Any] = []  # keep the machine code alive
 
 
 class Entry:
     """A compiled function work(family, run, tables, memory). A call releases the GIL."""
 
-    def __init__(self, address: int) -> None:
-        self._call = ENTRY(address)
+    def __init__(self, code: Loaded, name: str) -> None:
+        self._code = code  # keeps the function in memory
+        self._call = ENTRY(code.address(name))
         self._result = ctypes.create_string_buffer(64)
         self._pointer = ctypes.addressof(self._result)
 
@@ -99,12 +107,12 @@ def load(work: Callable, family: Any, record: Any, tables: Any, memory: Any) -> 
     functions = list(reached(work, family))
     shapes = [(a.dtype.str, a.ndim) for a in (*tables, *memory)]
     key = key_of(functions, [work.__qualname__, family.__name__, str(shapes), str(record)])
-    code = store.read(key)
+    code = store.read(key, ENDING)
     if code is None:
         code = _compile(functions, work, family, record, tables, memory)
-        store.write(key, code)
+        store.write(key, ENDING, code)
     name, _, binary = code.partition(b"\n")
-    return Entry(_link(binary, name.decode()))
+    return Entry(Loaded(binary), name.decode())
 
 
 def reached(*roots: Any) -> Iterator[Callable]:
@@ -140,26 +148,32 @@ def reached(*roots: Any) -> Iterator[Callable]:
 def key_of(functions: Iterable[Callable], more: Iterable[str]) -> str:
     """A hash of the sources of all modules that the functions are in, of the versions and of the
     processor."""
-    import llvmlite
-    import llvmlite.binding as llvm
-
     digest = hashlib.sha256()
     modules = {sys.modules[f.__module__] for f in functions}
     modules |= {machine, parts, sys.modules[__name__]}
     for module in sorted(modules, key=lambda m: m.__name__):
         digest.update(inspect.getsource(module).encode())
-    versions = [sys.version, llvmlite.__version__, importlib.metadata.version("numba")]
-    processor = [llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten()]
-    for text in (*more, *versions, *processor):
+    for text in (*more, sys.version, _numba_version(), processor()):
         digest.update(text.encode() + b"\0")
     return digest.hexdigest()
 
 
+def _numba_version():
+    """Without an import, which takes longer than all the rest. Code on the disk needs no numba."""
+    try:
+        return importlib.metadata.version("numba")
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
 def _compile(functions, work, family, record, tables, memory):
     """The name of the compiled function, a newline, and the object code."""
-    from numba import from_dtype, njit
-    from numba import types as kinds
-    from numba.extending import register_jitable
+    try:
+        from numba import from_dtype, njit
+        from numba import types as kinds
+        from numba.extending import register_jitable
+    except ImportError as error:
+        raise ImportError(MISSING) from error
 
     machine.teach()
     for function in functions:
@@ -181,19 +195,3 @@ def _compile(functions, work, family, record, tables, memory):
 
 
 _registered: set = set()
-
-
-def _link(binary, name):
-    """The address of a function in object code."""
-    import llvmlite.binding as llvm
-
-    with _lock:
-        llvm.initialize_native_target()
-        llvm.initialize_native_asmprinter()
-        engine = llvm.create_mcjit_compiler(
-            llvm.parse_assembly(""), llvm.Target.from_default_triple().create_target_machine()
-        )
-        engine.add_object_file(llvm.ObjectFileRef.from_data(binary))
-        engine.finalize_object()
-        _engines.append(engine)
-        return engine.get_function_address(name)

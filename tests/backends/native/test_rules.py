@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pynode import methods
-from pynode.backends.native import compiler, explicit, loop, rosenbrock, store
+from pynode.backends.native import compiler, explicit, loop, rosenbrock
 from pynode.core import step_control
 from tests.support.native_solves import forced, native
 
@@ -41,30 +41,7 @@ def test_the_key_knows_the_sources(monkeypatch):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("PYNODE_CACHE", str(tmp_path))
-    return store.folder()
-
-
-def test_store(folder):
-    assert store.read("a") is None
-    store.write("a", b"some code")
-    assert store.read("a") == b"some code"
-    assert [path.name for path in folder.iterdir()] == ["a"]
-
-
-@pytest.mark.parametrize("damage", [b"", b"x" * 10, b"x" * 100])
-def test_damaged_files_are_ignored(folder, damage):
-    store.write("a", b"some code")
-    (folder / "a").write_bytes(damage)
-    assert store.read("a") is None
-    store.write("a", b"some code")
-    assert store.read("a") == b"some code"
-
-
-def test_a_store_that_cannot_be_written(monkeypatch, tmp_path):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("PYNODE_CACHE", str(tmp_path / "file"))
-    store.write("a", b"some code")
-    assert store.read("a") is None
+    return tmp_path
 
 
 SCRIPT = """
@@ -92,7 +69,7 @@ def test_the_next_process_compiles_nothing(folder):
     f, y0, times = forced()
     compiler.forget()
     trajectory = native(f, y0, times, "Tsit5")
-    assert len(list(folder.iterdir())) == 1
+    assert len(list(folder.rglob("*.loop"))) == 1
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT],
         capture_output=True,
@@ -102,6 +79,16 @@ def test_the_next_process_compiles_nothing(folder):
         cwd=ROOT,
     )
     assert done.stdout.split() == ["SUCCESS", str(trajectory.accepted)], done.stderr
+
+
+def test_without_numba(folder, monkeypatch):
+    """The error says what to install. Code on the disk needs no numba."""
+    f, y0, times = forced()
+    native(f, y0, times, "Tsit5")
+    monkeypatch.setitem(sys.modules, "numba", None)
+    compiler.forget()
+    with pytest.raises(ImportError, match=r"pip install 'torch-stiff-ode\[native\]'"):
+        native(f, y0, times, "Tsit5")
 
 
 def test_one_compilation_for_each_family(monkeypatch):
