@@ -274,7 +274,9 @@ def run(arguments: Arguments) -> Solution | BatchSolution:
     options = arguments.options()
     choice = _choose(arguments, problem)
     if choice.batched:
-        return solve_batched(arguments, problem, options, choice.method, choice.adjoint)
+        return solve_batched(
+            arguments, problem, options, choice.method, choice.adjoint, choice.engine.name
+        )
     solution = _SingleSolve(arguments, problem, options, choice).solution()
     if arguments.throw:
         return solution.check()

@@ -33,6 +33,7 @@ from .methods.compiled.batched_steps import CompiledRows
 from .methods.compiled.steps import check
 
 if TYPE_CHECKING:
+    from .backends.native.batch import NativeRows
     from .backends.torch.batched_event_detection import BatchEventDetector, RowHits
     from .backends.torch.batched_loop import Rows
     from .core.arguments import Arguments
@@ -48,7 +49,7 @@ def _no_second(grads: Tensor, vectors: Sequence[Tensor | None]) -> NoReturn:
 
 
 def serves(method: Method) -> bool:
-    """Whether rows have steps of their own under this method."""
+    """Whether rows have steps of their own under this method, in the torch engine."""
     return STEPPERS.get(method) is not None
 
 
@@ -68,24 +69,29 @@ def _check_arguments(arguments: Arguments, problem: ODEProblem, method: Method) 
 
 
 def solve_batched(
-    arguments: Arguments, problem: ODEProblem, options: Options, method: Method, adjoint: Any
+    arguments: Arguments,
+    problem: ODEProblem,
+    options: Options,
+    method: Method,
+    adjoint: Any,
+    engine: str = "torch",
 ) -> BatchSolution:
     """Solve every row of problem.y0, (B, ...), with its own steps.
 
     problem.tspan: (T,), or (T, B) with a column for each row. arguments: of ``solve``; method,
-    adjoint: objects.
+    adjoint: objects. engine: 'torch' or 'native'.
     """
-    solution = _BatchSolve(arguments, problem, options, method, adjoint).solution()
+    solution = _BatchSolve(arguments, problem, options, method, adjoint, engine).solution()
     if arguments.throw:
         return solution.check()
     return solution
 
 
-def _check_method(arguments: Arguments, problem: ODEProblem, method: Method, adjoint: Any) -> None:
+def _check_method(problem: ODEProblem, method: Method, adjoint: Any, engine: str) -> None:
     """ValueError for a method or an adjoint that does not take rows."""
     if method.compile:
         check(problem.f, False)
-    if not serves(method):
+    if engine == "torch" and not serves(method):
         raise ValueError(
             f"{method.name} does not run with batched=True: choose an explicit, Rosenbrock or"
             " diagonally implicit method ('tsit5', 'rodas5p', 'kvaerno5'), 'qndf' or 'fbdf'"
@@ -126,9 +132,11 @@ class _BatchSolve:
         options: Options,
         method: Method,
         adjoint: Any,
+        engine: str,
     ) -> None:
         _check_arguments(arguments, problem, method)
-        _check_method(arguments, problem, method, adjoint)
+        _check_method(problem, method, adjoint, engine)
+        self.engine = engine
         self.arguments = arguments
         self.problem = problem
         self.options = options
@@ -171,8 +179,13 @@ class _BatchSolve:
         compiler = method.compiler
         if compiler is not None:
             self.isolated.compiled = CompiledRows(self.method, self.isolated, compiler)
+        if engine == "native":
+            from .backends.native.batch import check_batch
+
+            check_batch(self.events[0], self.limits, options)
         self.inference = False
-        if not (field.leaves.any or self.flat.requires_grad or self.moving_times):
+        graph = field.leaves.any or self.flat.requires_grad or self.moving_times
+        if engine == "torch" and not graph:
             self.inference = serves_inference(self.isolated, moments[0], self.flat.detach())
         self.values = moments.cpu().numpy()
         self.stops = np.sort(options.tstops)
@@ -197,15 +210,18 @@ class _BatchSolve:
         (m,) steps that were tried before; watch: looks for events, or None.
         """
         wanted = self._has_gradient(start)
-        if wanted:
+        steps = None
+        if wanted and self.engine == "torch":
             steps = RowSteps()
-        else:
-            steps = None
         index = torch.from_numpy(rows).to(self.flat.device)
         spans = RowSpans(t, end, self.values[:, rows], place, self.stops, attempts)
-        path = run_in_inference_mode(
-            lambda: self._integrate(index, start, spans, steps, watch), self.inference
-        )
+        path: Any
+        if self.engine == "native":
+            path = self._integrate_natively(index, start, spans, wanted)
+        else:
+            path = run_in_inference_mode(
+                lambda: self._integrate(index, start, spans, steps, watch), self.inference
+            )
         counts = path.place - place
         row = np.repeat(np.arange(len(rows)), counts)
         made = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts - place, counts)
@@ -218,10 +234,16 @@ class _BatchSolve:
             event_states = hits.y
         parts = [path.ys[made, row], event_states, path.last]
         joined = torch.cat(parts)
-        if steps is not None:
-            steps.close(len(rows))
+        if wanted:
             times, owners = _queries(self.values[made, rows[row]], row, hits, path.t)
-            gradient = RowGradient(self.isolated, index, self.method, steps, times, owners)
+            gradient: Any
+            if steps is None:
+                from .adjoints.native.batch import NativeRowGradient
+
+                gradient = NativeRowGradient(self.isolated, path, times, owners)
+            else:
+                steps.close(len(rows))
+                gradient = RowGradient(self.isolated, index, self.method, steps, times, owners)
             joined = Integrate.apply(
                 joined.detach,
                 gradient.pullback,
@@ -239,6 +261,24 @@ class _BatchSolve:
             slopes = None
         return BatchSegment(
             ys, made, row, slopes, event_states, ends, path.t, path.statuses, path.attempts
+        )
+
+    def _integrate_natively(
+        self, index: Tensor, start: Tensor, spans: RowSpans, record: bool
+    ) -> NativeRows:
+        from .backends.native.batch import integrate_batch
+
+        return integrate_batch(
+            self.isolated,
+            self.method,
+            start.detach(),
+            spans,
+            self.options,
+            self.atol,
+            record,
+            self.moving_times,
+            self.limits,
+            index,
         )
 
     def _integrate(
@@ -287,6 +327,7 @@ class _BatchSolve:
             reached=segmented.t.tolist(),
             stats=self.field.stats,
             method=self.method.name,
+            backend=self.engine,
             events=segmented.records,
             examine=partial(self._examine, segmented),
         )

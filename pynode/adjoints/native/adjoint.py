@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..base import Adjoint
 from ..discrete.adjoint import DiscreteAdjoint
-from .pullback import functions, pullback
+from .pullback import NativeGradient, functions, pullback
 
 if TYPE_CHECKING:
     from ...backends.native.engine import NativeSegment
+    from ...core.batched_field import RowField
     from ...core.norm import Tolerance
     from ...core.options import Options
+    from ...core.stats import Stats
     from ...core.vector_field import VectorField
     from ...methods.base import Method
 
@@ -25,21 +26,17 @@ CHANGED = (
 )
 
 
-class NativeDiscreteAdjoint(Adjoint):
+class NativeDiscreteAdjoint(DiscreteAdjoint):
     """Differentiates the accepted steps of a native solve in reverse, in compiled code.
 
     It gives the exact gradient of these steps, as DiscreteAdjoint does for the torch engine.
     """
 
-    name = "DiscreteAdjoint"
-
     @classmethod
-    def of(cls, adjoint: Any) -> NativeDiscreteAdjoint:
+    def of(cls, adjoint: DiscreteAdjoint) -> NativeDiscreteAdjoint:
         """The adjoint of the native engine for a DiscreteAdjoint. ValueError for options that it
         does not take."""
-        if isinstance(adjoint, DiscreteAdjoint) and (
-            adjoint.checkpoints is not None or adjoint.max_memory is not None
-        ):
+        if adjoint.checkpoints is not None or adjoint.max_memory is not None:
             raise ValueError(
                 "the native engine records all steps: leave out checkpoints and max_memory of the"
                 " adjoint, or backend='native'"
@@ -49,6 +46,9 @@ class NativeDiscreteAdjoint(Adjoint):
     def record(self, field: VectorField, method: Method, tol: Tolerance) -> Any:
         """Not called: the native loop records the steps itself."""
         raise NotImplementedError
+
+    def tape(self, field: VectorField, method: Method) -> None:
+        """None: native code keeps no graphs."""
 
     def validate_trajectory(self, field: VectorField, trajectory: Any) -> None:
         """Make the native functions of the backward pass now: later f may hold copies of its
@@ -69,18 +69,34 @@ class NativeDiscreteAdjoint(Adjoint):
         if trajectory.solved.changed():
             raise RuntimeError(CHANGED)
         gradient = pullback(bound, trajectory.solved, times, grads.detach().numpy())
-        stats = field.stats
-        for name, count in gradient.counts.items():
-            backward = f"backward_{name}"
-            setattr(stats, backward, getattr(stats, backward) + count)
+        add_backward_counts(field.stats, gradient)
         targets = [bound.targets[i] for i in bound.differentiable]
         cotangents = [torch.from_numpy(part) for part in gradient.targets]
-        grads_of_parameters = _of_parameters(field, targets, cotangents)
-        return torch.from_numpy(gradient.y0), grads_of_parameters
+        return torch.from_numpy(gradient.y0), of_parameters(field, targets, cotangents)
+
+    def second(
+        self,
+        field: VectorField,
+        trajectory: Any,
+        times: Sequence[float],
+        grads: Tensor,
+        vectors: Sequence[Tensor],
+    ) -> list[Tensor]:
+        raise NotImplementedError(
+            "the native engine has only first derivatives: for second ones leave out"
+            " backend='native'"
+        )
 
 
-def _of_parameters(
-    field: VectorField, targets: Sequence[Tensor], cotangents: Sequence[Tensor]
+def add_backward_counts(stats: Stats, gradient: NativeGradient) -> None:
+    """Count the work of a backward pass."""
+    for name, count in gradient.counts.items():
+        backward = f"backward_{name}"
+        setattr(stats, backward, getattr(stats, backward) + count)
+
+
+def of_parameters(
+    field: VectorField | RowField, targets: Sequence[Tensor], cotangents: Sequence[Tensor]
 ) -> list[Tensor]:
     """The cotangents of field.parameters, from those of the tensors that the native code reads.
 
@@ -98,9 +114,7 @@ def _of_parameters(
     parameters = field.parameters
     if computed:
         missing = [p for p in parameters if id(p) not in found]
-        pulled = torch.autograd.grad(
-            computed, missing, above, retain_graph=True, allow_unused=True
-        )
+        pulled = torch.autograd.grad(computed, missing, above, retain_graph=True, allow_unused=True)
         for parameter, cotangent in zip(missing, pulled, strict=True):
             if cotangent is not None:
                 found[id(parameter)] = cotangent

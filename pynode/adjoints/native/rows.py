@@ -14,16 +14,16 @@ from .pullback import NativeGradient, pullback
 
 
 def pullback_rows(
-    field: Any,
+    fields: Sequence[Any],
     trajectories: Sequence[NativeTrajectory],
     times: Sequence[Sequence[float]],
     grads: Sequence[np.ndarray],
     threads: int | None = None,
 ) -> list[NativeGradient]:
-    """The ``pullback`` of every row. times, grads: of each row. The results do not depend on the
+    """The ``pullback`` of every row. fields, times, grads: of each row. The results do not depend on the
     threads."""
 
     def task(i: int) -> NativeGradient:
-        return pullback(field, trajectories[i], times[i], grads[i])
+        return pullback(fields[i], trajectories[i], times[i], grads[i])
 
     return each(task, len(trajectories), threads, threading.Event())

@@ -178,7 +178,7 @@ def check(field: VectorField) -> None:
         raise ValueError(
             f"the native engine makes the Jacobian of f itself: leave out jac, {INSTEAD}"
         )
-    if field.parts is not None:
+    if getattr(field, "parts", None) is not None:
         raise ValueError(
             f"the native engine takes no SplitField: pass the whole field as a module, {INSTEAD}"
         )

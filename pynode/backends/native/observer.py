@@ -76,7 +76,6 @@ class Observer:
         for name, value in counts.items():
             setattr(self.field.stats, name, value + self._before.get(name, 0))
 
-
     def expired(self) -> bool:
         """Whether the time limit has passed."""
         return self.limits is not None and self.limits.expired()

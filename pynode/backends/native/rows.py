@@ -15,25 +15,43 @@ from .solve import NativeTrajectory, integrate
 
 
 def integrate_rows(
-    field: Any,
+    fields: Sequence[Any],
     method: Any,
     starts: np.ndarray,
     times: Sequence[Sequence[float]],
     options: Any,
     atol: np.ndarray,
     threads: int | None = None,
+    attempts: Sequence[int] | None = None,
+    bounds: tuple[np.ndarray, np.ndarray] | None = None,
     **more: Any,
 ) -> list[NativeTrajectory]:
     """A solve for each row: the results of ``integrate``. They do not depend on the threads.
 
-    starts: (B, n). times: of each row. atol: (B,) or (B, n). threads: by default those of torch.
-    more: arguments of ``integrate``, the same for all rows.
+    fields: of the rows. starts: (B, n). times: of each row. atol: (B,) or (B, n). threads: by
+    default those of torch. attempts: steps that each row has tried before. bounds: (lowest, floor),
+    (B, n) each. more: arguments of ``integrate``, the same for all rows.
     """
     stop = threading.Event()
 
     def solve(i: int) -> NativeTrajectory:
+        counts = (0, 0)
+        if attempts is not None:
+            counts = (int(attempts[i]), 0)
+        limits = None
+        if bounds is not None:
+            limits = (bounds[0][i], bounds[1][i])
         return integrate(
-            field, method, starts[i], times[i], options, atol[i], cancelled=stop.is_set, **more
+            fields[i],
+            method,
+            starts[i],
+            times[i],
+            options,
+            atol[i],
+            counts=counts,
+            bounds=limits,
+            cancelled=stop.is_set,
+            **more,
         )
 
     return each(solve, len(starts), threads, stop)

@@ -106,11 +106,11 @@ def test_rows_do_not_depend_on_threads():
     starts = y0.numpy() * np.linspace(0.5, 1.5, 20)[:, None]
     given = [times.tolist()] * 20
     paths = integrate_rows(
-        field, methods.Rodas5P(), starts, given, Options(), [1e-9] * 20, record=True
+        [field] * 20, methods.Rodas5P(), starts, given, Options(), [1e-9] * 20, record=True
     )
     grads = random_like((20, len(times), 3)).numpy()
-    alone = pullback_rows(field, paths, given, grads, threads=1)
-    together = pullback_rows(field, paths, given, grads, threads=4)
+    alone = pullback_rows([field] * 20, paths, given, grads, threads=1)
+    together = pullback_rows([field] * 20, paths, given, grads, threads=4)
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_array_equal(one.y0, other.y0)
         for a, b in zip(one.targets, other.targets, strict=True):

@@ -211,10 +211,10 @@ def test_new_parameters_are_read():
     f, y0, times = forced()
     field = translate(f, y0, 0.0)
     method = methods.Rodas5P()
-    before = integrate_rows(field, method, [y0.numpy()], [times.tolist()], Options(), [1e-9])[0]
+    before = integrate_rows([field], method, [y0.numpy()], [times.tolist()], Options(), [1e-9])[0]
     with torch.no_grad():
         f.k *= 1.1
-    after = integrate_rows(field, method, [y0.numpy()], [times.tolist()], Options(), [1e-9])[0]
+    after = integrate_rows([field], method, [y0.numpy()], [times.tolist()], Options(), [1e-9])[0]
     assert_close(after.outputs, native(f, y0, times, "Rodas5P").outputs, 1e-12)
     assert np.abs(after.outputs - before.outputs).max() > 1e-3
 
@@ -235,8 +235,8 @@ def test_rows_do_not_depend_on_threads():
     field = translate(f, y0, 0.0)
     starts = y0.numpy() * np.linspace(0.5, 1.5, 40)[:, None]
     arguments = (starts, [times.tolist()] * 40, Options(), [1e-9] * 40)
-    alone = integrate_rows(field, methods.Rodas5P(), *arguments, threads=1)
-    together = integrate_rows(field, methods.Rodas5P(), *arguments, threads=4)
+    alone = integrate_rows([field] * 40, methods.Rodas5P(), *arguments, threads=1)
+    together = integrate_rows([field] * 40, methods.Rodas5P(), *arguments, threads=4)
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_array_equal(one.outputs, other.outputs)
     assert threading.active_count() < 40

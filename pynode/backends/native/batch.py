@@ -1,0 +1,205 @@
+"""The rows of a batch as native solves of their own, on all processors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from ...core.stats import Stats
+from .engine import COUNTS, INSTEAD, check
+from .fields import BoundField, FlatCall, translated
+from .rows import integrate_rows
+
+if TYPE_CHECKING:
+    from ...core.batched_field import RowField
+    from ...core.options import Options
+    from ...core.stop_conditions import RowLimits
+    from ...methods.base import Method
+    from ..torch.batched_loop import RowSpans
+    from .solve import NativeTrajectory
+
+
+class RowFields:
+    """The native functions of a RowField for each of its rows.
+
+    targets: the tensors that native code reads, whole. by_row: for each of them whether a row of
+    the batch reads its own row of it.
+    """
+
+    def __init__(self, field: RowField, t0: float, y0: Tensor) -> None:
+        leaves, structure = pytree.tree_flatten(field.args)
+        owned = _owned(field)
+        one = [x[:1] if own else x for x, own in zip(leaves, owned, strict=True)]
+        frame = FlatCall(field.layout, structure, field.nonnegative_mask, rows=True)
+        self.bound = translated(field.f, one, frame, t0, y0)
+        places = {id(x): i for i, x in enumerate(one)}
+        self.targets: list[Tensor] = []
+        self.by_row: list[bool] = []
+        for target in self.bound.targets:
+            place = places.get(id(target))
+            if place is None:
+                self.targets.append(target)
+                self.by_row.append(False)
+            else:
+                self.targets.append(leaves[place])
+                self.by_row.append(owned[place])
+        sizes = [
+            x.stride(0) * x.element_size() if own else 0
+            for x, own in zip(self.targets, self.by_row, strict=True)
+        ]
+        self._shifts = np.array(sizes, dtype=np.int64)
+
+    def of_row(self, row: int) -> BoundField:
+        """The field of one row. row: its number in the batch."""
+        return self.bound.shifted(row * self._shifts)
+
+
+def _owned(field):
+    """For each leaf of the args whether it has a row for each row of the batch."""
+    owned = []
+    for argument, by_row in zip(field.args, field.by_row, strict=True):
+        owned += [by_row] * len(pytree.tree_leaves(argument))
+    return owned
+
+
+class NativeRows:
+    """The result for a batch, as backends/torch/batched_loop.Rows, made of native solves.
+
+    fields: RowFields. index: (m,) the numbers of the rows. solved: their results.
+    """
+
+    def __init__(
+        self,
+        fields: RowFields,
+        index: np.ndarray,
+        solved: list[NativeTrajectory],
+        spans: RowSpans,
+        like: Tensor,
+    ) -> None:
+        self.fields = fields
+        self.index = index
+        self.solved = solved
+        count = len(solved)
+        ys = np.full((len(spans.times), count, like.shape[1]), np.nan, _dtype(like))
+        self.place = spans.place.copy()
+        moving = solved[0].slopes is not None
+        slopes = np.zeros_like(ys) if moving else None
+        for i, one in enumerate(solved):
+            reached = _outputs(one, spans, i)
+            first = spans.place[i]
+            ys[first : first + reached, i] = one.outputs[1 : 1 + reached]
+            if slopes is not None:
+                slopes[first : first + reached, i] = one.slopes[1 : 1 + reached]
+            self.place[i] += reached
+        self.ys = torch.from_numpy(ys)
+        self.slopes = None if slopes is None else torch.from_numpy(slopes)
+        self.last = torch.from_numpy(np.stack([one.y for one in solved]))
+        self.t = np.array([one.t for one in solved])
+        self.statuses = [one.status for one in solved]
+        self.attempts = spans.attempts + [one.accepted + one.rejected for one in solved]
+
+
+def _dtype(like):
+    if like.dtype == torch.float32:
+        return np.float32
+    return np.float64
+
+
+def _outputs(one, spans, i):
+    """How many output times of row i a solve has reached."""
+    reached = one.outputs.shape[0] - 1
+    return min(reached, len(_times(spans, i)))
+
+
+def _times(spans, i):
+    """The output times of row i after the start and up to its end."""
+    later = spans.times[spans.place[i] :, i]
+    direction = np.sign(spans.end[i] - spans.start[i])
+    return later[direction * (later - spans.end[i]) <= 0]
+
+
+def integrate_batch(
+    field: RowField,
+    method: Method,
+    starts: Tensor,
+    spans: RowSpans,
+    options: Options,
+    atol: Tensor,
+    record: bool,
+    slopes: bool,
+    limits: RowLimits | None,
+    index: Tensor,
+) -> NativeRows:
+    """Every row from its start to its end.
+
+    field: of the whole batch. starts: (m, n), of the rows with the numbers index, (m,). spans,
+    atol: of these rows. record: keep the steps for a gradient. slopes: dy/dt at the outputs.
+    """
+    check(field)
+    numbers = index.numpy()
+    fields = RowFields(field, float(spans.start[0]), starts[0])
+    times: list[Sequence[float]] = []
+    for i in range(len(numbers)):
+        row_times = [float(spans.start[i]), *_times(spans, i).tolist()]
+        if row_times[-1] != spans.end[i]:
+            row_times.append(float(spans.end[i]))
+        times.append(row_times)
+    size = starts.shape[1]
+    solved = integrate_rows(
+        [fields.of_row(int(number)) for number in numbers],
+        method,
+        starts.detach().numpy(),
+        times,
+        options,
+        _by_row(atol, numbers, size, field.batch),
+        attempts=spans.attempts,
+        bounds=_bounds(limits, numbers, size, field.batch),
+        record=record,
+        slopes=slopes,
+        deadline=None if limits is None else limits.deadline,
+    )
+    add_counts(field.stats, solved)
+    return NativeRows(fields, numbers, solved, spans, starts)
+
+
+def add_counts(stats: Stats, solved: Sequence[NativeTrajectory]) -> None:
+    """Count the work of solves."""
+    for name in COUNTS:
+        total = sum(getattr(one, name) for one in solved)
+        setattr(stats, name, getattr(stats, name) + total)
+
+
+def _by_row(values, numbers, size, batch):
+    """(m, n) of values, 0-d, (n,) or (B, n), for the rows with these numbers."""
+    return values.detach().double().expand(batch, size).numpy()[numbers]
+
+
+def _bounds(limits, numbers, size, batch):
+    """(lowest, floor), (m, n) each, of the components that must not be negative, or None."""
+    if limits is None or limits.bounds is None:
+        return None
+    lowest = _by_row(limits.bounds.lowest, numbers, size, batch)
+    return lowest, _by_row(limits.bounds.floor, numbers, size, batch)
+
+
+def check_batch(events: Any, limits: RowLimits | None, options: Options) -> None:
+    """ValueError for what native solves of the rows of a batch do not take."""
+    if events:
+        raise ValueError(
+            f"batched=True takes no events in the native engine: leave out events, {INSTEAD}"
+        )
+    if limits is not None and (limits.callback is not None or limits.domain is not None):
+        raise ValueError(
+            "batched=True takes no callback and no domain in the native engine: leave them out,"
+            f" {INSTEAD}"
+        )
+    if options.max_nfe is not None:
+        raise ValueError(
+            "max_nfe limits all rows together, but native rows run side by side: use max_steps,"
+            f" {INSTEAD}"
+        )
