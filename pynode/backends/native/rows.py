@@ -22,18 +22,29 @@ def integrate_rows(
     options: Any,
     atol: np.ndarray,
     threads: int | None = None,
+    inputs: np.ndarray | None = None,
     **more: Any,
 ) -> list[NativeTrajectory]:
     """A solve for each row: the results of ``integrate``. They do not depend on the threads.
 
     starts: (B, n). times: of each row. atol: (B,) or (B, n). threads: by default those of torch.
-    more: arguments of ``integrate``, the same for all rows.
+    inputs: (B, k) int64 addresses of the parameters of each row; None for those of the field. more:
+    arguments of ``integrate``, the same for all rows.
     """
     stop = threading.Event()
 
     def solve(i: int) -> NativeTrajectory:
+        own = None if inputs is None else inputs[i]
         return integrate(
-            field, method, starts[i], times[i], options, atol[i], cancelled=stop.is_set, **more
+            field,
+            method,
+            starts[i],
+            times[i],
+            options,
+            atol[i],
+            cancelled=stop.is_set,
+            inputs=own,
+            **more,
         )
 
     return each(solve, len(starts), threads, stop)
