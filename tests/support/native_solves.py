@@ -14,12 +14,17 @@ from pynode.core.norm import Tolerance
 from pynode.core.options import Options
 from pynode.core.trajectory import Trajectory
 from pynode.methods.base import Step
+from pynode.methods.bdf.formulas import ValueHistory
+from pynode.methods.bdf.step import BDF
+from pynode.methods.esdirk import DIRK
 
 from .cases import field_of
 
 pytest.importorskip("numba")
 pytest.importorskip("llvmlite")
 
+from pynode.adjoints.native.pullback import pullback
+from pynode.backends.native import bdf, newton
 from pynode.backends.native.solve import integrate
 from pynode.translate.field import translate
 
@@ -119,6 +124,29 @@ def assert_close(actual, expected, tolerance):
     assert np.abs(actual - expected).max(initial=0.0) <= tolerance * size
 
 
+def random_like(shape, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def same_gradients(f, y0, times, method, tolerance, loop=None, **options):
+    """Assert that both engines give the same cotangents on the native steps. Returns (trajectory,
+    NativeGradient)."""
+    trajectory = native(f, y0, times, method, extra={"record": True}, **options)
+    assert trajectory.status.success
+    grads = random_like((len(times), len(y0)))
+    field = translate(f, y0, float(times[0]))
+    result = pullback(field, trajectory, times.tolist(), grads.numpy(), loop=loop)
+    ybar, params = torch_pullback(f, y0, times, method, trajectory, grads)
+    assert_close(result.y0, ybar, tolerance)
+    names = {id(p): p for p in f.parameters()}
+    assert {id(target) for target in field.targets} >= set(names)
+    by_target = {id(field.targets[i]): g for i, g in zip(field.differentiable, result.targets)}
+    for p, expected in zip(f.parameters(), params, strict=True):
+        assert_close(by_target[id(p)], expected, tolerance)
+    return trajectory, result
+
+
 def torch_pullback(f, y0, times, method, trajectory, grads):
     """The discrete adjoint of the torch engine on the steps of a NativeTrajectory: (cotangent of
     y0, list for the parameters)."""
@@ -128,15 +156,37 @@ def torch_pullback(f, y0, times, method, trajectory, grads):
     path = Trajectory(trajectory.t0, y0, None, trajectory.h0)
     path.times = times.tolist()
     path.recording = Recording(field, chosen, tolerance)
-    states = torch.from_numpy(trajectory.states)
-    stages = torch.from_numpy(trajectory.stages)
+    states = torch.from_numpy(np.concatenate((trajectory.states, trajectory.y[None])))
     for k in range(trajectory.accepted):
         t = float(trajectory.starts[k])
         h = float(trajectory.sizes[k])
-        tape = list(stages[k]) if chosen.implicit else None
-        step = Step(t, h, states[k], None, 0.0, 1.0, None, tape)
+        tape = _tape(chosen, trajectory, k)
+        step = Step(t, h, states[k], states[k + 1], 0.0, 1.0, None, tape)
         path.recording.starts.append(t)
         path.recording.sizes.append(h)
         path.recording.steps.append(step)
     path.t = path.end = trajectory.t
     return DiscreteAdjoint().pullback(field, chosen, path, times.tolist(), grads, Options())
+
+
+def _tape(method, trajectory, k):
+    """Step.tape of the torch engine for a recorded native step."""
+    stages = torch.from_numpy(trajectory.stages[k])
+    if isinstance(method, BDF):
+        numbers = trajectory.numbers[k]
+        order = int(numbers[bdf.TAKEN])
+        nodes = tuple(numbers[bdf.NODES : bdf.NODES + order + 1].tolist())
+        form = method.history
+        change = None
+        if numbers[bdf.RATIO]:
+            like = torch.zeros(form.rows, 1, dtype=torch.float64)
+            change = form.rescale(like, (), order, numbers[bdf.RATIO])[2]
+        weights = form.reading(order)
+        if isinstance(form, ValueHistory):
+            weights = form._read(nodes, order)
+        return order, numbers[newton.C], change, torch.from_numpy(weights), None, nodes[:order]
+    if isinstance(method, DIRK):
+        return None, list(stages[: method.tableau.stages])
+    if method.implicit:
+        return list(stages)
+    return None

@@ -132,13 +132,15 @@ def take_step(family: Any, run: Any, tables: Any, memory: Any) -> None:
     run.h = h
     run.t1 = t1
     run.attempts += 1
-    if run.nfe + family.cost(run, tables) > run.max_nfe:
+    run.complete = 0
+    least = run.nfe + family.cost(run, tables)
+    if least <= run.max_nfe:
+        family.attempt(run, tables, memory)
+    if max(least, run.nfe) > run.max_nfe:
         # As in the torch engine, a step that reaches the limit inside is dropped.
         run.nfe = int(run.max_nfe)
         run.status = MAX_EVALUATIONS
         return
-    run.complete = 0
-    family.attempt(run, tables, memory)
     if run.accepted_last and run.bounded and crossed(memory, memory.y1, True):
         fail(run, 0.5, DOMAIN)
     if run.fixed and run.accepted_last and not finite(memory.y1, len(memory.y1)):

@@ -5,8 +5,8 @@ A family is a module with these functions. ``run`` is a record (run.RECORD), ``m
 
 - ``sizes(tables)``: a Sizes.
 - ``begin(run, tables, memory)``: before the first step, when memory.stages[0] is f at the start.
-- ``cost(run, tables)``: the largest number of evaluations of f in an attempt, its dense output
-  included.
+- ``cost(run, tables)``: the number of evaluations of f in an attempt, its dense output included;
+  the least number if it depends on an iteration.
 - ``attempt(run, tables, memory)``: try a step of run.h from run.t, as Method.step. Writes
   memory.y1 and memory.stages, and calls ``judge``, ``fail`` or their like.
 - ``complete(run, tables, memory)``: the stages that only the dense output needs.

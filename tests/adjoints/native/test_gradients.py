@@ -16,7 +16,8 @@ from tests.support.native_solves import (
     literature,
     native,
     network,
-    torch_pullback,
+    random_like,
+    same_gradients,
 )
 
 EXPLICIT = ["Tsit5", "DP5", "BS3", "Vern7", "DP8"]
@@ -24,48 +25,26 @@ ROSENBROCK = ["Rodas5P", "Rodas4", "Rodas3P", "Rosenbrock23"]
 RECORD = {"record": True}
 
 
-def random_like(shape, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(shape, generator=generator, dtype=torch.float64)
-
-
-def check(f, y0, times, method, tolerance, loop=None, **options):
-    """The cotangents of both engines on the native steps."""
-    trajectory = native(f, y0, times, method, extra=RECORD, **options)
-    assert trajectory.status.success
-    grads = random_like((len(times), len(y0)))
-    field = translate(f, y0, float(times[0]))
-    result = pullback(field, trajectory, times.tolist(), grads.numpy(), loop=loop)
-    ybar, params = torch_pullback(f, y0, times, method, trajectory, grads)
-    assert_close(result.y0, ybar, tolerance)
-    names = {id(p): p for p in f.parameters()}
-    assert {id(target) for target in field.targets} >= set(names)
-    by_target = {id(field.targets[i]): g for i, g in zip(field.differentiable, result.targets)}
-    for p, expected in zip(f.parameters(), params, strict=True):
-        assert_close(by_target[id(p)], expected, tolerance)
-    return trajectory, result
-
-
 @pytest.mark.parametrize("method", EXPLICIT + ROSENBROCK)
 @pytest.mark.parametrize("case", [forced, network])
 def test_every_method(method, case):
-    check(*case(), method, 1e-10)
+    same_gradients(*case(), method, 1e-10)
 
 
 @pytest.mark.parametrize("method", ["Tsit5", "Rodas5P"])
 def test_backwards_in_time(method):
     f, y0, _ = forced()
-    check(f, y0, torch.linspace(1.0, 0.4, 9, dtype=torch.float64), method, 1e-10)
+    same_gradients(f, y0, torch.linspace(1.0, 0.4, 9, dtype=torch.float64), method, 1e-10)
 
 
 @pytest.mark.parametrize("name", ["robertson", "hires", "pollution"])
 def test_stiff_problems(name):
-    check(*literature(name), "Rodas5P", 1e-8)
+    same_gradients(*literature(name), "Rodas5P", 1e-8)
 
 
 @pytest.mark.parametrize("method", ["Tsit5", "Rodas5P"])
 def test_the_python_of_the_sweep(method):
-    check(*forced(), method, 1e-10, loop=interpreted)
+    same_gradients(*forced(), method, 1e-10, loop=interpreted)
 
 
 @pytest.mark.parametrize("method", ["Tsit5", "Rodas5P"])
