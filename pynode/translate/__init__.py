@@ -1,6 +1,7 @@
 """Torch vector fields as native functions: f, its Jacobian and its products."""
 
-from .field import NativeField, NativeFunction, translate
+from .field import NativeField, translate
+from .field_code import NativeFunction
 from .refusal import TranslationRefused
 
 __all__ = ["NativeField", "NativeFunction", "TranslationRefused", "translate"]

@@ -1,297 +1,69 @@
-"""NativeField: the native functions of one vector field."""
+"""translate, and the NativeField that it returns."""
 
 from __future__ import annotations
 
-import copy
-import functools
 import threading
 import weakref
-from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from . import store
-from .derivatives import Point, Recording, record_derivatives, record_value
-from .graph import Graph
-from .guard import check_hooks
+from .field_code import REAL_TYPES, FieldCode, Frame, NativeFunction
 from .key import Walk
-from .machine import Loaded, compiled, processor
-from .programs import LAYOUT, Programs
 from .refusal import TranslationRefused
-from .verify import Comparison
-
-_REAL = {torch.float64: "double", torch.float32: "float"}
-
-
-@dataclass(frozen=True)
-class NativeFunction:
-    """A native function: void (double t, T* y, T* v, T** inputs, T* out, T* work).
-
-    address: where it begins. size: how many numbers it writes to out. work: how many it uses of
-    work. loaded: keeps the code in memory.
-    """
-
-    address: int
-    size: int
-    work: int
-    loaded: Loaded
 
 
 class NativeField:
     """The native functions of f for states of one size and type.
 
     n: the size of the state. dtype: its type. targets: the tensors that native code reads through
-    pointers: parameters, buffers and other tensors from outside. differentiable: the numbers of
-    those that have gradients.
+    pointers: parameters, buffers, args and other tensors from outside. differentiable: the places
+    in targets of those that have gradients.
     """
 
-    def __init__(
-        self,
-        f: Callable[..., Any],
-        y0: Tensor,
-        t0: float,
-        args: Sequence[Any],
-        walk: Walk,
-        frame: Frame | None = None,
-    ) -> None:
-        self.n = y0.numel()
-        self.dtype = y0.dtype
-        self.watch = walk.watch
-        self._frame = frame
-        self._f: Any = _reference(f)
-        self._y0 = y0.detach().clone()
-        self._t0 = float(t0)
+    def __init__(self, f: Callable[..., Any], code: FieldCode, args: Sequence[Any]) -> None:
+        self._f = f  # code needs it, and keeps a weak reference
+        self._code = code
+        places = {id(x): i for i, x in enumerate(code.args) if isinstance(x, Tensor)}
+        self.targets: list[Tensor] = [
+            args[places[id(x)]] if id(x) in places else x for x in code.targets
+        ]
         self._args = tuple(args)
-        self._lock = threading.RLock()
-        self._functions: dict[str, NativeFunction] = {}
-        self._graphs: dict[bool, Graph] = {}
-        self._pattern: tuple[np.ndarray, np.ndarray] | None = None
-        self._programs = Programs(self.n, _REAL[self.dtype], self._graph)
-        self._key = _field_key(walk, self.n, self.dtype)
-        self._table = self._stored()
-        if self._table is not None:
-            self.targets = [walk.tensors[place] for place in self._table["targets"]]
-        else:
-            self._record_targets(walk)
+        self.n = code.n
+        self.dtype: torch.dtype = code.dtype
         self.differentiable = list(range(len(self.targets)))
-        check_hooks(walk.modules, self.targets)
-
-    def _stored(self) -> dict[str, Any] | None:
-        return None if self._key is None else store.read_table(self._key)
-
-    def _record_targets(self, walk: Walk) -> None:
-        """Find what f reads by recording it once, and again at another point."""
-        check_hooks(walk.modules, [])
-        value = record_value(self._function(), self._point(), self._args)
-        self.targets = [x for x in value.captured if x.dtype.is_floating_point]
-        other = self._comparison().point(11, 1e-3)
-        again = record_value(self._function(), other, self._args)
-        _check_same(value.graph, again.graph)
-        same = [a is b for a, b in zip(value.captured, again.captured)]
-        if len(value.captured) != len(again.captured) or not all(same):
-            raise TranslationRefused(
-                "f makes tensors out of numbers that torch does not see, from NumPy for example. "
-                "Make them outside f, or use torch's operations."
-            )
-        self.watch.forgive()
-        if not self.watch.holds():
-            raise TranslationRefused(
-                "f changes Python objects while it runs: a list, a dict or an attribute. Native "
-                "code would not change them: return what you need, or keep it out of f."
-            )
-        places = {id(x): place for place, x in enumerate(walk.tensors)}
-        if self._key is not None and any(id(x) not in places for x in value.captured):
-            self._key = None
-        if self._key is not None:
-            found = [places[id(x)] for x in self.targets]
-            self._table = {"targets": found, "functions": {}}
-
-    def _function(self) -> Callable[..., Any]:
-        f = self._f()
-        if f is None:
-            raise RuntimeError("The function of this NativeField no longer exists.")
-        if self._frame is None:
-            return f
-        return functools.partial(self._frame, f)
-
-    def _point(self) -> Point:
-        return Point(torch.tensor(self._t0, dtype=self.dtype), self._y0, {})
-
-    def _comparison(self) -> Comparison:
-        return Comparison(self._function(), self._args, self._y0, self._t0, self.targets)
-
-    def _graph(self, twice: bool) -> Graph:
-        """The recording, made when it is first needed, at two points that must agree."""
-        graph = self._graphs.get(twice)
-        if graph is None:
-            graph = self._recorded(self._point(), twice)
-            other = self._comparison().point(12, 1e-3)
-            _check_same(graph, self._recorded(other, twice))
-            self._graphs[twice] = graph
-        return graph
-
-    def _recorded(self, point: Point, twice: bool) -> Graph:
-        recording = record_derivatives(self._function(), point, self._args, self.targets, twice)
-        self._number_inputs(recording)
-        return recording.graph
-
-    def _number_inputs(self, recording: Recording) -> None:
-        """Number the inputs of a recording as the targets are numbered."""
-        places = {id(x): i for i, x in enumerate(self.targets)}
-        order = {}
-        for index, x in enumerate(recording.captured):
-            if not x.dtype.is_floating_point:
-                continue
-            if id(x) not in places:
-                raise TranslationRefused(
-                    "f uses other tensors in its second call than in its first. Use the same "
-                    "parameters and buffers in every call."
-                )
-            order[index] = places[id(x)]
-        seen = set()
-        for statement in recording.graph.statements:
-            for view in statement.reads:
-                seen.add(view.buffer)
-        for views in recording.graph.results.values():
-            seen.update(view.buffer for view in views)
-        for buffer in seen:
-            if buffer.role == "input":
-                buffer.index = order[buffer.index]
-
-    def with_args(self, args: Sequence[Any]) -> NativeField:
-        """The same functions with other tensors as args."""
-        if all(a is b for a, b in zip(args, self._args)):
-            return self
-        field = copy.copy(self)
-        places = {id(x): i for i, x in enumerate(self._args)}
-        field.targets = [args[places[id(x)]] if id(x) in places else x for x in self.targets]
-        field._args = tuple(args)
-        field._programs = Programs(self.n, _REAL[self.dtype], field._graph)
-        return field
 
     def pointers(self) -> tuple[np.ndarray, list[Tensor]]:
-        """The addresses of the targets' numbers now, (targets,), and what keeps them alive."""
+        """The addresses of the targets' numbers now, int64, and what keeps them alive."""
         held = list(self.targets)
         return np.array([x.data_ptr() for x in held], dtype=np.int64), held
 
     def function(self, name: str) -> NativeFunction:
         """A native function: from this process, from the disk, or compiled now and compared."""
-        known = self._functions.get(name)
-        if known is not None:
-            return known
-        if name not in LAYOUT:
-            raise ValueError(
-                f"There is no native function {name!r}. There are {', '.join(LAYOUT)}."
-            )
-        with self._lock:
-            if name not in self._functions:
-                self._functions[name] = self._loaded(name) or self._made(name)
-            return self._functions[name]
-
-    def _loaded(self, name: str) -> NativeFunction | None:
-        """The function from the disk."""
-        if self._table is None or name not in self._table["functions"]:
-            return None
-        found = self._table["functions"][name]
-        code = store.read(found["code"], "o")
-        if code is None:
-            return None
-        loaded = Loaded(code)
-        return NativeFunction(loaded.address("entry"), found["size"], found["work"], loaded)
-
-    def _made(self, name: str) -> NativeFunction:
-        """The function compiled, or taken from another field with the same text."""
-        program = self._programs.text(name)
-        key = store.key("code", processor(), program.level, program.text)
-        code = store.read(key, "o")
-        loaded = Loaded(code or compiled(program.text, program.level))
-        function = NativeFunction(loaded.address("entry"), program.size, program.work, loaded)
-        self._compare(name, function)
-        if code is None:
-            store.write(key, "o", loaded.code)
-        self._remember(name, {"code": key, "size": program.size, "work": program.work})
-        return function
-
-    def _compare(self, name: str, function: NativeFunction) -> None:
-        shape = (function.size, function.work)
-        comparison = self._comparison()
-        if name.startswith("jac"):
-            comparison.jacobian(function.address, shape, self.pattern(), name == "jac_time")
-            return
-        results, twice, vectors = LAYOUT[name]
-        comparison.function(function.address, shape, results, vectors, twice, name)
-
-    def _remember(self, name: str, entry: dict[str, Any]) -> None:
-        """Add a function to the field's table on disk."""
-        if self._table is None or self._key is None:
-            return
-        newest = store.read_table(self._key)
-        if newest is not None:
-            self._table["functions"].update(newest["functions"])
-            if "pattern" in newest:
-                self._table["pattern"] = newest["pattern"]
-        self._table["functions"][name] = entry
-        if self._pattern is not None:
-            self._table["pattern"] = [x.tolist() for x in self._pattern]
-        store.write_table(self._key, self._table)
+        return self._code.function(name)
 
     def pattern(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows and columns of the structural nonzeros of df/dy, int64, in row-major order."""
-        with self._lock:
-            if self._pattern is None:
-                if self._table is not None and "pattern" in self._table:
-                    rows, columns = self._table["pattern"]
-                    self._pattern = (np.array(rows, np.int64), np.array(columns, np.int64))
-                else:
-                    self._pattern = self._programs.pattern()
-            return self._pattern
+        return self._code.pattern()
+
+    def text(self, name: str) -> str:
+        """A function in LLVM's language, before it is optimised."""
+        return self._code.text(name)
+
+    def has_args(self, args: Sequence[Any]) -> bool:
+        """Whether these are the args of the targets."""
+        return len(args) == len(self._args) and all(a is b for a, b in zip(args, self._args))
 
 
-def _reference(f: Callable[..., Any]) -> Any:
-    """A weak reference to f; methods are made anew at every look-up, and need their own kind."""
-    if hasattr(f, "__self__") and hasattr(f, "__func__"):
-        return weakref.WeakMethod(f)
-    try:
-        return weakref.ref(f)
-    except TypeError:
-        return lambda: f
-
-
-def _field_key(walk: Walk, n: int, dtype: torch.dtype) -> str | None:
-    if walk.digest is None:
-        return None
-    return store.key("field", processor(), walk.digest, n, str(dtype), torch.get_default_dtype())
-
-
-def _check_same(first: Graph, second: Graph) -> None:
-    if first.signature() != second.signature():
-        raise TranslationRefused(
-            "f does not carry out the same operations in two calls: it depends on a Python number "
-            "that changes, on randomness or on values. Make f a function of t, y and its tensors."
-        )
-
-
-# The fields of functions that still exist: for each f its NativeFields by shape and args.
-_FIELDS: weakref.WeakKeyDictionary[Any, dict[Any, NativeField]] = weakref.WeakKeyDictionary()
-_FIELDS_LOCK = threading.Lock()
-# Fields of one f at most: with a Python number among the args, every number has its own.
+# The code of functions that still exist: for each f by the state's size and type and the args.
+_CODES: weakref.WeakKeyDictionary[Any, dict[Any, tuple[FieldCode, Any]]]
+_CODES = weakref.WeakKeyDictionary()
+_CODES_LOCK = threading.Lock()
+# Codes of one f at most: with a Python number among the args, every number has its own.
 _MOST = 16
-
-
-class Frame(Protocol):
-    """frame(f, t, y, *args): how f is called with a flat state. Frames with equal keys do the
-    same."""
-
-    @property
-    def key(self) -> Hashable:
-        """Plain data: numbers, strings, types and tuples of them."""
-        ...
-
-    def __call__(self, f: Callable[..., Any], t: Tensor, y: Tensor, *args: Any) -> Tensor: ...
 
 
 def translate(
@@ -304,35 +76,43 @@ def translate(
     """The native functions of f(t, y, *args) for states like y0, (n,), near the time t0.
 
     frame: calls f where its state is not flat: native code is then frame(f, t, y, *args). The same
-    f with nothing changed gives the same native functions again, also for other tensors
-    in args. Raise TranslationRefused, with a sentence, if f cannot become native code.
+    f with nothing changed gives the same NativeField again, and with other tensors in
+    args the same native functions. Raise TranslationRefused, with a sentence, if f cannot become
+    native code.
     """
     owner = getattr(f, "__self__", f) if hasattr(f, "__func__") else f
     form = (y0.numel(), y0.dtype, frame and frame.key)
     key = (getattr(f, "__func__", None), form, *map(_argument_key, args))
     try:
-        fields = _FIELDS.get(owner)
+        codes = _CODES.get(owner)
     except TypeError:  # no weak reference to this f
-        return _new_field(f, y0, t0, args, frame)
-    if fields is not None:
-        known = fields.get(key)
-        if known is not None and known.watch.holds():
-            return known.with_args(args)
-    field = _new_field(f, y0, t0, args, frame)
-    with _FIELDS_LOCK:
-        fields = _FIELDS.setdefault(owner, {})
-        fields[key] = field
-        while len(fields) > _MOST:
-            del fields[next(iter(fields))]
+        return NativeField(f, _new_code(f, y0, t0, args, frame), args)
+    if codes is not None and key in codes:
+        code, reference = codes[key]
+        if code.watch.holds():
+            known = reference()
+            if known is not None and known.has_args(args):
+                return known
+            return _remember(owner, key, NativeField(f, code, args), code)
+    code = _new_code(f, y0, t0, args, frame)
+    return _remember(owner, key, NativeField(f, code, args), code)
+
+
+def _remember(owner: Any, key: Any, field: NativeField, code: FieldCode) -> NativeField:
+    with _CODES_LOCK:
+        codes = _CODES.setdefault(owner, {})
+        codes[key] = (code, weakref.ref(field))
+        while len(codes) > _MOST:
+            del codes[next(iter(codes))]
     return field
 
 
-def _new_field(
+def _new_code(
     f: Callable[..., Any], y0: Tensor, t0: float, args: Sequence[Any], frame: Frame | None
-) -> NativeField:
+) -> FieldCode:
     _check_state(y0)
     walk = Walk([f, tuple(args), frame and frame.key])
-    return NativeField(f, y0, t0, args, walk, frame)
+    return FieldCode(f, y0, t0, args, walk, frame)
 
 
 def _argument_key(x: Any) -> Any:
@@ -345,7 +125,7 @@ def _argument_key(x: Any) -> Any:
 
 
 def _check_state(y0: Tensor) -> None:
-    if y0.dtype not in _REAL:
+    if y0.dtype not in REAL_TYPES:
         raise TranslationRefused(
             f"The state has type {y0.dtype}. Native code needs float64 or float32."
         )

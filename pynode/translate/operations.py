@@ -783,12 +783,14 @@ def _addr(call: Call) -> None:
 
 # ------------------------------------------------------------- moves of numbers
 
-_MOVES = """flip roll repeat gather index_select index take embedding tril triu diag_embed
+# Places among which native code chooses for an index that depends on the state.
+_MOST_CHOICES = 256
+
+_MOVES = """flip roll repeat index_select index take embedding tril triu diag_embed
 select_backward slice_backward diagonal_backward select_scatter slice_scatter diagonal_scatter
 as_strided_scatter permute_copy transpose_copy t_copy unsqueeze_copy squeeze_copy select_copy
 slice_copy diagonal_copy split_copy unbind_copy as_strided_copy unfold_copy _reshape_copy
-trace_copy channel_shuffle pixel_shuffle pixel_unshuffle narrow_copy masked_select_none
-repeat_interleave scatter masked_scatter_none""".split()
+trace_copy channel_shuffle pixel_shuffle pixel_unshuffle narrow_copy repeat_interleave""".split()
 
 
 def _move(call: Call) -> None:
@@ -978,12 +980,42 @@ def _index_copy(call: Call) -> None:
     call.copy(at_places(out.buffer, places), call.view("source"))
 
 
+def _choices(call: Call, extent: int) -> range:
+    """The places that an index can mean that depends on the state."""
+    if extent > _MOST_CHOICES:
+        raise call.refuse("with indices that depend on the state")
+    return range(extent)
+
+
+@_rule("gather")
+def _gather(call: Call) -> None:
+    index: Tensor = call["index"]
+    if call.view(index).buffer in call.constant:
+        _move(call)
+        return
+    source = call.view("self")
+    if not source.shape:
+        call.copy(call.out, source)
+        return
+    axis = call["dim"] % len(source.shape)
+    for other, extent in enumerate(index.shape):
+        if other != axis:
+            source = source.narrow(other, 0, extent)
+    call.fill(call.out, 0.0)
+    for place in _choices(call, source.shape[axis]):
+        element = source.narrow(axis, place, 1)
+        call.map(call.out, "select_place", call.view(index), float(place), element, call.out)
+
+
 @_rule("scatter_add")
 def _scatter_add(call: Call) -> None:
     out = call.out
     if out.buffer is not call.view("self").buffer:
         call.copy(out, call.view("self"))
-    index = call.integers(call["index"])
+    index: Tensor = call["index"]
+    if call.view(index).buffer not in call.constant:
+        _choose(call, index, call.view("src"), add=True)
+        return
     chosen = torch.ops.aten.gather(_numbered(out), call["dim"], index).numpy()
     source = call.view("src")
     for axis, extent in enumerate(index.shape):
@@ -993,7 +1025,6 @@ def _scatter_add(call: Call) -> None:
 
 @_rule("scatter")
 def _scatter(call: Call) -> None:
-    """Known places, or one place along the axis that depends on the state (of a maximum)."""
     out = call.out
     if out.buffer is not call.view("self").buffer:
         call.copy(out, call.view("self"))
@@ -1003,17 +1034,7 @@ def _scatter(call: Call) -> None:
         raise call.refuse("with a reduction")
     source = call.operand("src" if "src" in call.bound else "value")
     if call.view(index).buffer not in call.constant:
-        if len(out.shape) and index.shape[axis] != 1:
-            raise call.refuse("with indices that depend on the state")
-        if not out.shape:
-            call.map(out, "copy", source)
-            return
-        counted = torch.arange(out.shape[axis]).reshape(
-            [-1 if a == axis else 1 for a in range(len(out.shape))]
-        )
-        numbers = call.fresh(tuple(counted.shape))
-        call.statements.append(Constant(numbers, counted.numpy().astype(float)))
-        call.map(out, "select_place", call.view(index), numbers, source, out)
+        _choose(call, index, source, add=False)
         return
     chosen = torch.ops.aten.gather(_numbered(out), axis, index).numpy()
     places = at_places(out.buffer, out.places().reshape(-1)[chosen])
@@ -1023,6 +1044,36 @@ def _scatter(call: Call) -> None:
         call.copy(places, source)
     else:
         call.fill(places, source)
+
+
+def _choose(call: Call, index: Tensor, source: View | float, add: bool) -> None:
+    """Write (or add) each element of source where its index says, for unknown indices."""
+    out = call.out
+    places = call.view(index)
+    if not out.shape:
+        call.map(out, "add" if add else "copy", *([out] if add else []), source)
+        return
+    axis = call["dim"] % len(out.shape)
+    counted = torch.arange(out.shape[axis]).reshape(
+        [-1 if other == axis else 1 for other in range(len(out.shape))]
+    )
+    numbers = call.fresh(tuple(counted.shape))
+    call.statements.append(Constant(numbers, counted.numpy().astype(float)))
+    target = out
+    for other, extent in enumerate(index.shape):
+        if other != axis:
+            target = target.narrow(other, 0, extent)
+    for place in _choices(call, index.shape[axis]):
+        element = source
+        if isinstance(source, View):
+            for other, extent in enumerate(index.shape):
+                start = place if other == axis else 0
+                element = element.narrow(other, start, 1 if other == axis else extent)
+        new = element
+        if add:
+            new = call.made("add", target, element)
+        here = places.narrow(axis, place, 1)
+        call.map(target, "select_place", here, numbers, new, target)
 
 
 @_rule("embedding_dense_backward")

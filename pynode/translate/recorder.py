@@ -15,8 +15,8 @@ from .guard import unguarded
 from .operations import EMPTY, FACTORIES, RULES, Call
 from .refusal import TranslationRefused, user_line
 
-# Operations that give the tensor another shape, and change no number.
-_RESHAPED = frozenset({"squeeze_", "unsqueeze_", "transpose_", "t_"})
+# These give a tensor another shape in place; its numbers stay.
+_RESHAPED = frozenset("squeeze_ unsqueeze_ t_ transpose_".split())
 _LIFT = frozenset({"lift_fresh", "lift", "lift_fresh_copy"})
 
 
@@ -38,6 +38,11 @@ class Recorder(TorchDispatchMode):
         self._held: list[Any] = []
         self._constant: set[Buffer] = set()
         self._substitutes: dict[int, Tensor] = {}
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Not to import torch's compiler, which takes seconds."""
+        return False
 
     # ------------------------------------------------------------------ inputs
 
@@ -131,11 +136,6 @@ class Recorder(TorchDispatchMode):
 
     # -------------------------------------------------------------- operations
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """False: otherwise torch imports its compiler, which takes seconds."""
-        return False
-
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
@@ -147,8 +147,6 @@ class Recorder(TorchDispatchMode):
         self._check_random(func, name)
         if name in _LIFT:
             return self._lift(func, args)
-        if name in _RESHAPED and id(args[0]) in self._views:
-            return self._reshape(func, args)
         views: dict[int, View] = {}
         tensors: list[Tensor] = []
 
@@ -165,6 +163,11 @@ class Recorder(TorchDispatchMode):
 
         real_args = tuple(seen(x) for x in args)
         real_kwargs = {key: seen(x) for key, x in kwargs.items()}
+        if name in _RESHAPED and views[id(real_args[0])].buffer.role is None:
+            x = func(*real_args, **real_kwargs)
+            old = views[id(x)]
+            self._views[id(x)] = View(old.buffer, old.offset, tuple(x.shape), tuple(x.stride()))
+            return x
         written = self._written(func, real_args, real_kwargs, views, name)
         constant = all(views[id(x)].buffer in self._constant for x in tensors)
         factory = name in FACTORIES
@@ -172,6 +175,9 @@ class Recorder(TorchDispatchMode):
         if name in ("_local_scalar_dense", "equal", "is_nonzero") and not (constant and tensors):
             raise _refused(name)
         before = [x.untyped_storage()._cdata for x in tensors]
+        if name == "_efficientzerotensor":
+            # Its products are computed on tensors without numbers.
+            func = torch.ops.aten.zeros.default
         result = func(*real_args, **real_kwargs)
         outs = result if isinstance(result, (list, tuple)) else [result]
         fresh = self._outputs(outs, tensors, before, views, written, name)
@@ -210,18 +216,6 @@ class Recorder(TorchDispatchMode):
         if result.dtype.is_complex:
             self._check_kind(result, "torch.tensor")
         self._bake(result)
-        return result
-
-    def _reshape(self, func: Any, args: tuple) -> Tensor:
-        """An operation in place that changes only the shape, as torch's own backward passes use."""
-        x = args[0]
-        known = self._views[id(x)]
-        shift = -x.storage_offset()
-        result = func(*args)
-        shift += x.storage_offset()
-        self._views[id(x)] = View(
-            known.buffer, known.offset + shift, tuple(x.shape), tuple(x.stride())
-        )
         return result
 
     def _written(
@@ -311,6 +305,11 @@ class Substituted(TorchDispatchMode):
         super().__init__()
         self._places = {id(x): replace(x) for x in tensors}
         self._held = tensors
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Not to import torch's compiler, which takes seconds."""
+        return False
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None

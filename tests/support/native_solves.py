@@ -81,10 +81,11 @@ def _grid(start, end, count):
     return torch.linspace(start, end, count, dtype=torch.float64)
 
 
-def native(f, y0, times, method, atol=1e-9, loop=None, extra=None, **options):
+def native(f, y0, times, method, atol=1e-9, loop=None, extra=None, origin=None, **options):
     """The NativeTrajectory of a solve. method: a name or a method. options: of
-    core/options.Options. extra: arguments of integrate."""
-    field = translate(f, y0, float(times[0]))
+    core/options.Options. extra: arguments of integrate. origin: the time near which the native
+    functions are compared with f, by default the start."""
+    field = translate(f, y0, float(times[0]) if origin is None else origin)
     chosen = method
     if isinstance(method, str):
         chosen = getattr(methods, method)()

@@ -52,14 +52,16 @@ class NativeRowGradient:
         cotangents = grads.detach().numpy()
         totals = [torch.zeros_like(target) for target in rows.fields.targets]
         starts = np.zeros((len(rows.solved), grads.shape[1]), cotangents.dtype)
+        addresses = rows.fields.addresses(rows.index)
         for first in range(0, len(rows.solved), GROUP):
             members = range(first, min(first + GROUP, len(rows.solved)))
             places = [order[bounds[i] : bounds[i + 1]] for i in members]
             found = pullback_rows(
-                [rows.fields.of_row(int(rows.index[i])) for i in members],
+                rows.fields.bound,
                 [rows.solved[i] for i in members],
                 [self.when[place] for place in places],
                 [cotangents[place] for place in places],
+                inputs=addresses[first : members.stop],
             )
             for i, gradient in zip(members, found, strict=True):
                 starts[i] = gradient.y0

@@ -14,7 +14,7 @@ from ...backends.native import explicit as explicit_steps
 from ...backends.native import rosenbrock as rosenbrock_steps
 from ...backends.native.compiler import entry
 from ...backends.native.repair import repairs
-from ...backends.native.solve import PIECE, NativeTrajectory
+from ...backends.native.solve import PIECE, NativeTrajectory, parameters
 from . import bdf, esdirk, explicit, rosenbrock
 from .sweep import RECORD, Memory, Run, go_back
 
@@ -42,18 +42,21 @@ def pullback(
     trajectory: NativeTrajectory,
     times: Sequence[float],
     grads: np.ndarray,
+    inputs: np.ndarray | None = None,
     loop: Callable | None = None,
 ) -> NativeGradient:
     """The discrete adjoint of the recorded steps. The result of DiscreteAdjoint.pullback.
 
     field: the NativeField of the solve, with the same parameters. trajectory: of ``integrate`` with
-    record=True. times: inside the trajectory, in any order; grads: (T, n), cotangents of the states
-    there. loop: runs instead of the compiled loop, for debugging: ``interpreted``.
+    record=True. times: inside the trajectory, in any order. grads: (T, n), cotangents of the states
+    there. inputs: as in ``integrate``. loop: runs instead of the compiled loop, for debugging:
+    ``interpreted``.
     """
     family = BACKWARD[trajectory.family]
     tables = trajectory.tables
     sizes = family.sizes(tables)
-    held, memory, at_start, shapes = _memory(field, trajectory, sizes, times, grads)
+    pointers, held = parameters(field, inputs)
+    memory, at_start, shapes = _memory(field, trajectory, sizes, times, grads, pointers)
     addresses = dict.fromkeys(("f", "pullback", "jac", "vjp_p", "second"), 0)
     for name, function in functions(field, trajectory).items():
         addresses[name] = function.address
@@ -129,9 +132,8 @@ def located(trajectory: NativeTrajectory, times: Sequence[float]) -> tuple[np.nd
     return steps, thetas
 
 
-def _memory(field, trajectory, sizes, times, grads):
-    """(what keeps the parameters alive, Memory, cotangent of the start itself, (shape, size) of the
-    differentiable targets)."""
+def _memory(field, trajectory, sizes, times, grads, pointers):
+    """(Memory, cotangent of the start itself, (shape, size) of the differentiable targets)."""
     n = len(trajectory.y)
     real = trajectory.y.dtype
     grads = np.asarray(grads, real)
@@ -149,7 +151,6 @@ def _memory(field, trajectory, sizes, times, grads):
         target = field.targets[i]
         shapes.append((tuple(target.shape), target.numel()))
     total = sum(size for _, size in shapes)
-    pointers, held = field.pointers()
     calls = functions(field, trajectory)
     rows = columns = np.empty(0, np.int64)
     matrices = 0
@@ -185,4 +186,4 @@ def _memory(field, trajectory, sizes, times, grads):
         thetas=np.ascontiguousarray(thetas[order]),
         cotangents=np.ascontiguousarray(grads[order]),
     )
-    return held, memory, at_start, shapes
+    return memory, at_start, shapes

@@ -14,16 +14,18 @@ from .pullback import NativeGradient, pullback
 
 
 def pullback_rows(
-    fields: Sequence[Any],
+    field: Any,
     trajectories: Sequence[NativeTrajectory],
     times: Sequence[Sequence[float]],
     grads: Sequence[np.ndarray],
     threads: int | None = None,
+    inputs: np.ndarray | None = None,
 ) -> list[NativeGradient]:
-    """The ``pullback`` of every row. fields, times, grads: of each row. The results do not depend on the
-    threads."""
+    """The ``pullback`` of every row. times, grads, inputs: of each row. The results
+    do not depend on the threads."""
 
     def task(i: int) -> NativeGradient:
-        return pullback(fields[i], trajectories[i], times[i], grads[i])
+        own = None if inputs is None else inputs[i]
+        return pullback(field, trajectories[i], times[i], grads[i], inputs=own)
 
     return each(task, len(trajectories), threads, threading.Event())

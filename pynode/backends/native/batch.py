@@ -54,9 +54,9 @@ class RowFields:
         ]
         self._shifts = np.array(sizes, dtype=np.int64)
 
-    def of_row(self, row: int) -> BoundField:
-        """The field of one row. row: its number in the batch."""
-        return self.bound.shifted(row * self._shifts)
+    def addresses(self, rows: np.ndarray) -> np.ndarray:
+        """(m, k) addresses of the targets for the rows with these numbers, (m,)."""
+        return self.bound.pointers()[0] + rows[:, None] * self._shifts
 
 
 def _owned(field):
@@ -151,12 +151,13 @@ def integrate_batch(
         times.append(row_times)
     size = starts.shape[1]
     solved = integrate_rows(
-        [fields.of_row(int(number)) for number in numbers],
+        fields.bound,
         method,
         starts.detach().numpy(),
         times,
         options,
         _by_row(atol, numbers, size, field.batch),
+        inputs=fields.addresses(numbers),
         attempts=spans.attempts,
         bounds=_bounds(limits, numbers, size, field.batch),
         record=record,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -75,12 +74,6 @@ class BoundField:
         self.pattern = native.pattern
         self._held = [x.detach() for x in native.targets]
         self._addresses = np.array([x.data_ptr() for x in self._held], dtype=np.int64)
-
-    def shifted(self, shifts: np.ndarray) -> BoundField:
-        """The same field whose numbers begin so many bytes later, one number for each target."""
-        field = copy.copy(self)
-        field._addresses = self._addresses + shifts
-        return field
 
     def pointers(self) -> tuple[np.ndarray, list[Tensor]]:
         """The addresses of the numbers of the targets, and what keeps them alive."""

@@ -15,26 +15,29 @@ from .solve import NativeTrajectory, integrate
 
 
 def integrate_rows(
-    fields: Sequence[Any],
+    field: Any,
     method: Any,
     starts: np.ndarray,
     times: Sequence[Sequence[float]],
     options: Any,
     atol: np.ndarray,
     threads: int | None = None,
-    attempts: Sequence[int] | None = None,
+    inputs: np.ndarray | None = None,
+    attempts: np.ndarray | None = None,
     bounds: tuple[np.ndarray, np.ndarray] | None = None,
     **more: Any,
 ) -> list[NativeTrajectory]:
     """A solve for each row: the results of ``integrate``. They do not depend on the threads.
 
-    fields: of the rows. starts: (B, n). times: of each row. atol: (B,) or (B, n). threads: by
-    default those of torch. attempts: steps that each row has tried before. bounds: (lowest, floor),
-    (B, n) each. more: arguments of ``integrate``, the same for all rows.
+    starts: (B, n). times: of each row. atol: (B,) or (B, n). threads: by default those of torch.
+    inputs: (B, k) int64 addresses of the parameters of each row; None for those of the field.
+    attempts: (B,) steps that each row has tried before. bounds: (lowest, floor), (B, n) each. more:
+    arguments of ``integrate``, the same for all rows.
     """
     stop = threading.Event()
 
     def solve(i: int) -> NativeTrajectory:
+        own = None if inputs is None else inputs[i]
         counts = (0, 0)
         if attempts is not None:
             counts = (int(attempts[i]), 0)
@@ -42,15 +45,16 @@ def integrate_rows(
         if bounds is not None:
             limits = (bounds[0][i], bounds[1][i])
         return integrate(
-            fields[i],
+            field,
             method,
             starts[i],
             times[i],
             options,
             atol[i],
+            cancelled=stop.is_set,
+            inputs=own,
             counts=counts,
             bounds=limits,
-            cancelled=stop.is_set,
             **more,
         )
 

@@ -147,6 +147,7 @@ def integrate(
     deadline: float | None = None,
     cancelled: Callable[[], bool] | None = None,
     counts: tuple[int, int] = (0, 0),
+    inputs: np.ndarray | None = None,
     loop: Callable | None = None,
     observer: Observer | None = None,
 ) -> NativeTrajectory:
@@ -161,6 +162,8 @@ def integrate(
     KeyboardInterrupt.
     counts: (attempts, evaluations) of earlier segments of the same solve, which count for max_steps
     and max_nfe.
+    inputs: int64 addresses of the parameters instead of field.pointers(). The caller keeps the
+    parameters alive.
     loop: runs instead of the compiled loop, for debugging: ``interpreted``.
     observer: sees each step.
     Raise TypeError if no family runs the method.
@@ -181,7 +184,8 @@ def integrate(
         bounded=int(bounds is not None),
         observed=int(observer is not None),
     )
-    held, memory = _memory(field, sizes, y0, times, options, atol, run)
+    pointers, held = parameters(field, inputs)
+    memory = _memory(field, sizes, y0, times, options, atol, run, pointers)
     if bounds is not None:
         memory.lowest[:], memory.floor[:] = bounds
     numbers = np.array([tuple(run)], dtype=RECORD)
@@ -195,6 +199,14 @@ def integrate(
     if observer is not None and observer.truncated is not None:
         result.end, result.end_state = observer.truncated
     return result
+
+
+def parameters(field: Any, inputs: np.ndarray | None) -> tuple[np.ndarray, Any]:
+    """(int64 addresses of the parameters, what keeps them alive). inputs: the given ones, or
+    None."""
+    if inputs is None:
+        return field.pointers()
+    return np.ascontiguousarray(inputs, np.int64), None
 
 
 def tables_of(family: ModuleType, method: Any) -> Any:
@@ -366,11 +378,9 @@ def _jacobian(sizes):
     return "jac"
 
 
-def _memory(field, sizes, y0, times, options, atol, run):
-    """(what keeps the parameters alive, Memory)."""
+def _memory(field, sizes, y0, times, options, atol, run, pointers):
     n = len(y0)
     real = y0.dtype
-    pointers, held = field.pointers()
     work = field.function("f").work
     matrices = 0
     rows = columns = _NONE
@@ -387,7 +397,7 @@ def _memory(field, sizes, y0, times, options, atol, run):
     outputs = np.empty((count, n), real)
     outputs[0] = y0
     vectors[0] = y0
-    memory = Memory(
+    return Memory(
         y=vectors[0],
         y1=vectors[1],
         point=vectors[2],
@@ -417,7 +427,6 @@ def _memory(field, sizes, y0, times, options, atol, run):
         tape_stages=np.empty((capacity, tape_stages, n), real),
         tape_numbers=np.empty((capacity, sizes.tape_numbers)),
     )
-    return held, memory
 
 
 _NONE = np.empty(0, np.int64)

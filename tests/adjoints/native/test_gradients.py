@@ -106,12 +106,33 @@ def test_rows_do_not_depend_on_threads():
     starts = y0.numpy() * np.linspace(0.5, 1.5, 20)[:, None]
     given = [times.tolist()] * 20
     paths = integrate_rows(
-        [field] * 20, methods.Rodas5P(), starts, given, Options(), [1e-9] * 20, record=True
+        field, methods.Rodas5P(), starts, given, Options(), [1e-9] * 20, record=True
     )
     grads = random_like((20, len(times), 3)).numpy()
-    alone = pullback_rows([field] * 20, paths, given, grads, threads=1)
-    together = pullback_rows([field] * 20, paths, given, grads, threads=4)
+    alone = pullback_rows(field, paths, given, grads, threads=1)
+    together = pullback_rows(field, paths, given, grads, threads=4)
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_array_equal(one.y0, other.y0)
         for a, b in zip(one.targets, other.targets, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_rows_with_their_own_parameters():
+    """A row with its own addresses is the solve of a field with these parameters."""
+    f, y0, times = forced()
+    field = translate(f, y0, 0.0)
+    own = [f.k.detach().clone() * scale for scale in (1.0, 1.2)]
+    inputs = np.array([[k.data_ptr()] for k in own])
+    starts = np.stack([y0.numpy()] * 2)
+    given = [times.tolist()] * 2
+    grads = random_like((2, len(times), 2)).numpy()
+    arguments = (starts, given, Options(), [1e-9] * 2)
+    paths = integrate_rows(field, methods.Rodas5P(), *arguments, inputs=inputs, record=True)
+    results = pullback_rows(field, paths, given, grads, inputs=inputs)
+    for k, path, result, cotangents in zip(own, paths, results, grads, strict=True):
+        with torch.no_grad():
+            f.k.copy_(k)
+        alone = native(f, y0, times, "Rodas5P", extra=RECORD)
+        expected = pullback(translate(f, y0, 0.0), alone, times.tolist(), cotangents)
+        assert_close(path.outputs, alone.outputs, 1e-13)
+        assert_close(result.targets[0], expected.targets[0], 1e-12)

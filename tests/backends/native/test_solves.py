@@ -10,7 +10,7 @@ import torch
 
 from pynode import methods, solve
 from pynode.backends.native.rows import integrate_rows
-from pynode.backends.native.solve import interpreted
+from pynode.backends.native.solve import integrate, interpreted
 from pynode.core.options import Options
 from pynode.core.status import Status
 from pynode.core.step_control import Controller
@@ -146,7 +146,7 @@ def blows_up(t, y):
 
 
 def out_of_domain(t, y):
-    return -torch.sqrt(1.0 - t + 0 * y) / torch.sqrt(y * 0 + 2.0 - 2.0 * t)
+    return -y * torch.sqrt(1.0 - t)
 
 
 @pytest.mark.parametrize("method", FAMILIES)
@@ -164,7 +164,7 @@ def test_failures(method, f):
 
 @pytest.mark.parametrize("method", FAMILIES)
 def test_a_bad_start(method):
-    trajectory = native(out_of_domain, tensor(1.0), tensor(2.0, 3.0), method)
+    trajectory = native(out_of_domain, tensor(1.0), tensor(2.0, 3.0), method, origin=0.0)
     assert trajectory.status is Status.NONFINITE
     assert trajectory.accepted == 0
     assert trajectory.attempts == []
@@ -184,7 +184,15 @@ def test_infinite_jacobian():
     def f(t, y):
         return torch.sqrt(y) * (0.5 - y) + 0.1 * t
 
-    assert_equal_solves(*both(f, tensor(0.0, 0.2), tensor(0.0, 1.0, 3.0), "Rodas5P"))
+    y0 = tensor(0.0, 0.2)
+    times = tensor(0.0, 1.0, 3.0)
+    with torch.no_grad():
+        reference = solve(f, y0, times, method="rodas5p")
+    field = translate(f, tensor(0.3, 0.2), 0.0)
+    method = methods.Rodas5P()
+    assert_equal_solves(
+        reference, integrate(field, method, y0.numpy(), times.tolist(), Options(), 1e-9)
+    )
 
 
 def test_bounds():
@@ -211,10 +219,10 @@ def test_new_parameters_are_read():
     f, y0, times = forced()
     field = translate(f, y0, 0.0)
     method = methods.Rodas5P()
-    before = integrate_rows([field], method, [y0.numpy()], [times.tolist()], Options(), [1e-9])[0]
+    before = integrate_rows(field, method, [y0.numpy()], [times.tolist()], Options(), [1e-9])[0]
     with torch.no_grad():
         f.k *= 1.1
-    after = integrate_rows([field], method, [y0.numpy()], [times.tolist()], Options(), [1e-9])[0]
+    after = integrate_rows(field, method, [y0.numpy()], [times.tolist()], Options(), [1e-9])[0]
     assert_close(after.outputs, native(f, y0, times, "Rodas5P").outputs, 1e-12)
     assert np.abs(after.outputs - before.outputs).max() > 1e-3
 
@@ -235,8 +243,8 @@ def test_rows_do_not_depend_on_threads():
     field = translate(f, y0, 0.0)
     starts = y0.numpy() * np.linspace(0.5, 1.5, 40)[:, None]
     arguments = (starts, [times.tolist()] * 40, Options(), [1e-9] * 40)
-    alone = integrate_rows([field] * 40, methods.Rodas5P(), *arguments, threads=1)
-    together = integrate_rows([field] * 40, methods.Rodas5P(), *arguments, threads=4)
+    alone = integrate_rows(field, methods.Rodas5P(), *arguments, threads=1)
+    together = integrate_rows(field, methods.Rodas5P(), *arguments, threads=4)
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_array_equal(one.outputs, other.outputs)
     assert threading.active_count() < 40

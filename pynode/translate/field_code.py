@@ -1,0 +1,273 @@
+"""The native code of one vector field: made when it is asked for, and kept."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import weakref
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import store
+from .derivatives import Point, Recording, record_derivatives, record_value
+from .graph import Graph
+from .guard import check_hooks
+from .key import Walk
+from .machine import Loaded, compiled, processor
+from .programs import LAYOUT, Programs
+from .refusal import TranslationRefused
+from .verify import Comparison
+
+REAL_TYPES = {torch.float64: "double", torch.float32: "float"}
+
+
+@dataclass(frozen=True)
+class NativeFunction:
+    """A native function: void (double t, T* y, T* v, T** inputs, T* out, T* work).
+
+    address: where it begins. size: how many numbers it writes to out. work: how many it uses of
+    work. loaded: keeps the code in memory.
+    """
+
+    address: int
+    size: int
+    work: int
+    loaded: Loaded
+
+
+class Frame(Protocol):
+    """frame(f, t, y, *args): how f is called with a flat state. Frames with equal keys do the
+    same."""
+
+    @property
+    def key(self) -> Hashable:
+        """Plain data: numbers, strings and tuples of them."""
+        ...
+
+    def __call__(self, f: Callable[..., Any], t: Tensor, y: Tensor, *args: Any) -> Tensor: ...
+
+
+class FieldCode:
+    """The native functions of f for states of one size and type. It does not keep f alive.
+
+    n: the size of the state. dtype: its type. args: the arguments with which f was recorded.
+    targets: the tensors that native code reads through pointers. watch: tells whether f is still
+    what was recorded.
+    """
+
+    def __init__(
+        self,
+        f: Callable[..., Any],
+        y0: Tensor,
+        t0: float,
+        args: Sequence[Any],
+        walk: Walk,
+        frame: Frame | None,
+    ) -> None:
+        self._frame = frame
+        self.n = y0.numel()
+        self.dtype = y0.dtype
+        self.watch = walk.watch
+        self._f: Any = _reference(f)
+        self._y0 = y0.detach().clone()
+        self._t0 = float(t0)
+        self.args = tuple(args)
+        self._lock = threading.RLock()
+        self._functions: dict[str, NativeFunction] = {}
+        self._graphs: dict[bool, Graph] = {}
+        self._pattern: tuple[np.ndarray, np.ndarray] | None = None
+        self._programs = Programs(self.n, REAL_TYPES[self.dtype], self._graph)
+        self._key = _field_key(walk, self.n, self.dtype)
+        self._table = self._stored()
+        if self._table is not None:
+            self.targets = [walk.tensors[place] for place in self._table["targets"]]
+        else:
+            self._record_targets(walk)
+        check_hooks(walk.modules, self.targets)
+
+    def _stored(self) -> dict[str, Any] | None:
+        return None if self._key is None else store.read_table(self._key)
+
+    def _record_targets(self, walk: Walk) -> None:
+        """Find what f reads by recording it once, and again at another point."""
+        check_hooks(walk.modules, [])
+        value = record_value(self._function(), self._point(), self.args)
+        self.targets = [x for x in value.captured if x.dtype.is_floating_point]
+        other = self._comparison().point(11, 1e-3)
+        again = record_value(self._function(), other, self.args)
+        _check_same(value.graph, again.graph)
+        same = [a is b for a, b in zip(value.captured, again.captured)]
+        if len(value.captured) != len(again.captured) or not all(same):
+            raise TranslationRefused(
+                "f makes tensors out of numbers that torch does not see, from NumPy for example. "
+                "Make them outside f, or use torch's operations."
+            )
+        self.watch.forgive()
+        if not self.watch.holds():
+            raise TranslationRefused(
+                "f changes Python objects while it runs: a list, a dict or an attribute. Native "
+                "code would not change them: return what you need, or keep it out of f."
+            )
+        places = {id(x): place for place, x in enumerate(walk.tensors)}
+        if self._key is not None and any(id(x) not in places for x in value.captured):
+            self._key = None
+        if self._key is not None:
+            found = [places[id(x)] for x in self.targets]
+            self._table = {"targets": found, "functions": {}}
+
+    def _function(self) -> Callable[..., Any]:
+        f = self._f()
+        if f is None:
+            raise RuntimeError("The function of this native code no longer exists.")
+        if self._frame is None:
+            return f
+        return functools.partial(self._frame, f)
+
+    def _point(self) -> Point:
+        return Point(torch.tensor(self._t0, dtype=self.dtype), self._y0, {})
+
+    def _comparison(self) -> Comparison:
+        return Comparison(self._function(), self.args, self._y0, self._t0, self.targets)
+
+    def _graph(self, twice: bool) -> Graph:
+        """The recording, made when it is first needed, at two points that must agree."""
+        graph = self._graphs.get(twice)
+        if graph is None:
+            graph = self._recorded(self._point(), twice)
+            other = self._comparison().point(12, 1e-3)
+            _check_same(graph, self._recorded(other, twice))
+            self._graphs[twice] = graph
+        return graph
+
+    def _recorded(self, point: Point, twice: bool) -> Graph:
+        recording = record_derivatives(self._function(), point, self.args, self.targets, twice)
+        self._number_inputs(recording)
+        return recording.graph
+
+    def _number_inputs(self, recording: Recording) -> None:
+        """Number the inputs of a recording as the targets are numbered."""
+        places = {id(x): i for i, x in enumerate(self.targets)}
+        order = {}
+        for index, x in enumerate(recording.captured):
+            if not x.dtype.is_floating_point:
+                continue
+            if id(x) not in places:
+                raise TranslationRefused(
+                    "f uses other tensors in its second call than in its first. Use the same "
+                    "parameters and buffers in every call."
+                )
+            order[index] = places[id(x)]
+        seen = set()
+        for statement in recording.graph.statements:
+            for view in statement.reads:
+                seen.add(view.buffer)
+        for views in recording.graph.results.values():
+            seen.update(view.buffer for view in views)
+        for buffer in seen:
+            if buffer.role == "input":
+                buffer.index = order[buffer.index]
+
+    def function(self, name: str) -> NativeFunction:
+        """A native function: from this process, from the disk, or compiled now and compared."""
+        known = self._functions.get(name)
+        if known is not None:
+            return known
+        if name not in LAYOUT:
+            raise ValueError(
+                f"There is no native function {name!r}. There are {', '.join(LAYOUT)}."
+            )
+        with self._lock:
+            if name not in self._functions:
+                self._functions[name] = self._loaded(name) or self._made(name)
+            return self._functions[name]
+
+    def text(self, name: str) -> str:
+        """A function in LLVM's language, before it is optimised."""
+        return self._programs.text(name).text
+
+    def _loaded(self, name: str) -> NativeFunction | None:
+        """The function from the disk."""
+        if self._table is None or name not in self._table["functions"]:
+            return None
+        found = self._table["functions"][name]
+        code = store.read(found["code"], "o")
+        if code is None:
+            return None
+        loaded = Loaded(code)
+        return NativeFunction(loaded.address("entry"), found["size"], found["work"], loaded)
+
+    def _made(self, name: str) -> NativeFunction:
+        """The function compiled, or taken from another field with the same text."""
+        program = self._programs.text(name)
+        key = store.key("code", processor(), program.level, program.text)
+        code = store.read(key, "o")
+        loaded = Loaded(code or compiled(program.text, program.level))
+        function = NativeFunction(loaded.address("entry"), program.size, program.work, loaded)
+        self._compare(name, function)
+        if code is None:
+            store.write(key, "o", loaded.code)
+        self._remember(name, {"code": key, "size": program.size, "work": program.work})
+        return function
+
+    def _compare(self, name: str, function: NativeFunction) -> None:
+        shape = (function.size, function.work)
+        comparison = self._comparison()
+        if name.startswith("jac"):
+            comparison.jacobian(function.address, shape, self.pattern(), name == "jac_time")
+            return
+        results, twice, vectors = LAYOUT[name]
+        comparison.function(function.address, shape, results, vectors, twice, name)
+
+    def _remember(self, name: str, entry: dict[str, Any]) -> None:
+        """Add a function to the field's table on disk."""
+        if self._table is None or self._key is None:
+            return
+        newest = store.read_table(self._key)
+        if newest is not None:
+            self._table["functions"].update(newest["functions"])
+            if "pattern" in newest:
+                self._table["pattern"] = newest["pattern"]
+        self._table["functions"][name] = entry
+        if self._pattern is not None:
+            self._table["pattern"] = [x.tolist() for x in self._pattern]
+        store.write_table(self._key, self._table)
+
+    def pattern(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows and columns of the structural nonzeros of df/dy, int64, in row-major order."""
+        with self._lock:
+            if self._pattern is None:
+                if self._table is not None and "pattern" in self._table:
+                    rows, columns = self._table["pattern"]
+                    self._pattern = (np.array(rows, np.int64), np.array(columns, np.int64))
+                else:
+                    self._pattern = self._programs.pattern()
+            return self._pattern
+
+
+def _reference(f: Callable[..., Any]) -> Any:
+    """A weak reference to f; methods are made anew at every look-up, and need their own kind."""
+    if hasattr(f, "__self__") and hasattr(f, "__func__"):
+        return weakref.WeakMethod(f)
+    try:
+        return weakref.ref(f)
+    except TypeError:
+        return lambda: f
+
+
+def _field_key(walk: Walk, n: int, dtype: torch.dtype) -> str | None:
+    if walk.digest is None:
+        return None
+    return store.key("field", processor(), walk.digest, n, str(dtype), torch.get_default_dtype())
+
+
+def _check_same(first: Graph, second: Graph) -> None:
+    if first.signature() != second.signature():
+        raise TranslationRefused(
+            "f does not carry out the same operations in two calls: it depends on a Python number "
+            "that changes, on randomness or on values. Make f a function of t, y and its tensors."
+        )
