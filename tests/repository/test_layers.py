@@ -13,7 +13,7 @@ from tests.support.source import FILES, PACKAGE, imported
 # room may use one another, without a circle.
 LAYERS = [
     ("core",),
-    ("algebra", "problems", "sde", "transforms"),
+    ("algebra", "problems", "sde", "transforms", "translate"),
     ("methods",),
     ("backends", "failure"),
     ("adjoints",),
@@ -106,6 +106,7 @@ def test_importing_pynode_is_light():
     """A fresh interpreter that imports pynode has loaded neither the optional packages nor the
     parts that use them."""
     heavy = ["scipy", "matplotlib", "rich", "juliacall", "juliapkg"]
+    heavy += ["numba", "llvmlite", "pynode.translate", "pynode.backends.native"]
     heavy += ["pynode.backends.julia.api", "pynode.cli", "pynode.train", "pynode.compat"]
     code = f"import sys, pynode; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run(

@@ -18,6 +18,7 @@ from .solve import FAMILIES, NativeTrajectory
 from .solve import integrate as integrate_native
 
 if TYPE_CHECKING:
+    from ...core.batched_field import RowField
     from ...core.options import Options
     from ...core.stop_conditions import Limits
     from ...core.vector_field import VectorField
@@ -142,7 +143,7 @@ class NativeBackend:
         stats = field.stats
         counted = {name: getattr(stats, name) for name in COUNTS}
         before = (stats.accepted + stats.rejected, stats.nfe)
-        most = options.max_nfe
+        most: float | None = options.max_nfe
         if most is None:
             most = method.evaluations_a_step * options.max_steps
         with guarded(stats, most, limits):
@@ -170,7 +171,7 @@ class NativeBackend:
         return segment
 
 
-def check(field: VectorField) -> None:
+def check(field: VectorField | RowField) -> None:
     """ValueError for a problem that the native engine does not take."""
     if field.mass is not None:
         raise ValueError(f"the native engine takes no mass matrix: leave out mass, {INSTEAD}")

@@ -29,7 +29,7 @@ from .compiler import entry
 from .loop import SMALLEST_NORMAL, advance
 from .machine import call
 from .repair import repairs
-from .run import HISTORY, NO_FAILURE, RECORD, RUNNING, STATUSES, Memory, Run
+from .run import HISTORY, NAMES, NO_FAILURE, RECORD, RUNNING, STATUSES, Memory, Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +68,7 @@ class NativeTrajectory:
         self.tables = tables
         self.memory = memory
         self.run = run
-        numbers = dict(zip(RECORD.names, run[0].tolist(), strict=True))
+        numbers = dict(zip(NAMES, run[0].tolist(), strict=True))
         self.h0 = numbers["h0"]
         self.t0 = float(memory.times[0])
         self.t = numbers["t"]
@@ -78,7 +78,7 @@ class NativeTrajectory:
         self.times = memory.times
         position = numbers["position"]
         self.outputs = memory.outputs[:position]
-        self.slopes = memory.slopes[:position] if numbers["slopes"] else None
+        self.slopes: Any = memory.slopes[:position] if numbers["slopes"] else None
         self.status = STATUSES[numbers["status"]]
         self.accepted = numbers["accepted"]
         self.rejected = numbers["rejected"]
@@ -90,7 +90,11 @@ class NativeTrajectory:
         self.dense = bool(numbers["dense"])
         self._attempts = numbers["attempts"]
         self._before = self._attempts - self.accepted - self.rejected
-        self.starts = self.sizes = self.states = self.stages = self.numbers = None
+        self.starts: Any = None
+        self.sizes: Any = None
+        self.states: Any = None
+        self.stages: Any = None
+        self.numbers: Any = None
         if numbers["record"]:
             count = self.accepted
             self.starts = memory.tape_t[:count]
