@@ -1,4 +1,4 @@
-"""Examines what is installed: whether Julia works, and what to do if it does not.
+"""Examines what is installed: whether native code and Julia work, and what to do if not.
 
 Everything that may hang or crash runs in a fresh process with a time limit.
 """
@@ -20,6 +20,7 @@ from .backends.julia.runtime import start
 from .backends.julia.setup import process, versions
 from .backends.julia.setup.locate import INSTALL, locate
 from .backends.julia.setup.packages import check
+from .backends.registry import missing_for_native, native_engine
 from .solve import solve
 
 LIMIT = 900.0  # seconds for one trial: the first start after an update precompiles for minutes
@@ -85,6 +86,7 @@ def _findings(limit):
         OK,
         f"torch {torch.__version__}, Python {platform.python_version()}, {platform.platform()}",
     )
+    yield _native(limit)
     location = locate()
     if not location.ready:
         yield _problem("Julia", location.problem)
@@ -113,6 +115,25 @@ def _findings(limit):
         for adjoint in ("NativeGauss", "GaussAdjoint")[: 1 + ("SciMLSensitivity" in installed)]
     )
     yield _gpu("CUDA" in installed)
+
+
+def _native(limit) -> Finding:
+    """The native engine: a solve and its gradient, compared with the torch engine."""
+    missing = missing_for_native()
+    if missing:
+        text = f"backend='native' needs {' and '.join(missing)}"
+        return Finding("native engine", NOTE, text, "pip install 'torch-stiff-ode[native]'")
+    finished = process.run(
+        [sys.executable, "-c", "from pynode.doctor import trial; trial('native')"], limit
+    )
+    if not finished.ok:
+        return Finding(
+            "native engine",
+            PROBLEM,
+            f"a solve and its gradient {finished.end}",
+            "report this with the whole output, and use backend='torch'",
+        )
+    return _compared("native engine", "native code", json.loads(finished.out.splitlines()[-1]))
 
 
 def _problem(name, sentence) -> Finding:
@@ -226,30 +247,39 @@ def _trial(adjoint, limit) -> Finding:
         return Finding(
             "trial", PROBLEM, f"a solve and its gradient by {adjoint} {finished.end}", report
         )
-    result = json.loads(finished.out.splitlines()[-1])
+    return _compared("trial", adjoint, json.loads(finished.out.splitlines()[-1]))
+
+
+def _compared(name, what, result) -> Finding:
+    """The Finding of a trial."""
     text = (
-        f"{adjoint}: start {result['start']:.1f} s, first solve with gradient"
-        f" {result['first']:.1f} s, the next {result['second']:.2f} s; compared with the torch"
+        f"{what}: start {result['start']:.1f} s, first solve with gradient"
+        f" {result['first']:.1f} s, the next {result['second']:.2g} s; compared with the torch"
         f" engine: states {result['states']:.0e}, gradients {result['gradients']:.0e}"
     )
     good = result["states"] < 1e-5 and result["gradients"] < 1e-3
     if good:
-        return Finding("trial", OK, text)
-    return Finding("trial", PROBLEM, text, report)
+        return Finding(name, OK, text)
+    return Finding(name, PROBLEM, text, "report this with the whole output")
 
 
 def trial(adjoint: str) -> None:
-    """Solve Robertson's reaction with Julia and with torch, with gradients. Print seconds and
-    relative differences as JSON."""
+    """Solve Robertson's reaction with torch, and with Julia by this adjoint or with the engine
+    'native', with gradients. Print seconds and relative differences as JSON."""
 
     def timed(function: Callable[..., Any], *arguments: Any) -> tuple[float, Any]:
         began = time.monotonic()
         result = function(*arguments)
         return time.monotonic() - began, result
 
-    started, _ = timed(start)
-    first, _ = timed(_robertson, "julia", adjoint)
-    second, (y, gradient) = timed(_robertson, "julia", adjoint)
+    if adjoint == "native":
+        started, _ = timed(native_engine)
+        engine = ("native", "discrete")
+    else:
+        started, _ = timed(start)
+        engine = ("julia", adjoint)
+    first, _ = timed(_robertson, *engine)
+    second, (y, gradient) = timed(_robertson, *engine)
     reference, slope = _robertson("torch", "discrete")
     states = ((y - reference).abs() / reference.abs().amax(0)).max()
     gradients = ((gradient - slope).abs() / slope.abs()).max()

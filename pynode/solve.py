@@ -421,14 +421,11 @@ class _SingleSolve:
         """The method, and whether it can run in the dtype of the state."""
         if choice.method_is_open:
             tol = Tolerance(self.options.rtol, self.atol, self.layout.size)
-            name, self.why_method = choose(
-                registry.get,
-                self.field,
-                self.values[0],
-                self.values[-1],
-                self.flat.detach(),
-                tol,
-            )
+            problem = (self.field, self.values[0], self.values[-1], self.flat.detach(), tol)
+            if self.engine.name == "native":
+                name, self.why_method = self.engine.choose(*problem)
+            else:
+                name, self.why_method = choose(registry.get, *problem)
             self.method = self.engine.method(name)
         self.method.check_dtype(self.layout.dtype)
         if choice.adjoint_is_open:

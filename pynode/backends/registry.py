@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from ..methods import registry
@@ -81,9 +83,8 @@ def choose(
             " JuliaBackend"
         )
     if backend == "native":
-        from .native.engine import NativeBackend
-
-        return NativeBackend, method if method == "auto" else NativeBackend.method(method)
+        engine = native_engine()
+        return engine, method if method == "auto" else engine.method(method)
     if backend == "julia" or isinstance(method, algorithms.JuliaMethod):
         return JuliaBackend(), method if method == "auto" else algorithms.get(method)
     if method == "auto" or isinstance(method, Method) or backend == "torch":
@@ -104,6 +105,25 @@ def choose(
         f"{method} is Julia's alone. {problem} The torch engine serves with {near}.", stacklevel=6
     )
     return TorchBackend, registry.get(near)
+
+
+def native_engine() -> type[NativeBackend]:
+    """The native engine. ValueError if a package that it needs is missing."""
+    missing = missing_for_native()
+    if missing:
+        raise ValueError(
+            f"backend='native' needs {' and '.join(missing)}: pip install"
+            " 'torch-stiff-ode[native]', or use backend='torch'"
+        )
+    from .native.engine import NativeBackend
+
+    return NativeBackend
+
+
+@functools.cache
+def missing_for_native() -> tuple[str, ...]:
+    """The packages that the native engine needs, and that are not installed."""
+    return tuple(name for name in ("numba", "llvmlite") if find_spec(name) is None)
 
 
 def _unavailable() -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..adjoints import registry as adjoint_registry
 from ..backends.julia import algorithms
+from ..backends.native.solve import FAMILIES
 from ..methods import registry
 from ..methods.adams import AdamsPECE
 from ..methods.bdf.step import BDF
@@ -18,7 +19,7 @@ from ..solve_batched import serves
 class MethodEntry:
     """One method. kind: 'explicit', 'implicit' or 'switching'; order: a number, or a range as text;
     structures: of the Jacobian that it takes; mass: constant mass matrices; batched: a step for
-    every row; backends: 'torch', 'julia' or both."""
+    every row; backends: the engines that have it."""
 
     name: str
     kind: str
@@ -50,7 +51,11 @@ def methods() -> list[MethodEntry]:
             order = f"1 to {method.order}"
         else:
             order = str(method.order)
-        julia = name.lower() in shared or isinstance(method, AutoSwitch)
+        engines = ["torch"]
+        if FAMILIES.get(method) is not None:
+            engines.append("native")
+        if name.lower() in shared or isinstance(method, AutoSwitch):
+            engines.append("julia")
         entries.append(
             MethodEntry(
                 name,
@@ -60,7 +65,7 @@ def methods() -> list[MethodEntry]:
                 tuple(method.structures) if method.implicit else (),
                 bool(method.takes_mass),
                 serves(method),
-                ("torch", "julia") if julia else ("torch",),
+                tuple(engines),
                 method.reference,
             )
         )

@@ -41,7 +41,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     own.add_argument(
         "--order", type=count(1), metavar="N", help="only methods of at least this order"
     )
-    own.add_argument("--backend", choices=("torch", "julia"), help="only methods of this engine")
+    own.add_argument(
+        "--backend", choices=("torch", "native", "julia"), help="only methods of this engine"
+    )
     own.add_argument(
         "--structure",
         choices=("dense", "sparse", "banded", "krylov"),

@@ -18,6 +18,7 @@ from ..core.files import save_torch
 from ..core.solution import Solution
 from .checkpoint import HISTORY, WORK, checkpoint, save_history
 from .data import Dataset
+from .engine import with_engine
 from .gradients import normalise_gradients
 from .initial_field import TrainingError, first_field
 from .least_squares import LevenbergMarquardt
@@ -88,7 +89,6 @@ class Trainer:
         progress: SilentProgress,
     ) -> None:
         self.data = data
-        self.options = options
         self.progress = progress
         if out is None:
             self.out = None
@@ -97,6 +97,12 @@ class Trainer:
         if self.out:
             self.out.mkdir(parents=True, exist_ok=True)
         self.scaling = Scaling.of(data, options.scaling)
+        like = build(options.architecture, self.scaling, torch.Generator().manual_seed(0))
+        start = self.scaling.scaled(data.trajectories[0].y[0])
+        options, engine = with_engine(options, like, start)
+        if engine:
+            progress.say(engine)
+        self.options = options
         self.objective = Objective(data, self.scaling, options)
         self.baseline = self.objective.baseline()
         self.generator = torch.Generator().manual_seed(options.seed)

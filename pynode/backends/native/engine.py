@@ -12,6 +12,7 @@ from torch import Tensor
 from ...core.stop_conditions import guarded
 from ...core.trajectory import Attempt, Trajectory
 from ...methods import registry
+from ...methods.selection import SMALL, choose
 from .fields import BoundField, native_field
 from .observer import Observer
 from .solve import FAMILIES, NativeTrajectory
@@ -19,6 +20,7 @@ from .solve import integrate as integrate_native
 
 if TYPE_CHECKING:
     from ...core.batched_field import RowField
+    from ...core.norm import Tolerance
     from ...core.options import Options
     from ...core.stop_conditions import Limits
     from ...core.vector_field import VectorField
@@ -90,22 +92,23 @@ class NativeBackend:
     @staticmethod
     def method(name: str | type[Method] | Method) -> Method:
         """The Method of this name. ValueError for a method that has no native code."""
-        method = registry.get(name)
-        if FAMILIES.get(method) is None:
-            raise ValueError(
-                f"the native engine has no {method.name}: choose an explicit, Rosenbrock or"
-                f" backward differentiation method ('tsit5', 'rodas5p', 'qndf'), {INSTEAD}"
+        return checked(registry.get(name))
+
+    @staticmethod
+    def choose(
+        field: VectorField, t0: float, t1: float, y0: Tensor, tol: Tolerance
+    ) -> tuple[Method, str]:
+        """(method, reason in one sentence) for method='auto', as methods/selection.choose."""
+        if field.size <= SMALL:
+            why = (
+                f"Rodas5P: up to {SMALL} states its steps in native code cost little, stiff or not"
             )
-        if method.compile:
-            raise ValueError(
-                "the native engine is compiled as it is: leave out compile, or backend='native'"
-            )
-        if method.jacobian != "dense":
-            raise ValueError(
-                "the native engine has dense Jacobians: leave out jacobian (a structure of the"
-                " Jacobian), or backend='native'"
-            )
-        return method
+            return registry.get("rodas5p"), why
+        method, why = choose(registry.get, field, t0, t1, y0, tol)
+        if FAMILIES.get(method) is not None:
+            return method, why
+        method = registry.get("kencarp47")
+        return method, f"KenCarp47: {why.partition(': ')[2]}; native code does not switch"
 
     @staticmethod
     def twin(method: Method) -> Method:
@@ -201,3 +204,22 @@ def _bounds(limits, n):
         return None
     lowest = limits.bounds.lowest.expand(n).double().numpy()
     return lowest, limits.bounds.floor.expand(n).double().numpy()
+
+
+def checked(method: Method) -> Method:
+    """The method. ValueError if it has no native code."""
+    if FAMILIES.get(method) is None:
+        raise ValueError(
+            f"the native engine has no {method.name}: choose an explicit, Rosenbrock or"
+            f" backward differentiation method ('tsit5', 'rodas5p', 'qndf'), {INSTEAD}"
+        )
+    if method.compile:
+        raise ValueError(
+            "the native engine is compiled as it is: leave out compile, or backend='native'"
+        )
+    if method.jacobian != "dense":
+        raise ValueError(
+            "the native engine has dense Jacobians: leave out jacobian (a structure of the"
+            " Jacobian), or backend='native'"
+        )
+    return method

@@ -97,6 +97,15 @@ def native_field(field: VectorField, t0: float, y0: Tensor) -> BoundField:
         raise
 
 
+def refusal(f: Callable, y0: Tensor, t0: float) -> str:
+    """Why f(t, y) of a flat y, (n,), cannot become native code; '' if it can."""
+    try:
+        translate(f, y0.detach(), t0)
+    except (TranslationRefused, RejectStep) as reason:
+        return str(reason)
+    return ""
+
+
 def translated(
     f: Callable, leaves: list[Any], frame: FlatCall | None, t0: float, y0: Tensor
 ) -> BoundField:

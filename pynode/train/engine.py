@@ -1,0 +1,41 @@
+"""The engine of a training run, if the options leave it open."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from ..backends.registry import missing_for_native, native_engine
+from .options import Options
+from .scaling import ScaledField
+
+
+def with_engine(options: Options, field: ScaledField, start: torch.Tensor) -> tuple[Options, str]:
+    """(options with a backend, what was chosen, in one sentence, or '' if the user chose it).
+
+    Native code serves where it is installed, has the method and can translate the field. Otherwise
+    the torch engine does. field: like those of the run. start: a scaled state, (n,).
+    """
+    if options.backend != "auto":
+        return options, ""
+    problem = _problem(options.method, field, start)
+    if problem:
+        return options, f"Engine: torch. {problem}"
+    return replace(options, backend="native"), "Engine: native code."
+
+
+def _problem(method, field, start):
+    """Why native code does not serve; '' if it does."""
+    missing = missing_for_native()
+    if missing:
+        return f"Native code needs {' and '.join(missing)}: pip install 'torch-stiff-ode[native]'."
+    engine = native_engine()
+    try:
+        if method != "auto":
+            engine.method(method)
+    except (ValueError, TypeError) as error:
+        return f"No native code: {error}."
+    from ..backends.native.fields import refusal
+
+    return refusal(field, start, 0.0)
