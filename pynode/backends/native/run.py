@@ -97,7 +97,6 @@ class Run(NamedTuple):
 
 
 _KINDS = {float: "f8", int: "i8"}
-NAMES = list(get_type_hints(Run))
 RECORD = np.dtype([(name, _KINDS[kind]) for name, kind in get_type_hints(Run).items()])
 
 

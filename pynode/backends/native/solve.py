@@ -29,7 +29,7 @@ from .compiler import entry
 from .loop import SMALLEST_NORMAL, advance
 from .machine import call
 from .repair import repairs
-from .run import HISTORY, NAMES, NO_FAILURE, RECORD, RUNNING, STATUSES, Memory, Run
+from .run import HISTORY, NO_FAILURE, RECORD, RUNNING, STATUSES, Memory, Run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -63,12 +63,22 @@ class NativeTrajectory:
     whether the stages suffice for the polynomials.
     """
 
-    def __init__(self, family: ModuleType, tables: Any, run: Any, memory: Memory) -> None:
+    # Of the recorded steps.
+    starts: Any = None
+    sizes: Any = None
+    states: Any = None
+    stages: Any = None
+    numbers: Any = None
+
+    def __init__(
+        self, method: Any, family: ModuleType, tables: Any, run: np.ndarray, memory: Memory
+    ) -> None:
+        self.method = method
         self.family = family
         self.tables = tables
         self.memory = memory
         self.run = run
-        numbers = dict(zip(NAMES, run[0].tolist(), strict=True))
+        numbers = dict(zip(Run._fields, run[0].tolist(), strict=True))
         self.h0 = numbers["h0"]
         self.t0 = float(memory.times[0])
         self.t = numbers["t"]
@@ -90,11 +100,6 @@ class NativeTrajectory:
         self.dense = bool(numbers["dense"])
         self._attempts = numbers["attempts"]
         self._before = self._attempts - self.accepted - self.rejected
-        self.starts: Any = None
-        self.sizes: Any = None
-        self.states: Any = None
-        self.stages: Any = None
-        self.numbers: Any = None
         if numbers["record"]:
             count = self.accepted
             self.starts = memory.tape_t[:count]
@@ -198,7 +203,7 @@ def integrate(
         memory = _pieces(family, numbers, tables, memory, deadline, cancelled, run_loop)
     else:
         memory = _observed(family, numbers, tables, memory, observer, run_loop)
-    result = NativeTrajectory(family, tables, numbers, memory)
+    result = NativeTrajectory(method, family, tables, numbers, memory)
     del held
     if observer is not None and observer.truncated is not None:
         result.end, result.end_state = observer.truncated
