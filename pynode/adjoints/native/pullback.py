@@ -15,7 +15,7 @@ from ...backends.native import rosenbrock as rosenbrock_steps
 from ...backends.native.compiler import entry
 from ...backends.native.repair import repairs
 from ...backends.native.solve import PIECE, NativeTrajectory, parameters
-from . import bdf, esdirk, explicit, rosenbrock
+from . import bdf, esdirk, explicit, rosenbrock, stability
 from .sweep import RECORD, Memory, Run, go_back
 
 # The module that goes back (sweep.py) by the module that went forward.
@@ -69,6 +69,8 @@ def pullback(
     )
     numbers = np.array([tuple(run)], dtype=RECORD)
     _pieces(family, numbers, tables, memory, loop or _compiled)
+    if family is explicit:
+        stability.check(field, trajectory, pointers)
     del held
     targets = []
     first = 0

@@ -37,13 +37,6 @@ def pull_step(run: Any, tables: RosenbrockTables, memory: Any, k: int) -> None:
             v[m] *= c
         solve_transposed(memory.matrix, memory.pivots, v)
         run.nsolve += 1
-        # Through J and df/dt at the start: the derivative of v . (J u_i + h d_i df/dt).
-        copy(v, memory.pair)
-        for m in range(n):
-            memory.pair[n + m] = stages[i, m]
-        memory.pair[2 * n] = h * tables.drifts[i]
-        call(run.second, t, y, memory.pair, memory.inputs, memory.pulled, memory.work)
-        collect(memory)
         # Through f at the stage.
         copy(y, memory.point)
         combine(memory.point, 1.0, tables.a, i, stages)
@@ -53,7 +46,46 @@ def pull_step(run: Any, tables: RosenbrockTables, memory: Any, k: int) -> None:
             coupling = tables.couplings[i, j] / h
             for m in range(n):
                 memory.bars[j, m] += a * memory.pulled[m] + coupling * v[m]
+    if n < count:
+        pull_rows(run, tables, memory, k)
+    else:
+        pull_stages(run, tables, memory, k)
     copy(memory.start, memory.ybar)
+
+
+def pull_stages(run: Any, tables: RosenbrockTables, memory: Any, k: int) -> None:
+    """Through J and df/dt at the start of step k: the derivative of the sum of v_i . (J u_i + h d_i
+    df/dt) over the stages. memory.bars has the v_i."""
+    n = len(memory.start)
+    for i in range(len(tables.nodes)):
+        for m in range(n):
+            memory.pair[m] = memory.bars[i, m]
+            memory.pair[n + m] = memory.stages[k, i, m]
+        memory.pair[2 * n] = memory.sizes[k] * tables.drifts[i]
+        pull_second(run, memory, k)
+
+
+def pull_rows(run: Any, tables: RosenbrockTables, memory: Any, k: int) -> None:
+    """The same sum over the components, which are fewer than the stages: e_j . (J U_j + s_j df/dt)
+    with U_j = sum_i v_ij u_i and s_j = sum_i v_ij h d_i."""
+    n = len(memory.start)
+    for j in range(n):
+        for m in range(2 * n + 1):
+            memory.pair[m] = 0.0
+        memory.pair[j] = 1.0
+        for i in range(len(tables.nodes)):
+            v = memory.bars[i, j]
+            for m in range(n):
+                memory.pair[n + m] += v * memory.stages[k, i, m]
+            memory.pair[2 * n] += v * memory.sizes[k] * tables.drifts[i]
+        pull_second(run, memory, k)
+
+
+def pull_second(run: Any, memory: Any, k: int) -> None:
+    """Add the derivative of w . (J u + s df/dt) at the start of step k. memory.pair: w, u and s."""
+    y = row(memory.states, k)
+    call(run.second, memory.starts[k], y, memory.pair, memory.inputs, memory.pulled, memory.work)
+    collect(memory)
 
 
 def finish(run: Any, tables: RosenbrockTables, memory: Any) -> None:

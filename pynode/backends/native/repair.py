@@ -37,7 +37,7 @@ class _Repair:
         self.rows, self.columns = field.pattern()
 
     def __call__(self, t: float, y: int, v: int, inputs: int, out: int, work: int) -> None:
-        real = ctypes.c_double
+        real: Any = ctypes.c_double
         if self.dtype == torch.float32:
             real = ctypes.c_float
         state = np.ctypeslib.as_array((real * self.n).from_address(y)).copy()

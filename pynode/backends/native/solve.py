@@ -60,12 +60,22 @@ class NativeTrajectory:
     whether the stages suffice for the polynomials.
     """
 
-    def __init__(self, family: ModuleType, tables: Any, run: Any, memory: Memory) -> None:
+    # Of the recorded steps.
+    starts: Any = None
+    sizes: Any = None
+    states: Any = None
+    stages: Any = None
+    numbers: Any = None
+
+    def __init__(
+        self, method: Any, family: ModuleType, tables: Any, run: np.ndarray, memory: Memory
+    ) -> None:
+        self.method = method
         self.family = family
         self.tables = tables
         self.memory = memory
         self.run = run
-        numbers = dict(zip(RECORD.names, run[0].tolist(), strict=True))
+        numbers = dict(zip(Run._fields, run[0].tolist(), strict=True))
         self.h0 = numbers["h0"]
         self.t0 = float(memory.times[0])
         self.t = numbers["t"]
@@ -85,7 +95,6 @@ class NativeTrajectory:
         self.dense = bool(numbers["dense"])
         self._attempts = numbers["attempts"]
         self._before = self._attempts - self.accepted - self.rejected
-        self.starts = self.sizes = self.states = self.stages = self.numbers = None
         if numbers["record"]:
             count = self.accepted
             self.starts = memory.tape_t[:count]
@@ -169,7 +178,7 @@ def integrate(
         memory.lowest[:], memory.floor[:] = bounds
     numbers = np.array([tuple(run)], dtype=RECORD)
     memory = _pieces(family, numbers, tables, memory, deadline, cancelled, loop or _compiled)
-    result = NativeTrajectory(family, tables, numbers, memory)
+    result = NativeTrajectory(method, family, tables, numbers, memory)
     del held
     return result
 

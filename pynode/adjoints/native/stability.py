@@ -1,0 +1,39 @@
+"""Looks for gradients that are mostly noise, as adjoints/discrete/stability.py, after a native
+solve."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...backends.native.machine import FIELD
+from ...backends.native.solve import NativeTrajectory
+from ..discrete.stability import LARGEST, check_explicit, sampled
+
+
+def check(field: Any, trajectory: NativeTrajectory, inputs: np.ndarray) -> None:
+    """Warn if an explicit method kept fast modes alive. inputs: addresses of the parameters."""
+    chosen = sampled(trajectory.accepted)
+    if chosen is None or field.n > LARGEST:
+        return
+    n = field.n
+    jac = field.function("jac")
+    call = FIELD(jac.address)
+    rows, columns = field.pattern()
+    states = np.ascontiguousarray(trajectory.states[chosen])
+    starts = trajectory.starts[chosen].tolist()
+    values = np.empty((len(chosen), len(rows)), states.dtype)
+    work = np.empty(max(1, jac.work), states.dtype)
+    scratch = work.ctypes.data
+    addresses = inputs.ctypes.data
+    state = states.ctypes.data
+    value = values.ctypes.data
+    for i, t in enumerate(starts):
+        y = state + i * states.strides[0]
+        call(t, y, y, addresses, value + i * values.strides[0], scratch)
+    matrices = np.zeros((len(chosen), n, n), states.dtype)
+    matrices[:, rows, columns] = values
+    sizes = torch.from_numpy(trajectory.sizes[chosen].astype(states.dtype))
+    check_explicit(trajectory.method, torch.from_numpy(matrices), sizes)
