@@ -12,6 +12,7 @@ from ...core import floats
 from ...methods.bdf.formulas import MAX_ORDER, DifferenceHistory
 from ...methods.bdf.step import SAFETY, SLOW, best_order, shrunk
 from ...methods.jacobian_reuse import converges_slowly, remembered_rate
+from . import newton
 from .arithmetic import clear, copy
 from .bdf_history import (
     EQUAL,
@@ -46,6 +47,7 @@ from .bdf_history import (
 )
 from .machine import row
 from .newton import (
+    CHANGE,
     FRESH,
     HAS_JACOBIAN,
     INCREMENT,
@@ -150,7 +152,7 @@ def attempt(run: Any, tables: BDFTables, memory: Any) -> None:
         marks[HAS_JACOBIAN] = 0
     set_c(memory, c)
     # The torch engine's time of the end, t + h. run.t1 is a stop that may differ by rounding.
-    if not converged(run, memory, run.t + h):
+    if not converged(run, tables, memory, run.t + h):
         give_up(run, memory)
         return
     iterations = marks[ITERATIONS]
@@ -160,9 +162,9 @@ def attempt(run: Any, tables: BDFTables, memory: Any) -> None:
     if iterations > 1:
         for i in range(len(move)):
             move[i] = memory.y1[i] - start[i]
-        norm = norm_of(move, row(memory.vectors, SCALE))
+        norm = norm_of(move, row(memory.vectors, SCALE), len(move))
     else:
-        copy(memory.error, move)
+        copy(row(memory.vectors, CHANGE), move)
     ratio = error_constant(tables, memory, k, h, equal) * norm
     safety = SAFETY[iterations]
     run.ratio = ratio
@@ -180,7 +182,7 @@ def attempt(run: Any, tables: BDFTables, memory: Any) -> None:
     choose(run, tables, memory, k, h, equal + 1, safety)
 
 
-def converged(run: Any, memory: Any, t1: float) -> bool:
+def converged(run: Any, tables: BDFTables, memory: Any, t1: float) -> bool:
     """Newton's iteration of a step. If it fails with an old Jacobian, it runs again with a new one
     (jacobian_reuse.ReusesJacobian.converged)."""
     start = row(memory.vectors, START)
@@ -191,7 +193,17 @@ def converged(run: Any, memory: Any, t1: float) -> bool:
         if prepare(run, memory, t1, start):
             memory.numbers[MEASURED] = memory.numbers[RATE]
             copy(row(memory.vectors, PSI), row(memory.vectors, INCREMENT))
-            solved = iterate(run, memory, t1, memory.y1, memory.numbers[WHOLE], MAX_ITERATIONS)
+            solved = iterate(
+                newton,
+                run,
+                tables,
+                memory,
+                t1,
+                memory.y1,
+                1,
+                memory.numbers[WHOLE],
+                MAX_ITERATIONS,
+            )
         if solved or memory.marks[FRESH]:
             return solved
         forget(memory)

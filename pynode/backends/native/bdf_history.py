@@ -188,7 +188,7 @@ def nearby_error(tables: BDFTables, memory: Any, k: int, side: int, times: int, 
     clear(sum_)
     for j in range(count):
         add(sum_, numbers[VALUES + j], row(memory.stages, j))
-    return norm_of(sum_, row(memory.vectors, SCALE))
+    return norm_of(sum_, row(memory.vectors, SCALE), len(sum_))
 
 
 def combine_history(memory: Any, factor: float, target: Any) -> None:
