@@ -163,8 +163,21 @@ def main(argv=None):
         "--method",
         help="pynode's, on every problem, instead of QNDF where it is stiff and Tsit5 elsewhere",
     )
-    parser.add_argument(
-        "--compile", action="store_true", help="pynode with compile=True, stiff problems by Rodas5P"
+    engine = parser.add_mutually_exclusive_group()
+    engine.set_defaults(engine="torch")
+    engine.add_argument(
+        "--compile",
+        action="store_const",
+        const="compiled",
+        dest="engine",
+        help="pynode with compile=True, stiff problems by Rodas5P",
+    )
+    engine.add_argument(
+        "--native",
+        action="store_const",
+        const="native",
+        dest="engine",
+        help="pynode with backend='native', stiff problems by Rodas5P",
     )
     parser.add_argument(
         "--ladder", nargs="+", type=float, help="values of rtol (1e-4 1e-5 1e-6 1e-7 1e-8)"

@@ -26,6 +26,7 @@ KINDS = {
     for name in names(*kinds, suite=True)
 }
 METHODS = {"stiff": "QNDF", "not stiff": "Tsit5", "gradient": "Tsit5", "stiff gradient": "QNDF"}
+# By compile=True and by the native engine.
 COMPILED = {
     "stiff": "Rodas5P",
     "not stiff": "Tsit5",
@@ -45,17 +46,16 @@ def case(name: str):
     return PROBLEMS[name].case(1e-6)
 
 
-def contestants(kind: str, method: str | None, packages, compile: bool = False) -> list:
-    """pynode's method, with compile=True or as it is, then the solvers of the packages that are for
-    this kind of problem."""
-    name = method or (COMPILED if compile else METHODS)[kind]
+def contestants(kind: str, method: str | None, packages, engine: str = "torch") -> list:
+    """pynode's method, then the solvers of the packages that are for this kind of problem. engine:
+    'torch', 'compiled' (compile=True) or 'native'."""
+    name = method or (METHODS if engine == "torch" else COMPILED)[kind]
     by = run.gradient_by_pynode if "gradient" in kind else run.by_pynode
-    if compile:
-        mine = run.Contestant(
-            f"{name}, compiled", None, functools.partial(run.by_compiled, by, name)
-        )
-    else:
+    if engine == "torch":
         mine = run.Contestant(name, None, functools.partial(by, name))
+    else:
+        maker = {"compiled": run.by_compiled, "native": run.by_native}[engine]
+        mine = run.Contestant(f"{name}, {engine}", None, functools.partial(maker, by, name))
     return [mine] + [
         run.Contestant(solver.label, peer.name, solver.make)
         for peer in PEERS.values()
@@ -68,7 +68,7 @@ def measure(name: str, args, packages) -> list:
     """One row a contestant and tolerance, with `times`, a list of seconds; who took too long is
     left out at tighter ones."""
     made, rows = case(name), []
-    running = contestants(KINDS[name], args.method, packages, args.compile)
+    running = contestants(KINDS[name], args.method, packages, args.engine)
     for rtol in args.ladder:
         report.progress(name, f"rtol {rtol:g}")
         found, times = run.timed(made.at(rtol), running, args)

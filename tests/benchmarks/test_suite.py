@@ -225,9 +225,13 @@ def test_compiled_contestants():
     assert states == "states" and counts["steps"] == 3 and counts["compile_s"] >= 0
     assert made == [(Tsit5(compile=True), True, {})]
     assert [
-        suite.contestants(kind, None, (), compile=True)[0].name
+        suite.contestants(kind, None, (), engine)[0].name
+        for engine in ("compiled", "native")
         for kind in ("stiff", "not stiff", "stiff gradient")
-    ] == ["Rodas5P, compiled", "Tsit5, compiled", "Rodas5P, compiled"]
+    ] == [
+        *("Rodas5P, compiled", "Tsit5, compiled", "Rodas5P, compiled"),
+        *("Rodas5P, native", "Tsit5, native", "Rodas5P, native"),
+    ]
 
 
 def test_two_trees_side_by_side(tmp_path, capsys):

@@ -59,7 +59,7 @@ class NativeRowGradient:
             found = pullback_rows(
                 rows.fields.bound,
                 [rows.solved[i] for i in members],
-                [self.when[place] for place in places],
+                [self.when[place].tolist() for place in places],
                 [cotangents[place] for place in places],
                 inputs=addresses[first : members.stop],
             )
