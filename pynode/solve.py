@@ -498,9 +498,9 @@ class _SingleSolve:
             """The states at times inside the segment, (m, n), from the polynomials of the steps."""
             return outputs_at(queries, lambda: path.evaluate(queries))
 
-        count = len(path.ys)
+        count = path.reached
         queries = values[:count] + [hit.t for hit in path.hits]
-        rows = outputs_at(queries, lambda: torch.stack(path.ys + [hit.y for hit in path.hits]))
+        rows = outputs_at(queries, path.outputs)
         rows = clamp_negative(rows, self.nonnegative_mask)
         return Segment(
             rows[:count], rows[count:], DenseSegment(path, between, self.nonnegative_mask)

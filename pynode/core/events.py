@@ -190,6 +190,8 @@ def as_events(given: Any) -> tuple:
 def as_times(times: Any, what: str) -> torch.Tensor:
     """Times as (k,) float64 with their gradient, from numbers or a tensor. Raise ValueError or
     TypeError for other input."""
+    if isinstance(times, tuple) and not times:
+        return torch.empty(0, dtype=torch.float64)
     try:
         if not isinstance(times, torch.Tensor):
             times = torch.tensor([float(t) for t in times], dtype=torch.float64)

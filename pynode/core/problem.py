@@ -157,6 +157,8 @@ def checked_times(given: Times, device: torch.device | None = None) -> torch.Ten
 def _check_arguments(f, count):
     """Raise TypeError if f does not accept t, y and the args. If a signature is not available, the
     call itself decides."""
+    if _takes_surely(f, count):
+        return
     try:
         inspect.signature(f).bind(*range(count))
     except ValueError:
@@ -167,3 +169,14 @@ def _check_arguments(f, count):
             f"pynode calls f with {count} arguments, t, y{' and the args' if count > 2 else ''},"
             f" but {name} does not take them; write it as f(t, y, *args)"
         ) from None
+
+
+def _takes_surely(f, count):
+    """Whether a plain Python function or method takes so many arguments. A small solve notices the
+    cost of a signature."""
+    code = getattr(f, "__code__", None)
+    if code is None or hasattr(f, "__wrapped__") or code.co_kwonlyargcount:
+        return False
+    most = code.co_argcount - hasattr(f, "__self__")
+    least = most - len(f.__defaults__ or ())
+    return least <= count <= most

@@ -80,7 +80,11 @@ def disallow_tracing(solve: Callable[P, R]) -> Callable[P, R]:
 def needs_clean_context(problem: ODEProblem) -> bool:
     """Whether autocast, cached parametrizations or a mode without derivatives are active for the
     solve of an ODEProblem."""
-    return _parametrize_caches() or _misleading() or _autocast(Layout(problem.y0).device.type)
+    if _parametrize_caches() or _misleading():
+        return True
+    if isinstance(problem.y0, torch.Tensor):
+        return _autocast(problem.y0.device.type)
+    return _autocast(Layout(problem.y0).device.type)
 
 
 def run_clean(run: Callable[[ODEProblem], R], problem: ODEProblem) -> R:

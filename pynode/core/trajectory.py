@@ -226,6 +226,15 @@ class Trajectory(Curve):
         self.attempts: list[Attempt] = []
 
     @property
+    def reached(self) -> int:
+        """The number of output times that were reached, the start included."""
+        return len(self.ys)
+
+    def outputs(self) -> Tensor:
+        """(m, n): the states at the outputs and at the events."""
+        return torch.stack(self.ys + [hit.y for hit in self.hits])
+
+    @property
     def steps(self) -> list:
         """All steps, if the recording has them. With checkpoints it has none."""
         if self.recording is None:

@@ -39,19 +39,33 @@ class NativeSegment(Trajectory):
 
     def __init__(self, bound: BoundField, solved: NativeTrajectory, start: Tensor) -> None:
         super().__init__(solved.t0, start, None, solved.h0)
-        del self.polynomials, self.attempts  # made on demand below
+        del self.polynomials, self.attempts, self.ys  # made on demand below
         self.bound = bound
         self.solved = solved
         self.times = solved.times.tolist()
         self.t = solved.t
         self.end = solved.end
         self.y = torch.from_numpy(solved.y)
-        self.ys = list(torch.from_numpy(solved.outputs).unbind(0))
         if solved.slopes is not None:
             self.slopes = list(torch.from_numpy(solved.slopes).unbind(0))[1:]
         self.status = solved.status
         if solved.starts is not None:
             self.recording = NativeRecording(solved)
+
+    @cached_property
+    def ys(self) -> list[Tensor]:  # type: ignore[override]  # made on demand
+        """(n,) at the output times that were reached."""
+        return list(torch.from_numpy(self.solved.outputs).unbind(0))
+
+    @property
+    def reached(self) -> int:
+        return len(self.solved.outputs)
+
+    def outputs(self) -> Tensor:
+        rows = torch.from_numpy(self.solved.outputs)
+        if self.hits:
+            return torch.cat((rows, torch.stack([hit.y for hit in self.hits])))
+        return rows
 
     @cached_property
     def polynomials(self) -> list[Tensor]:  # type: ignore[override]  # made on demand

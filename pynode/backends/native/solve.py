@@ -107,6 +107,8 @@ class NativeTrajectory:
             self.states = memory.tape_y[:count]
             self.stages = memory.tape_stages[:count]
             self.numbers = memory.tape_numbers[:count]
+            # A copy: the user may change the outputs.
+            self.start = memory.outputs[0].copy()
             self.f0 = self._slope()
 
     def polynomials(self) -> np.ndarray:
@@ -123,7 +125,7 @@ class NativeTrajectory:
     def _slope(self):
         """f at the start, (n,)."""
         memory = self.memory
-        start = memory.outputs[0]
+        start = self.start
         slope = np.empty_like(start)
         call(int(self.run["f"][0]), self.t0, start, start, memory.inputs, slope, memory.work)
         return slope

@@ -218,6 +218,8 @@ class SegmentedSolve:
             begin = FirstOrderOnly.apply(time, "the time at which a segment of the solve starts")
             start = saltated(y, self._slope(t, y), -begin)
         first = self.position
+        if stop == self.values[-1]:
+            self.position = len(self.values)
         while self.position < len(self.values) and not self._later(
             self.values[self.position], stop
         ):
@@ -237,7 +239,9 @@ class SegmentedSolve:
         cut = path.status is Status.EVENT
         done = cut and any(watch.stops(hit.event) and hit.t == path.t for hit in path.hits)
         # The output at the time of a reset is the state after it.
-        reached = sum(1 for s in times[1 : len(path.ys)] if not (cut and not done and s == path.t))
+        reached = path.reached - 1
+        if cut and not done:
+            reached = sum(1 for s in times[1 : path.reached] if s != path.t)
         self.position = first + min(reached, self.position - first)
         count = self.position - first
         if count:
