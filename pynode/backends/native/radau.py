@@ -57,12 +57,17 @@ def tables_of(method: Any) -> RadauTables:
     tableau = method.tableau
     mu, transform, inverse = tableau.eigen
     pairs = [1 / x for x in mu[tableau.stages % 2 :]]
-    arrays = (tableau.a, transform, inverse, tableau.powers, tableau.c, tableau.e, tableau.ending)
     return RadauTables(
-        *map(np.ascontiguousarray, arrays),
-        np.array([[x.real, x.imag] for x in pairs]).reshape(-1, 2),
-        np.array([tableau.gamma0]),
-        np.array([tableau.c[-1] == 1.0], dtype=np.int64),
+        a=np.ascontiguousarray(tableau.a),
+        transform=np.ascontiguousarray(transform),
+        inverse=np.ascontiguousarray(inverse),
+        powers=np.ascontiguousarray(tableau.powers),
+        nodes=np.ascontiguousarray(tableau.c),
+        e=np.ascontiguousarray(tableau.e),
+        ending=np.ascontiguousarray(tableau.ending),
+        reciprocals=np.array([[x.real, x.imag] for x in pairs]).reshape(-1, 2),
+        gamma0=np.array([tableau.gamma0]),
+        ends=np.array([tableau.c[-1] == 1.0], dtype=np.int64),
     )
 
 
