@@ -17,6 +17,7 @@ from pynode.methods.base import Step
 from pynode.methods.bdf.formulas import ValueHistory
 from pynode.methods.bdf.step import BDF
 from pynode.methods.esdirk import DIRK
+from pynode.methods.radau import Radau
 
 from .cases import field_of
 
@@ -187,6 +188,8 @@ def _tape(method, trajectory, k):
         return order, numbers[newton.C], change, torch.from_numpy(weights), None, nodes[:order]
     if isinstance(method, DIRK):
         return None, list(stages[: method.tableau.stages])
+    if isinstance(method, Radau):
+        return stages
     if method.implicit:
         return list(stages)
     return None
