@@ -43,8 +43,8 @@ def _numpy_function(t, y):
     return y * float(np.sign(y.detach())[0])
 
 
-def _numpy_constant(t, y):
-    return y * torch.from_numpy(np.ones(3))
+def _numpy_random(t, y):
+    return y * torch.from_numpy(np.random.default_rng().random(3))
 
 
 def _tolist(t, y):
@@ -223,7 +223,7 @@ AWKWARD = [
     ("while on a value", _loop_on_value, "turns a tensor into a Python number"),
     ("numpy of the state", _numpy, "takes the numbers of a tensor out of torch"),
     ("numpy's function of a tensor", _numpy_function, "as NumPy does"),
-    ("a tensor made by numpy", _numpy_constant, "numbers that torch does not see"),
+    ("numpy's random numbers", _numpy_random, "same operations in two calls"),
     ("a list of the state", _tolist, "Tensor.tolist"),
     ("the address of the state", _data_pointer, "Tensor.data_ptr"),
     ("single precision inside", _single, "float32"),

@@ -30,7 +30,7 @@ ONE = [
     lambda a: functional.elu(a, 0.7) + functional.selu(0.2 * a) + functional.celu(a, 1.3),
     lambda a: functional.softplus(a, 2.0) + functional.softsign(a),
     lambda a: functional.relu(a) + functional.leaky_relu(-a, 0.1),
-    lambda a: functional.hardtanh(a) + functional.hardswish(a) + functional.hardsigmoid(a),
+    lambda a: functional.hardtanh(a) + functional.hardswish(a),
     lambda a: a.reciprocal().clamp(-2, 2) + a.sign() + functional.relu6(3 * a),
     lambda a: torch.tanh(a).pow(3) + torch.sigmoid(a) ** 0.5 + torch.sigmoid(a) ** -1.7,
     lambda a: 2.0 ** torch.tanh(a) + torch.exp2(torch.sin(a)) - torch.log2(a.abs() + 1.5),

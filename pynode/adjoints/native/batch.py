@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .adjoint import CHANGED, add_backward_counts, of_parameters
-from .pullback import NativeGradient, functions
+from .pullback import functions
 from .rows import pullback_rows
 
 if TYPE_CHECKING:

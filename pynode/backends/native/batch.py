@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 
 from ...core.stats import Stats
 from .engine import COUNTS, INSTEAD, check
-from .fields import BoundField, FlatCall, translated
+from .fields import FlatCall, translated
 from .rows import integrate_rows
 
 if TYPE_CHECKING:
