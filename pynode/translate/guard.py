@@ -66,24 +66,11 @@ def _watched(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
-<<<<<<< HEAD
-def check_hooks(modules: list[torch.nn.Module], tensors: list[Tensor]) -> None:
-    """Refuse hooks: they are code beside f that native code would leave out or freeze."""
-    for module in modules:
-        for name in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks"):
-            if getattr(module, name, None):
-                raise _hooked(type(module).__name__)
-        if getattr(module, "_backward_pre_hooks", None):
-            raise _hooked(type(module).__name__)
-    for x in tensors:
-        if x.grad_fn is None:
-            continue  # torch calls the hooks of a leaf with its whole gradient, outside native code
-        if x._backward_hooks or getattr(x, "_post_accumulate_grad_hooks", None):
-            raise _hooked("tensor")
-=======
 def check_hooks(tensors: list[Tensor]) -> None:
-    """Refuse hooks of tensors: they are code beside f that native code would leave out."""
-    if any(x._backward_hooks for x in tensors):
+    """Refuse hooks of computed tensors: they are code beside f that native code would leave out.
+
+    torch calls the hooks of a leaf with its whole gradient, outside native code."""
+    if any(x._backward_hooks for x in tensors if x.grad_fn is not None):
         raise _hooked("tensor")
 
 
@@ -98,7 +85,6 @@ def _checked_call(original: Callable[..., Any]) -> Callable[..., Any]:
         return original(self, *args, **kwargs)
 
     return call
->>>>>>> 384dfb9673fbf222bb4a72fa6b4f912e7d58cf74
 
 
 def _hooked(what: str) -> TranslationRefused:
