@@ -498,7 +498,7 @@ class _SingleSolve:
             """The states at times inside the segment, (m, n), from the polynomials of the steps."""
             return outputs_at(queries, lambda: path.evaluate(queries))
 
-        count = path.reached
+        count = path.output_count
         queries = values[:count] + [hit.t for hit in path.hits]
         rows = outputs_at(queries, path.outputs)
         rows = clamp_negative(rows, self.nonnegative_mask)

@@ -226,7 +226,7 @@ class Trajectory(Curve):
         self.attempts: list[Attempt] = []
 
     @property
-    def reached(self) -> int:
+    def output_count(self) -> int:
         """The number of output times that were reached, the start included."""
         return len(self.ys)
 

@@ -58,7 +58,7 @@ class NativeSegment(Trajectory):
         return list(torch.from_numpy(self.solved.outputs).unbind(0))
 
     @property
-    def reached(self) -> int:
+    def output_count(self) -> int:
         return len(self.solved.outputs)
 
     def outputs(self) -> Tensor:

@@ -239,9 +239,9 @@ class SegmentedSolve:
         cut = path.status is Status.EVENT
         done = cut and any(watch.stops(hit.event) and hit.t == path.t for hit in path.hits)
         # The output at the time of a reset is the state after it.
-        reached = path.reached - 1
+        reached = path.output_count - 1
         if cut and not done:
-            reached = sum(1 for s in times[1 : path.reached] if s != path.t)
+            reached = sum(1 for s in times[1 : path.output_count] if s != path.t)
         self.position = first + min(reached, self.position - first)
         count = self.position - first
         if count:
