@@ -1,0 +1,264 @@
+"""backend='native' in the front door: states and gradients beside the torch engine."""
+
+import gc
+import threading
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from pynode import Event, PresetTimes, solve
+from pynode.cli import catalogue
+from pynode.compat.torchdiffeq import odeint
+from pynode.nn import NeuralODE
+from tests.support.cases import Forced, leaf, tensor
+
+METHODS = [entry.name for entry in catalogue.methods() if "native" in entry.backends]
+TIMES = torch.linspace(0.0, 2.0, 7, dtype=torch.float64)
+
+
+def both(f, y0, t, **options):
+    """(y, its gradients) by torch and by native code: the gradient of a sum with weights in y0 and
+    in the parameters of f."""
+    results = []
+    for backend in ("torch", "native"):
+        start = y0.clone().requires_grad_()
+        solution = solve(f, start, t, backend=backend, **options)
+        assert solution.backend == backend
+        weights = torch.linspace(0.5, 1.5, solution.y.numel(), dtype=y0.dtype)
+        inputs = [start, *f.parameters()]
+        grads = torch.autograd.grad((solution.y.flatten() * weights).sum(), inputs)
+        results.append((solution.y.detach(), grads))
+    return results
+
+
+def assert_equal(results, accuracy):
+    (y, grads), (native_y, native_grads) = results
+    torch.testing.assert_close(native_y, y, rtol=accuracy, atol=accuracy)
+    for mine, theirs in zip(native_grads, grads, strict=True):
+        scale = float(theirs.abs().max())
+        torch.testing.assert_close(mine, theirs, rtol=accuracy, atol=accuracy * scale)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_beside_torch(method):
+    """A driven network, at outputs inside steps: the same steps, hence the same gradient."""
+    options = {"method": method, "rtol": 1e-5, "atol": 1e-7}
+    if method in ("ImplicitMidpoint", "Euler", "Heun", "Midpoint", "ImplicitEuler"):
+        options["step_size"] = 0.05
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert_equal(both(Forced(3), torch.ones(3, dtype=torch.float64), TIMES, **options), 1e-9)
+
+
+def test_there_are_methods_of_every_family():
+    families = {entry.family for entry in catalogue.methods() if "native" in entry.backends}
+    assert len(METHODS) > 20
+    assert len(families) >= 4
+
+
+def test_backwards_in_time_with_stops():
+    options = {"method": "rodas5p", "tstops": [0.3, 1.1]}
+    start = torch.ones(3, dtype=torch.float64)
+    assert_equal(both(Forced(3), start, TIMES.flip(0), **options), 1e-9)
+
+
+def test_single_precision():
+    start = torch.ones(3)
+    field = Forced(3, torch.float32)
+    assert_equal(both(field, start, TIMES, method="rodas5p", rtol=1e-4, atol=1e-5), 1e-4)
+
+
+def test_a_method_is_chosen():
+    solution = solve(Forced(3), torch.ones(3, dtype=torch.float64), TIMES, backend="native")
+    assert solution.method == "Rodas5P"
+    assert "native" in solution.choice
+
+
+def test_a_nested_state_and_arguments():
+    """The gradient reaches nested arguments, and a leaf that f closes over."""
+    closed = leaf(tensor(0.3))
+
+    def f(t, state, rates):
+        return {"a": -rates["k"][0] * state["a"], "b": closed * state["a"].sum() - state["b"]}
+
+    grads = []
+    for backend in ("torch", "native"):
+        k = leaf(tensor(1.3, 0.2))
+        y0 = {"a": tensor(1.0, 2.0), "b": leaf(tensor(0.5))}
+        rates = {"k": [2 * k[0], k[1]]}
+        solution = solve(f, y0, (0.0, 1.0), method="qndf", args=(rates,), backend=backend)
+        loss = solution.y["b"][-1].sum() + solution.y["a"][-1].sum()
+        grads.append(torch.autograd.grad(loss, [k, y0["b"], closed]))
+    for mine, theirs in zip(grads[1], grads[0], strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_computed_weights():
+    """A parametrisation, and a weight that two layers share."""
+
+    class Positive(nn.Module):
+        def forward(self, weight):
+            return torch.nn.functional.softplus(weight)
+
+    layer = nn.Linear(3, 3).double()
+    nn.utils.parametrize.register_parametrization(layer, "weight", Positive())
+    field = nn.Sequential(layer, nn.Tanh(), layer)
+
+    class Field(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = field
+
+        def forward(self, t, y):
+            return self.net(y) * torch.cos(t)
+
+    assert_equal(both(Field(), torch.ones(3, dtype=torch.float64), TIMES, method="tsit5"), 1e-9)
+
+
+def test_new_weights_and_new_parameters_are_used():
+    """A step of an optimiser, a parameter of another object, and a number that f reads."""
+    field = Forced(3)
+    field.factor = 1.0
+    field.forward = lambda t, y: field.factor * Forced.forward(field, t, y)
+    start = torch.ones(3, dtype=torch.float64)
+    assert_equal(both(field, start, TIMES, method="rodas5p"), 1e-9)
+    with torch.no_grad():
+        field.W.mul_(0.5)
+    assert_equal(both(field, start, TIMES, method="rodas5p"), 1e-9)
+    field.W = nn.Parameter(torch.eye(3, dtype=torch.float64))
+    assert_equal(both(field, start, TIMES, method="rodas5p"), 1e-9)
+    field.factor = -0.7
+    assert_equal(both(field, start, TIMES, method="rodas5p"), 1e-9)
+
+
+def test_a_changed_parameter_is_refused():
+    field = Forced(3)
+    y = solve(field, torch.ones(3, dtype=torch.float64), TIMES, backend="native").y
+    with torch.no_grad():
+        field.W.mul_(2)
+    with pytest.raises(RuntimeError, match="changed"):
+        y.sum().backward()
+
+
+def test_changed_outputs_change_no_gradient():
+    field = Forced(3)
+    start = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    solution = solve(field, start, TIMES, backend="native")
+    expected = torch.autograd.grad(solution.y.sum(), start, retain_graph=True)[0]
+    solution.y.detach().zero_()
+    torch.testing.assert_close(torch.autograd.grad(solution.y.sum(), start)[0], expected)
+
+
+def test_events_and_resets_have_gradients():
+    """A terminal event after a dose, against the torch engine."""
+
+    def f(t, y, k):
+        return -k * y
+
+    grads = []
+    for backend in ("torch", "native"):
+        k = leaf(tensor(1.1))
+        dose = PresetTimes([0.5], lambda t, y, k: y + 1.0)
+        low = Event(lambda t, y, k: y[0] - 0.4, terminal=True)
+        solution = solve(
+            f,
+            tensor(1.0),
+            (0.0, 9.0),
+            method="rodas5p",
+            rtol=1e-9,
+            args=(k,),
+            events=[dose, low],
+            backend=backend,
+        )
+        assert len(solution.events) == 2
+        grads.append(torch.autograd.grad(solution.events[-1].t, k)[0])
+    torch.testing.assert_close(grads[1], grads[0], rtol=1e-9, atol=0)
+
+
+def test_dense_output_has_a_gradient():
+    field = Forced(3)
+    found = []
+    for backend in ("torch", "native"):
+        start = torch.ones(3, dtype=torch.float64, requires_grad=True)
+        solution = solve(field, start, (0.0, 2.0), method="fbdf", dense=True, backend=backend)
+        y = solution(torch.tensor([0.37, 1.9], dtype=torch.float64))
+        slope = solution.derivative(torch.tensor([0.37], dtype=torch.float64))
+        found.append((y.detach(), slope.detach(), torch.autograd.grad(y.sum(), start)[0]))
+    for mine, theirs in zip(found[1], found[0], strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-7, atol=1e-9)
+
+
+def test_gradients_in_times():
+    start = torch.ones(3, dtype=torch.float64)
+    grads = []
+    for backend in ("torch", "native"):
+        t = TIMES.clone().requires_grad_()
+        y = solve(Forced(3), start, t, method="rodas5p", backend=backend).y
+        grads.append(torch.autograd.grad(y.square().sum(), t)[0])
+    torch.testing.assert_close(grads[1], grads[0], rtol=1e-9, atol=1e-12)
+
+
+def test_transforms():
+    """solve inside torch.func's grad and vmap."""
+
+    def end(y0, backend):
+        return solve(lambda t, y: -y * y, y0, (0.0, 1.0), method="tsit5", backend=backend).y[-1]
+
+    starts = tensor(1.0, 2.0, 3.0).unsqueeze(1)
+    for transform in (torch.func.vmap, lambda g: torch.func.vmap(torch.func.jacrev(g))):
+        mine = transform(lambda y: end(y, "native"))(starts)
+        theirs = transform(lambda y: end(y, "torch"))(starts)
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_models_and_the_other_door():
+    field = Forced(3)
+    start = torch.ones(3, dtype=torch.float64)
+    model = NeuralODE(field, TIMES, method="rodas5p", backend="native")
+    expected = solve(field, start, TIMES, method="rodas5p").y
+    torch.testing.assert_close(model(start, TIMES), expected, rtol=1e-9, atol=1e-12)
+    found = odeint(field, start, TIMES, method="rodas5p", rtol=1e-6, atol=1e-9, backend="native")
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_threads_that_solve_at_once():
+    field = Forced(3)
+    start = torch.ones(3, dtype=torch.float64)
+    alone = both(field, start, TIMES, method="rodas5p")[1]
+    found = [None] * 8
+
+    def work(i):
+        found[i] = both(field, start, TIMES, method="rodas5p")[1]
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for y, grads in found:
+        assert torch.equal(y, alone[0])
+        assert all(map(torch.equal, grads, alone[1]))
+
+
+def test_solves_leave_nothing_behind():
+    field = Forced(3)
+
+    def solves(count):
+        for _ in range(count):
+            both(field, torch.ones(3, dtype=torch.float64), TIMES, method="rodas5p")
+        gc.collect()
+        return len(gc.get_objects())
+
+    solves(3)
+    before = solves(1)
+    assert solves(30) < before + 100
+
+
+def test_second_derivatives_are_refused():
+    start = torch.ones(3, dtype=torch.float64, requires_grad=True)
+    y = solve(Forced(3), start, TIMES, backend="native").y
+    (grad,) = torch.autograd.grad(y.sum(), start, create_graph=True)
+    with pytest.raises(NotImplementedError, match="first derivatives"):
+        grad.sum().backward()
