@@ -178,7 +178,7 @@ def _compile(functions, work, family, record, tables, memory):
     machine.teach()
     for function in functions:
         if function not in _registered:
-            register_jitable(**OPTIONS, **parts.options())(function)
+            register_jitable(**OPTIONS, **parts.part_options())(function)
             _registered.add(function)
     run_at = machine.record_at(from_dtype(record))
     tables_at = machine.arrays_at(tables)
@@ -187,7 +187,7 @@ def _compile(functions, work, family, record, tables, memory):
     def whole(run, tables, memory):
         work(family, run_at(run), tables_at(tables), memory_at(memory))
 
-    dispatcher = njit(nogil=True, **OPTIONS)(whole)
+    dispatcher = njit(nogil=True, **OPTIONS, **parts.whole_options())(whole)
     dispatcher.compile((kinds.int64,) * 3)
     (result,) = dispatcher.overloads.values()
     _, _, (binary, _) = result.library.serialize_using_object_code()
