@@ -18,11 +18,11 @@ def shifted(x):
 
 
 def test_the_callers_take_in_the_code():
-    assert set(parts.options()) == {"pipeline_class"}
+    assert set(parts.part_options()) == set(parts.whole_options()) == {"pipeline_class"}
     for function in (twice, shifted):
-        numba.extending.register_jitable(**parts.options())(function)
+        numba.extending.register_jitable(**parts.part_options())(function)
 
-    @numba.njit
+    @numba.njit(**parts.whole_options())
     def whole(x):
         return shifted(x) + twice(x)
 
@@ -32,4 +32,4 @@ def test_the_callers_take_in_the_code():
 def test_another_numba(monkeypatch):
     """If numba's classes changed, it compiles as usual."""
     monkeypatch.setattr(parts, "_REPLACED", ("a_method_of_the_future",))
-    assert parts.options.__wrapped__() == {}
+    assert parts._pipelines.__wrapped__() == ({}, {})
