@@ -13,6 +13,7 @@ from torch import Tensor
 from ..algebra.jacobian import Jacobian
 from ..algebra.linear import Factorised
 from ..algebra.newton import UNKNOWN, implicit_diff, newton_to_rounding, simplified_newton
+from ..core import floats
 from ..core.arithmetic import Floats
 from ..core.status import Status
 from .base import OneStep, Step, of_tableau
@@ -21,6 +22,7 @@ from .jacobian_reuse import (
     ITERATIONS,
     SLOW,
     ReusesJacobian,
+    converges_slowly,
     graph_disabled,
     newton_safety,
     remembered_rate,
@@ -39,6 +41,27 @@ if TYPE_CHECKING:
 # The bounds of the factor from step to step.
 LARGEST = 8.0
 SMALLEST = 0.2
+
+
+def predicted_factor(
+    ratio: float, h: float, last_error: float, last_step: float, iterations: int, order: int
+) -> float:
+    """The factor of the next step, from the error and its trend. It is 1 if the growth is not worth
+    a factorisation. Gustafsson; Hairer & Wanner II, IV.8.25.
+
+    ratio: the scaled error of the step h, accepted if at most 1. last_error, last_step: of the last
+    accepted step; the error is 0 if there is none. order: the exponent of the error.
+    """
+    power = 1 / order
+    safety = 0.9 * newton_safety(iterations, ITERATIONS)
+    error = max(ratio, 1e-10)
+    growth = error**-power
+    if last_error > 0 and ratio <= 1.0:
+        growth = min(growth, h / last_step * (last_error / error**2) ** power)
+    factor = min(LARGEST, max(SMALLEST, safety * growth))
+    if ratio <= 1.0:
+        return worthwhile(floats, factor)
+    return factor
 
 
 class State(NamedTuple):
@@ -238,7 +261,7 @@ class Radau(ReusesJacobian, OneStep):
             y1 = ys[-1]
         else:
             y1 = torch.addmv(y, (ys - y).t(), ending)
-        if SLOW < rate < UNKNOWN:
+        if converges_slowly(rate, SLOW):
             jac = None
         else:
             jac = used.jac
@@ -251,7 +274,10 @@ class Radau(ReusesJacobian, OneStep):
         next_state = used._replace(first=first, careful=True, rate=rate)
         if not math.isfinite(ratio):
             return Step.failed(t, h, SMALLEST, next_state)
-        factor = self._factor(ratio, h, state.past, result.iterations)
+        last_error, last_step = state.past or (0.0, h)
+        factor = predicted_factor(
+            ratio, h, last_error, last_step, result.iterations, self.error_order
+        )
         if ratio <= 1.0:
             return Step(t, h, y, y1, ratio, factor, ended._replace(past=(max(ratio, 1e-2), h)), ys)
         return Step(t, h, y, y1, ratio, factor, next_state)
@@ -349,20 +375,6 @@ class Radau(ReusesJacobian, OneStep):
                 filtered = solver.real.solve(torch.add(known, again, alpha=gamma0))
                 ratio = tol.ratio(filtered, start, y1.detach())
         return first, ratio
-
-    def _factor(self, ratio: float, h: float, past: tuple | None, iterations: int) -> float:
-        """The factor of the next step, from the error and its trend. It is 1 if the growth is not
-        worth a factorisation."""
-        power = 1 / self.error_order
-        safety = 0.9 * newton_safety(iterations, ITERATIONS)
-        error = max(ratio, 1e-10)
-        growth = error**-power
-        if past is not None and ratio <= 1.0:
-            growth = min(growth, h / past[1] * (past[0] / error**2) ** power)
-        factor = min(LARGEST, max(SMALLEST, safety * growth))
-        if ratio <= 1.0:
-            return worthwhile(Floats, factor)
-        return factor
 
     @staticmethod
     def _newton_failed(

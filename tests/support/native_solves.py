@@ -17,6 +17,7 @@ from pynode.methods.base import Step
 from pynode.methods.bdf.formulas import ValueHistory
 from pynode.methods.bdf.step import BDF
 from pynode.methods.esdirk import DIRK
+from pynode.methods.radau import Radau
 
 from .cases import field_of
 
@@ -24,7 +25,7 @@ pytest.importorskip("numba")
 pytest.importorskip("llvmlite")
 
 from pynode.adjoints.native.pullback import pullback
-from pynode.backends.native import bdf, newton
+from pynode.backends.native import bdf_history, newton
 from pynode.backends.native.solve import integrate
 from pynode.translate.field import translate
 
@@ -174,19 +175,21 @@ def _tape(method, trajectory, k):
     stages = torch.from_numpy(trajectory.stages[k])
     if isinstance(method, BDF):
         numbers = trajectory.numbers[k]
-        order = int(numbers[bdf.TAKEN])
-        nodes = tuple(numbers[bdf.NODES : bdf.NODES + order + 1].tolist())
+        order = int(numbers[bdf_history.TAKEN])
+        nodes = tuple(numbers[bdf_history.NODES : bdf_history.NODES + order + 1].tolist())
         form = method.history
         change = None
-        if numbers[bdf.RATIO]:
+        if numbers[bdf_history.RATIO]:
             like = torch.zeros(form.rows, 1, dtype=torch.float64)
-            change = form.rescale(like, (), order, numbers[bdf.RATIO])[2]
+            change = form.rescale(like, (), order, numbers[bdf_history.RATIO])[2]
         weights = form.reading(order)
         if isinstance(form, ValueHistory):
             weights = form._read(nodes, order)
         return order, numbers[newton.C], change, torch.from_numpy(weights), None, nodes[:order]
     if isinstance(method, DIRK):
         return None, list(stages[: method.tableau.stages])
+    if isinstance(method, Radau):
+        return stages
     if method.implicit:
         return list(stages)
     return None

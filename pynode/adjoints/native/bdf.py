@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...backends.native.arithmetic import clear, copy
-from ...backends.native.bdf import (
+from ...backends.native.arithmetic import add, clear, copy
+from ...backends.native.bdf_history import (
     GRID,
     NUMBERS,
     RATIO,
@@ -18,7 +18,6 @@ from ...backends.native.bdf import (
     TERMS,
     VALUES,
     BDFTables,
-    add,
     write_output_weights,
     write_reading,
 )

@@ -11,11 +11,12 @@ import numpy as np
 from ...backends.native import bdf as bdf_steps
 from ...backends.native import esdirk as esdirk_steps
 from ...backends.native import explicit as explicit_steps
+from ...backends.native import radau as radau_steps
 from ...backends.native import rosenbrock as rosenbrock_steps
 from ...backends.native.compiler import entry
 from ...backends.native.repair import repairs
 from ...backends.native.solve import PIECE, NativeTrajectory, parameters
-from . import bdf, esdirk, explicit, rosenbrock, stability
+from . import bdf, esdirk, explicit, radau, rosenbrock, stability
 from .sweep import RECORD, Memory, Run, go_back
 
 # The module that goes back (sweep.py) by the module that went forward.
@@ -23,6 +24,7 @@ BACKWARD = {
     bdf_steps: bdf,
     esdirk_steps: esdirk,
     explicit_steps: explicit,
+    radau_steps: radau,
     rosenbrock_steps: rosenbrock,
 }
 FIRST_PIECE = 500  # steps in the first piece
@@ -157,7 +159,7 @@ def _memory(field, trajectory, sizes, times, grads, pointers):
     matrices = 0
     if sizes.implicit:
         rows, columns = field.pattern()
-        matrices = n
+        matrices = n * sizes.width
     work = max(function.work for function in functions.values())
     vectors = np.zeros((3 + sizes.bars + sizes.vectors, n), real)
     memory = Memory(

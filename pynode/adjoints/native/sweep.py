@@ -24,13 +24,14 @@ from ...backends.native.matrices import factorise, fill
 class Sizes(NamedTuple):
     """The memory that a family needs: rows of Memory.bars and of vectors, and numbers. implicit:
     whether it needs a Jacobian and a matrix; slopes: whether it needs df/dt and second derivatives,
-    too."""
+    too. width: size of the matrix in units of n."""
 
     bars: int
     vectors: int = 0
     numbers: int = 0
     implicit: bool = False
     slopes: bool = False
+    width: int = 1
 
 
 class Run(NamedTuple):
@@ -158,12 +159,17 @@ def pull_targets(run: Any, memory: Any, t: float, y: Any, cotangent: Any) -> Non
         memory.grads[i] += memory.pulled[i]
 
 
-def factorise_at(run: Any, memory: Any, t: float, y: Any, c: float) -> None:
-    """The factors of I - c J at (t, y). The solve has found them regular."""
+def linearise_at(run: Any, memory: Any, t: float, y: Any) -> None:
+    """memory.jac = df/dy at (t, y)."""
     run.njac += 1
     call(run.jac, t, y, y, memory.inputs, memory.jac, memory.work)
     if not finite(memory.jac, len(memory.jac)):
         call(run.repair, t, y, y, memory.inputs, memory.jac, memory.work)
+
+
+def factorise_at(run: Any, memory: Any, t: float, y: Any, c: float) -> None:
+    """The factors of I - c J at (t, y). The solve has found them regular."""
+    linearise_at(run, memory, t, y)
     fill(memory.matrix, c, memory.jac, memory.rows, memory.columns)
     factorise(memory.matrix, memory.pivots)
     run.nlu += 1

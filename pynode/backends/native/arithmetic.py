@@ -19,6 +19,13 @@ def clear(target: np.ndarray) -> None:
         target[k] = 0.0
 
 
+def add(target: np.ndarray, weight: float, vector: np.ndarray) -> None:
+    """target += weight vector, (n,)."""
+    if weight != 0.0:
+        for i in range(len(target)):
+            target[i] += weight * vector[i]
+
+
 def combine(
     target: np.ndarray, h: float, coefficients: np.ndarray, i: int, vectors: np.ndarray
 ) -> None:

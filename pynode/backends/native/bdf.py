@@ -3,30 +3,51 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from ...algebra.newton import MAX_ITERATIONS
 from ...core import floats
-from ...methods.bdf.formulas import (
-    FACTORIAL,
-    MAX_ORDER,
-    DifferenceHistory,
-    divided_difference,
-    lagrange_values,
-    leading_error,
-    read_values,
-    redifference,
-    trusted_differences,
-    trusted_values,
-)
+from ...methods.bdf.formulas import MAX_ORDER, DifferenceHistory
 from ...methods.bdf.step import SAFETY, SLOW, best_order, shrunk
 from ...methods.jacobian_reuse import converges_slowly, remembered_rate
 from . import newton
 from .arithmetic import clear, copy
+from .bdf_history import (
+    EQUAL,
+    HISTORY,
+    LAST_STEP,
+    MOVE,
+    MOVED,
+    NEXT_EQUAL,
+    NEXT_ORDER,
+    NEXT_RATE,
+    NODES,
+    NUMBERS,
+    ORDER,
+    PAST,
+    PAST_AFTER,
+    PSI,
+    ROWS,
+    START,
+    TAKEN,
+    TAPE,
+    TIMES,
+    BDFTables,
+    advance,
+    combine_history,
+    error_constant,
+    nearby_error,
+    on_grid,
+    predict,
+    set_nodes,
+    write_output_weights,
+    write_slope_weights,
+)
 from .machine import row
 from .newton import (
+    CHANGE,
     FRESH,
     HAS_JACOBIAN,
     INCREMENT,
@@ -47,58 +68,6 @@ from .newton import (
 )
 from .run import NEWTON, NO_FAILURE, NONFINITE
 from .steps import Sizes, fail
-
-ROWS = MAX_ORDER + 3  # of the longer history
-# Positions in Memory.marks: order and equal steps for the next attempt; number of known times;
-# order and equal steps after the attempt.
-ORDER = newton.MARKS
-EQUAL = ORDER + 1
-TIMES = ORDER + 2
-NEXT_ORDER = ORDER + 3
-NEXT_EQUAL = ORDER + 4
-# Positions in Memory.numbers. Of the attempted step, for the record: the ratio of its size to the
-# last one's if the history moved to another grid, otherwise 0; its order; its nodes. Then the size
-# of the last accepted step, and the rate after the attempt. The others begin arrays of a step:
-# distances in time before and after, weights, and the matrix that moves the history.
-RATIO = newton.NUMBERS
-TAKEN = RATIO + 1
-NODES = RATIO + 2
-TAPE = NODES + ROWS  # numbers of a recorded step
-LAST_STEP = TAPE
-NEXT_RATE = TAPE + 1
-PAST = TAPE + 2
-PAST_AFTER = PAST + ROWS
-VALUES = PAST_AFTER + ROWS
-TERMS = VALUES + ROWS
-WORK = TERMS + ROWS
-GRID = WORK + ROWS
-NUMBERS = GRID + (MAX_ORDER + 1) ** 2
-# Positions in Memory.vectors: the prediction, the other terms of the formula, the end of the step
-# minus the prediction, the history, and the history on the grid of the step.
-START = newton.VECTORS
-PSI = START + 1
-MOVE = START + 2
-HISTORY = START + 3
-MOVED = HISTORY + ROWS
-
-
-class BDFTables(NamedTuple):
-    """The numbers of a form of the history (methods/bdf/formulas.py), by order.
-
-    flags: whether the history has past values, not differences. largest: (1,), of the factors.
-    alpha: leading coefficients, error: error constants of equal steps, (orders,). reading: (orders,
-    2, rows), moving: (orders, rows, rows + 1), nearby: (orders, 2, rows), dense: (orders, degree +
-    1, rows); the last three serve only differences.
-    """
-
-    flags: np.ndarray
-    largest: np.ndarray
-    alpha: np.ndarray
-    error: np.ndarray
-    reading: np.ndarray
-    moving: np.ndarray
-    nearby: np.ndarray
-    dense: np.ndarray
 
 
 def tables_of(method: Any) -> BDFTables:
@@ -183,7 +152,7 @@ def attempt(run: Any, tables: BDFTables, memory: Any) -> None:
         marks[HAS_JACOBIAN] = 0
     set_c(memory, c)
     # The torch engine's time of the end, t + h. run.t1 is a stop that may differ by rounding.
-    if not converged(run, memory, run.t + h):
+    if not converged(run, tables, memory, run.t + h):
         give_up(run, memory)
         return
     iterations = marks[ITERATIONS]
@@ -193,9 +162,9 @@ def attempt(run: Any, tables: BDFTables, memory: Any) -> None:
     if iterations > 1:
         for i in range(len(move)):
             move[i] = memory.y1[i] - start[i]
-        norm = norm_of(move, row(memory.vectors, SCALE))
+        norm = norm_of(move, row(memory.vectors, SCALE), len(move))
     else:
-        copy(memory.error, move)
+        copy(row(memory.vectors, CHANGE), move)
     ratio = error_constant(tables, memory, k, h, equal) * norm
     safety = SAFETY[iterations]
     run.ratio = ratio
@@ -213,77 +182,7 @@ def attempt(run: Any, tables: BDFTables, memory: Any) -> None:
     choose(run, tables, memory, k, h, equal + 1, safety)
 
 
-def on_grid(run: Any, tables: BDFTables, memory: Any) -> tuple[int, int, int]:
-    """(order, equal steps, place of the history) for a step of run.h."""
-    marks = memory.marks
-    numbers = memory.numbers
-    k = marks[ORDER]
-    h = run.h
-    numbers[RATIO] = 0.0
-    if h == numbers[LAST_STEP]:
-        return k, marks[EQUAL], HISTORY
-    ratio = h / numbers[LAST_STEP]
-    largest = tables.largest[0]
-    values = tables.flags[0]
-    if abs(ratio) > largest:
-        if values:
-            k = int(trusted_values(floats, k, ratio, numbers[newton.FLOOR], largest))
-        else:
-            k = int(trusted_differences(floats, k, ratio, numbers[newton.FLOOR], largest))
-    if values:
-        return k, 0, HISTORY
-    numbers[RATIO] = ratio
-    redifference(numbers[GRID:], k, ratio)
-    for i in range(tables.reading.shape[2]):
-        moved = row(memory.vectors, MOVED + i)
-        clear(moved)
-        if i <= k:
-            for j in range(k + 1):
-                add(moved, numbers[GRID + (k + 1) * i + j], row(memory.vectors, HISTORY + j))
-    return k, 0, MOVED
-
-
-def add(target: Any, weight: float, vector: Any) -> None:
-    """target += weight vector, (n,)."""
-    if weight != 0.0:
-        for i in range(len(target)):
-            target[i] += weight * vector[i]
-
-
-def set_nodes(tables: BDFTables, memory: Any, k: int, h: float, equal: int) -> None:
-    """The times of the history minus the present one, divided by h, and the weights of the
-    prediction and of the other terms."""
-    numbers = memory.numbers
-    for j in range(k + 1):
-        if equal >= k:
-            numbers[NODES + j] = -j
-        else:
-            numbers[NODES + j] = -numbers[PAST + j] / h
-    write_reading(tables, numbers, k)
-
-
-def write_reading(tables: BDFTables, numbers: Any, k: int) -> None:
-    """The weights of the prediction and of the other terms for the nodes."""
-    if tables.flags[0]:
-        read_values(numbers[NODES:], k, tables.alpha[k], numbers[VALUES:], numbers[TERMS:])
-        return
-    for j in range(k + 1):
-        numbers[VALUES + j] = tables.reading[k, 0, j]
-        numbers[TERMS + j] = tables.reading[k, 1, j]
-
-
-def predict(tables: BDFTables, memory: Any, k: int, history: int) -> None:
-    """The prediction and the other terms of the formula."""
-    start = row(memory.vectors, START)
-    psi = row(memory.vectors, PSI)
-    clear(start)
-    clear(psi)
-    for j in range(k + 1):
-        add(start, memory.numbers[VALUES + j], row(memory.vectors, history + j))
-        add(psi, memory.numbers[TERMS + j], row(memory.vectors, history + j))
-
-
-def converged(run: Any, memory: Any, t1: float) -> bool:
+def converged(run: Any, tables: BDFTables, memory: Any, t1: float) -> bool:
     """Newton's iteration of a step. If it fails with an old Jacobian, it runs again with a new one
     (jacobian_reuse.ReusesJacobian.converged)."""
     start = row(memory.vectors, START)
@@ -294,7 +193,17 @@ def converged(run: Any, memory: Any, t1: float) -> bool:
         if prepare(run, memory, t1, start):
             memory.numbers[MEASURED] = memory.numbers[RATE]
             copy(row(memory.vectors, PSI), row(memory.vectors, INCREMENT))
-            solved = iterate(run, memory, t1, memory.y1, memory.numbers[WHOLE], MAX_ITERATIONS)
+            solved = iterate(
+                newton,
+                run,
+                tables,
+                memory,
+                t1,
+                memory.y1,
+                1,
+                memory.numbers[WHOLE],
+                MAX_ITERATIONS,
+            )
         if solved or memory.marks[FRESH]:
             return solved
         forget(memory)
@@ -309,36 +218,6 @@ def give_up(run: Any, memory: Any) -> None:
         fail(run, 0.5, NONFINITE)
     else:
         fail(run, 0.5, NEWTON)
-
-
-def error_constant(tables: BDFTables, memory: Any, k: int, h: float, equal: int) -> float:
-    """Local error over the distance between prediction and solution."""
-    if not tables.flags[0] or equal >= k:
-        return tables.error[k]
-    numbers = memory.numbers
-    for j in range(k + 1):
-        numbers[WORK + j] = h / (h + numbers[PAST + j])
-    return leading_error(numbers[WORK:], k, tables.alpha[k])
-
-
-def advance(tables: BDFTables, memory: Any, k: int, h: float, history: int) -> None:
-    """memory.stages = the history after a step, and its times."""
-    rows = tables.reading.shape[2]
-    move = row(memory.vectors, MOVE)
-    if tables.flags[0]:
-        copy(memory.y1, row(memory.stages, 0))
-        memory.numbers[PAST_AFTER] = 0.0
-        for i in range(1, rows):
-            memory.numbers[PAST_AFTER + i] = memory.numbers[PAST + i - 1] + h
-            copy(row(memory.vectors, history + i - 1), row(memory.stages, i))
-        return
-    for i in range(rows):
-        target = row(memory.stages, i)
-        weight = tables.moving[k, i, rows]
-        for m in range(len(target)):
-            target[m] = weight * move[m]
-        for j in range(rows):
-            add(target, tables.moving[k, i, j], row(memory.vectors, history + j))
 
 
 def choose(
@@ -367,26 +246,6 @@ def choose(
         marks[NEXT_EQUAL] = 0
 
 
-def nearby_error(tables: BDFTables, memory: Any, k: int, side: int, times: int, h: float) -> float:
-    """The scaled error of order k - 1 (side 0) or k + 1 (side 1)."""
-    numbers = memory.numbers
-    count = tables.reading.shape[2]
-    if tables.flags[0]:
-        m = k - 1 + 2 * side
-        count = min(m + 2, times)
-        for j in range(count):
-            numbers[WORK + j] = -numbers[PAST_AFTER + j] / h
-        divided_difference(numbers[WORK:], count, FACTORIAL[m], numbers[VALUES:])
-    else:
-        for j in range(count):
-            numbers[VALUES + j] = tables.nearby[k, side, j]
-    sum_ = memory.error
-    clear(sum_)
-    for j in range(count):
-        add(sum_, numbers[VALUES + j], row(memory.stages, j))
-    return norm_of(sum_, row(memory.vectors, SCALE))
-
-
 def complete(run: Any, tables: BDFTables, memory: Any) -> None:
     """The history after the step suffices."""
 
@@ -399,62 +258,6 @@ def interpolate(run: Any, tables: BDFTables, memory: Any, theta: float, target: 
 def interpolate_slope(run: Any, tables: BDFTables, memory: Any, theta: float, target: Any) -> None:
     write_slope_weights(tables, memory.numbers, theta)
     combine_history(memory, 1.0 / run.h, target)
-
-
-def combine_history(memory: Any, factor: float, target: Any) -> None:
-    """target = factor times the weighted sum of the history after the step."""
-    clear(target)
-    for j in range(int(memory.numbers[TAKEN]) + 1):
-        add(target, factor * memory.numbers[VALUES + j], row(memory.stages, j))
-
-
-def write_output_weights(tables: BDFTables, numbers: Any, theta: float) -> None:
-    """The weights of the history after a step in the state at a fraction of the step."""
-    k = int(numbers[TAKEN])
-    if tables.flags[0]:
-        write_nodes_after(numbers, k)
-        lagrange_values(numbers[WORK:], k + 1, theta, numbers[VALUES:])
-        return
-    for j in range(k + 1):
-        weight = 0.0
-        for m in range(k, -1, -1):
-            weight = weight * theta + tables.dense[k, m, j]
-        numbers[VALUES + j] = weight
-
-
-def write_slope_weights(tables: BDFTables, numbers: Any, theta: float) -> None:
-    """The derivatives of these weights in theta."""
-    k = int(numbers[TAKEN])
-    if tables.flags[0]:
-        write_nodes_after(numbers, k)
-        for j in range(k + 1):
-            numbers[VALUES + j] = lagrange_slope(numbers[WORK:], k + 1, j, theta)
-        return
-    for j in range(k + 1):
-        weight = 0.0
-        for m in range(k, 0, -1):
-            weight = weight * theta + m * tables.dense[k, m, j]
-        numbers[VALUES + j] = weight
-
-
-def write_nodes_after(numbers: Any, k: int) -> None:
-    """The times of the history after a step, as fractions of the step."""
-    numbers[WORK] = 1.0
-    for j in range(k):
-        numbers[WORK + 1 + j] = numbers[NODES + j]
-
-
-def lagrange_slope(nodes: Any, count: int, j: int, x: float) -> float:
-    """The derivative at x of polynomial j of the Lagrange basis; x may be a node."""
-    total = 0.0
-    for i in range(count):
-        if i != j:
-            term = 1.0 / (nodes[j] - nodes[i])
-            for m in range(count):
-                if m != i and m != j:
-                    term *= (x - nodes[m]) / (nodes[j] - nodes[m])
-            total += term
-    return total
 
 
 def polynomials(

@@ -22,7 +22,7 @@ from ...methods.jacobian_reuse import (
     remembered_rate,
 )
 from . import arithmetic, newton
-from .arithmetic import clear, combine, copy
+from .arithmetic import add, clear, combine, copy
 from .machine import row
 from .matrices import solve
 from .newton import (
@@ -40,7 +40,7 @@ from .newton import (
     correct,
     forget,
     iterate,
-    norm_of_correction,
+    norm_of_change,
     prepare,
     set_c,
     write_scale,
@@ -220,14 +220,19 @@ def solve_stage(
     copy(memory.y, state)
     combine(state, h, tables.predictors, i, memory.stages)
     difference(state, base, row(memory.vectors, INCREMENT))
-    if run.adaptive:
-        if not iterate(run, memory, t, state, memory.numbers[STAGE], ITERATIONS):
-            return False
-    elif not iterate(run, memory, t, state, memory.numbers[FLOOR], 4 * ITERATIONS):
+    tolerance = memory.numbers[STAGE]
+    limit = ITERATIONS
+    if not run.adaptive:
+        tolerance = memory.numbers[FLOOR]
+        limit = 4 * ITERATIONS
+    solved = iterate(newton, run, tables, memory, t, state, 1, tolerance, limit)
+    if not solved and run.adaptive:
+        return False
+    if not solved:
         copy(memory.y, state)
         combine(state, h, tables.predictors, i, memory.stages)
         difference(state, base, row(memory.vectors, INCREMENT))
-        if not iterate_fully(run, memory, t, state):
+        if not iterate_fully(run, tables, memory, t, state):
             return False
         # The other stages use the Jacobian at the start of the step again.
         forget(memory)
@@ -245,9 +250,10 @@ def difference(a: Any, b: Any, target: Any) -> None:
         target[k] = a[k] - b[k]
 
 
-def iterate_fully(run: Any, memory: Any, t: float, y: Any) -> bool:
+def iterate_fully(run: Any, tables: ESDIRKTables, memory: Any, t: float, y: Any) -> bool:
     """Newton's iteration with a new Jacobian each time (algebra/newton.py: full_newton)."""
     increment = row(memory.vectors, INCREMENT)
+    change = row(memory.vectors, newton.CHANGE)
     scale = row(memory.vectors, newton.OWN_SCALE)
     copy(row(memory.vectors, newton.SCALE), scale)
     memory.numbers[MEASURED] = UNKNOWN
@@ -256,12 +262,12 @@ def iterate_fully(run: Any, memory: Any, t: float, y: Any) -> bool:
         forget(memory)
         if not prepare(run, memory, t, y):
             return False
-        correct(run, memory, t, y, increment)
-        norm = norm_of_correction(run, memory, y, scale)
+        correct(run, tables, memory, t, y, increment, change)
+        run.nsolve += 1
+        norm = norm_of_change(run, y, change, scale, len(y))
         memory.numbers[NORM] = norm
-        for k in range(len(y)):
-            y[k] += memory.error[k]
-            increment[k] += memory.error[k]
+        add(y, 1.0, change)
+        add(increment, 1.0, change)
         if not math.isfinite(norm):
             return False
         if norm <= max(memory.numbers[FLOOR], 1e-5):

@@ -47,6 +47,11 @@ def row(matrix: np.ndarray, i: int) -> np.ndarray:
     return matrix[i]
 
 
+def flat(matrix: np.ndarray, first: int, count: int) -> np.ndarray:
+    """Rows first to first + count - 1 of a contiguous matrix as one vector, a view."""
+    return matrix[first : first + count].reshape(-1)
+
+
 @functools.lru_cache(maxsize=64)
 def _prototype(address: int) -> Any:
     return FIELD(address)
@@ -54,7 +59,7 @@ def _prototype(address: int) -> Any:
 
 @functools.cache
 def teach() -> None:
-    """Register ``call`` and ``row`` with numba."""
+    """Register ``call``, ``row`` and ``flat`` with numba."""
     from llvmlite import ir
     from numba import types
     from numba.extending import lower_builtin, type_callable
@@ -96,6 +101,23 @@ def teach() -> None:
             offset = builder.mul(offset, size)
         data = builder.gep(matrix.data, [offset])
         return array_value(context, builder, signature.return_type, data, shape[1:])
+
+    @type_callable(flat)
+    def type_flat(context):
+        def typer(matrix, first, count):
+            return types.Array(matrix.dtype, 1, "C")
+
+        return typer
+
+    @lower_builtin(flat, types.Array, types.Integer, types.Integer)
+    def lower_flat(context, builder, signature, arguments):
+        matrix = context.make_array(signature.args[0])(context, builder, arguments[0])
+        width = builder.extract_value(matrix.shape, 1)
+        first = context.cast(builder, arguments[1], signature.args[1], types.intp)
+        count = context.cast(builder, arguments[2], signature.args[2], types.intp)
+        data = builder.gep(matrix.data, [builder.mul(first, width)])
+        size = builder.mul(count, width)
+        return array_value(context, builder, signature.return_type, data, [size])
 
 
 def array_value(context: Any, builder: Any, kind: Any, data: Any, shape: list) -> Any:

@@ -2,7 +2,8 @@
 methods/jacobian_reuse.py.
 
 A family that uses it reserves MARKS marks, NUMBERS numbers and VECTORS vectors of a Memory, from
-the front of each.
+the front of each. The vectors are those of one state; a method that solves for several at once
+reserves as many for each.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from ...algebra.newton import UNKNOWN, convergence_test
 from ...core import floats
 from ...core.norm import NEWTON as FRACTION
 from ...core.norm import ROUNDING, STAGES, floor_of_rounding
-from .arithmetic import copy
-from .machine import row
+from .arithmetic import add, copy
+from .machine import flat, row
 from .matrices import factorise, fill, solve
 from .steps import evaluate, linearise
 
@@ -38,12 +39,13 @@ FLOOR = 4
 WHOLE = 5
 STAGE = 6
 NUMBERS = 7
-# Positions in Memory.vectors: weights of the norm, their copy for an iteration, and the distance
-# between iterate and start.
+# Positions in Memory.vectors, in units of the states of an unknown: weights of the norm, their copy
+# for an iteration, the distance between iterate and start, and the last correction.
 SCALE = 0
 OWN_SCALE = 1
 INCREMENT = 2
-VECTORS = 3
+CHANGE = 3
+VECTORS = 4
 
 
 def begin_newton(run: Any, memory: Any) -> None:
@@ -98,32 +100,46 @@ def write_scale(run: Any, memory: Any, y: Any) -> None:
         scale[k] = memory.atol[k] + run.rtol * abs(y[k])
 
 
-def norm_of(v: Any, scale: Any) -> float:
-    """The root mean square of v / scale."""
+def norm_of(v: Any, scale: Any, n: int) -> float:
+    """The square root of the sum of (v / scale)^2 / n (Tolerance.rms). n: of the components of the
+    system."""
     total = 0.0
     for k in range(len(v)):
         scaled = v[k] / scale[k]
         total += scaled * scaled
-    return math.sqrt(total / len(v))
+    return math.sqrt(total / n)
 
 
-def iterate(run: Any, memory: Any, t: float, y: Any, tolerance: float, limit: int) -> bool:
+def iterate(
+    system: Any,
+    run: Any,
+    tables: Any,
+    memory: Any,
+    t: float,
+    y: Any,
+    width: int,
+    tolerance: float,
+    limit: int,
+) -> bool:
     """Solve y - start + psi = c f(t, y) for y (algebra/newton.py: simplified_newton).
 
-    Before, y is the start, the vector INCREMENT is psi, the vector SCALE has the weights of the
-    norm, and MEASURED the last convergence rate with the matrix. tolerance: the norm of the error
-    that may remain; limit: of the iterations. Leaves the last correction in memory.error, and sets
-    ITERATIONS, NORM and MEASURED. Returns whether it converged.
+    system: a module with ``correct``, as here. Before, y is the start, the vectors INCREMENT are
+    psi, the vectors SCALE have the weights of the norm, and MEASURED is the last convergence rate
+    with the matrix. y: (width n,), width states of the system. tolerance: the norm of the error
+    that may remain; limit: of the iterations. Sets CHANGE, ITERATIONS, NORM and MEASURED. Returns
+    whether it converged.
     """
     numbers = memory.numbers
-    increment = row(memory.vectors, INCREMENT)
-    scale = row(memory.vectors, OWN_SCALE)
-    copy(row(memory.vectors, SCALE), scale)
+    increment = flat(memory.vectors, INCREMENT * width, width)
+    change = flat(memory.vectors, CHANGE * width, width)
+    scale = flat(memory.vectors, OWN_SCALE * width, width)
+    copy(flat(memory.vectors, SCALE * width, width), scale)
     rate = numbers[MEASURED]
     last = math.inf
     for iteration in range(1, limit + 1):
-        correct(run, memory, t, y, increment)
-        norm = norm_of_correction(run, memory, y, scale)
+        system.correct(run, tables, memory, t, y, increment, change)
+        run.nsolve += 1
+        norm = norm_of_change(run, y, change, scale, len(memory.y))
         memory.marks[ITERATIONS] = iteration
         numbers[NORM] = norm
         if not math.isfinite(norm):
@@ -141,45 +157,43 @@ def iterate(run: Any, memory: Any, t: float, y: Any, tolerance: float, limit: in
             numbers[FLOOR],
         )
         if hopeless:
-            done = norm <= rounding(run, y, increment, scale)
+            done = norm <= rounding(run, y, increment, scale, len(memory.y))
             if done:
                 rate = before
         numbers[MEASURED] = rate
         if hopeless and not done:
             return False
-        for k in range(len(y)):
-            y[k] += memory.error[k]
+        add(y, 1.0, change)
         if done:
             return True
-        for k in range(len(y)):
-            increment[k] += memory.error[k]
+        add(increment, 1.0, change)
         last = norm
     return False
 
 
-def correct(run: Any, memory: Any, t: float, y: Any, increment: Any) -> None:
-    """memory.error = the correction of the iterate y."""
+def correct(
+    run: Any, tables: Any, memory: Any, t: float, y: Any, increment: Any, change: Any
+) -> None:
+    """change = the correction of the iterate y, (n,)."""
     c = memory.numbers[C]
-    change = memory.error
     evaluate(run, memory, t, y, change)
     for k in range(len(y)):
         change[k] = increment[k] - c * change[k]
     solve(memory.matrix, memory.pivots, change, -1.0)
-    run.nsolve += 1
 
 
-def norm_of_correction(run: Any, memory: Any, y: Any, scale: Any) -> float:
-    """The norm of memory.error. A component without atol gets the scale of the new iterate."""
+def norm_of_change(run: Any, y: Any, change: Any, scale: Any, n: int) -> float:
+    """The norm of a correction. A component without atol gets the scale of the new iterate."""
     if run.zero_atol:
         for k in range(len(y)):
-            scale[k] = max(scale[k], run.rtol * abs(y[k] + memory.error[k]))
-    return norm_of(memory.error, scale)
+            scale[k] = max(scale[k], run.rtol * abs(y[k] + change[k]))
+    return norm_of(change, scale, n)
 
 
-def rounding(run: Any, y: Any, increment: Any, scale: Any) -> float:
+def rounding(run: Any, y: Any, increment: Any, scale: Any, n: int) -> float:
     """The norm of the rounding error of a correction to y (Tolerance.rounding)."""
     total = 0.0
     for k in range(len(y)):
         scaled = (abs(y[k]) + abs(increment[k])) / scale[k]
         total += scaled * scaled
-    return ROUNDING * run.eps * math.sqrt(total / len(y))
+    return ROUNDING * run.eps * math.sqrt(total / n)

@@ -118,6 +118,8 @@ class Memory(NamedTuple):
     columns: Any  # (nnz,) int64
     matrix: Any  # (n, n) T
     pivots: Any  # (n,) int64
+    blocks: Any  # (q, 2 n, 2 n) T: further matrices
+    block_pivots: Any  # (q, 2 n) int64
     inputs: Any  # int64 addresses of the parameters
     work: Any  # T: of the field's functions
     times: Any  # (T,) float64: the outputs; the first is the start

@@ -23,8 +23,9 @@ from ...methods.base import ByFamily
 from ...methods.bdf.step import FBDF, QNDF
 from ...methods.esdirk import DIRK
 from ...methods.explicit import ExplicitRungeKutta
+from ...methods.radau import Radau
 from ...methods.rosenbrock import RosenbrockMethod
-from . import bdf, esdirk, explicit, rosenbrock
+from . import bdf, esdirk, explicit, radau, rosenbrock
 from .compiler import entry
 from .loop import SMALLEST_NORMAL, advance
 from .repair import repairs
@@ -40,6 +41,7 @@ FAMILIES = ByFamily()
 FAMILIES.register(ExplicitRungeKutta)(explicit)
 FAMILIES.register(RosenbrockMethod)(rosenbrock)
 FAMILIES.register(DIRK)(esdirk)
+FAMILIES.register(Radau)(radau)
 FAMILIES.register(QNDF)(bdf)
 FAMILIES.register(FBDF)(bdf)
 
@@ -339,6 +341,8 @@ def _memory(field, sizes, y0, times, options, atol, run, pointers):
         columns=columns,
         matrix=np.empty((matrices, matrices), real),
         pivots=np.empty(matrices, np.int64),
+        blocks=np.empty((sizes.blocks, 2 * n, 2 * n), real),
+        block_pivots=np.empty((sizes.blocks, 2 * n), np.int64),
         inputs=pointers,
         work=np.empty(max(1, work), real),
         times=np.array(times, dtype=np.float64),

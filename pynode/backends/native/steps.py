@@ -34,7 +34,8 @@ class Sizes(NamedTuple):
     """The memory that a family needs: rows of Memory.stages, rows of vectors, numbers and marks.
     tape_stages: of a recorded step, the first rows of Memory.stages that its gradient needs; its
     dense output needs all. tape_numbers: the first of Memory.numbers that belong to it. implicit:
-    whether the family needs a Jacobian and a matrix; slopes: whether it needs df/dt, too."""
+    whether the family needs a Jacobian and a matrix; slopes: whether it needs df/dt, too.
+    blocks: matrices of twice the size."""
 
     stages: int
     vectors: int = 0
@@ -44,6 +45,7 @@ class Sizes(NamedTuple):
     tape_numbers: int = 0
     implicit: bool = False
     slopes: bool = False
+    blocks: int = 0
 
 
 def evaluate(run: Any, memory: Any, t: float, y: Any, target: Any) -> None:

@@ -1,4 +1,4 @@
-"""The native discrete adjoint of BDF and of diagonally implicit methods against the torch engine's
+"""The native discrete adjoint of BDF and of implicit Runge-Kutta methods against the torch engine's
 on the same steps."""
 
 import numpy as np
@@ -20,29 +20,30 @@ from tests.support.native_solves import (
 
 BDF = ["QNDF", "FBDF"]
 DIRK = ["Kvaerno5", "Kvaerno3", "KenCarp4", "TRBDF2", "SDIRK2"]
+RADAU = ["RadauIIA3", "RadauIIA5", "RadauIIA9"]
 RECORD = {"record": True}
 
 
-@pytest.mark.parametrize("method", BDF + DIRK)
+@pytest.mark.parametrize("method", BDF + DIRK + RADAU)
 @pytest.mark.parametrize("case", [forced, network])
 def test_every_method(method, case):
     same_gradients(*case(), method, 1e-9)
 
 
-@pytest.mark.parametrize("method", ["QNDF", "FBDF", "KenCarp4"])
+@pytest.mark.parametrize("method", ["QNDF", "FBDF", "KenCarp4", "RadauIIA5"])
 @pytest.mark.parametrize("name", ["robertson", "hires", "pollution"])
 def test_stiff_problems(method, name):
     same_gradients(*literature(name), method, 1e-8)
 
 
-@pytest.mark.parametrize("method", ["QNDF", "FBDF", "Kvaerno5"])
+@pytest.mark.parametrize("method", ["QNDF", "FBDF", "Kvaerno5", "RadauIIA5"])
 def test_backwards_in_time(method):
     f, y0, _ = forced()
     times = torch.linspace(1.0, 0.4, 9, dtype=torch.float64)
     same_gradients(f, y0, times, method, 1e-9)
 
 
-@pytest.mark.parametrize("method", ["QNDF", "FBDF", "Kvaerno5"])
+@pytest.mark.parametrize("method", ["QNDF", "FBDF", "Kvaerno5", "RadauIIA5"])
 def test_the_python_of_the_sweep(method):
     same_gradients(*forced(), method, 1e-9, loop=interpreted)
 
@@ -70,7 +71,7 @@ def test_stops_that_move_the_history():
     same_gradients(f, y0, times, "FBDF", 1e-9, tstops=stops)
 
 
-@pytest.mark.parametrize("method", ["QNDF", "FBDF", "Kvaerno5"])
+@pytest.mark.parametrize("method", ["QNDF", "FBDF", "Kvaerno5", "RadauIIA5"])
 def test_a_rejected_first_step(method):
     """The history begins with the first step that was tried, not with the one that was accepted."""
     f, y0, times = forced()
@@ -78,7 +79,7 @@ def test_a_rejected_first_step(method):
     assert trajectory.sizes[0] != trajectory.h0
 
 
-@pytest.mark.parametrize("method", ["QNDF", "FBDF", "Kvaerno5"])
+@pytest.mark.parametrize("method", ["QNDF", "FBDF", "Kvaerno5", "RadauIIA5"])
 def test_a_solve_without_steps(method):
     f, y0, times = forced()
     trajectory = native(f, y0, times, method, max_nfe=2, extra=RECORD)
