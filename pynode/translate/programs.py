@@ -32,7 +32,7 @@ LAYOUT: dict[str, tuple[tuple[str, ...], bool, tuple[str, ...]]] = {
 # Expressions above which LLVM's slower passes no longer pay.
 _QUICK = 600
 # Scalar operations above which a Jacobian isn't tried as scalars, and expressions of df/dt at most.
-_MOST_WORK = 3_000_000
+_MOST_WORK = 20_000_000
 _LARGEST_SLOPE = 100_000
 
 
