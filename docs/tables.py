@@ -15,6 +15,7 @@ from pynode.adjoints import registry as adjoints
 from pynode.adjoints.julia import NAMES as JULIA_ADJOINTS
 from pynode.backends import registry as backends
 from pynode.backends.julia import algorithms
+from pynode.backends.native.engine import NativeBackend
 from pynode.cli import catalogue
 from pynode.methods import registry as methods
 
@@ -155,7 +156,7 @@ def methods_page() -> str:
             ["name", "meaning"],
             [
                 [f"`{engine.name}`", summary(engine)]
-                for engine in (backends.TorchBackend, backends.JuliaBackend)
+                for engine in (backends.TorchBackend, NativeBackend, backends.JuliaBackend)
             ],
         ),
         "",
@@ -223,7 +224,8 @@ def readme_table() -> str:
         [
             "**Engines**",
             engines,
-            f"SciML's solvers by the same names, and {len(algorithms.ONLY)} more",
+            "torch; the same in compiled code; SciML's solvers by the same names, and"
+            f" {len(algorithms.ONLY)} more",
         ],
         ["**Adjoints**", named, "[docs/adjoints.md](docs/adjoints.md)"],
     ]
