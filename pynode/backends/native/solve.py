@@ -20,7 +20,7 @@ from ...core.step_control import (
 )
 from ...core.trajectory import Attempt
 from ...methods.base import ByFamily
-from ...methods.bdf.step import FBDF, QNDF
+from ...methods.bdf.step import BDF
 from ...methods.esdirk import DIRK
 from ...methods.explicit import ExplicitRungeKutta
 from ...methods.radau import Radau
@@ -42,8 +42,7 @@ FAMILIES.register(ExplicitRungeKutta)(explicit)
 FAMILIES.register(RosenbrockMethod)(rosenbrock)
 FAMILIES.register(DIRK)(esdirk)
 FAMILIES.register(Radau)(radau)
-FAMILIES.register(QNDF)(bdf)
-FAMILIES.register(FBDF)(bdf)
+FAMILIES.register(BDF)(bdf)
 
 UNUSED = Controller()
 PIECE = 0.1  # seconds that the loop runs before it returns to Python
