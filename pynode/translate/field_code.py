@@ -68,14 +68,13 @@ class FieldCode:
             self.targets = [walk.tensors[place] for place in self._table["targets"]]
         else:
             self._record_targets(walk)
-        check_hooks(walk.modules, self.targets)
+        check_hooks(self.targets)
 
     def _stored(self) -> dict[str, Any] | None:
         return None if self._key is None else store.read_table(self._key)
 
     def _record_targets(self, walk: Walk) -> None:
         """Find what f reads by recording it once, and again at another point."""
-        check_hooks(walk.modules, [])
         value = record_value(self._function(), self._point(), self.args)
         self.targets = [x for x in value.captured if x.dtype.is_floating_point]
         other = self._comparison().point(11, 1e-3)

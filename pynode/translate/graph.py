@@ -7,6 +7,7 @@ buffer, so no view operation needs a rule of its own, and writes in place have t
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,6 +66,11 @@ class View:
             steps = np.arange(self.shape[axis], dtype=np.int64) * stride
             places += steps.reshape((-1,) + (1,) * (len(self.shape) - axis - 1))
         return places
+
+    @functools.cached_property
+    def flat_places(self) -> list[int]:
+        """The places of the elements in row-major order."""
+        return self.places().reshape(-1).tolist()
 
     def expand(self, shape: tuple[int, ...]) -> View:
         """The same elements broadcast to a shape."""

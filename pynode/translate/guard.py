@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor
+from torch.nn import Module
+from torch.nn.modules.module import _has_any_global_hook
 
 from .refusal import TranslationRefused, user_line
 
@@ -26,12 +27,15 @@ def guarded() -> Iterator[None]:
         replaced = {name: vars(Tensor).get(name) for name in _EXITS}
         for name in _EXITS:
             setattr(Tensor, name, _watched(name, getattr(Tensor, name)))
+        called = Module._call_impl
+        Module._call_impl = _checked_call(called)
         before = getattr(_STATE, "on", False)
         _STATE.on = True
         try:
             yield
         finally:
             _STATE.on = before
+            Module._call_impl = called
             for name, own in replaced.items():
                 if own is None:
                     delattr(Tensor, name)
@@ -62,17 +66,23 @@ def _watched(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
     return method
 
 
-def check_hooks(modules: list[torch.nn.Module], tensors: list[Tensor]) -> None:
-    """Refuse hooks: they are code beside f that native code would leave out or freeze."""
-    for module in modules:
-        for name in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks"):
-            if getattr(module, name, None):
-                raise _hooked(type(module).__name__)
-        if getattr(module, "_backward_pre_hooks", None):
-            raise _hooked(type(module).__name__)
-    for x in tensors:
-        if x._backward_hooks or getattr(x, "_post_accumulate_grad_hooks", None):
-            raise _hooked("tensor")
+def check_hooks(tensors: list[Tensor]) -> None:
+    """Refuse hooks of tensors: they are code beside f that native code would leave out."""
+    if any(x._backward_hooks for x in tensors):
+        raise _hooked("tensor")
+
+
+def _checked_call(original: Callable[..., Any]) -> Callable[..., Any]:
+    """The call of a module, refused if the module has hooks."""
+
+    def call(self: Module, *args: Any, **kwargs: Any) -> Any:
+        if getattr(_STATE, "on", False):
+            hooks = (self._forward_hooks, self._forward_pre_hooks, self._backward_hooks)
+            if any(hooks) or self._backward_pre_hooks or _has_any_global_hook():
+                raise _hooked(type(self).__name__)
+        return original(self, *args, **kwargs)
+
+    return call
 
 
 def _hooked(what: str) -> TranslationRefused:

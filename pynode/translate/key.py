@@ -9,6 +9,7 @@ walk does not understand makes the field one without a key: it is then compiled 
 from __future__ import annotations
 
 import builtins
+import contextlib
 import dataclasses
 import enum
 import functools
@@ -52,7 +53,6 @@ class Walk:
         self.tensors: list[Tensor] = []
         self.reason: str | None = None
         self.watch = Watch()
-        self.modules: list[torch.nn.Module] = []
         self._hash = hashlib.blake2b(digest_size=20)
         self._seen: dict[int, int] = {}
         self._held: list[Any] = []
@@ -128,7 +128,7 @@ class Walk:
             return
         self._put("tensor", tuple(x.shape), x.stride(), str(x.dtype), type(x).__name__)
         if x.dtype.is_floating_point or x.dtype.is_complex:
-            self.watch.contents(lambda: (x.shape, x.stride(), x.dtype))
+            self.watch.contents(lambda: (x.shape, x.stride(), x.dtype, bool(x._backward_hooks)))
             return
         self._put(x.detach().numpy().tobytes())
         self.watch.contents(lambda: x.detach().numpy().tobytes())
@@ -238,10 +238,6 @@ class Walk:
 
     # --------------------------------------------------------------- instances
 
-    def _module(self, x: torch.nn.Module) -> None:
-        self.modules.append(x)
-        self._instance(x)
-
     def _python_module(self, x: types.ModuleType) -> None:
         self._put("module", x.__name__)
 
@@ -259,6 +255,7 @@ class Walk:
                 return
         self._put("instance")
         self._visit(kind)
+        self.watch.kind(x)
         if state is not None:
             self.watch.mapping(state)
             for name, value in state.items():
@@ -310,7 +307,6 @@ _VISITS: list[tuple[Any, Callable[[Walk, Any], None]]] = [
     (types.CodeType, Walk._code),
     (types.FunctionType, Walk._function),
     (types.MethodType, Walk._method),
-    (torch.nn.Module, Walk._module),
     (types.ModuleType, Walk._python_module),
     (functools.partial, Walk._partial),
     ((staticmethod, classmethod), Walk._wrapped),
@@ -331,6 +327,7 @@ class Watch:
         self._sequences: list[tuple[list, list[Any]]] = []
         self._names: list[tuple[dict, list[str], list[Any]]] = []
         self._functions: list[tuple[Any, list[Any]]] = []
+        self._kinds: list[tuple[Any, type]] = []
         self._contents: list[tuple[Callable[[], Any], Any]] = []
 
     def mapping(self, x: Any) -> None:
@@ -339,6 +336,11 @@ class Watch:
             self._mappings.append((x, list(x.values())))
         elif type(x) is not types.MappingProxyType:
             self._empty.append(x)
+
+    def kind(self, x: Any) -> None:
+        """Its class stays."""
+        with contextlib.suppress(TypeError):
+            self._kinds.append((weakref.ref(x), type(x)))
 
     def sequence(self, x: list) -> None:
         """Its items stay the same objects."""
@@ -379,6 +381,8 @@ class Watch:
         for function, parts in self._functions:
             if not all(map(same, _parts(function()), parts)):
                 return False
+        if any(type(reference()) is not kind for reference, kind in self._kinds):
+            return False
         return all(read() == before for read, before in self._contents)
 
     def forgive(self) -> None:

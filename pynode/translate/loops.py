@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,6 +79,8 @@ class LoopProgram:
         if seeds is not None:
             self._add_seeds(seeds)
         self.size = 0
+        seen: list[Buffer] = [v.buffer for name in names for v in graph.results[name]]
+        self._single = {buffer for buffer in seen if seen.count(buffer) == 1}
         for name in names:
             self._add_results(graph.results[name], seeds if name == "vjp" else None)
         self._fixed = self._fixed_buffers()
@@ -107,6 +110,9 @@ class LoopProgram:
                 out = Buffer(view.size, REAL, "out", self.size)
                 source = view
                 count = view.size
+                if self._written_directly(view, out):
+                    self.size += count
+                    continue
             else:
                 rows, columns = seeds.places.T
                 places = view.places().reshape(-1)[columns]
@@ -119,6 +125,35 @@ class LoopProgram:
             self._statements.append(Map(target, "to_real", (source,)))
             self.size += count
 
+    def _written_directly(self, view: View, out: Buffer) -> bool:
+        """Let statements write a result where it belongs, if it is a whole array of its own."""
+        buffer = view.buffer
+        if buffer.role is not None or buffer.kind != REAL or buffer in self._batched:
+            return False
+        if buffer not in self._single or view.size != buffer.size or buffer.size < 64:
+            return False
+        places = view.places().reshape(-1)
+        moved = np.full(buffer.size, -1, dtype=np.int64)
+        moved[places] = np.arange(view.size)
+        if (moved < 0).any():
+            return False
+
+        def put(x: Any) -> Any:
+            if isinstance(x, View) and x.buffer is buffer:
+                return _view_of(out, moved[x.places()])
+            return x
+
+        replaced = []
+        for statement in self._statements:
+            if buffer in (statement.out.buffer, *(v.buffer for v in statement.reads)):
+                statement = _with_views(statement, put)
+                views = (statement.out, *statement.reads)
+                if any(v.positions is not None and v.buffer is out for v in views):
+                    return False
+            replaced.append(statement)
+        self._statements = replaced
+        return True
+
     def _fixed_buffers(self) -> dict[Buffer, Constant]:
         """Buffers that one constant writes and nothing else: they need no memory of their own."""
         writers: dict[Buffer, list[Statement]] = {}
@@ -127,7 +162,8 @@ class LoopProgram:
         fixed = {}
         for buffer, found in writers.items():
             only = found[0]
-            if len(found) == 1 and isinstance(only, Constant) and buffer not in self._batched:
+            alone = len(found) == 1 and buffer.role is None and buffer not in self._batched
+            if alone and isinstance(only, Constant):
                 if _uniform(only) is not None or not _sparse(only):
                     fixed[buffer] = only
         return fixed
@@ -401,6 +437,17 @@ class LoopProgram:
         nest.loop(self._rows if batched else 1, row)
 
 
+def _with_views(statement: Statement, put: Any) -> Statement:
+    """The statement with other views."""
+    changed = {}
+    for entry in dataclasses.fields(statement):
+        value = getattr(statement, entry.name)
+        if entry.name == "inputs":
+            value = tuple(put(x) for x in value)
+        changed[entry.name] = put(value) if isinstance(value, View) else value
+    return type(statement)(**changed)
+
+
 def _void(_: None) -> list[str]:
     return []
 
@@ -539,8 +586,21 @@ class _Elementwise:
             size = int(np.prod(shape, dtype=np.int64))
             accesses = [self._flattened(a, shape, batched) for a in accesses]
             extents = program.extents((size,), batched)
+        else:
+            extents, accesses = self._ordered(extents, accesses, batched)
         sizes, walks, _ = joined(extents, accesses)
         self._loops(sizes, walks)
+
+    def _ordered(
+        self, extents: list[int], accesses: list[Access], batched: bool
+    ) -> tuple[list[int], list[Access]]:
+        """The loops in the order in which the first written array stands in memory."""
+        strides = accesses[min(self._stored)].strides
+        lead = 1 if batched else 0
+        inner = sorted(range(lead, len(extents)), key=lambda d: -abs(strides[d]))
+        order = [*range(lead), *inner]
+        moved = [Access(a.buffer, a.offset, tuple(a.strides[d] for d in order)) for a in accesses]
+        return [extents[d] for d in order], moved
 
     def _flattened(self, access: Access, shape: tuple[int, ...], batched: bool) -> Access:
         if access.table is not None:

@@ -48,9 +48,9 @@ def _tell_library(llvm: Any) -> None:
 @functools.cache
 def processor() -> str:
     """The processor's name and features, and the compiler's versions: a part of every key."""
+    llvm = _binding()
     import llvmlite
 
-    llvm = _binding()
     features = llvm.get_host_cpu_features().flatten()
     version = ".".join(map(str, llvm.llvm_version_info))
     name = llvm.get_host_cpu_name()

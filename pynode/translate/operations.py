@@ -87,6 +87,11 @@ class Call:
             return self.views[id(x)]
         return float(x)
 
+    @property
+    def double(self) -> bool:
+        """Whether the first argument has double precision."""
+        return next(x for x in self.bound.values() if isinstance(x, Tensor)).dtype == torch.float64
+
     def refuse(self, why: str) -> TranslationRefused:
         """A refusal of this use of the operation."""
         return TranslationRefused(
@@ -177,7 +182,7 @@ def _round(call: Call) -> None:
 
 
 _BINARY = "mul eq ne lt le gt ge maximum minimum fmod remainder atan2 hypot xlogy".split()
-_BINARY += "logical_and logical_or logical_xor".split()
+_BINARY += "logical_and logical_or logical_xor special_xlog1py logaddexp".split()
 
 
 @_rule(*_BINARY)
@@ -356,6 +361,21 @@ def _elu_backward(call: Call) -> None:
         call.view("self_or_result"),
         parameters=numbers,
     )
+
+
+@_rule("celu")
+def _celu(call: Call) -> None:
+    alpha = float(call["alpha"])
+    call.map(call.out, "elu", call.view("self"), parameters=(alpha, 1.0, 1.0 / alpha))
+
+
+@_rule("nan_to_num")
+def _nan_to_num(call: Call) -> None:
+    limits = torch.finfo(torch.float64 if call.double else torch.float32)
+    numbers = []
+    for name, standard in (("nan", 0.0), ("posinf", limits.max), ("neginf", limits.min)):
+        numbers.append(standard if call[name] is None else float(call[name]))
+    call.map(call.out, "nan_to_num", call.view("self"), parameters=tuple(numbers))
 
 
 @_rule("leaky_relu")
@@ -967,6 +987,34 @@ def _index_add(call: Call) -> None:
     if float(call["alpha"]) != 1.0:
         source = call.made("mul", source, float(call["alpha"]))
     _add_at(call, out, chosen, source)
+
+
+@_rule("put")
+def _put(call: Call) -> None:
+    out = call.out
+    if out.buffer is not call.view("self").buffer:
+        call.copy(out, call.view("self"))
+    chosen = call.integers(call["index"]).numpy() % out.size
+    source = call.view("source")
+    if call["accumulate"]:
+        _add_at(call, out, chosen, source)
+        return
+    call.copy(at_places(out.buffer, out.places().reshape(-1)[chosen]), source)
+
+
+@_rule("index_fill")
+def _index_fill(call: Call) -> None:
+    out = call.out
+    if out.buffer is not call.view("self").buffer:
+        call.copy(out, call.view("self"))
+    index = call.integers(call["index"])
+    chosen = torch.ops.aten.index_select(_numbered(out), call["dim"], index).numpy()
+    places = at_places(out.buffer, out.places().reshape(-1)[chosen])
+    value = call.operand("value")
+    if isinstance(value, View):
+        call.copy(places, value.expand(places.shape))
+    else:
+        call.fill(places, value)
 
 
 @_rule("index_copy")

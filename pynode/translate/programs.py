@@ -31,6 +31,9 @@ LAYOUT: dict[str, tuple[tuple[str, ...], bool, tuple[str, ...]]] = {
 }
 # Expressions above which LLVM's slower passes no longer pay.
 _QUICK = 600
+# Scalar operations above which a Jacobian isn't tried as scalars, and expressions of df/dt at most.
+_MOST_WORK = 3_000_000
+_LARGEST_SLOPE = 100_000
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Programs:
         self._real = real
         self._graph = graph
         self._rows: Any = None
+        self._seeds: Any = None
 
     def text(self, name: str) -> Text:
         """The function of this name."""
@@ -84,10 +88,10 @@ class Programs:
 
     def _loops(self, module: Module, name: str) -> LoopProgram:
         if name == "jac":
-            return LoopProgram(module, self._graph(False), ("vjp",), {}, self._seeds())
+            return LoopProgram(module, self._graph(False), ("vjp",), {}, self._loop_seeds())
         if name == "jac_time":
             names = ("vjp", "jvp_time")
-            return LoopProgram(module, self._graph(True), names, {}, self._seeds())
+            return LoopProgram(module, self._graph(True), names, {}, self._loop_seeds())
         results, twice, vectors = LAYOUT[name]
         return LoopProgram(module, self._graph(twice), results, self._starts(vectors))
 
@@ -95,50 +99,70 @@ class Programs:
         """Where the vectors begin in v; all but the last have n numbers."""
         return {vector: self._n * place for place, vector in enumerate(vectors)}
 
-    def _seeds(self) -> Seeds:
-        """The unit vectors; rows that share no column are one."""
-        rows, columns = self.pattern()
-        colours = coloured(rows, columns, self._n)
-        matrix = np.zeros((int(colours.max(initial=0)) + 1, self._n))
-        matrix[colours, np.arange(self._n)] = 1.0
-        return Seeds(matrix, np.stack([colours[rows], columns], axis=1))
+    def _coloured(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Unit vectors, those of rows that share no column as one, (rows, n); and for each entry
+        of df/dy that may differ from 0 its row and its column; and for each row its vector."""
+        if self._seeds is None:
+            graph = self._graph(False)
+            rows, columns = dependence(graph.live(["f"]), graph.results["f"], self._n)
+            colours = coloured(rows, columns, self._n)
+            seeds = np.zeros((int(colours.max(initial=0)) + 1, self._n))
+            seeds[colours, np.arange(self._n)] = 1.0
+            self._seeds = (seeds, rows, columns, colours)
+        return self._seeds
+
+    def _loop_seeds(self) -> Seeds:
+        seeds, rows, columns, colours = self._coloured()
+        return Seeds(seeds, np.stack([colours[rows], columns], axis=1))
 
     def _jacobian(self, with_time: bool) -> tuple[Expressions, list[int]] | None:
         basis = self._basis()
         if basis is None:
             return None
-        pool, rows = basis
-        outs = [x for row in rows for x in row["vjp"] if x != pool.zero]
-        if with_time:
-            outs += [row["vjp_time"][0] for row in rows]
+        pool, entries, slopes = basis
+        outs = [x for _, _, x in entries]
+        if with_time and slopes is not None:
+            outs = outs + slopes
+        elif with_time:
+            limit = len(pool.nodes) + _LARGEST_SLOPE
+            outs = outs + evaluated(self._graph(True), ("jvp_time",), {}, limit, pool)[1]
         return pool, outs
 
-    def _basis(self) -> tuple[Expressions, list[dict[str, list[int]]]] | None:
-        """The expressions of the Jacobian's rows; None if loops are the better form."""
+    def _basis(self) -> tuple[Expressions, list[tuple[int, int, int]], list[int] | None] | None:
+        """The nonzeros of df/dy as (row, column, expression), and those of df/dt if every row has
+        a unit vector of its own; None if loops are the better form."""
         if self._rows is None:
-            graph = self._graph(False)
-            names = ("vjp", "vjp_time")
-            statements = graph.live(list(names))
-            dependent = dependents(statements, "w")
-            work = sum(
-                work_of(s) * (self._n if s.out.buffer in dependent else 1) for s in statements
-            )
-            limit = scalar_limit(len(statements), work)
             try:
-                self._rows = (basis_rows(graph, names, self._n, limit),)
+                self._rows = (self._evaluated_basis(),)
             except TooLarge:
                 self._rows = (None,)
         return self._rows[0]
+
+    def _evaluated_basis(self) -> Any:
+        seeds, rows, columns, colours = self._coloured()
+        own = len(seeds) == self._n
+        names = ("vjp", "vjp_time") if own else ("vjp",)
+        graph = self._graph(False)
+        statements = graph.live(list(names))
+        dependent = dependents(statements, "w")
+        count = len(seeds)
+        work = sum(work_of(s) * (count if s.out.buffer in dependent else 1) for s in statements)
+        if work > _MOST_WORK:
+            raise TooLarge
+        pool, found = basis_rows(graph, names, seeds, scalar_limit(len(statements), work))
+        entries = []
+        for row, column in zip(rows.tolist(), columns.tolist()):
+            x = found[colours[row]]["vjp"][column]
+            if x != pool.zero:
+                entries.append((row, column, x))
+        slopes = [found[colour]["vjp_time"][0] for colour in colours] if own else None
+        return pool, entries, slopes
 
     def pattern(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows and columns of the structural nonzeros of df/dy, in row-major order."""
         basis = self._basis()
         if basis is None:
-            graph = self._graph(False)
-            return dependence(graph.live(["f"]), graph.results["f"], self._n)
-        pool, rows = basis
-        pairs = [
-            (i, j) for i, row in enumerate(rows) for j, x in enumerate(row["vjp"]) if x != pool.zero
-        ]
-        table = np.array(pairs, dtype=np.int64).reshape(-1, 2)
+            _, rows, columns, _ = self._coloured()
+            return rows, columns
+        table = np.array([entry[:2] for entry in basis[1]], dtype=np.int64).reshape(-1, 2)
         return table[:, 0].copy(), table[:, 1].copy()

@@ -171,7 +171,6 @@ class Recorder(TorchDispatchMode):
         written = self._written(func, real_args, real_kwargs, views, name)
         constant = all(views[id(x)].buffer in self._constant for x in tensors)
         factory = name in FACTORIES
-        base = name[:-1] if written and name.endswith("_") else name
         if name in ("_local_scalar_dense", "equal", "is_nonzero") and not (constant and tensors):
             raise _refused(name)
         before = [x.untyped_storage()._cdata for x in tensors]
@@ -186,22 +185,34 @@ class Recorder(TorchDispatchMode):
         if name in EMPTY:
             for view in fresh:
                 self._write_constant(view, np.zeros(view.shape))
-            return result
-        if constant or factory:
+        elif constant or factory:
             for x, view in zip((x for x in outs if isinstance(x, Tensor)), fresh):
                 self._write_constant(view, _numbers(x))
-            return result
-        rule = RULES.get(base)
-        if rule is None or (written and base == name):
-            raise _refused(name)
+        else:
+            base = name[:-1] if written and name.endswith("_") else name
+            rule = RULES.get(base)
+            if rule is None or (written and base == name):
+                raise _refused(name)
+            bound = _bound(func._schema, real_args, real_kwargs)
+            self._lower(rule, base, bound, views, fresh, outs)
+        return result
+
+    def _lower(
+        self,
+        rule: Callable[[Call], None],
+        name: str,
+        bound: dict[str, Any],
+        views: dict[int, View],
+        fresh: list[View],
+        outs: Any,
+    ) -> None:
+        """Write the statements of an operation whose numbers depend on the inputs."""
         for x in outs:
             if isinstance(x, Tensor) and x.dtype.is_floating_point and x.dtype != self._real:
                 self._check_kind(x, name)
         for view in fresh:
             self._constant.discard(view.buffer)
-        bound = _bound(func._schema, real_args, real_kwargs)
-        rule(Call(self.graph.statements, base, bound, views, fresh, self._constant))
-        return result
+        rule(Call(self.graph.statements, name, bound, views, fresh, self._constant))
 
     def _check_random(self, func: Any, name: str) -> None:
         if torch.Tag.nondeterministic_seeded in func.tags:
@@ -257,6 +268,7 @@ class Recorder(TorchDispatchMode):
                 continue
             if id(out) in views:
                 continue
+            self._check_result(out, name)
             storage = out.untyped_storage()._cdata
             if storage in before:
                 source = tensors[before.index(storage)]
@@ -268,7 +280,6 @@ class Recorder(TorchDispatchMode):
                 self._held.append(out)
                 continue
             only_views = False
-            self._check_result(out, name)
             size = 1 + sum((n - 1) * s for n, s in zip(out.shape, out.stride()))
             buffer = Buffer(max(size, 0) if out.numel() else 0, _kind(out.dtype), None)
             fresh.append(self._hold(out, buffer, offset=0))

@@ -15,6 +15,8 @@ _SQRT_HALF = math.sqrt(0.5)
 _INV_SQRT_2PI = 1.0 / math.sqrt(2.0 * math.pi)
 _GELU_BETA = math.sqrt(2.0 / math.pi)
 _GELU_KAPPA = 0.044715
+# torch's kernel has 1/6 in single precision, for double precision too.
+_SIXTH = 0.1666666716337204
 
 SCALAR: dict[str, Callable[..., int]] = {}
 
@@ -270,6 +272,38 @@ def xlogy(e: Expressions, a: int, b: int) -> int:
 
 
 @_scalar
+def special_xlog1py(e: Expressions, a: int, b: int) -> int:
+    """a log(1 + b), and 0 where a is 0."""
+    a = e.real(a)
+    b = e.real(b)
+    product = e.mul(a, e.unary("log1p", b))
+    value = e.select(e.compare("eq", a, e.zero), e.zero, product)
+    return e.select(isnan(e, b), b, value)
+
+
+@_scalar
+def logaddexp(e: Expressions, a: int, b: int) -> int:
+    """log(exp(a) + exp(b))."""
+    a = e.real(a)
+    b = e.real(b)
+    largest = maximum(e, a, b)
+    distance = e.neg(e.unary("abs", e.sub(a, b)))
+    total = e.add(largest, e.unary("log1p", e.unary("exp", distance)))
+    # Twice the same infinity is this infinity.
+    same = e.both(isinf(e, a), e.compare("eq", a, b))
+    return e.select(same, a, total)
+
+
+@_scalar
+def nan_to_num(e: Expressions, a: int, nan: float, above: float, below: float) -> int:
+    """a with numbers in the place of NaN and of the infinities."""
+    a = e.real(a)
+    value = e.select(e.compare("eq", a, e.const(math.inf)), e.const(above), a)
+    value = e.select(e.compare("eq", a, e.const(-math.inf)), e.const(below), value)
+    return e.select(isnan(e, a), e.const(nan), value)
+
+
+@_scalar
 def clamp(e: Expressions, a: int, low: int | None = None, high: int | None = None) -> int:
     """a between the bounds; NaN stays."""
     a = e.real(a)
@@ -513,7 +547,7 @@ def hardsigmoid(e: Expressions, a: int) -> int:
 @_scalar
 def hardsigmoid_backward(e: Expressions, g: int, a: int) -> int:
     """The pullback of hardsigmoid."""
-    return hardtanh_backward(e, e.div(g, e.const(6.0)), a, -3.0, 3.0)
+    return hardtanh_backward(e, e.mul(g, e.const(_SIXTH)), a, -3.0, 3.0)
 
 
 @_scalar

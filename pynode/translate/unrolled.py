@@ -22,7 +22,8 @@ from .graph import (
 )
 from .scalar_functions import SCALAR
 
-Load = Callable[[Expressions, Buffer], np.ndarray]
+# The expressions of an input's numbers.
+Load = Callable[[Expressions, Buffer], list[int]]
 
 
 class TooLarge(Exception):
@@ -44,7 +45,7 @@ def scalar_limit(statements: int, work: int) -> int:
 
 
 class Evaluation:
-    """The memory of a graph that is evaluated on expressions: for each buffer an array of them.
+    """The memory of a graph that is evaluated on expressions: for each buffer a list of them.
 
     load: makes the expressions of an input. limit: how many expressions there may be.
     """
@@ -53,93 +54,95 @@ class Evaluation:
         self.pool = pool
         self.limit = limit
         self._load = load
-        self.memory: dict[Buffer, np.ndarray] = {}
+        self.memory: dict[Buffer, list[int]] = {}
 
-    def array(self, buffer: Buffer) -> np.ndarray:
+    def array(self, buffer: Buffer) -> list[int]:
         """The expressions of a buffer."""
         known = self.memory.get(buffer)
         if known is None:
             if buffer.role is None:
-                known = np.full(buffer.size, self.pool.zero, dtype=np.int64)
+                known = [self.pool.zero] * buffer.size
             else:
                 known = self._load(self.pool, buffer)
             self.memory[buffer] = known
         return known
 
-    def read(self, view: View) -> np.ndarray:
-        """The expressions of a view, in its shape."""
-        return self.array(view.buffer)[view.places()]
+    def read(self, view: View) -> list[int]:
+        """The expressions of a view, in row-major order."""
+        array = self.array(view.buffer)
+        return [array[place] for place in view.flat_places]
 
     def run(self, statements: Sequence[Statement]) -> None:
         """Evaluate the statements one after the other."""
         for statement in statements:
-            self._one(statement)
+            array = self.array(statement.out.buffer)
+            places = statement.out.flat_places
+            if isinstance(statement, ScatterAdd):
+                self._scatter(array, places, self.read(statement.source))
+            else:
+                for place, x in zip(places, self._values(statement)):
+                    array[place] = x
             if len(self.pool.nodes) > self.limit:
                 raise TooLarge
 
-    def _one(self, statement: Statement) -> None:
-        array = self.array(statement.out.buffer)
-        places = statement.out.places()
+    def _values(self, statement: Statement) -> list[int]:
         if isinstance(statement, Constant):
-            array[places] = self._constants(statement)
-        elif isinstance(statement, Map):
-            array[places] = self._mapped(statement)
-        elif isinstance(statement, Contract):
-            array[places] = self._contracted(statement, array[places])
-        elif isinstance(statement, Reduce):
-            array[places] = self._reduced(statement)
-        elif isinstance(statement, Scan):
-            array[places] = self._scanned(statement)
-        elif isinstance(statement, ScatterAdd):
-            self._scatter(array, places, self.read(statement.source))
+            return self._constants(statement)
+        if isinstance(statement, Map):
+            return self._mapped(statement)
+        if isinstance(statement, Contract):
+            return self._contracted(statement)
+        if isinstance(statement, Reduce):
+            return self._reduced(statement)
+        assert isinstance(statement, Scan)
+        return self._scanned(statement)
 
-    def _constants(self, statement: Constant) -> np.ndarray:
+    def _constants(self, statement: Constant) -> list[int]:
         e = self.pool
         if statement.out.buffer.kind == BOOL:
-            made = [e.boolean(bool(x)) for x in statement.data.reshape(-1)]
-        else:
-            made = [e.const(x) for x in statement.data.reshape(-1)]
-        return np.array(made, dtype=np.int64).reshape(statement.data.shape)
+            return [e.boolean(bool(x)) for x in statement.data.reshape(-1).tolist()]
+        return [e.const(x) for x in statement.data.reshape(-1).tolist()]
 
-    def _mapped(self, statement: Map) -> np.ndarray:
+    def _mapped(self, statement: Map) -> list[int]:
         e = self.pool
         function = SCALAR[statement.function]
         columns = []
         for x in statement.inputs:
             if isinstance(x, View):
-                columns.append(self.read(x).reshape(-1).tolist())
+                columns.append(self.read(x))
             else:
                 columns.append([e.const(x)] * statement.out.size)
         extra = statement.parameters
-        made = [function(e, *operands, *extra) for operands in zip(*columns)]
-        return np.array(made, dtype=np.int64).reshape(statement.out.shape)
+        return [function(e, *operands, *extra) for operands in zip(*columns)]
 
-    def _contracted(self, statement: Contract, start: np.ndarray) -> np.ndarray:
+    def _contracted(self, statement: Contract) -> list[int]:
         e = self.pool
-        rank = start.ndim
-        inner = statement.left.shape[rank:]
-        width = int(np.prod(inner, dtype=np.int64))
-        left = self.read(statement.left).reshape(-1, width).tolist()
-        right = self.read(statement.right).reshape(-1, width).tolist()
+        width = _product(statement.left.shape[len(statement.out.shape) :])
+        left = self.read(statement.left)
+        right = self.read(statement.right)
         scale = e.const(statement.scale)
         made = []
-        for total, first, second in zip(start.reshape(-1).tolist(), left, right):
+        for row, total in enumerate(self.read(statement.out)):
             products = e.zero
-            for a, b in zip(first, second):
-                products = e.add(products, e.mul(e.real(a), e.real(b)))
+            for k in range(row * width, row * width + width):
+                products = e.add(products, e.mul(e.real(left[k]), e.real(right[k])))
             made.append(e.add(total, e.mul(scale, products)))
-        return np.array(made, dtype=np.int64).reshape(start.shape)
+        return made
 
-    def _reduced(self, statement: Reduce) -> np.ndarray:
-        rank = len(statement.out.shape)
-        source = statement.source
-        width = int(np.prod(source.shape[rank:], dtype=np.int64))
-        rows = self.read(source).reshape(-1, width).tolist() if width else []
+    def _reduced(self, statement: Reduce) -> list[int]:
+        width = _product(statement.source.shape[len(statement.out.shape) :])
         if not width:
             neutral = self.pool.one if statement.function == "prod" else self.pool.zero
-            return np.full(statement.out.shape, neutral, dtype=np.int64)
-        made = [self._folded(statement.function, row) for row in rows]
-        return np.array(made, dtype=np.int64).reshape(statement.out.shape)
+            return [neutral] * statement.out.size
+        source = self.read(statement.source)
+        combine = self._combine(statement.function)
+        made = []
+        for start in range(0, len(source), width):
+            total = self.pool.real(source[start])
+            for x in source[start + 1 : start + width]:
+                total = combine(total, x)
+            made.append(total)
+        return made
 
     def _combine(self, function: str) -> Callable[[int, int], int]:
         e = self.pool
@@ -147,73 +150,71 @@ class Evaluation:
         scalar = SCALAR[names[function]]
         return lambda a, b: scalar(e, a, b)
 
-    def _folded(self, function: str, row: list[int]) -> int:
-        combine = self._combine(function)
-        total = self.pool.real(row[0])
-        for x in row[1:]:
-            total = combine(total, x)
-        return total
-
-    def _scanned(self, statement: Scan) -> np.ndarray:
+    def _scanned(self, statement: Scan) -> list[int]:
         combine = self._combine(statement.function)
         source = self.read(statement.source)
-        rows = source.reshape(-1, source.shape[-1]).tolist()
-        made = []
-        for row in rows:
-            total = self.pool.real(row[0])
+        width = statement.source.shape[-1]
+        made: list[int] = []
+        for start in range(0, len(source), width or 1):
+            total = self.pool.real(source[start])
             made.append(total)
-            for x in row[1:]:
+            for x in source[start + 1 : start + width]:
                 total = combine(total, x)
                 made.append(total)
-        return np.array(made, dtype=np.int64).reshape(source.shape)
+        return made
 
-    def _scatter(self, array: np.ndarray, places: np.ndarray, source: np.ndarray) -> None:
+    def _scatter(self, array: list[int], places: list[int], source: list[int]) -> None:
         e = self.pool
-        for place, x in zip(places.reshape(-1).tolist(), source.reshape(-1).tolist()):
-            array[place] = e.add(int(array[place]), e.real(x))
+        for place, x in zip(places, source):
+            array[place] = e.add(array[place], e.real(x))
+
+
+def _product(extents: tuple[int, ...]) -> int:
+    total = 1
+    for extent in extents:
+        total *= extent
+    return total
 
 
 def loader(starts: Mapping[str, int]) -> Load:
     """Loads of the inputs. starts: where the vectors w, u, s and q begin in v."""
 
-    def load(e: Expressions, buffer: Buffer) -> np.ndarray:
+    def load(e: Expressions, buffer: Buffer) -> list[int]:
         if buffer.role == "t":
-            made = [e.load("t", 0)]
-        elif buffer.role == "y":
-            made = [e.load("y", i) for i in range(buffer.size)]
-        elif buffer.role == "input":
-            made = [e.load("inputs", (buffer.index, i)) for i in range(buffer.size)]
-        else:
-            start = starts[buffer.role or ""] + buffer.index
-            made = [e.load("v", start + i) for i in range(buffer.size)]
-        return np.array(made, dtype=np.int64)
+            return [e.load("t", 0)]
+        if buffer.role == "y":
+            return [e.load("y", i) for i in range(buffer.size)]
+        if buffer.role == "input":
+            return [e.load("inputs", (buffer.index, i)) for i in range(buffer.size)]
+        start = starts[buffer.role or ""] + buffer.index
+        return [e.load("v", start + i) for i in range(buffer.size)]
 
     return load
 
 
 def results(evaluation: Evaluation, views: Sequence[View]) -> list[int]:
     """The expressions of some results, one view after the other, in row-major order."""
-    found: list[int] = []
-    for view in views:
-        row = evaluation.read(view).reshape(-1).tolist()
-        found.extend(evaluation.pool.real(x) for x in row)
-    return found
+    return [evaluation.pool.real(x) for view in views for x in evaluation.read(view)]
 
 
 def evaluated(
-    graph: Graph, names: Sequence[str], starts: Mapping[str, int], limit: int
+    graph: Graph,
+    names: Sequence[str],
+    starts: Mapping[str, int],
+    limit: int,
+    pool: Expressions | None = None,
 ) -> tuple[Expressions, list[int]]:
-    """The expressions of these results."""
-    pool = Expressions()
+    """The expressions of these results. pool: where they are made; None for a new one."""
+    pool = pool or Expressions()
     evaluation = Evaluation(pool, loader(starts), limit)
     evaluation.run(graph.live(list(names)))
     return pool, [x for name in names for x in results(evaluation, graph.results[name])]
 
 
 def basis_rows(
-    graph: Graph, names: Sequence[str], size: int, limit: int
+    graph: Graph, names: Sequence[str], seeds: np.ndarray, limit: int
 ) -> tuple[Expressions, list[dict[str, list[int]]]]:
-    """The results for w = each unit vector: for each row of the Jacobian its expressions by name.
+    """The results for w = each row of seeds, zeros and ones, (rows, n): expressions by name.
 
     What does not depend on w is evaluated once.
     """
@@ -224,9 +225,9 @@ def basis_rows(
     base.run([s for s in statements if s.out.buffer not in dependent])
     rest = [s for s in statements if s.out.buffer in dependent]
     rows = []
-    for place in range(size):
-        row = Evaluation(pool, _unit_loader(place), limit)
-        row.memory = {b: a for b, a in base.memory.items() if b not in dependent}
+    for seed in seeds:
+        row = Evaluation(pool, _seed_loader(seed), limit)
+        row.memory = {b: a for b, a in base.memory.items() if b.role is None}
         row.run(rest)
         rows.append({name: results(row, graph.results[name]) for name in names})
     return pool, rows
@@ -245,14 +246,12 @@ def dependents(statements: Sequence[Statement], role: str) -> set[Buffer]:
     return reached
 
 
-def _unit_loader(place: int) -> Load:
+def _seed_loader(seed: np.ndarray) -> Load:
     others = loader({})
 
-    def load(e: Expressions, buffer: Buffer) -> np.ndarray:
+    def load(e: Expressions, buffer: Buffer) -> list[int]:
         if buffer.role != "w":
             return others(e, buffer)
-        made = np.full(buffer.size, e.zero, dtype=np.int64)
-        made[place] = e.one
-        return made
+        return [e.const(x) for x in seed.tolist()]
 
     return load

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pynode.translate import translate
+from pynode.translate import TranslationRefused, translate
 from tests.support.native_fields import (
     DOUBLE,
     NAMES,
@@ -149,3 +149,17 @@ def test_an_unknown_name_is_an_error():
     field = translate(Robertson(), torch.rand(3, dtype=DOUBLE), 0.0)
     with pytest.raises(ValueError, match="There is no native function 'hessian'"):
         field.function("hessian")
+
+
+def test_what_torch_differentiates_once():
+    """torch has no second derivative of hardsigmoid: the other functions are there."""
+    y0 = torch.tensor([-1.0, 0.3, 4.0], dtype=DOUBLE)
+
+    def f(t, y):
+        return torch.nn.functional.hardsigmoid(y)
+
+    field = translate(f, y0, 0.0)
+    for name in ("f", "jac", "vjp", "pullback"):
+        assert difference(field, f, (), name, 0.0, y0.numpy()) < 1e-12
+    with pytest.raises(TranslationRefused, match="hardsigmoid_backward is not implemented"):
+        field.function("second")

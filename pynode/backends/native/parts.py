@@ -62,11 +62,6 @@ def _pipelines() -> tuple[dict[str, Any], dict[str, Any]]:
             self._linking_libraries = list(_reached(self))
             super().finalize()
 
-        def _optimize_final_module(self):
-            """Once: numba runs a cheaper optimisation before, to find counts of references."""
-            passes, builder = self._codegen._module_pass_manager()
-            passes.run(self._final_module, builder)
-
     return _pipeline(Compiler, Part), _pipeline(Compiler, Whole)
 
 
