@@ -156,8 +156,11 @@ def integrate(
     inputs: int64 addresses of the parameters instead of field.pointers(). The caller keeps the
     parameters alive.
     loop: runs instead of the compiled loop, for debugging: ``interpreted``.
-    Raise TypeError if no family runs the method.
+    Raise TypeError if no family runs the
+    method, ValueError if it takes no fixed steps.
     """
+    if options.step_size is not None:
+        method.fixed()  # raises for a method that chooses its own steps
     family = FAMILIES.get(method)
     if family is None:
         raise TypeError(

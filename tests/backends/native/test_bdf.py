@@ -183,6 +183,11 @@ def test_float32(method):
     assert_close(trajectory.outputs, reference.y, 2e-3)
 
 
+def test_fixed_steps_are_refused():
+    with pytest.raises(ValueError, match="chooses its own steps"):
+        native(*forced(), "QNDF", step_size=0.1)
+
+
 def test_tables():
     """All forms have tables of the same types, so that one compilation serves them."""
     first, second, third = (bdf.tables_of(getattr(methods, name)()) for name in METHODS)
