@@ -20,7 +20,7 @@ from ...core.step_control import (
 )
 from ...core.trajectory import Attempt
 from ...methods.base import ByFamily
-from ...methods.bdf.step import FBDF, QNDF
+from ...methods.bdf.step import BDF
 from ...methods.esdirk import DIRK
 from ...methods.explicit import ExplicitRungeKutta
 from ...methods.radau import Radau
@@ -43,8 +43,7 @@ FAMILIES.register(ExplicitRungeKutta)(explicit)
 FAMILIES.register(RosenbrockMethod)(rosenbrock)
 FAMILIES.register(DIRK)(esdirk)
 FAMILIES.register(Radau)(radau)
-FAMILIES.register(QNDF)(bdf)
-FAMILIES.register(FBDF)(bdf)
+FAMILIES.register(BDF)(bdf)
 
 UNUSED = Controller()
 PIECE = 0.1  # seconds that the loop runs before it returns to Python
@@ -165,8 +164,11 @@ def integrate(
     allow: allow(t, y) says whether a step may end there; a refused step is halved. watch: receives
     each accepted step, and can end the solve there (hooks.py). Both cost some microseconds a step.
     loop: runs instead of the compiled loop, for debugging: ``interpreted``.
-    Raise TypeError if no family runs the method.
+    Raise TypeError if no family runs the
+    method, ValueError if it takes no fixed steps.
     """
+    if options.step_size is not None:
+        method.fixed()  # raises for a method that chooses its own steps
     family = FAMILIES.get(method)
     if family is None:
         raise TypeError(
