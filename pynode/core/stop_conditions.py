@@ -148,6 +148,10 @@ class Limits(_Limits):
         """
         if self.bounds is not None and bool(self.bounds.crossed(y, start).any()):
             return False
+        return self.in_domain(t, y)
+
+    def in_domain(self, t: float, y: Tensor) -> bool:
+        """Whether the user's domain has the state y, (n,), at t."""
         return self.domain is None or bool(self.domain(t, self._user_state(y)))
 
     def stop(self, t: float, y: Tensor) -> bool:

@@ -121,10 +121,7 @@ class Evaluation:
         if statement.function == "add" and extra == (1.0,):
             # Mostly zeros in the backward passes of fields that are written element by element.
             zero = e.zero
-            return [
-                e.real(a) if b == zero else function(e, a, b)
-                for a, b in zip(*columns)
-            ]
+            return [e.real(a) if b == zero else function(e, a, b) for a, b in zip(*columns)]
         return [function(e, *operands, *extra) for operands in zip(*columns)]
 
     def _contracted(self, statement: Contract) -> list[int]:

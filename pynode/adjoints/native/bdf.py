@@ -1,4 +1,4 @@
-"""Steps of QNDF and FBDF backwards, by the formulas of adjoints/discrete/bdf.py.
+"""Steps of QNDF, FBDF and ABDF2 backwards, by the formulas of adjoints/discrete/bdf.py.
 
 memory.bars is the cotangent of the history. memory.ybar only collects outputs, until ``finish``
 writes the cotangent of y0 into it.
@@ -17,6 +17,7 @@ from ...backends.native.bdf_history import (
     TAPE,
     TERMS,
     VALUES,
+    VALUES_FORM,
     BDFTables,
     write_output_weights,
     write_reading,
@@ -80,7 +81,7 @@ def outputs(run: Any, tables: BDFTables, memory: Any, k: int) -> None:
 
 def write_move(tables: BDFTables, memory: Any, k: int, move: Any) -> None:
     """The cotangent of the end of the step minus its prediction."""
-    if tables.flags[0]:
+    if tables.flags[VALUES_FORM]:
         copy(row(memory.bars, 0), move)
         return
     rows = memory.bars.shape[0]
@@ -100,7 +101,7 @@ def pull_history(tables: BDFTables, memory: Any, k: int) -> None:
     for j in range(rows):
         bar = row(memory.bars, j)
         clear(bar)
-        if tables.flags[0]:
+        if tables.flags[VALUES_FORM]:
             if j + 1 < rows:
                 copy(row(memory.vectors, OLD + j + 1), bar)
         else:
@@ -109,7 +110,7 @@ def pull_history(tables: BDFTables, memory: Any, k: int) -> None:
         if j <= k:
             value = numbers[VALUES + j]
             add(bar, value - numbers[TERMS + j], lam)
-            if not tables.flags[0]:
+            if not tables.flags[VALUES_FORM]:
                 add(bar, -value, move)
 
 
@@ -138,7 +139,7 @@ def finish(run: Any, tables: BDFTables, memory: Any) -> None:
     second = row(memory.bars, 1)
     copy(first, memory.start)
     weight = run.h0
-    if tables.flags[0]:
+    if tables.flags[VALUES_FORM]:
         add(memory.start, 1.0, second)
         weight = -weight
     if len(memory.starts) > 0:

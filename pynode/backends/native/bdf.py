@@ -1,4 +1,4 @@
-"""Attempts of QNDF and FBDF, as methods/bdf/step.py. One table serves both."""
+"""Attempts of QNDF, FBDF and ABDF2, as methods/bdf/step.py. One kind of table serves all."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from ...algebra.newton import MAX_ITERATIONS
 from ...core import floats
+from ...methods.bdf.abdf2 import VariableHistory
 from ...methods.bdf.formulas import MAX_ORDER, DifferenceHistory
 from ...methods.bdf.step import SAFETY, SLOW, best_order, shrunk
 from ...methods.jacobian_reuse import converges_slowly, remembered_rate
@@ -16,6 +17,7 @@ from . import newton
 from .arithmetic import clear, copy
 from .bdf_history import (
     EQUAL,
+    HIGHEST,
     HISTORY,
     LAST_STEP,
     MOVE,
@@ -34,10 +36,13 @@ from .bdf_history import (
     TAKEN,
     TAPE,
     TIMES,
+    VALUES_FORM,
+    VARIABLE,
     BDFTables,
     advance,
     combine_history,
     error_constant,
+    leading,
     nearby_error,
     on_grid,
     predict,
@@ -71,25 +76,27 @@ from .steps import Sizes, fail
 
 
 def tables_of(method: Any) -> BDFTables:
-    """The tables of a BDF of fixed leading coefficient."""
+    """The tables of a BDF."""
     form = method.history
     rows = form.rows
     differences = isinstance(form, DifferenceHistory)
+    variable = isinstance(form, VariableHistory)
     orders = MAX_ORDER + 1
     error = np.zeros(orders)
     reading = np.zeros((orders, 2, rows))
     moving = np.zeros((orders, rows, rows + 1))
     nearby = np.zeros((orders, 2, rows))
     dense = np.zeros((orders, orders, rows))
-    for k in range(1, orders):
-        error[k] = form.error_constant((), k, 1.0, k)
+    for k in range(1, method.order + 1):
+        if not variable:
+            error[k] = form.error_constant((), k, 1.0, k)
         reading[k] = form.reading(k)
         if differences:
             moving[k] = form.moving(k)
             nearby[k] = form.nearby(k)
             dense[k, : k + 1] = form.dense_weights(k, None)
     return BDFTables(
-        np.array([not differences], dtype=np.int64),
+        np.array([not differences, variable, method.order], dtype=np.int64),
         np.array([form.largest]),
         np.array(form.alpha[:orders]),
         error,
@@ -129,7 +136,7 @@ def begin(run: Any, tables: BDFTables, memory: Any) -> None:
     slope = row(memory.stages, 0)
     for i in range(len(second)):
         second[i] = run.h * slope[i]
-        if tables.flags[0]:
+        if tables.flags[VALUES_FORM]:
             second[i] = memory.y[i] - second[i]
 
 
@@ -142,7 +149,7 @@ def attempt(run: Any, tables: BDFTables, memory: Any) -> None:
     numbers = memory.numbers
     h = run.h
     k, equal, history = on_grid(run, tables, memory)
-    c = h / tables.alpha[k]
+    c = h / leading(tables, numbers, k, h)
     set_nodes(tables, memory, k, h, equal)
     predict(tables, memory, k, history)
     start = row(memory.vectors, START)
@@ -231,13 +238,15 @@ def choose(
     if equal <= k:
         return
     times = tables.reading.shape[2]
-    if tables.flags[0]:
+    if tables.flags[VALUES_FORM]:
         times = min(marks[TIMES] + 1, times)
     lower = math.inf
     upper = math.inf
-    if k > 1:
+    highest = tables.flags[HIGHEST]
+    # With a variable leading coefficient the order does not fall.
+    if k > 1 and not tables.flags[VARIABLE]:
         lower = nearby_error(tables, memory, k, 0, times, h)
-    if k < MAX_ORDER and times >= k + 3:
+    if k < highest and times >= k + 3:
         upper = nearby_error(tables, memory, k, 1, times, h)
     order, factor = best_order(k, run.ratio, lower, upper, safety, tables.largest[0])
     run.factor = factor
@@ -270,9 +279,9 @@ def polynomials(
     """(k, degree + 1, n) coefficients of the powers of theta on k recorded steps."""
     orders = numbers[:, TAKEN].astype(int)
     weights = np.zeros((len(orders), MAX_ORDER + 1, stages.shape[1]))
-    if not tables.flags[0]:
+    if not tables.flags[VALUES_FORM]:
         weights[:] = tables.dense[orders]
-    for k in set(orders.tolist()) if tables.flags[0] else ():
+    for k in set(orders.tolist()) if tables.flags[VALUES_FORM] else ():
         rows = np.flatnonzero(orders == k)
         nodes = np.ones((len(rows), k + 1))
         nodes[:, 1:] = numbers[rows, NODES : NODES + k]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...core import floats
+from ...methods.bdf.abdf2 import scale_terms, variable_leading
 from ...methods.bdf.formulas import (
     FACTORIAL,
     MAX_ORDER,
@@ -59,10 +60,17 @@ HISTORY = START + 3
 MOVED = HISTORY + ROWS
 
 
+# Positions in BDFTables.flags: whether the history has past values, not differences; whether the
+# leading coefficient follows from the actual steps; the highest order.
+VALUES_FORM = 0
+VARIABLE = 1
+HIGHEST = 2
+
+
 class BDFTables(NamedTuple):
     """The numbers of a form of the history (methods/bdf/formulas.py), by order.
 
-    flags: whether the history has past values, not differences. largest: (1,), of the factors.
+    flags: (3,). largest: (1,), of the factors.
     alpha: leading coefficients, error: error constants of equal steps, (orders,). reading: (orders,
     2, rows), moving: (orders, rows, rows + 1), nearby: (orders, 2, rows), dense: (orders, degree +
     1, rows); the last three serve only differences.
@@ -89,7 +97,7 @@ def on_grid(run: Any, tables: BDFTables, memory: Any) -> tuple[int, int, int]:
         return k, marks[EQUAL], HISTORY
     ratio = h / numbers[LAST_STEP]
     largest = tables.largest[0]
-    values = tables.flags[0]
+    values = tables.flags[VALUES_FORM]
     if abs(ratio) > largest:
         if values:
             k = int(trusted_values(floats, k, ratio, numbers[newton.FLOOR], largest))
@@ -122,8 +130,10 @@ def set_nodes(tables: BDFTables, memory: Any, k: int, h: float, equal: int) -> N
 
 def write_reading(tables: BDFTables, numbers: Any, k: int) -> None:
     """The weights of the prediction and of the other terms for the nodes."""
-    if tables.flags[0]:
+    if tables.flags[VALUES_FORM]:
         read_values(numbers[NODES:], k, tables.alpha[k], numbers[VALUES:], numbers[TERMS:])
+        if tables.flags[VARIABLE]:
+            scale_terms(numbers[NODES:], k, tables.alpha[k], numbers[TERMS:])
         return
     for j in range(k + 1):
         numbers[VALUES + j] = tables.reading[k, 0, j]
@@ -141,11 +151,20 @@ def predict(tables: BDFTables, memory: Any, k: int, history: int) -> None:
         add(psi, memory.numbers[TERMS + j], row(memory.vectors, history + j))
 
 
+def leading(tables: BDFTables, numbers: Any, k: int, h: float) -> float:
+    """The leading coefficient of the formula: y' = (leading / h) y1 + older values."""
+    if tables.flags[VARIABLE]:
+        return variable_leading(numbers[PAST:], k, h)
+    return tables.alpha[k]
+
+
 def error_constant(tables: BDFTables, memory: Any, k: int, h: float, equal: int) -> float:
     """Local error over the distance between prediction and solution."""
-    if not tables.flags[0] or equal >= k:
-        return tables.error[k]
     numbers = memory.numbers
+    if tables.flags[VARIABLE]:
+        return h / (h + numbers[PAST + k])
+    if not tables.flags[VALUES_FORM] or equal >= k:
+        return tables.error[k]
     for j in range(k + 1):
         numbers[WORK + j] = h / (h + numbers[PAST + j])
     return leading_error(numbers[WORK:], k, tables.alpha[k])
@@ -155,7 +174,7 @@ def advance(tables: BDFTables, memory: Any, k: int, h: float, history: int) -> N
     """memory.stages = the history after a step, and its times."""
     rows = tables.reading.shape[2]
     move = row(memory.vectors, MOVE)
-    if tables.flags[0]:
+    if tables.flags[VALUES_FORM]:
         copy(memory.y1, row(memory.stages, 0))
         memory.numbers[PAST_AFTER] = 0.0
         for i in range(1, rows):
@@ -175,7 +194,7 @@ def nearby_error(tables: BDFTables, memory: Any, k: int, side: int, times: int, 
     """The scaled error of order k - 1 (side 0) or k + 1 (side 1)."""
     numbers = memory.numbers
     count = tables.reading.shape[2]
-    if tables.flags[0]:
+    if tables.flags[VALUES_FORM]:
         m = k - 1 + 2 * side
         count = min(m + 2, times)
         for j in range(count):
@@ -201,7 +220,7 @@ def combine_history(memory: Any, factor: float, target: Any) -> None:
 def write_output_weights(tables: BDFTables, numbers: Any, theta: float) -> None:
     """The weights of the history after a step in the state at a fraction of the step."""
     k = int(numbers[TAKEN])
-    if tables.flags[0]:
+    if tables.flags[VALUES_FORM]:
         write_nodes_after(numbers, k)
         lagrange_values(numbers[WORK:], k + 1, theta, numbers[VALUES:])
         return
@@ -215,7 +234,7 @@ def write_output_weights(tables: BDFTables, numbers: Any, theta: float) -> None:
 def write_slope_weights(tables: BDFTables, numbers: Any, theta: float) -> None:
     """The derivatives of these weights in theta."""
     k = int(numbers[TAKEN])
-    if tables.flags[0]:
+    if tables.flags[VALUES_FORM]:
         write_nodes_after(numbers, k)
         for j in range(k + 1):
             numbers[VALUES + j] = lagrange_slope(numbers[WORK:], k + 1, j, theta)

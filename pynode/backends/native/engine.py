@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ...core.status import Status
 from ...core.stop_conditions import guarded
 from ...core.trajectory import Attempt, Trajectory
 from ...methods import registry
@@ -142,7 +143,7 @@ class NativeBackend:
         slopes: bool = False,
         watch: Any = None,
         limits: Limits | None = None,
-    ) -> NativeSegment:
+    ) -> Trajectory:
         """Integrate as backends.torch.loop.integrate does, with the same arguments.
 
         record: any value except None keeps the steps for the gradient.
@@ -154,10 +155,21 @@ class NativeBackend:
         if limits is not None:
             deadline = limits.deadline
             bounds = _bounds(limits, len(y0))
-        observer = None
-        if watch is not None or (limits is not None and (limits.callback or limits.domain)):
-            observer = Observer(field, watch, limits)
         stats = field.stats
+        if limits is not None and not stats.accepted and not limits.in_domain(times[0], y0):
+            path = Trajectory(times[0], y0, None, 0.0)
+            path.times = times
+            path.status = Status.DOMAIN
+            return path
+        allow = None
+        look = None
+        observer = Observer(field, watch, limits)
+        if limits is not None and limits.domain is not None:
+            allow = observer.allow
+        if watch is not None:
+            watch.begin(times[0], y0)
+        if watch is not None or (limits is not None and limits.callback is not None):
+            look = observer.watch
         counted = {name: getattr(stats, name) for name in COUNTS}
         before = (stats.accepted + stats.rejected, stats.nfe)
         most: float | None = options.max_nfe
@@ -177,7 +189,8 @@ class NativeBackend:
                 bounds=bounds,
                 deadline=deadline,
                 counts=before,
-                observer=observer,
+                allow=allow,
+                watch=look,
             )
         for name, value in counted.items():
             setattr(stats, name, value + getattr(solved, name))

@@ -21,8 +21,10 @@ from ...core.step_control import (
     vanishes,
 )
 from .arithmetic import copy, finite
-from .machine import row
+from .machine import call, row
 from .run import (
+    ACCEPTED,
+    ALLOWED,
     DIVERGED,
     DOMAIN,
     HISTORY,
@@ -48,10 +50,6 @@ def advance(family: Any, run: Any, tables: Any, memory: Any) -> None:
     if not run.started:
         start(run, memory)
         family.begin(run, tables, memory)
-    if run.held:
-        run.held = 0
-        settle(family, run, tables, memory)
-        return
     capacity = len(memory.tape_t)
     while run.status == RUNNING:
         run.status = limit_reached(run, memory)
@@ -60,8 +58,6 @@ def advance(family: Any, run: Any, tables: Any, memory: Any) -> None:
         if run.record and run.accepted == capacity:
             return
         take_step(family, run, tables, memory)
-        if run.held:
-            return
 
 
 def start(run: Any, memory: Any) -> None:
@@ -137,8 +133,6 @@ def take_step(family: Any, run: Any, tables: Any, memory: Any) -> None:
     )
     run.h = h
     run.t1 = t1
-    run.proposed = proposed
-    run.hits_stop = int(hits_stop)
     run.attempts += 1
     run.complete = 0
     least = run.nfe + family.cost(run, tables)
@@ -147,10 +141,11 @@ def take_step(family: Any, run: Any, tables: Any, memory: Any) -> None:
     if max(least, run.nfe) > run.max_nfe:
         # As in the torch engine, a step that reaches the limit inside is dropped.
         run.nfe = int(run.max_nfe)
-        run.attempts -= 1
         run.status = MAX_EVALUATIONS
         return
     if run.accepted_last and run.bounded and crossed(memory, memory.y1, True):
+        fail(run, 0.5, DOMAIN)
+    if run.accepted_last and run.hook and ask(run, memory, ALLOWED) != RUNNING:
         fail(run, 0.5, DOMAIN)
     if run.fixed and run.accepted_last and not finite(memory.y1, len(memory.y1)):
         # Fixed steps have no error test to notice this, and the user did not ask for a smaller
@@ -158,40 +153,41 @@ def take_step(family: Any, run: Any, tables: Any, memory: Any) -> None:
         run.ratio = math.inf
         run.failure = DIVERGED
         run.status = DIVERGED
-    if run.observed and run.accepted_last and run.status == RUNNING:
-        family.complete(run, tables, memory)
-        run.complete = 1
-        run.held = 1
-        return
-    settle(family, run, tables, memory)
-
-
-def settle(family: Any, run: Any, tables: Any, memory: Any) -> None:
-    """Move to the end of an accepted step, or plan a shorter one after a refused step."""
     note(run, memory)
     if run.status == DIVERGED:
         return
     if not run.accepted_last:
         run.rejected += 1
-        run.h = shortened(run.h, run.t, run.t1, run.factor)
+        run.h = shortened(h, t, t1, run.factor)
         return
-    last_stop = run.hits_stop and run.stop == len(memory.stops) - 1
+    last_stop = hits_stop and run.stop == len(memory.stops) - 1
     finish_step(family, run, tables, memory)
-    run.stop += run.hits_stop
+    run.stop += hits_stop
+    if run.verdict != RUNNING:
+        run.status = run.verdict
+        return
     if last_stop:
         run.status = SUCCESS
         return
     run.h = planned(
-        run.t,
-        run.h,
+        t1,
+        h,
         run.factor,
-        run.proposed,
+        proposed,
         run.fixed != 0,
-        run.hits_stop != 0,
+        hits_stop,
         run.direction,
         run.max_step,
         run.end,
     )
+
+
+def ask(run: Any, memory: Any, question: int) -> int:
+    """The verdict of the hook (hooks.py) on the attempt."""
+    run.question = question
+    run.verdict = RUNNING
+    call(run.hook, run.t1, memory.y1, memory.y, memory.inputs, memory.error, memory.work)
+    return run.verdict
 
 
 def crossed(memory: Any, y: Any, stepped: bool) -> bool:
@@ -217,9 +213,15 @@ def note(run: Any, memory: Any) -> None:
 
 def finish_step(family: Any, run: Any, tables: Any, memory: Any) -> None:
     """Write outputs and the record of an accepted step, and move to its end."""
-    if run.dense and not run.complete:
+    run.r1 = run.next_r1
+    run.r2 = run.next_r2
+    run.last_end = run.t1
+    run.verdict = RUNNING
+    if run.dense or run.watched:
         family.complete(run, tables, memory)
         run.complete = 1
+    if run.watched:
+        ask(run, memory, ACCEPTED)
     write_outputs(family, run, tables, memory)
     if run.record:
         k = run.accepted

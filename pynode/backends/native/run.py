@@ -22,6 +22,10 @@ MAX_STEPS = STATUSES.index(Status.MAX_STEPS)
 MAX_EVALUATIONS = STATUSES.index(Status.MAX_EVALUATIONS)
 STEP_TOO_SMALL = STATUSES.index(Status.STEP_TOO_SMALL)
 
+# Questions to the hook.
+ALLOWED = 0  # may the step end at y1?
+ACCEPTED = 1  # the step is accepted: does the solve end here?
+
 HISTORY = 32  # attempted steps kept for the report of a failure
 
 
@@ -60,26 +64,31 @@ class Run(NamedTuple):
     dense: int  # whether to record what their polynomials need
     slopes: int  # whether to write dy/dt at the outputs, too
     bounded: int  # whether some components must not be negative
-    observed: int  # whether Python sees each step before it is accepted
     # Functions of the field by address; 0 for those that the method does not need.
     f: int
     jac: int
     repair: int
+    # A Python function by address, as hooks.py describes; 0 for none. watched: whether it looks at
+    # accepted steps.
+    hook: int
+    watched: int
     # What the loop changes.
     started: int = 0
     first_step: float = 0.0  # 0: chosen by the loop
     h0: float = 0.0  # the size of the first step
-    t1: float = 0.0  # the end of the attempt
+    t1: float = 0.0  # the end of the attempt; an event can truncate it
+    last_end: float = 0.0  # the end of the last accepted step, before an event truncated it
+    question: int = 0  # to the hook
+    verdict: int = RUNNING  # of the hook: the status that ends the solve or refuses the step
     least: float = 0.0
     r1: float = 1.0  # scaled errors of the last two accepted steps
     r2: float = 1.0
+    next_r1: float = 1.0  # those after the attempt, if it is accepted
+    next_r2: float = 1.0
     ratio: float = 0.0  # of the last attempt, as in methods/base.Step
     factor: float = 1.0
     failure: int = NO_FAILURE
     accepted_last: int = 0
-    proposed: float = 0.0  # the step that was planned, before a stop changed it
-    hits_stop: int = 0  # whether the attempt ends at the next stop
-    held: int = 0  # whether a step waits for Python's answer
     complete: int = 0  # whether the memory has all stages of the dense output
     known: int = 0  # whether f (explicit methods) or the Jacobian at the start of the step is known
     status: int = RUNNING

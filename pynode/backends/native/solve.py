@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ...core.status import Exhausted, Status
+from ...core.status import Status
 from ...core.step_control import (
     FILTERS,
     FIXED_STOP_TOLERANCE,
@@ -20,13 +20,14 @@ from ...core.step_control import (
 )
 from ...core.trajectory import Attempt
 from ...methods.base import ByFamily
-from ...methods.bdf.step import FBDF, QNDF
+from ...methods.bdf.step import BDF
 from ...methods.esdirk import DIRK
 from ...methods.explicit import ExplicitRungeKutta
 from ...methods.radau import Radau
 from ...methods.rosenbrock import RosenbrockMethod
 from . import bdf, esdirk, explicit, radau, rosenbrock
 from .compiler import entry
+from .hooks import Cut, Hook, NativeStep
 from .loop import SMALLEST_NORMAL, advance
 from .machine import call
 from .repair import repairs
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ...core.options import Options
-    from .observer import Observer
 
 # By family of methods: the module with its attempts (steps.py).
 FAMILIES = ByFamily()
@@ -44,20 +44,20 @@ FAMILIES.register(ExplicitRungeKutta)(explicit)
 FAMILIES.register(RosenbrockMethod)(rosenbrock)
 FAMILIES.register(DIRK)(esdirk)
 FAMILIES.register(Radau)(radau)
-FAMILIES.register(QNDF)(bdf)
-FAMILIES.register(FBDF)(bdf)
+FAMILIES.register(BDF)(bdf)
 
 UNUSED = Controller()
 PIECE = 0.1  # seconds that the loop runs before it returns to Python
-FIRST_PIECE = 1000  # attempts in the first piece
+FIRST_PIECE = 1000  # attempts in the first piece, at most
+FIRST_WORK = 250_000  # attempts times n^2 in the first piece
 CAPACITY = 256  # steps that the record has room for at the start
 
 
 class NativeTrajectory:
     """The result of a solve.
 
-    t0: the start; h0: the first step; t, y: the last point, y (n,); end, end_state: of the last
-    step, which goes on if an event truncated it. times: of the outputs; outputs:
+    t0: the start; h0: the first step; t, y: the last point, y (n,). end, end_state: of the last
+    accepted step, later than t if an event truncated that step. times: of the outputs; outputs:
     (m, n) at the first m of them; slopes: dy/dt there, (m, n), or None. status: how it ended.
     attempts: the last attempted steps. accepted, rejected, nfe, njac, nlu, nsolve,
     newton_failures: counts as in core/stats.py. starts, sizes, states, stages, numbers: of the
@@ -84,13 +84,13 @@ class NativeTrajectory:
         self.h0 = numbers["h0"]
         self.t0 = float(memory.times[0])
         self.t = numbers["t"]
+        self.end = numbers["last_end"] if numbers["accepted"] else numbers["t"]
         self.y = memory.y
-        self.end = self.t
         self.end_state = self.y
         self.times = memory.times
         position = numbers["position"]
         self.outputs = memory.outputs[:position]
-        self.slopes: Any = memory.slopes[:position] if numbers["slopes"] else None
+        self.slopes = memory.slopes[:position] if numbers["slopes"] else None
         self.status = STATUSES[numbers["status"]]
         self.accepted = numbers["accepted"]
         self.rejected = numbers["rejected"]
@@ -127,9 +127,16 @@ class NativeTrajectory:
     def _slope(self):
         """f at the start, (n,)."""
         memory = self.memory
-        start = self.start
-        slope = np.empty_like(start)
-        call(int(self.run["f"][0]), self.t0, start, start, memory.inputs, slope, memory.work)
+        slope = np.empty_like(self.start)
+        call(
+            int(self.run["f"][0]),
+            self.t0,
+            self.start,
+            self.start,
+            memory.inputs,
+            slope,
+            memory.work,
+        )
         return slope
 
     @property
@@ -161,8 +168,9 @@ def integrate(
     cancelled: Callable[[], bool] | None = None,
     counts: tuple[int, int] = (0, 0),
     inputs: np.ndarray | None = None,
+    allow: Callable[[float, np.ndarray], bool] | None = None,
+    watch: Callable[[NativeStep], Cut | None] | None = None,
     loop: Callable | None = None,
-    observer: Observer | None = None,
 ) -> NativeTrajectory:
     """Integrate from times[0] to times[-1] with outputs at all times, in either direction.
 
@@ -177,10 +185,14 @@ def integrate(
     and max_nfe.
     inputs: int64 addresses of the parameters instead of field.pointers(). The caller keeps the
     parameters alive.
+    allow: allow(t, y) says whether a step may end there; a refused step is halved. watch: receives
+    each accepted step, and can end the solve there (hooks.py). Both cost some microseconds a step.
     loop: runs instead of the compiled loop, for debugging: ``interpreted``.
-    observer: sees each step.
-    Raise TypeError if no family runs the method.
+    Raise TypeError if no family runs the
+    method, ValueError if it takes no fixed steps.
     """
+    if options.step_size is not None:
+        method.fixed()  # raises for a method that chooses its own steps
     family = FAMILIES.get(method)
     if family is None:
         raise TypeError(
@@ -195,22 +207,20 @@ def integrate(
         dense=int(dense),
         slopes=int(slopes),
         bounded=int(bounds is not None),
-        observed=int(observer is not None),
     )
     pointers, held = parameters(field, inputs)
     memory = _memory(field, sizes, y0, times, options, atol, run, pointers)
     if bounds is not None:
         memory.lowest[:], memory.floor[:] = bounds
     numbers = np.array([tuple(run)], dtype=RECORD)
-    run_loop = loop or _compiled
-    if observer is None:
-        memory = _pieces(family, numbers, tables, memory, deadline, cancelled, run_loop)
-    else:
-        memory = _observed(family, numbers, tables, memory, observer, run_loop)
+    hook = None
+    if allow is not None or watch is not None:
+        hook = Hook(family, tables, numbers, memory, allow, watch)
+    memory = _pieces(family, numbers, tables, memory, deadline, cancelled, hook, loop or _compiled)
     result = NativeTrajectory(method, family, tables, numbers, memory)
+    if hook is not None and hook.end_state is not None:
+        result.end_state = hook.end_state
     del held
-    if observer is not None and observer.truncated is not None:
-        result.end, result.end_state = observer.truncated
     return result
 
 
@@ -240,15 +250,18 @@ def _compiled(family, run, tables, memory):
     entry(advance, family, RECORD, tables, memory)(run, tables, memory)
 
 
-def _pieces(family, numbers, tables, memory, deadline, cancelled, loop):
+def _pieces(family, numbers, tables, memory, deadline, cancelled, hook, loop):
     """Run the loop to its end. Returns the memory, whose record may have grown."""
     run = numbers[0]
-    size = FIRST_PIECE
+    # The first piece is short if a step of a large system can take long.
+    size = max(4, min(FIRST_PIECE, FIRST_WORK // len(memory.y) ** 2))
     while True:
         before = int(run["attempts"])
         run["pause"] = before + size
         begun = time.monotonic()
         loop(family, numbers, tables, memory)
+        if hook is not None and hook.error is not None:
+            raise hook.error
         now = time.monotonic()
         if run["status"] != RUNNING:
             return memory
@@ -261,62 +274,6 @@ def _pieces(family, numbers, tables, memory, deadline, cancelled, loop):
             memory = grown(memory)
         done = int(run["attempts"]) - before
         size = max(1, min(int(done * PIECE / max(now - begun, 1e-9)), 10 * size))
-
-
-def _observed(family, numbers, tables, memory, observer, loop):
-    """Run the loop to its end, one step at a time, and ask the observer about each. Returns the
-    memory, whose record may have grown."""
-    run = numbers[0]
-    run["pause"] = np.iinfo(np.int64).max
-    try:
-        ended = observer.begin(float(run["t"]), memory.y)
-        while ended is None:
-            loop(family, numbers, tables, memory)
-            if run["held"]:
-                _answer(family, run, tables, memory, observer)
-                before = int(run["accepted"])
-                loop(family, numbers, tables, memory)
-                observer.counted(_counts(run))
-                if run["accepted"] > before:
-                    ended = observer.accepted(float(run["t"]), memory.y)
-            if run["record"] and run["accepted"] == len(memory.tape_t):
-                memory = grown(memory)
-            if ended is None and observer.expired():
-                ended = Status.MAX_SECONDS
-            if run["status"] != RUNNING:
-                break
-    except Exhausted as limit:
-        ended = limit.status
-        run["attempts"] -= run["held"]  # the step that waits is dropped
-    if ended is not None:
-        run["status"] = STATUSES.index(ended)
-    return memory
-
-
-def _counts(run):
-    """What an observer knows of the work so far."""
-    return {name: int(run[name]) for name in ("accepted", "rejected", "nfe")}
-
-
-def _answer(family, run, tables, memory, observer):
-    """Refuse or shorten the step that the loop holds, where the observer says so."""
-    observer.counted(_counts(run))
-    t1 = float(run["t1"])
-    if not observer.allows(t1, memory.y1, memory.y):
-        run["accepted_last"] = 0
-        run["ratio"] = math.inf
-        run["factor"] = 0.5
-        run["failure"] = STATUSES.index(Status.DOMAIN)
-        return
-    t = float(run["t"])
-    h = float(run["h"])
-    polynomial = family.polynomials(
-        tables, np.array([h]), memory.y[None], memory.stages[None], memory.numbers[None]
-    )[0]
-    cut = observer.truncate(t, h, t1, memory.y, memory.y1, polynomial)
-    if cut is not None:
-        run["t1"], memory.y1[:] = cut
-        run["hits_stop"] = 0
 
 
 def grown(memory: Memory) -> Memory:
@@ -374,10 +331,11 @@ def _run(field, method, sizes, times, options, atol, limits, counts):
         dense=0,
         slopes=0,
         bounded=0,
-        observed=0,
         f=field.function("f").address,
         jac=jac,
         repair=repair,
+        hook=0,
+        watched=0,
         first_step=first,
         attempts=counts[0],
         nfe=counts[1],

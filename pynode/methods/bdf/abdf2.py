@@ -8,7 +8,7 @@ values at the times of their steps.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .formulas import ValueHistory
 from .step import BDF
@@ -21,6 +21,26 @@ if TYPE_CHECKING:
 MAX_ORDER = 2
 
 
+def variable_leading(past: Any, k: int, h: float) -> float:
+    """h times the sum of 1 / (t1 - t_i) over the k values that the formula uses. past: their
+    distances from the present time."""
+    total = 0.0
+    for j in range(k):
+        total += h / (h + past[j])
+    return total
+
+
+def scale_terms(nodes: Any, k: int, alpha: float, slopes: Any) -> None:
+    """Multiply the weights of the formula's other terms, made for the leading coefficient alpha, by
+    alpha over that of the actual steps. nodes: of the values."""
+    total = 0.0
+    for j in range(k):
+        total += 1 / (1 - nodes[j])
+    factor = alpha / total
+    for j in range(k + 1):
+        slopes[j] *= factor
+
+
 class VariableHistory(ValueHistory):
     """Past values. The leading coefficient of the formula follows from the actual steps."""
 
@@ -28,12 +48,11 @@ class VariableHistory(ValueHistory):
     largest = 2.0  # growth of a step; the formula is stable up to 1 + sqrt(2), step after step
 
     def leading(self, past: tuple, k: int, h: float) -> float:
-        """h times the sum of 1 / (t1 - t_i) over the k values that the formula uses."""
-        return sum(h / (h + p) for p in past[:k])
+        return variable_leading(past, k, h)
 
     def _read(self, nodes: tuple, k: int) -> np.ndarray:
         pq = super()._read(nodes, k)
-        pq[1] *= self.alpha[k] / sum(1 / (1 - x) for x in nodes[:k])
+        scale_terms(nodes, k, self.alpha[k], pq[1])
         return pq
 
     def error_constant(self, past: tuple, k: int, h: float, equal: int) -> float:

@@ -18,7 +18,7 @@ from tests.support.native_solves import (
     same_gradients,
 )
 
-BDF = ["QNDF", "FBDF"]
+BDF = ["QNDF", "FBDF", "ABDF2"]
 DIRK = ["Kvaerno5", "Kvaerno3", "KenCarp4", "TRBDF2", "SDIRK2"]
 RADAU = ["RadauIIA3", "RadauIIA5", "RadauIIA9"]
 RECORD = {"record": True}
@@ -36,14 +36,14 @@ def test_stiff_problems(method, name):
     same_gradients(*literature(name), method, 1e-8)
 
 
-@pytest.mark.parametrize("method", ["QNDF", "FBDF", "Kvaerno5", "RadauIIA5"])
+@pytest.mark.parametrize("method", ["QNDF", "FBDF", "ABDF2", "Kvaerno5", "RadauIIA5"])
 def test_backwards_in_time(method):
     f, y0, _ = forced()
     times = torch.linspace(1.0, 0.4, 9, dtype=torch.float64)
     same_gradients(f, y0, times, method, 1e-9)
 
 
-@pytest.mark.parametrize("method", ["QNDF", "FBDF", "Kvaerno5", "RadauIIA5"])
+@pytest.mark.parametrize("method", ["QNDF", "FBDF", "ABDF2", "Kvaerno5", "RadauIIA5"])
 def test_the_python_of_the_sweep(method):
     same_gradients(*forced(), method, 1e-9, loop=interpreted)
 
@@ -71,7 +71,7 @@ def test_stops_that_move_the_history():
     same_gradients(f, y0, times, "FBDF", 1e-9, tstops=stops)
 
 
-@pytest.mark.parametrize("method", ["QNDF", "FBDF", "Kvaerno5", "RadauIIA5"])
+@pytest.mark.parametrize("method", ["QNDF", "FBDF", "ABDF2", "Kvaerno5", "RadauIIA5"])
 def test_a_rejected_first_step(method):
     """The history begins with the first step that was tried, not with the one that was accepted."""
     f, y0, times = forced()
@@ -79,7 +79,7 @@ def test_a_rejected_first_step(method):
     assert trajectory.sizes[0] != trajectory.h0
 
 
-@pytest.mark.parametrize("method", ["QNDF", "FBDF", "Kvaerno5", "RadauIIA5"])
+@pytest.mark.parametrize("method", ["QNDF", "FBDF", "ABDF2", "Kvaerno5", "RadauIIA5"])
 def test_a_solve_without_steps(method):
     f, y0, times = forced()
     trajectory = native(f, y0, times, method, max_nfe=2, extra=RECORD)

@@ -1,4 +1,4 @@
-"""QNDF and FBDF in the native engine take the steps of the torch engine."""
+"""QNDF, FBDF and ABDF2 in the native engine take the steps of the torch engine."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from pynode import methods
 from pynode.backends.native import bdf, compiler, loop
 from pynode.backends.native.solve import interpreted
 from pynode.core.status import Status
-from pynode.methods.bdf import formulas, step
+from pynode.methods.bdf import abdf2, formulas, step
 from tests.support.cases import tensor
 from tests.support.native_solves import (
     assert_close,
@@ -20,7 +20,7 @@ from tests.support.native_solves import (
     network,
 )
 
-METHODS = ["QNDF", "FBDF"]
+METHODS = ["QNDF", "FBDF", "ABDF2"]
 RULES = [
     formulas.redifference,
     formulas.read_values,
@@ -30,6 +30,8 @@ RULES = [
     formulas.trusted_values,
     step.best_order,
     step.shrunk,
+    abdf2.variable_leading,
+    abdf2.scale_terms,
 ]
 
 
@@ -181,11 +183,17 @@ def test_float32(method):
     assert_close(trajectory.outputs, reference.y, 2e-3)
 
 
+def test_fixed_steps_are_refused():
+    with pytest.raises(ValueError, match="chooses its own steps"):
+        native(*forced(), "QNDF", step_size=0.1)
+
+
 def test_tables():
-    """Both forms have tables of the same types, so that one compilation serves both."""
-    first = bdf.tables_of(methods.QNDF())
-    second = bdf.tables_of(methods.FBDF())
-    assert [(a.dtype, a.ndim) for a in first] == [(a.dtype, a.ndim) for a in second]
-    assert (first.flags[0], second.flags[0]) == (0, 1)
+    """All forms have tables of the same types, so that one compilation serves them."""
+    first, second, third = (bdf.tables_of(getattr(methods, name)()) for name in METHODS)
+    assert len({str([(a.dtype, a.ndim) for a in tables]) for tables in (first, second, third)}) == 1
+    assert first.flags.tolist() == [False, False, 5]
+    assert second.flags.tolist() == [True, False, 5]
+    assert third.flags.tolist() == [True, True, 2]
     np.testing.assert_array_equal(first.moving[3], formulas.DifferenceHistory().moving(3))
     np.testing.assert_array_equal(second.reading[4], formulas.ValueHistory().reading(4))
