@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 REAL = "real"
 BOOL = "bool"
@@ -138,11 +139,12 @@ class Expressions:
 
     def mul(self, a: int, b: int) -> int:
         """a b."""
-        if self.value(b) is not None:
-            if self.value(a) is not None:
-                return self.const(self.value(a) * self.value(b))
-            return self.mul(b, a)
         factor = self.value(a)
+        second = self.value(b)
+        if second is not None:
+            if factor is not None:
+                return self.const(factor * second)
+            return self.mul(b, a)
         if factor == 0.0:
             return self.zero
         if factor == 1.0:
@@ -243,7 +245,7 @@ def _evaluated(name: str, value: float) -> float | None:
         return None
 
 
-_FOLDED = {
+_FOLDED: dict[str, Callable[[float], float]] = {
     "exp": math.exp,
     "log": math.log,
     "sqrt": math.sqrt,

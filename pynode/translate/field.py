@@ -53,6 +53,14 @@ class NativeField:
         """A function in LLVM's language, before it is optimised."""
         return self._code.text(name)
 
+    def python_source(self, name: str) -> str:
+        """A function as Python source: name(t, y, v, input0, input1, ..., out, work).
+
+        It uses numbers and flat arrays alone, so that numba compiles it. Raise TranslationRefused
+        if the function is so large that it exists as loops only.
+        """
+        return self._code.python_source(name)
+
     def has_args(self, args: Sequence[Any]) -> bool:
         """Whether these are the args of the targets."""
         return len(args) == len(self._args) and all(a is b for a, b in zip(args, self._args))

@@ -162,6 +162,10 @@ class FieldCode:
         """A function in LLVM's language, before it is optimised."""
         return self._programs.text(name).text
 
+    def python_source(self, name: str) -> str:
+        """A function as Python source that numba can compile (python_source.py)."""
+        return self._programs.python(name, len(self.targets))
+
     def _loaded(self, name: str) -> NativeFunction | None:
         """The function from the disk."""
         if self._table is None or name not in self._table["functions"]:

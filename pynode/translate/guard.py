@@ -28,14 +28,14 @@ def guarded() -> Iterator[None]:
         for name in _EXITS:
             setattr(Tensor, name, _watched(name, getattr(Tensor, name)))
         called = Module._call_impl
-        Module._call_impl = _checked_call(called)
+        setattr(Module, "_call_impl", _checked_call(called))  # noqa: B010, mypy forbids to assign
         before = getattr(_STATE, "on", False)
         _STATE.on = True
         try:
             yield
         finally:
             _STATE.on = before
-            Module._call_impl = called
+            setattr(Module, "_call_impl", called)  # noqa: B010
             for name, own in replaced.items():
                 if own is None:
                     delattr(Tensor, name)

@@ -170,7 +170,7 @@ def emit(
             continue
         operands = [value(operand) for operand in node[1:]]
         if node[0] == "select":
-            values[x] = body.select(*operands, kind=pool.kinds[x])
+            values[x] = body.select(operands[0], operands[1], operands[2], pool.kinds[x])
         else:
             values[x] = body.operation(node[0], operands)
     return values

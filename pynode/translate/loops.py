@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -392,7 +392,7 @@ class LoopProgram:
 
         def walk(depth: int, counters: list[str]) -> None:
             if depth < len(extents) - 1:
-                nest.loop(extents[depth], lambda i, c: _void(walk(depth + 1, [*counters, i])))
+                nest.loop(extents[depth], _inside(lambda i: walk(depth + 1, [*counters, i])))
                 return
 
             def step(i: str, carried: list[str]) -> list[str]:
@@ -448,8 +448,14 @@ def _with_views(statement: Statement, put: Any) -> Statement:
     return type(statement)(**changed)
 
 
-def _void(_: None) -> list[str]:
-    return []
+def _inside(work: Callable[[str], None]) -> Callable[[str, list[str]], list[str]]:
+    """The inside of a loop that carries nothing."""
+
+    def inside(i: str, carried: list[str]) -> list[str]:
+        work(i)
+        return carried
+
+    return inside
 
 
 def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -470,7 +476,7 @@ def _view_of(buffer: Buffer, places: np.ndarray) -> View:
 def _sparse(constant: Constant) -> bool:
     """Whether the numbers are many, and most of them 0: then they are written when needed."""
     data = constant.data
-    return data.size > 4096 and np.count_nonzero(data) < 0.1 * data.size
+    return data.size > 4096 and int(np.count_nonzero(data)) * 10 < data.size
 
 
 def _uniform(constant: Constant) -> float | None:
@@ -705,7 +711,7 @@ class _Elementwise:
             if depth == len(sizes):
                 inside(counters)
                 return
-            nest.loop(sizes[depth], lambda i, c: _void(walk(depth + 1, [*counters, i])))
+            nest.loop(sizes[depth], _inside(lambda i: walk(depth + 1, [*counters, i])))
 
         walk(0, [])
 
@@ -823,7 +829,7 @@ class _Products:
         d = dims[0]
         self._nest.loop(
             self._sizes[d],
-            lambda i, c: _void(self._nested(dims[1:], {**at, d: i}, inside)),
+            _inside(lambda i: self._nested(dims[1:], {**at, d: i}, inside)),
         )
 
     def _axpy(self, outer: list[int], summed: list[int], inner: int) -> None:

@@ -163,8 +163,14 @@ def _unary(call: Call) -> None:
     call.map(call.out, call.name, call.view("self"))
 
 
-RULES["sgn"] = lambda call: call.map(call.out, "sign", call.view("self")) and None
-RULES["special_erf"] = lambda call: call.map(call.out, "erf", call.view("self")) and None
+@_rule("sgn")
+def _sgn(call: Call) -> None:
+    call.map(call.out, "sign", call.view("self"))
+
+
+@_rule("special_erf")
+def _special_erf(call: Call) -> None:
+    call.map(call.out, "erf", call.view("self"))
 
 
 @_rule("bitwise_not")
@@ -1113,7 +1119,7 @@ def _choose(call: Call, index: Tensor, source: View | float, add: bool) -> None:
             target = target.narrow(other, 0, extent)
     for place in _choices(call, index.shape[axis]):
         element = source
-        if isinstance(source, View):
+        if isinstance(element, View):
             for other, extent in enumerate(index.shape):
                 start = place if other == axis else 0
                 element = element.narrow(other, start, 1 if other == axis else extent)

@@ -12,6 +12,8 @@ from .expressions import Expressions
 from .graph import Graph
 from .llvm import Module, scalar_function
 from .loops import LoopProgram, Seeds, work_of
+from .python_source import python_function
+from .refusal import TranslationRefused
 from .sparsity import coloured, dependence
 from .unrolled import TooLarge, basis_rows, dependents, evaluated, scalar_limit
 
@@ -32,7 +34,7 @@ LAYOUT: dict[str, tuple[tuple[str, ...], bool, tuple[str, ...]]] = {
 # Expressions above which LLVM's slower passes no longer pay.
 _QUICK = 600
 # Scalar operations above which a Jacobian isn't tried as scalars, and expressions of df/dt at most.
-_MOST_WORK = 3_000_000
+_MOST_WORK = 20_000_000
 _LARGEST_SLOPE = 100_000
 
 
@@ -85,6 +87,15 @@ class Programs:
             return evaluated(graph, names, self._starts(vectors), limit)
         except TooLarge:
             return None
+
+    def python(self, name: str, targets: int) -> str:
+        """The function of this name as Python source, always of scalars."""
+        scalars = self.scalars(name)
+        if scalars is None:
+            raise TranslationRefused(
+                f"The function {name} of this field is too large for Python source of scalars."
+            )
+        return python_function(name, *scalars, targets)
 
     def _loops(self, module: Module, name: str) -> LoopProgram:
         if name == "jac":

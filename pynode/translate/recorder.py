@@ -273,7 +273,7 @@ class Recorder(TorchDispatchMode):
             if storage in before:
                 source = tensors[before.index(storage)]
                 base = views[id(source)]
-                shift = out.storage_offset() - source.storage_offset()
+                shift = int(out.storage_offset()) - int(source.storage_offset())
                 self._views[id(out)] = View(
                     base.buffer, base.offset + shift, tuple(out.shape), tuple(out.stride())
                 )

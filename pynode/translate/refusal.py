@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from types import FrameType
 
 import torch
 
@@ -18,7 +19,7 @@ class TranslationRefused(ValueError):
 def user_line() -> str:
     """', at FILE:LINE' of the innermost Python frame outside torch and this room; '' if all frames
     belong to them (a backward pass)."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         name = frame.f_code.co_filename
         if not name.startswith((_TORCH, _HERE)) and not name.startswith("<frozen"):

@@ -99,6 +99,9 @@ class Evaluation:
 
     def _constants(self, statement: Constant) -> list[int]:
         e = self.pool
+        first = statement.data.reshape(-1)[:1]
+        if statement.out.buffer.kind != BOOL and (statement.data == first).all():
+            return [e.const(first[0])] * statement.data.size if first.size else []
         if statement.out.buffer.kind == BOOL:
             return [e.boolean(bool(x)) for x in statement.data.reshape(-1).tolist()]
         return [e.const(x) for x in statement.data.reshape(-1).tolist()]
@@ -113,6 +116,12 @@ class Evaluation:
             else:
                 columns.append([e.const(x)] * statement.out.size)
         extra = statement.parameters
+        if statement.function == "copy":
+            return columns[0]
+        if statement.function == "add" and extra == (1.0,):
+            # Mostly zeros in the backward passes of fields that are written element by element.
+            zero = e.zero
+            return [e.real(a) if b == zero else function(e, a, b) for a, b in zip(*columns)]
         return [function(e, *operands, *extra) for operands in zip(*columns)]
 
     def _contracted(self, statement: Contract) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -123,7 +124,7 @@ class Comparison:
                 expected,
                 scale,
                 name,
-                lambda p=point, d=drawn: self._moved(p, d, results, twice),
+                partial(self._moved, point, drawn, results, twice),
             )
 
     def jacobian(
@@ -159,7 +160,7 @@ class Comparison:
                     expected,
                     scale,
                     "jac",
-                    lambda p=point, d=drawn: self._moved(p, d, names, False),
+                    partial(self._moved, point, drawn, names, False),
                 )
 
     def _called(

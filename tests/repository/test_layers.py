@@ -13,7 +13,7 @@ from tests.support.source import FILES, PACKAGE, imported
 # room may use one another, without a circle.
 LAYERS = [
     ("core",),
-    ("algebra", "problems", "sde", "transforms"),
+    ("algebra", "translate", "problems", "sde", "transforms"),
     ("methods",),
     ("backends", "failure"),
     ("adjoints",),
@@ -105,7 +105,7 @@ def test_julia_is_imported_in_one_place():
 def test_importing_pynode_is_light():
     """A fresh interpreter that imports pynode has loaded neither the optional packages nor the
     parts that use them."""
-    heavy = ["scipy", "matplotlib", "rich", "juliacall", "juliapkg"]
+    heavy = ["scipy", "matplotlib", "rich", "juliacall", "juliapkg", "llvmlite", "numba"]
     heavy += ["pynode.backends.julia.api", "pynode.cli", "pynode.train", "pynode.compat"]
     code = f"import sys, pynode; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run(

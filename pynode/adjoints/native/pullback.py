@@ -124,7 +124,7 @@ def located(trajectory: NativeTrajectory, times: Sequence[float]) -> tuple[np.nd
     the start of the solve; theta is -1 at the end of a step."""
     at = np.asarray(times, dtype=np.float64)
     starts = trajectory.starts
-    ends = np.append(starts[1:], trajectory.t)
+    ends = np.append(starts[1:], trajectory.end)
     sign = 1.0
     if trajectory.times[-1] < trajectory.t0:
         sign = -1.0

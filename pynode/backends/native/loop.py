@@ -21,8 +21,10 @@ from ...core.step_control import (
     vanishes,
 )
 from .arithmetic import copy, finite
-from .machine import row
+from .machine import call, row
 from .run import (
+    ACCEPTED,
+    ALLOWED,
     DIVERGED,
     DOMAIN,
     HISTORY,
@@ -143,6 +145,8 @@ def take_step(family: Any, run: Any, tables: Any, memory: Any) -> None:
         return
     if run.accepted_last and run.bounded and crossed(memory, memory.y1, True):
         fail(run, 0.5, DOMAIN)
+    if run.accepted_last and run.hook and ask(run, memory, ALLOWED) != RUNNING:
+        fail(run, 0.5, DOMAIN)
     if run.fixed and run.accepted_last and not finite(memory.y1, len(memory.y1)):
         # Fixed steps have no error test to notice this, and the user did not ask for a smaller
         # step.
@@ -159,6 +163,9 @@ def take_step(family: Any, run: Any, tables: Any, memory: Any) -> None:
     last_stop = hits_stop and run.stop == len(memory.stops) - 1
     finish_step(family, run, tables, memory)
     run.stop += hits_stop
+    if run.verdict != RUNNING:
+        run.status = run.verdict
+        return
     if last_stop:
         run.status = SUCCESS
         return
@@ -173,6 +180,14 @@ def take_step(family: Any, run: Any, tables: Any, memory: Any) -> None:
         run.max_step,
         run.end,
     )
+
+
+def ask(run: Any, memory: Any, question: int) -> int:
+    """The verdict of the hook (hooks.py) on the attempt."""
+    run.question = question
+    run.verdict = RUNNING
+    call(run.hook, run.t1, memory.y1, memory.y, memory.inputs, memory.error, memory.work)
+    return run.verdict
 
 
 def crossed(memory: Any, y: Any, stepped: bool) -> bool:
@@ -198,9 +213,15 @@ def note(run: Any, memory: Any) -> None:
 
 def finish_step(family: Any, run: Any, tables: Any, memory: Any) -> None:
     """Write outputs and the record of an accepted step, and move to its end."""
-    if run.dense:
+    run.r1 = run.next_r1
+    run.r2 = run.next_r2
+    run.last_end = run.t1
+    run.verdict = RUNNING
+    if run.dense or run.watched:
         family.complete(run, tables, memory)
         run.complete = 1
+    if run.watched:
+        ask(run, memory, ACCEPTED)
     write_outputs(family, run, tables, memory)
     if run.record:
         k = run.accepted

@@ -22,6 +22,10 @@ MAX_STEPS = STATUSES.index(Status.MAX_STEPS)
 MAX_EVALUATIONS = STATUSES.index(Status.MAX_EVALUATIONS)
 STEP_TOO_SMALL = STATUSES.index(Status.STEP_TOO_SMALL)
 
+# Questions to the hook.
+ALLOWED = 0  # may the step end at y1?
+ACCEPTED = 1  # the step is accepted: does the solve end here?
+
 HISTORY = 32  # attempted steps kept for the report of a failure
 
 
@@ -64,14 +68,23 @@ class Run(NamedTuple):
     f: int
     jac: int
     repair: int
+    # A Python function by address, as hooks.py describes; 0 for none. watched: whether it looks at
+    # accepted steps.
+    hook: int
+    watched: int
     # What the loop changes.
     started: int = 0
     first_step: float = 0.0  # 0: chosen by the loop
     h0: float = 0.0  # the size of the first step
-    t1: float = 0.0  # the end of the attempt
+    t1: float = 0.0  # the end of the attempt; an event can truncate it
+    last_end: float = 0.0  # the end of the last accepted step, before an event truncated it
+    question: int = 0  # to the hook
+    verdict: int = RUNNING  # of the hook: the status that ends the solve or refuses the step
     least: float = 0.0
     r1: float = 1.0  # scaled errors of the last two accepted steps
     r2: float = 1.0
+    next_r1: float = 1.0  # those after the attempt, if it is accepted
+    next_r2: float = 1.0
     ratio: float = 0.0  # of the last attempt, as in methods/base.Step
     factor: float = 1.0
     failure: int = NO_FAILURE

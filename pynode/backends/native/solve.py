@@ -27,6 +27,7 @@ from ...methods.radau import Radau
 from ...methods.rosenbrock import RosenbrockMethod
 from . import bdf, esdirk, explicit, radau, rosenbrock
 from .compiler import entry
+from .hooks import Cut, Hook, NativeStep
 from .loop import SMALLEST_NORMAL, advance
 from .repair import repairs
 from .run import HISTORY, NO_FAILURE, RECORD, RUNNING, STATUSES, Memory, Run
@@ -46,14 +47,16 @@ FAMILIES.register(BDF)(bdf)
 
 UNUSED = Controller()
 PIECE = 0.1  # seconds that the loop runs before it returns to Python
-FIRST_PIECE = 1000  # attempts in the first piece
+FIRST_PIECE = 1000  # attempts in the first piece, at most
+FIRST_WORK = 250_000  # attempts times n^2 in the first piece
 CAPACITY = 256  # steps that the record has room for at the start
 
 
 class NativeTrajectory:
     """The result of a solve.
 
-    t0: the start; h0: the first step; t, y: the last point, y (n,). times: of the outputs; outputs:
+    t0: the start; h0: the first step; t, y: the last point, y (n,). end: of the last
+    accepted step, later than t if an event truncated that step. times: of the outputs; outputs:
     (m, n) at the first m of them; slopes: dy/dt there, (m, n), or None. status: how it ended.
     attempts: the last attempted steps. accepted, rejected, nfe, njac, nlu, nsolve,
     newton_failures: counts as in core/stats.py. starts, sizes, states, stages, numbers: of the
@@ -80,6 +83,7 @@ class NativeTrajectory:
         self.h0 = numbers["h0"]
         self.t0 = float(memory.times[0])
         self.t = numbers["t"]
+        self.end = numbers["last_end"] if numbers["accepted"] else numbers["t"]
         self.y = memory.y
         self.times = memory.times
         position = numbers["position"]
@@ -140,6 +144,8 @@ def integrate(
     cancelled: Callable[[], bool] | None = None,
     counts: tuple[int, int] = (0, 0),
     inputs: np.ndarray | None = None,
+    allow: Callable[[float, np.ndarray], bool] | None = None,
+    watch: Callable[[NativeStep], Cut | None] | None = None,
     loop: Callable | None = None,
 ) -> NativeTrajectory:
     """Integrate from times[0] to times[-1] with outputs at all times, in either direction.
@@ -155,6 +161,8 @@ def integrate(
     and max_nfe.
     inputs: int64 addresses of the parameters instead of field.pointers(). The caller keeps the
     parameters alive.
+    allow: allow(t, y) says whether a step may end there; a refused step is halved. watch: receives
+    each accepted step, and can end the solve there (hooks.py). Both cost some microseconds a step.
     loop: runs instead of the compiled loop, for debugging: ``interpreted``.
     Raise TypeError if no family runs the
     method, ValueError if it takes no fixed steps.
@@ -181,7 +189,10 @@ def integrate(
     if bounds is not None:
         memory.lowest[:], memory.floor[:] = bounds
     numbers = np.array([tuple(run)], dtype=RECORD)
-    memory = _pieces(family, numbers, tables, memory, deadline, cancelled, loop or _compiled)
+    hook = None
+    if allow is not None or watch is not None:
+        hook = Hook(family, tables, numbers, memory, allow, watch)
+    memory = _pieces(family, numbers, tables, memory, deadline, cancelled, hook, loop or _compiled)
     result = NativeTrajectory(method, family, tables, numbers, memory)
     del held
     return result
@@ -213,15 +224,18 @@ def _compiled(family, run, tables, memory):
     entry(advance, family, RECORD, tables, memory)(run, tables, memory)
 
 
-def _pieces(family, numbers, tables, memory, deadline, cancelled, loop):
+def _pieces(family, numbers, tables, memory, deadline, cancelled, hook, loop):
     """Run the loop to its end. Returns the memory, whose record may have grown."""
     run = numbers[0]
-    size = FIRST_PIECE
+    # The first piece is short if a step of a large system can take long.
+    size = max(4, min(FIRST_PIECE, FIRST_WORK // len(memory.y) ** 2))
     while True:
         before = int(run["attempts"])
         run["pause"] = before + size
         begun = time.monotonic()
         loop(family, numbers, tables, memory)
+        if hook is not None and hook.error is not None:
+            raise hook.error
         now = time.monotonic()
         if run["status"] != RUNNING:
             return memory
@@ -294,6 +308,8 @@ def _run(field, method, sizes, times, options, atol, limits, counts):
         f=field.function("f").address,
         jac=jac,
         repair=repair,
+        hook=0,
+        watched=0,
         first_step=first,
         attempts=counts[0],
         nfe=counts[1],

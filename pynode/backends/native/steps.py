@@ -90,8 +90,8 @@ def judge(run: Any, memory: Any) -> None:
     run.accepted_last = 0
     if ratio <= 1.0:
         run.accepted_last = 1
-        run.r1 = r1
-        run.r2 = r2
+        run.next_r1 = r1
+        run.next_r2 = r2
     elif not ratio > 1.0:
         fail(run, factor, NONFINITE)
 
