@@ -90,7 +90,7 @@ class NativeTrajectory:
         self.times = memory.times
         position = numbers["position"]
         self.outputs = memory.outputs[:position]
-        self.slopes = memory.slopes[:position] if numbers["slopes"] else None
+        self.slopes: Any = memory.slopes[:position] if numbers["slopes"] else None
         self.status = STATUSES[numbers["status"]]
         self.accepted = numbers["accepted"]
         self.rejected = numbers["rejected"]
