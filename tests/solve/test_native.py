@@ -142,6 +142,19 @@ def test_a_changed_parameter_is_refused():
         y.sum().backward()
 
 
+def test_a_hook_of_a_parameter_sees_the_whole_gradient():
+    field = Forced(3)
+    seen = []
+    field.W.register_hook(lambda grad: seen.append(grad) or 2 * grad)
+    start = torch.ones(3, dtype=torch.float64)
+    for backend in ("torch", "native"):
+        field.W.grad = None
+        solve(field, start, TIMES, method="rodas5p", backend=backend).y.sum().backward()
+        assert torch.equal(field.W.grad, 2 * seen[-1])
+    assert len(seen) == 2
+    torch.testing.assert_close(seen[1], seen[0], rtol=1e-9, atol=1e-12)
+
+
 def test_changed_outputs_change_no_gradient():
     field = Forced(3)
     start = torch.ones(3, dtype=torch.float64, requires_grad=True)

@@ -141,16 +141,6 @@ class _Hooked(nn.Module):
         return self.layer(y)
 
 
-class _TensorHook(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(3, dtype=DOUBLE))
-        self.weight.register_hook(lambda gradient: gradient * 2)
-
-    def forward(self, t, y):
-        return self.weight * y
-
-
 class _ChangingBuffer(nn.Module):
     def __init__(self):
         super().__init__()
@@ -245,7 +235,6 @@ AWKWARD = [
     ("a result of another shape", _shape, "must return a tensor of the state's shape"),
     ("a sparse matrix", _sparse, "dense"),
     ("a hook of a module", _Hooked(), "has a hook"),
-    ("a hook of a parameter", _TensorHook(), "has a hook"),
     ("a buffer that changes", _ChangingBuffer(), "in place"),
     ("a parameter that changes", _ChangingParameter(), "in place"),
     ("dropout", _Dropout(), "eval()"),
