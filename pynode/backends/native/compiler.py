@@ -60,10 +60,15 @@ class Entry:
         self._call = ENTRY(code.address(name))
         self._result = ctypes.create_string_buffer(64)
         self._pointer = ctypes.addressof(self._result)
+        # Of the last call: solves by one method follow one another.
+        self._last: tuple[Any, Any] = (None, None)
 
     def __call__(self, run: np.ndarray, tables: Any, memory: Any) -> None:
         """run: (1,) records; tables, memory: NamedTuples of contiguous arrays."""
-        table_slots = slots(tables)
+        known, table_slots = self._last
+        if known is not tables:
+            table_slots = slots(tables)
+            self._last = (tables, table_slots)
         memory_slots = slots(memory)
         code = self._call(
             self._pointer,
