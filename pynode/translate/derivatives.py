@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -203,7 +204,7 @@ def _gradients(
     usable = [(x, v) for x, v in pairs if x is not None and x.requires_grad]
     if not usable:
         return [None] * len(wanted)
-    total = sum((x * v).sum() for x, v in usable)
+    total = functools.reduce(torch.add, [(x * v).sum() for x, v in usable])
     return list(
         torch.autograd.grad(total, wanted, create_graph=graph, retain_graph=True, allow_unused=True)
     )
