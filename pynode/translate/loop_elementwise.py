@@ -9,7 +9,7 @@ import numpy as np
 from .expressions import BOOL, Expressions
 from .graph import Buffer, Constant, Map, Statement, View
 from .llvm import emit, number, reachable
-from .nests import Access, Nest, joined, strided
+from .nests import Access, Nest, joined, plain, strided
 from .scalar_functions import SCALAR
 
 if TYPE_CHECKING:

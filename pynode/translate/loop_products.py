@@ -9,7 +9,7 @@ import numpy as np
 from .expressions import Expressions
 from .graph import View
 from .llvm import emit, number, reachable
-from .nests import Access, Nest, joined
+from .nests import Access, Nest, joined, plain
 from .scalar_functions import SCALAR
 
 if TYPE_CHECKING:
