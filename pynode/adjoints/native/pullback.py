@@ -15,7 +15,8 @@ from ...backends.native import radau as radau_steps
 from ...backends.native import rosenbrock as rosenbrock_steps
 from ...backends.native.compiler import entry
 from ...backends.native.repair import repairs
-from ...backends.native.solve import PIECE, NativeTrajectory, parameters
+from ...backends.native.solve import PIECE, parameters
+from ...backends.native.trajectory import NativeTrajectory
 from . import bdf, esdirk, explicit, radau, rosenbrock, stability
 from .sweep import RECORD, Memory, Run, go_back
 
