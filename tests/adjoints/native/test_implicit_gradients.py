@@ -101,3 +101,21 @@ def test_a_field_without_parameters():
     result = pullback(field, trajectory, [1.0], np.ones((1, 2)))
     assert result.targets == []
     assert np.all((result.y0 > 0) & (result.y0 < 1))
+
+
+@pytest.mark.parametrize("method", ["QNDF", "Kvaerno5", "RadauIIA5"])
+def test_float32(method):
+    """The gradient of a solve in float32 is that in float64 to the accuracy of the steps."""
+    gradients = []
+    for dtype in (torch.float64, torch.float32):
+        f, y0, times = forced()
+        f = f.to(dtype)
+        y0 = y0.to(dtype)
+        trajectory = native(f, y0, times, method, atol=1e-6, rtol=1e-5, extra=RECORD)
+        grads = random_like((len(times), 2)).to(dtype)
+        result = pullback(translate(f, y0, 0.0), trajectory, times.tolist(), grads.numpy())
+        gradients.append(result)
+    exact, rounded = gradients
+    assert rounded.targets[0].dtype == np.float32
+    assert_close(rounded.y0, exact.y0, 1e-3)
+    assert_close(rounded.targets[0], exact.targets[0], 1e-3)
