@@ -164,7 +164,7 @@ def _products(
     out = f(t, y, *args)
     _check(out, y)
     wanted = [y, *targets, t]
-    first = _gradients(out, wanted, vectors.w, twice)
+    first = _gradients([(out, vectors.w)], wanted, twice)
     results: dict[str, list[Tensor | None]] = {"f": [out]}
     _store(results, first, "vjp", "vjp_p", "vjp_time")
     if twice:
@@ -194,19 +194,18 @@ class Vectors:
 
 
 def _gradients(
-    out: Tensor, wanted: list[Tensor], cotangent: Tensor | None, graph: bool
+    pairs: Sequence[tuple[Tensor | None, Tensor]], wanted: list[Tensor], graph: bool
 ) -> list[Tensor | None]:
-    if not out.requires_grad:
+    """The gradient of the sum of the scalar products of these pairs.
+
+    It is taken of one number, since torch imports sympy to look at given cotangents.
+    """
+    usable = [(x, v) for x, v in pairs if x is not None and x.requires_grad]
+    if not usable:
         return [None] * len(wanted)
+    total = sum((x * v).sum() for x, v in usable)
     return list(
-        torch.autograd.grad(
-            out,
-            wanted,
-            cotangent,
-            create_graph=graph,
-            retain_graph=True,
-            allow_unused=True,
-        )
+        torch.autograd.grad(total, wanted, create_graph=graph, retain_graph=True, allow_unused=True)
     )
 
 
@@ -220,27 +219,11 @@ def _add_second(
     results: dict, first: list[Tensor | None], wanted: list[Tensor], vectors: Vectors
 ) -> None:
     along: list[tuple[Tensor | None, Tensor]] = [(first[0], vectors.u), (first[-1], vectors.s)]
-    _store(results, _total(along, wanted), "second_y", "second_p", "second_t")
-    results["jvp"] = _total(along[:1], [vectors.w])
+    _store(results, _gradients(along, wanted, False), "second_y", "second_p", "second_t")
+    results["jvp"] = _gradients(along[:1], [vectors.w], False)
     one = torch.ones_like(vectors.s)
-    results["jvp_time"] = _total([(first[-1], one)], [vectors.w])
-    results["jvp_p"] = _total(list(zip(first[1:-1], vectors.q)), [vectors.w])
-
-
-def _total(pairs: list[tuple[Tensor | None, Tensor]], wanted: list[Tensor]) -> list[Tensor | None]:
-    """The gradient of the sum of the scalar products."""
-    usable = [(x, v) for x, v in pairs if x is not None and x.requires_grad]
-    if not usable:
-        return [None] * len(wanted)
-    return list(
-        torch.autograd.grad(
-            [x for x, _ in usable],
-            wanted,
-            [v for _, v in usable],
-            retain_graph=True,
-            allow_unused=True,
-        )
-    )
+    results["jvp_time"] = _gradients([(first[-1], one)], [vectors.w], False)
+    results["jvp_p"] = _gradients(list(zip(first[1:-1], vectors.q)), [vectors.w], False)
 
 
 def _sizes(y: Tensor, targets: Sequence[Tensor]) -> dict[str, list[int]]:

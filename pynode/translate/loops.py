@@ -31,6 +31,7 @@ _PASSED = "double %t, ptr %y, ptr %v, ptr %inputs, ptr %out, ptr %work"
 # Groups of statements in one LLVM function, and products that one pass over an array adds.
 _PIECE = 24
 _UNROLL = 4
+_VECTORS = ("w", "u", "s", "q")
 _NEUTRAL = {"sum": 0.0, "prod": 1.0, "max": -np.inf, "min": np.inf}
 _COMBINE = {"sum": "add", "prod": "mul", "max": "maximum", "min": "minimum"}
 
@@ -304,6 +305,9 @@ class LoopProgram:
 
     def literal(self, view: View) -> float | None:
         """The number if all of a view are one known number."""
+        role = view.buffer.role
+        if role in _VECTORS and role not in self._starts and view.buffer is not self._seed:
+            return 1.0  # as in unrolled.py
         fixed = self._fixed.get(view.buffer)
         return None if fixed is None else _uniform(fixed)
 
