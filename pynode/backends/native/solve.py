@@ -87,8 +87,8 @@ def integrate(
     allow: allow(t, y) says whether a step may end there; a refused step is halved. watch: receives
     each accepted step, and can end the solve there (hooks.py). Both cost some microseconds a step.
     loop: runs instead of the compiled loop, for debugging: ``interpreted``.
-    Raise TypeError if no family runs the
-    method, ValueError if it takes no fixed steps.
+    Raise TypeError if no family runs the method, ValueError if it takes no fixed steps, or if y0
+    does not fit the field.
     """
     if options.step_size is not None:
         method.fixed()  # raises for a method that chooses its own steps
@@ -98,6 +98,7 @@ def integrate(
             f"the native engine has no {method.name}; use 'tsit5', 'rodas5p' or another method of"
             " their families, or backend='torch'"
         )
+    check_state(field, y0)
     tables = tables_of(family, method)
     sizes = family.sizes(tables)
     run = _run(field, method, sizes, times, options, atol, np.finfo(y0.dtype), counts)
@@ -119,6 +120,15 @@ def integrate(
     result = NativeTrajectory(method, family, tables, numbers, memory)
     del held
     return result
+
+
+def check_state(field: Any, y: np.ndarray) -> None:
+    """Raise ValueError if a state does not fit the field. Native code would read other memory."""
+    if y.shape != (field.n,) or y.dtype.itemsize != field.dtype.itemsize or y.dtype.kind != "f":
+        raise ValueError(
+            f"a state of shape {y.shape} and {y.dtype} does not fit a native field of {field.n}"
+            f" components and {field.dtype}: translate f for this state"
+        )
 
 
 def parameters(field: Any, inputs: np.ndarray | None) -> tuple[np.ndarray, Any]:
