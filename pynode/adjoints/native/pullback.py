@@ -15,7 +15,8 @@ from ...backends.native import radau as radau_steps
 from ...backends.native import rosenbrock as rosenbrock_steps
 from ...backends.native.compiler import entry
 from ...backends.native.repair import repairs
-from ...backends.native.solve import PIECE, NativeTrajectory, parameters
+from ...backends.native.solve import PIECE, check_state, parameters
+from ...backends.native.trajectory import NativeTrajectory
 from . import bdf, esdirk, explicit, radau, rosenbrock, stability
 from .sweep import RECORD, Memory, Run, go_back
 
@@ -54,6 +55,7 @@ def pullback(
     there. inputs: as in ``integrate``. loop: runs instead of the compiled loop, for debugging:
     ``interpreted``.
     """
+    check_state(field, trajectory.y)
     family = BACKWARD[trajectory.family]
     tables = trajectory.tables
     sizes = family.sizes(tables)

@@ -22,7 +22,7 @@ import numpy as np
 from ...translate import store
 from ...translate.machine import Loaded, processor
 from . import machine, parts
-from .machine import slots
+from .machine import address, slots
 
 # Without reference counts, wrappers for Python and checks of division: the loops need none, and
 # each costs time to compile.
@@ -73,9 +73,9 @@ class Entry:
         code = self._call(
             self._pointer,
             self._pointer + 32,
-            run.ctypes.data,
-            table_slots.ctypes.data,
-            memory_slots.ctypes.data,
+            address(run),
+            address(table_slots),
+            address(memory_slots),
         )
         if code > 0:
             raise RuntimeError(

@@ -16,8 +16,9 @@ from ...methods import registry
 from ...methods.selection import SMALL, choose
 from .fields import BoundField, native_field
 from .observer import Observer
-from .solve import FAMILIES, NativeTrajectory
+from .solve import FAMILIES
 from .solve import integrate as integrate_native
+from .trajectory import NativeTrajectory
 
 if TYPE_CHECKING:
     from ...core.batched_field import RowField
