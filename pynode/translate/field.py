@@ -111,7 +111,8 @@ def _remember(owner: Any, key: Any, field: NativeField, code: FieldCode) -> Nati
 
 def _new_code(f: Callable[..., Any], y0: Tensor, t0: float, args: Sequence[Any]) -> FieldCode:
     _check_state(y0)
-    return FieldCode(f, y0, t0, args, Walk([f, tuple(args)]))
+    with torch.inference_mode(False):  # recordings need autograd
+        return FieldCode(f, y0, t0, args, Walk([f, tuple(args)]))
 
 
 def _argument_key(x: Any) -> Any:
