@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ...backends.native.engine import NativeSegment
 from ..discrete.adjoint import DiscreteAdjoint
 from .pullback import NativeGradient, functions, pullback
 
 if TYPE_CHECKING:
-    from ...backends.native.engine import NativeSegment
+    from ...core.trajectory import Trajectory
     from ...core.batched_field import RowField
     from ...core.norm import Tolerance
     from ...core.options import Options
@@ -53,18 +54,22 @@ class NativeDiscreteAdjoint(DiscreteAdjoint):
     def validate_trajectory(self, field: VectorField, trajectory: Any) -> None:
         """Make the native functions of the backward pass now: later f may hold copies of its
         tensors."""
-        if trajectory.solved.starts is not None:
-            functions(trajectory.bound, trajectory.solved)
+        solved = getattr(trajectory, "solved", None)  # none if f is not finite at the start
+        if solved is not None and solved.starts is not None:
+            functions(trajectory.bound, solved)
 
     def pullback(
         self,
         field: VectorField,
         method: Method,
-        trajectory: NativeSegment,  # type: ignore[override]  # of this engine
+        trajectory: Trajectory,
         times: Sequence[float],
         grads: Tensor,
         options: Options,
     ) -> tuple[Tensor, list[Tensor]]:
+        if not isinstance(trajectory, NativeSegment):
+            # The solve could not leave its start: its only output is y0.
+            return grads.sum(0), [torch.zeros_like(p) for p in field.parameters]
         bound = trajectory.bound
         if trajectory.solved.changed():
             raise RuntimeError(CHANGED)
@@ -89,7 +94,8 @@ class NativeDiscreteAdjoint(DiscreteAdjoint):
 
 
 def add_backward_counts(stats: Stats, gradient: NativeGradient) -> None:
-    """Count the work of a backward pass."""
+    """Count the work of a backward pass. A product with the Jacobian evaluates f, too."""
+    stats.backward_nfe += gradient.counts["nvjp"]
     for name, count in gradient.counts.items():
         backward = f"backward_{name}"
         setattr(stats, backward, getattr(stats, backward) + count)
