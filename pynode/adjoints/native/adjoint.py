@@ -9,15 +9,16 @@ import torch
 from torch import Tensor
 
 from ...backends.native.engine import NativeSegment
+from ...translate import TranslationRefused
 from ..discrete.adjoint import DiscreteAdjoint
 from .pullback import NativeGradient, functions, pullback
 
 if TYPE_CHECKING:
-    from ...core.trajectory import Trajectory
     from ...core.batched_field import RowField
     from ...core.norm import Tolerance
     from ...core.options import Options
     from ...core.stats import Stats
+    from ...core.trajectory import Trajectory
     from ...core.vector_field import VectorField
     from ...methods.base import Method
 
@@ -55,8 +56,14 @@ class NativeDiscreteAdjoint(DiscreteAdjoint):
         """Make the native functions of the backward pass now: later f may hold copies of its
         tensors."""
         solved = getattr(trajectory, "solved", None)  # none if f is not finite at the start
-        if solved is not None and solved.starts is not None:
+        if solved is None or solved.starts is None:
+            return
+        try:
             functions(trajectory.bound, solved)
+        except TranslationRefused:
+            # The derivatives can be NaN where a solve fails. That error says more.
+            if trajectory.status.success:
+                raise
 
     def pullback(
         self,
