@@ -31,7 +31,7 @@ DIAGONAL = 3
 PLACE = 0
 COLUMN = 1
 
-THRESHOLD = 1e-3
+THRESHOLD = 0.01
 # Rows of Memory.ordered.
 VECTOR = 0
 BOUNDS = 1
