@@ -14,6 +14,7 @@ from ...backends.native import explicit as explicit_steps
 from ...backends.native import radau as radau_steps
 from ...backends.native import rosenbrock as rosenbrock_steps
 from ...backends.native.compiler import entry
+from ...backends.native.linear import linear_arrays
 from ...backends.native.repair import repairs
 from ...backends.native.solve import PIECE, check_state, parameters
 from ...backends.native.trajectory import NativeTrajectory
@@ -180,6 +181,7 @@ def _memory(field, trajectory, sizes, times, grads, pointers):
         columns=columns,
         matrix=np.empty((matrices, matrices), real),
         pivots=np.empty(matrices, np.int64),
+        **linear_arrays(n, rows, columns, real, sizes.sparse),
         inputs=pointers,
         work=np.empty(max(1, work), real),
         starts=trajectory.starts,

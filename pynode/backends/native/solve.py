@@ -27,6 +27,7 @@ from ...methods.rosenbrock import RosenbrockMethod
 from . import bdf, esdirk, explicit, radau, rosenbrock
 from .compiler import entry
 from .hooks import Cut, Hook, NativeStep
+from .linear import linear_arrays
 from .loop import SMALLEST_NORMAL, advance
 from .repair import repairs
 from .run import HISTORY, RECORD, RUNNING, STATUSES, Memory, Run
@@ -294,6 +295,7 @@ def _memory(field, sizes, y0, times, options, atol, run, pointers):
         columns=columns,
         matrix=np.empty((matrices, matrices), real),
         pivots=np.empty(matrices, np.int64),
+        **linear_arrays(n, rows, columns, real, sizes.sparse),
         blocks=np.empty((sizes.blocks, 2 * n, 2 * n), real),
         block_pivots=np.empty((sizes.blocks, 2 * n), np.int64),
         inputs=pointers,
