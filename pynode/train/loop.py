@@ -176,7 +176,8 @@ class Trainer:
         self.optimizer = OPTIMIZERS[options.optimizer](
             self.weights, lr=options.lr, weight_decay=options.weight_decay
         )
-        self.polisher = LevenbergMarquardt(self.weights)
+        native = options.backend == "native"
+        self.polisher = LevenbergMarquardt(self.weights, batched=native)
         self.good = copy.deepcopy(field.net.state_dict())
 
     # An epoch.

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ...core.batched_cotangents import stacked
 from ..discrete.adjoint import DiscreteAdjoint
-from .pullback import NativeGradient, functions, pullback
+from .pullback import NativeGradient, functions, pullback, pullback_many
 
 if TYPE_CHECKING:
     from ...backends.native.engine import NativeSegment
@@ -29,8 +30,11 @@ CHANGED = (
 class NativeDiscreteAdjoint(DiscreteAdjoint):
     """Differentiates the accepted steps of a native solve in reverse, in compiled code.
 
-    It gives the exact gradient of these steps, as DiscreteAdjoint does for the torch engine.
+    It gives the exact gradient of these steps, as DiscreteAdjoint does for the torch engine. Many
+    cotangents go back at once, on all cores that torch may use.
     """
+
+    takes_many = True
 
     @classmethod
     def of(cls, adjoint: DiscreteAdjoint) -> NativeDiscreteAdjoint:
@@ -65,14 +69,32 @@ class NativeDiscreteAdjoint(DiscreteAdjoint):
         grads: Tensor,
         options: Options,
     ) -> tuple[Tensor, list[Tensor]]:
+        y0, targets, cotangents = self._pulled(pullback, field, trajectory, times, grads)
+        return y0, of_parameters(field, targets, cotangents)
+
+    def pullback_many(
+        self,
+        field: VectorField,
+        method: Method,
+        trajectory: NativeSegment,  # type: ignore[override]  # as above
+        times: Sequence[float],
+        grads: Tensor,
+        options: Options,
+    ) -> tuple[Tensor, list[Tensor]]:
+        y0, targets, cotangents = self._pulled(pullback_many, field, trajectory, times, grads)
+        return y0, of_parameters(field, targets, cotangents, (len(grads),))
+
+    @staticmethod
+    def _pulled(function, field, trajectory, times, grads):
+        """(cotangent of the start, the targets, their cotangents) by one of the two functions."""
         bound = trajectory.bound
         if trajectory.solved.changed():
             raise RuntimeError(CHANGED)
-        gradient = pullback(bound, trajectory.solved, times, grads.detach().numpy())
+        gradient = function(bound, trajectory.solved, times, grads.detach().numpy())
         add_backward_counts(field.stats, gradient)
         targets = [bound.targets[i] for i in bound.differentiable]
         cotangents = [torch.from_numpy(part) for part in gradient.targets]
-        return torch.from_numpy(gradient.y0), of_parameters(field, targets, cotangents)
+        return torch.from_numpy(gradient.y0), targets, cotangents
 
     def second(
         self,
@@ -96,11 +118,15 @@ def add_backward_counts(stats: Stats, gradient: NativeGradient) -> None:
 
 
 def of_parameters(
-    field: VectorField | RowField, targets: Sequence[Tensor], cotangents: Sequence[Tensor]
+    field: VectorField | RowField,
+    targets: Sequence[Tensor],
+    cotangents: Sequence[Tensor],
+    rows: tuple[int, ...] = (),
 ) -> list[Tensor]:
     """The cotangents of field.parameters, from those of the tensors that the native code reads.
 
-    A target can be computed from parameters: torch then takes its cotangent further back.
+    A target can be computed from parameters: torch then takes its cotangent further back. rows:
+    (R,) if each cotangent has R rows, (R, ...).
     """
     found: dict[int, Tensor] = {}
     computed: list[Tensor] = []
@@ -114,8 +140,17 @@ def of_parameters(
     parameters = field.parameters
     if computed:
         missing = [p for p in parameters if id(p) not in found]
-        pulled = torch.autograd.grad(computed, missing, above, retain_graph=True, allow_unused=True)
-        for parameter, cotangent in zip(missing, pulled, strict=True):
-            if cotangent is not None:
-                found[id(parameter)] = cotangent
-    return [found[id(p)] if id(p) in found else torch.zeros_like(p) for p in parameters]
+        if rows:
+            pulls = [_further(computed, missing, row) for row in zip(*above, strict=True)]
+            pulled = [stacked(parts) for parts in zip(*pulls, strict=True)]
+        else:
+            pulled = _further(computed, missing, above)
+        for parameter, further in zip(missing, pulled, strict=True):
+            if further is not None:
+                found[id(parameter)] = further
+    return [found[id(p)] if id(p) in found else p.new_zeros(*rows, *p.shape) for p in parameters]
+
+
+def _further(computed, missing, above):
+    """The cotangents of the missing parameters from those above, of what is computed from them."""
+    return torch.autograd.grad(computed, missing, above, retain_graph=True, allow_unused=True)
