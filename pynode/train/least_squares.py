@@ -36,7 +36,7 @@ class LevenbergMarquardt:
     damping: this times the mean curvature is added to the curvature. It falls with success.
     batched: whether torch differentiates many residuals in one call (is_grads_batched of
         torch.autograd.grad) instead of one by one. It is much faster where solves are native, and
-        hardly elsewhere. Every operation in the residuals must support it.
+        somewhat with adjoint='forward'. Every operation in the residuals must support it.
     cost: |r|^2 after the last step.
     """
 
