@@ -148,8 +148,8 @@ def _add_solver(group):
         group,
         "backend",
         str,
-        "engine of the solves and gradients, see docs/native.md and docs/julia.md; auto takes native"
-        " code where it serves",
+        "engine of the solves and gradients, see docs/native.md and docs/julia.md; auto takes"
+        " native code where it serves",
         choices=BACKENDS,
     )
 
