@@ -289,6 +289,12 @@ def test_solves_leave_nothing_behind():
     assert solves(30) < before + 100
 
 
+@pytest.mark.parametrize("adjoint", ["gauss", "backsolve", "forward", "direct"])
+def test_other_adjoints_are_refused(adjoint):
+    with pytest.raises(ValueError, match="take adjoint='discrete'"):
+        solve(Forced(3), torch.ones(3).double(), TIMES, backend="native", adjoint=adjoint)
+
+
 def test_second_derivatives_are_refused():
     start = torch.ones(3, dtype=torch.float64, requires_grad=True)
     y = solve(Forced(3), start, TIMES, backend="native").y
