@@ -226,6 +226,10 @@ class Integrate(torch.autograd.Function):
         (rules,) = saved(ctx)
 
         def one(g: Tensor) -> tuple[Tensor | None, ...]:
+            wrapped = torch._C._functorch.is_functorch_wrapped_tensor(g)
+            if not torch.is_grad_enabled() and not wrapped:
+                # No second derivative follows: a node for it would cost as much as a small solve.
+                return Pullback.forward(rules, g.contiguous(), *ctx.inputs)
             return Pullback.apply(rules, g.contiguous(), *ctx.inputs)
 
         def many(rows: Tensor) -> tuple[Tensor | None, ...]:
