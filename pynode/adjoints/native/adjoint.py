@@ -148,7 +148,7 @@ def of_parameters(
         for parameter, further in zip(missing, pulled, strict=True):
             if further is not None:
                 found[id(parameter)] = further
-    return [found[id(p)] if id(p) in found else p.new_zeros(*rows, *p.shape) for p in parameters]
+    return [found[id(p)] if id(p) in found else p.new_zeros((*rows, *p.shape)) for p in parameters]
 
 
 def _further(computed, missing, above):
