@@ -361,7 +361,7 @@ def test_the_catalogue_is_that_of_the_registries():
     assert (
         entries["Rodas5P"].mass
         and entries["Rodas5P"].batched
-        and entries["Rodas5P"].backends == ("torch", "julia")
+        and entries["Rodas5P"].backends == ("torch", "native", "julia")
     )
     assert entries["AutoTsit5(Rodas5P())"].backends == ("torch", "julia") and entries[
         "RKC"

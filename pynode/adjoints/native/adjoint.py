@@ -8,16 +8,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ...backends.native.engine import NativeSegment
 from ...core.batched_cotangents import stacked
+from ...translate import TranslationRefused
 from ..discrete.adjoint import DiscreteAdjoint
 from .pullback import NativeGradient, functions, pullback, pullback_many
 
 if TYPE_CHECKING:
-    from ...backends.native.engine import NativeSegment
     from ...core.batched_field import RowField
     from ...core.norm import Tolerance
     from ...core.options import Options
     from ...core.stats import Stats
+    from ...core.trajectory import Trajectory
     from ...core.vector_field import VectorField
     from ...methods.base import Method
 
@@ -57,18 +59,28 @@ class NativeDiscreteAdjoint(DiscreteAdjoint):
     def validate_trajectory(self, field: VectorField, trajectory: Any) -> None:
         """Make the native functions of the backward pass now: later f may hold copies of its
         tensors."""
-        if trajectory.solved.starts is not None:
-            functions(trajectory.bound, trajectory.solved)
+        solved = getattr(trajectory, "solved", None)  # none if f is not finite at the start
+        if solved is None or solved.starts is None:
+            return
+        try:
+            functions(trajectory.bound, solved)
+        except TranslationRefused:
+            # The derivatives can be NaN where a solve fails. That error says more.
+            if trajectory.status.success:
+                raise
 
     def pullback(
         self,
         field: VectorField,
         method: Method,
-        trajectory: NativeSegment,  # type: ignore[override]  # of this engine
+        trajectory: Trajectory,
         times: Sequence[float],
         grads: Tensor,
         options: Options,
     ) -> tuple[Tensor, list[Tensor]]:
+        if not isinstance(trajectory, NativeSegment):
+            # The solve could not leave its start: its only output is y0.
+            return grads.sum(0), [torch.zeros_like(p) for p in field.parameters]
         y0, targets, cotangents = self._pulled(pullback, field, trajectory, times, grads)
         return y0, of_parameters(field, targets, cotangents)
 
@@ -81,6 +93,9 @@ class NativeDiscreteAdjoint(DiscreteAdjoint):
         grads: Tensor,
         options: Options,
     ) -> tuple[Tensor, list[Tensor]]:
+        if not isinstance(trajectory, NativeSegment):  # as above
+            rows = (len(grads),)
+            return grads.sum(1), [p.new_zeros((*rows, *p.shape)) for p in field.parameters]
         y0, targets, cotangents = self._pulled(pullback_many, field, trajectory, times, grads)
         return y0, of_parameters(field, targets, cotangents, (len(grads),))
 
@@ -111,7 +126,8 @@ class NativeDiscreteAdjoint(DiscreteAdjoint):
 
 
 def add_backward_counts(stats: Stats, gradient: NativeGradient) -> None:
-    """Count the work of a backward pass."""
+    """Count the work of a backward pass. A product with the Jacobian evaluates f, too."""
+    stats.backward_nfe += gradient.counts["nvjp"]
     for name, count in gradient.counts.items():
         backward = f"backward_{name}"
         setattr(stats, backward, getattr(stats, backward) + count)

@@ -22,8 +22,8 @@ from ...backends.native.bdf_history import (
     write_output_weights,
     write_reading,
 )
+from ...backends.native.linear import solve_system_transposed
 from ...backends.native.machine import row
-from ...backends.native.matrices import solve_transposed
 from ...backends.native.newton import C
 from ...methods.bdf.formulas import redifference
 from .sweep import Sizes, end_outputs, factorise_at, has_output, pull, pull_targets
@@ -37,7 +37,7 @@ OLD = 2
 
 def sizes(tables: BDFTables) -> Sizes:
     rows = tables.reading.shape[2]
-    return Sizes(bars=rows, vectors=OLD + rows, numbers=NUMBERS, implicit=True)
+    return Sizes(bars=rows, vectors=OLD + rows, numbers=NUMBERS, implicit=True, sparse=True)
 
 
 def pull_step(run: Any, tables: BDFTables, memory: Any, k: int) -> None:
@@ -56,7 +56,7 @@ def pull_step(run: Any, tables: BDFTables, memory: Any, k: int) -> None:
     factorise_at(run, memory, t1, y1, c)
     lam = row(memory.vectors, LAMBDA)
     copy(move, lam)
-    solve_transposed(memory.matrix, memory.pivots, lam)
+    solve_system_transposed(memory, lam)
     run.nsolve += 1
     pull_history(tables, memory, order)
     if numbers[RATIO] != 0.0:

@@ -10,15 +10,15 @@ from typing import Any
 
 from ...backends.native.arithmetic import copy
 from ...backends.native.esdirk import EXPLICIT_FIRST, STAGES, ESDIRKTables
+from ...backends.native.linear import solve_system_transposed
 from ...backends.native.machine import row
-from ...backends.native.matrices import solve_transposed
 from .sweep import Sizes, end_outputs, factorise_at, inside_outputs, pull, pull_targets
 
 INCOMING = 0  # position in Memory.vectors: the cotangent of a slope from elsewhere
 
 
 def sizes(tables: ESDIRKTables) -> Sizes:
-    return Sizes(bars=2 * len(tables.nodes) + 1, vectors=1, implicit=True)
+    return Sizes(bars=2 * len(tables.nodes) + 1, vectors=1, implicit=True, sparse=True)
 
 
 def pull_step(run: Any, tables: ESDIRKTables, memory: Any, k: int) -> None:
@@ -49,7 +49,7 @@ def pull_stage(run: Any, tables: ESDIRKTables, memory: Any, k: int, i: int, t: f
     y = row(row(memory.stages, k), i)
     factorise_at(run, memory, t, y, c)
     copy(bar, incoming)
-    solve_transposed(memory.matrix, memory.pivots, bar)
+    solve_system_transposed(memory, bar)
     run.nsolve += 1
     pull_targets(run, memory, t, y, bar)
     for m in range(len(bar)):

@@ -16,9 +16,11 @@ from ...backends.native import explicit as explicit_steps
 from ...backends.native import radau as radau_steps
 from ...backends.native import rosenbrock as rosenbrock_steps
 from ...backends.native.compiler import entry
+from ...backends.native.linear import linear_arrays
 from ...backends.native.repair import repairs
 from ...backends.native.rows import each
-from ...backends.native.solve import PIECE, NativeTrajectory, parameters
+from ...backends.native.solve import PIECE, check_state, parameters
+from ...backends.native.trajectory import NativeTrajectory
 from . import bdf, esdirk, explicit, radau, rosenbrock, stability
 from .sweep import RECORD, Memory, Run, go_back
 
@@ -104,6 +106,7 @@ class _WayBack:
     """
 
     def __init__(self, field, trajectory, times, inputs, loop):
+        check_state(field, trajectory.y)
         self.field = field
         self.trajectory = trajectory
         self.loop = loop
@@ -248,6 +251,7 @@ def _memory(way, cotangents):
         columns=columns,
         matrix=np.empty((matrices, matrices), real),
         pivots=np.empty(matrices, np.int64),
+        **linear_arrays(n, rows, columns, real, sizes.sparse),
         inputs=way.pointers,
         work=np.empty(max(1, work), real),
         starts=trajectory.starts,

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from ...backends.native.arithmetic import combine, copy
+from ...backends.native.linear import solve_system_transposed
 from ...backends.native.machine import call, row
-from ...backends.native.matrices import solve_transposed
 from ...backends.native.rosenbrock import RosenbrockTables
 from .sweep import Sizes, collect, end_outputs, factorise_at, inside_outputs, pull
 
 
 def sizes(tables: RosenbrockTables) -> Sizes:
-    return Sizes(bars=len(tables.nodes), implicit=True, slopes=True)
+    return Sizes(bars=len(tables.nodes), implicit=True, slopes=True, sparse=True)
 
 
 def pull_step(run: Any, tables: RosenbrockTables, memory: Any, k: int) -> None:
@@ -35,7 +35,7 @@ def pull_step(run: Any, tables: RosenbrockTables, memory: Any, k: int) -> None:
         v = row(memory.bars, i)
         for m in range(n):
             v[m] *= c
-        solve_transposed(memory.matrix, memory.pivots, v)
+        solve_system_transposed(memory, v)
         run.nsolve += 1
         # Through f at the stage.
         copy(y, memory.point)

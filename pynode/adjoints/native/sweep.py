@@ -17,14 +17,15 @@ from typing import Any, NamedTuple, get_type_hints
 import numpy as np
 
 from ...backends.native.arithmetic import finite
+from ...backends.native.linear import factorise_system
 from ...backends.native.machine import call
-from ...backends.native.matrices import factorise, fill
 
 
 class Sizes(NamedTuple):
     """The memory that a family needs: rows of Memory.bars and of vectors, and numbers. implicit:
     whether it needs a Jacobian and a matrix; slopes: whether it needs df/dt and second derivatives,
-    too. width: size of the matrix in units of n."""
+    too. width: size of the matrix in units of n. sparse: whether its matrix is that of
+    factorise_at."""
 
     bars: int
     vectors: int = 0
@@ -32,6 +33,7 @@ class Sizes(NamedTuple):
     implicit: bool = False
     slopes: bool = False
     width: int = 1
+    sparse: bool = False
 
 
 class Run(NamedTuple):
@@ -76,7 +78,14 @@ class Memory(NamedTuple):
     rows: Any  # (nnz,) int64
     columns: Any  # (nnz,) int64
     matrix: Any  # (n, n) T
-    pivots: Any  # (n,) int64
+    pivots: Any  # (n,) int64; linear.SPARSE comes first if the factors are sparse
+    plan_rows: Any  # (n + 1, 4) int64: the elimination.Plan; no rows if elimination is dense
+    plan_entries: Any  # (nnz, 2) int64
+    plan_columns: Any  # (f,) int64
+    factors: Any  # (f,) T: the sparse factors (sparse.py)
+    corner: Any  # (m, m) T: their dense corner
+    corner_pivots: Any  # (m,) int64
+    ordered: Any  # (2, n) T
     inputs: Any  # int64 addresses of the parameters
     work: Any  # T: of the field's functions
     starts: Any  # (k,) float64: the recorded steps
@@ -170,6 +179,5 @@ def linearise_at(run: Any, memory: Any, t: float, y: Any) -> None:
 def factorise_at(run: Any, memory: Any, t: float, y: Any, c: float) -> None:
     """The factors of I - c J at (t, y). The solve has found them regular."""
     linearise_at(run, memory, t, y)
-    fill(memory.matrix, c, memory.jac, memory.rows, memory.columns)
-    factorise(memory.matrix, memory.pivots)
+    factorise_system(memory, c)
     run.nlu += 1

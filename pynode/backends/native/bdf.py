@@ -116,6 +116,7 @@ def sizes(tables: BDFTables) -> Sizes:
         tape_stages=0,
         tape_numbers=TAPE,
         implicit=True,
+        sparse=True,
     )
 
 

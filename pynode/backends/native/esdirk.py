@@ -23,8 +23,8 @@ from ...methods.jacobian_reuse import (
 )
 from . import arithmetic, newton
 from .arithmetic import add, clear, combine, copy
+from .linear import solve_system
 from .machine import row
-from .matrices import solve
 from .newton import (
     FACTORISED,
     FLOOR,
@@ -118,6 +118,7 @@ def sizes(tables: ESDIRKTables) -> Sizes:
         marks=MOST + 1,
         tape_stages=count,
         implicit=True,
+        sparse=True,
     )
 
 
@@ -154,7 +155,7 @@ def attempt(run: Any, tables: ESDIRKTables, memory: Any) -> None:
         clear(memory.error)
         combine(memory.error, run.h, tables.a, count + 1, memory.stages)
         if tables.flags[FILTERED]:
-            solve(memory.matrix, memory.pivots, memory.error, 1.0)
+            solve_system(memory, memory.error, 1.0)
             run.nsolve += 1
     judge(run, memory)
     if not run.accepted_last:

@@ -90,7 +90,9 @@ def native_field(field: VectorField, t0: float, y0: Tensor) -> BoundField:
     if not field.flat or field.nonnegative_mask is not None or len(leaves) != len(field.args):
         frame = FlatCall(field.layout, structure, field.nonnegative_mask, rows=False)
     try:
-        return translated(field.f, leaves, frame, t0, y0)
+        bound = translated(field.f, leaves, frame, t0, y0)
+        bound.function("f")
+        return bound
     except TranslationRefused:
         # What f returns may be wrong for every engine: that error says more.
         field.initial_slope(t0, y0)
@@ -98,9 +100,12 @@ def native_field(field: VectorField, t0: float, y0: Tensor) -> BoundField:
 
 
 def refusal(f: Callable, y0: Tensor, t0: float) -> str:
-    """Why f(t, y) of a flat y, (n,), cannot become native code; '' if it can."""
+    """Why f(t, y) of a flat y, (n,), and its derivatives cannot become native code; '' if they
+    can."""
     try:
-        translate(f, y0.detach(), t0)
+        native = translate(f, y0.detach(), t0)
+        for name in ("f", "jac", "pullback"):
+            native.function(name)
     except (TranslationRefused, RejectStep) as reason:
         return str(reason)
     return ""

@@ -235,5 +235,15 @@ def slots(arrays: Any) -> np.ndarray:
     numbers = []
     for array in arrays:
         shape = array.shape
-        numbers += [array.__array_interface__["data"][0], *shape, *(1,) * (SLOT - 1 - len(shape))]
+        numbers += [address(array), *shape, *(1,) * (SLOT - 1 - len(shape))]
     return np.array(numbers, dtype=np.int64)
+
+
+def address(array: np.ndarray) -> int:
+    """Where the numbers of a contiguous array are; any number if it has none."""
+    if array.size == 0:
+        return 0
+    if not array.flags.writeable:
+        return array.ctypes.data
+    # A quarter of the time of array.ctypes.data, and a short solve asks for thirty addresses.
+    return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]

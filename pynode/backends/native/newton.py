@@ -16,8 +16,8 @@ from ...core import floats
 from ...core.norm import NEWTON as FRACTION
 from ...core.norm import ROUNDING, STAGES, floor_of_rounding
 from .arithmetic import add, copy
+from .linear import factorise_system, solve_system
 from .machine import flat, row
-from .matrices import factorise, fill, solve
 from .steps import evaluate, linearise
 
 # Positions in Memory.marks: whether there is a Jacobian, whether it belongs to this point, whether
@@ -85,9 +85,8 @@ def prepare(run: Any, memory: Any, t: float, y: Any) -> bool:
         marks[FRESH] = 1
         marks[FACTORISED] = 0
     if not marks[FACTORISED]:
-        fill(memory.matrix, memory.numbers[C], memory.jac, memory.rows, memory.columns)
         run.nlu += 1
-        marks[REGULAR] = factorise(memory.matrix, memory.pivots)
+        marks[REGULAR] = factorise_system(memory, memory.numbers[C])
         marks[FACTORISED] = 1
         memory.numbers[RATE] = UNKNOWN
     return marks[REGULAR] != 0
@@ -179,7 +178,7 @@ def correct(
     evaluate(run, memory, t, y, change)
     for k in range(len(y)):
         change[k] = increment[k] - c * change[k]
-    solve(memory.matrix, memory.pivots, change, -1.0)
+    solve_system(memory, change, -1.0)
 
 
 def norm_of_change(run: Any, y: Any, change: Any, scale: Any, n: int) -> float:

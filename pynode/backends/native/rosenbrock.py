@@ -8,8 +8,8 @@ import numpy as np
 
 from . import arithmetic
 from .arithmetic import clear, combine, copy
+from .linear import factorise_system, solve_system
 from .machine import row
-from .matrices import factorise, fill, solve
 from .run import NONFINITE
 from .steps import Sizes, evaluate, fail, judge, linearise
 
@@ -52,7 +52,7 @@ def _padded(rows, width):
 
 def sizes(tables: RosenbrockTables) -> Sizes:
     count = len(tables.nodes)
-    return Sizes(stages=count, tape_stages=count, implicit=True, slopes=True)
+    return Sizes(stages=count, tape_stages=count, implicit=True, slopes=True, sparse=True)
 
 
 def begin(run: Any, tables: RosenbrockTables, memory: Any) -> None:
@@ -71,9 +71,8 @@ def attempt(run: Any, tables: RosenbrockTables, memory: Any) -> None:
         linearise(run, memory, t, memory.y)
         run.known = 1
     c = h * tables.gamma[0]
-    fill(memory.matrix, c, memory.jac, memory.rows, memory.columns)
     run.nlu += 1
-    if not factorise(memory.matrix, memory.pivots):
+    if not factorise_system(memory, c):
         fail(run, 0.25, NONFINITE)
         return
     slope = len(memory.rows)
@@ -87,7 +86,7 @@ def attempt(run: Any, tables: RosenbrockTables, memory: Any) -> None:
         for k in range(len(u)):
             u[k] += drift * memory.jac[slope + k]
         # (I/(gamma h) - J) u = rhs, scaled by gamma h so that the matrix is I - gamma h J.
-        solve(memory.matrix, memory.pivots, u, c)
+        solve_system(memory, u, c)
         run.nsolve += 1
     copy(memory.y, memory.y1)
     combine(memory.y1, 1.0, tables.a, count, memory.stages)

@@ -130,7 +130,14 @@ class Memory(NamedTuple):
     rows: Any  # (nnz,) int64
     columns: Any  # (nnz,) int64
     matrix: Any  # (n, n) T
-    pivots: Any  # (n,) int64
+    pivots: Any  # (n,) int64; linear.SPARSE comes first if the factors are sparse
+    plan_rows: Any  # (n + 1, 4) int64: the elimination.Plan; no rows if elimination is dense
+    plan_entries: Any  # (nnz, 2) int64
+    plan_columns: Any  # (f,) int64
+    factors: Any  # (f,) T: the sparse factors (sparse.py)
+    corner: Any  # (m, m) T: their dense corner
+    corner_pivots: Any  # (m,) int64
+    ordered: Any  # (2, n) T
     blocks: Any  # (q, 2 n, 2 n) T: further matrices
     block_pivots: Any  # (q, 2 n) int64
     inputs: Any  # int64 addresses of the parameters

@@ -35,7 +35,8 @@ class Sizes(NamedTuple):
     tape_stages: of a recorded step, the first rows of Memory.stages that its gradient needs; its
     dense output needs all. tape_numbers: the first of Memory.numbers that belong to it. implicit:
     whether the family needs a Jacobian and a matrix; slopes: whether it needs df/dt, too.
-    blocks: matrices of twice the size."""
+    blocks: matrices of twice the size. sparse: whether its matrix is that of linear.py, whose
+    elimination can be sparse."""
 
     stages: int
     vectors: int = 0
@@ -46,6 +47,7 @@ class Sizes(NamedTuple):
     implicit: bool = False
     slopes: bool = False
     blocks: int = 0
+    sparse: bool = False
 
 
 def evaluate(run: Any, memory: Any, t: float, y: Any, target: Any) -> None:

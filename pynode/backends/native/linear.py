@@ -1,0 +1,82 @@
+"""The system (I - c J) x = b of an implicit step, by sparse or by dense elimination.
+
+``memory`` has the arrays of matrices.py and sparse.py: those of ``linear_arrays``.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from .elimination import DENSE, plan_of
+from .matrices import factorise, fill, solve, solve_transposed
+from .sparse import factorise_sparse, solve_sparse, solve_sparse_transposed
+
+SPARSE = -1  # in place of the first pivot row: the factors are sparse
+
+
+def linear_arrays(
+    n: int, rows: np.ndarray, columns: np.ndarray, real: Any, sparse: bool
+) -> dict[str, np.ndarray]:
+    """The arrays of a Memory for systems of n components whose Jacobian has its nonzeros at rows
+    and columns. real: the dtype. sparse: whether sparse elimination is possible."""
+    plan = DENSE
+    if sparse:
+        plan = plan_of(n, rows, columns)
+    if plan is DENSE:
+        return _empty(np.dtype(real).char)
+    return {
+        "plan_rows": plan.rows,
+        "plan_entries": plan.entries,
+        "plan_columns": plan.columns,
+        "factors": np.empty(len(plan.columns), real),
+        "corner": np.empty((plan.corner, plan.corner), real),
+        "corner_pivots": np.empty(plan.corner, np.int64),
+        "ordered": np.empty((2, n), real),
+    }
+
+
+@functools.cache
+def _empty(real):
+    """The arrays of a dense system, which have no elements."""
+    return {
+        "plan_rows": DENSE.rows,
+        "plan_entries": DENSE.entries,
+        "plan_columns": DENSE.columns,
+        "factors": np.empty(0, real),
+        "corner": np.empty((0, 0), real),
+        "corner_pivots": np.empty(0, np.int64),
+        "ordered": np.empty((2, 0), real),
+    }
+
+
+def factorise_system(memory: Any, c: float) -> bool:
+    """The factors of I - c J, for the Jacobian in memory.jac. Returns whether the matrix is
+    regular.
+
+    If a pivot of the sparse elimination is too small, dense elimination with row exchanges takes
+    its place: it alone decides what is singular.
+    """
+    if len(memory.plan_rows) > 0 and factorise_sparse(memory, c):
+        memory.pivots[0] = SPARSE
+        return True
+    fill(memory.matrix, c, memory.jac, memory.rows, memory.columns)
+    return factorise(memory.matrix, memory.pivots)
+
+
+def solve_system(memory: Any, b: Any, factor: float) -> None:
+    """b = factor (I - c J)^-1 b, (n,), from the factors."""
+    if memory.pivots[0] == SPARSE:
+        solve_sparse(memory, b, factor)
+    else:
+        solve(memory.matrix, memory.pivots, b, factor)
+
+
+def solve_system_transposed(memory: Any, b: Any) -> None:
+    """b = (I - c J)^-T b, (n,), from the factors."""
+    if memory.pivots[0] == SPARSE:
+        solve_sparse_transposed(memory, b)
+    else:
+        solve_transposed(memory.matrix, memory.pivots, b)
