@@ -9,7 +9,7 @@ from torch import nn
 
 from pynode import problems
 from pynode.cli import main
-from pynode.compare import compare
+from pynode.compare import compare, work
 from pynode.compare.report import report
 
 pytest.importorskip("numba")
@@ -46,6 +46,22 @@ def test_the_reference_is_native_too():
     loose, tight = result.rows
     assert result.reference == "Rodas5P at rtol 1e-11"
     assert tight.error < loose.error < 1e-2
+
+
+def test_it_compiles_before_it_is_timed(monkeypatch):
+    """One more solve of each method, to the first output."""
+    spans = []
+    real = work.solve_problem
+
+    def spied(problem, times, *more, **options):
+        spans.append(len(times))
+        return real(problem, times, *more, **options)
+
+    monkeypatch.setattr(work, "solve_problem", spied)
+    compare("vanderpol", ["rodas5p"], [1e-3, 1e-4], backend="native")
+    assert spans[0] == 2
+    assert len(spans) == 3
+    assert spans[1] == spans[2] > 2
 
 
 def test_methods_without_native_code():
