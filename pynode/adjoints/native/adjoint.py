@@ -78,9 +78,6 @@ class NativeDiscreteAdjoint(DiscreteAdjoint):
         grads: Tensor,
         options: Options,
     ) -> tuple[Tensor, list[Tensor]]:
-        if not isinstance(trajectory, NativeSegment):
-            # The solve could not leave its start: its only output is y0.
-            return grads.sum(0), [torch.zeros_like(p) for p in field.parameters]
         y0, targets, cotangents = self._pulled(pullback, field, trajectory, times, grads)
         return y0, of_parameters(field, targets, cotangents)
 
@@ -88,20 +85,20 @@ class NativeDiscreteAdjoint(DiscreteAdjoint):
         self,
         field: VectorField,
         method: Method,
-        trajectory: NativeSegment,  # type: ignore[override]  # as above
+        trajectory: Trajectory,
         times: Sequence[float],
         grads: Tensor,
         options: Options,
     ) -> tuple[Tensor, list[Tensor]]:
-        if not isinstance(trajectory, NativeSegment):  # as above
-            rows = (len(grads),)
-            return grads.sum(1), [p.new_zeros((*rows, *p.shape)) for p in field.parameters]
         y0, targets, cotangents = self._pulled(pullback_many, field, trajectory, times, grads)
         return y0, of_parameters(field, targets, cotangents, (len(grads),))
 
     @staticmethod
     def _pulled(function, field, trajectory, times, grads):
         """(cotangent of the start, the targets, their cotangents) by one of the two functions."""
+        if not isinstance(trajectory, NativeSegment):
+            # The solve could not leave its start: its only output is y0.
+            return grads.sum(-2), [], []
         bound = trajectory.bound
         if trajectory.solved.changed():
             raise RuntimeError(CHANGED)
@@ -155,18 +152,19 @@ def of_parameters(
             above.append(cotangent)
     parameters = field.parameters
     if computed:
-        missing = [p for p in parameters if id(p) not in found]
         if rows:
-            pulls = [_further(computed, missing, row) for row in zip(*above, strict=True)]
+            pulls = [_further(computed, parameters, row) for row in zip(*above, strict=True)]
             pulled = [stacked(parts) for parts in zip(*pulls, strict=True)]
         else:
-            pulled = _further(computed, missing, above)
-        for parameter, further in zip(missing, pulled, strict=True):
+            pulled = _further(computed, parameters, above)
+        for parameter, further in zip(parameters, pulled, strict=True):
             if further is not None:
-                found[id(parameter)] = further
-    return [found[id(p)] if id(p) in found else p.new_zeros((*rows, *p.shape)) for p in parameters]
+                # f can use a parameter directly as well.
+                found[id(parameter)] = found.get(id(parameter), 0.0) + further
+    zeros = [p.new_zeros((*rows, *p.shape)) for p in parameters]
+    return [found.get(id(p), zero) for p, zero in zip(parameters, zeros, strict=True)]
 
 
-def _further(computed, missing, above):
-    """The cotangents of the missing parameters from those above, of what is computed from them."""
-    return torch.autograd.grad(computed, missing, above, retain_graph=True, allow_unused=True)
+def _further(computed, parameters, above):
+    """The cotangents of the parameters from those above, of what is computed from them."""
+    return torch.autograd.grad(computed, parameters, above, retain_graph=True, allow_unused=True)
