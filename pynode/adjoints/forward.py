@@ -110,7 +110,7 @@ def _split(field, pulled):
     """(cotangent of y0, those of the parameters) from all in one, (..., n + p)."""
     ybar, *rest = pulled.split([field.size, *(p.numel() for p in field.parameters)], -1)
     parts = zip(rest, field.parameters, strict=True)
-    return ybar, [g.reshape(*pulled.shape[:-1], *p.shape) for g, p in parts]
+    return ybar, [g.reshape((*pulled.shape[:-1], *p.shape)) for g, p in parts]
 
 
 @with_double_backward

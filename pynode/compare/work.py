@@ -184,7 +184,7 @@ def compare(
         states, label = exact or reference(problem, times, reference_rtols, backend)
         rows = []
         for name, method, engine in named:
-            if engine in ("julia", "native"):
+            if name.startswith(JULIA) or engine == "native":
                 solve_problem(problem, times[:2], method, max(rtols), throw=False, backend=engine)
             for rtol in rtols:
                 rows.append(_row(problem, times, name, (method, engine), rtol, max_nfe, states))
@@ -197,7 +197,7 @@ def _method(name, backend):
     """(label, method, engine) for a name. "julia:" before the name means SciML's method."""
     if isinstance(name, str) and name.lower().startswith(JULIA):
         method = algorithms.get(name[len(JULIA) :])
-        return JULIA + method.name, method, "julia"
+        return JULIA + method.name, method, "auto"
     if backend == "auto":
         backend = "torch"
     _, method = backends.choose(backend, name)

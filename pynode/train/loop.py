@@ -356,7 +356,7 @@ class Trainer:
 
     def _snapshot(self) -> dict:
         """Everything that the next epoch depends on, as plain data and copies of tensors."""
-        return copy.deepcopy(
+        plain = copy.deepcopy(
             {
                 "format": FORMAT,
                 "options": self.options.as_dict(),
@@ -370,11 +370,13 @@ class Trainer:
                 "plan": self.plan.state_dict(),
                 "damping": self.polisher.damping,
                 "rate_factor": self.rate_factor,
-                "history": self.history,
                 "best": self.best,
                 "best_weights": self.best_weights,
             }
         )
+        # Not deep: the records of past epochs never change, and a long run has many of them.
+        plain["history"] = list(self.history)
+        return plain
 
     def _restore(self, plain):
         self.field.net.load_state_dict(plain["weights"])

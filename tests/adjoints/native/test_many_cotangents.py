@@ -125,7 +125,7 @@ class Computed(nn.Module):
     def __init__(self, rate):
         super().__init__()
         self.rate = rate
-        self.unused = nn.Parameter(torch.ones(2, dtype=torch.float64))
+        self.unused = nn.Parameter(torch.tensor(1.0, dtype=torch.float64))
 
     def forward(self, t, y):
         return -self.rate * y
