@@ -11,8 +11,16 @@ from typing import Any
 import numpy as np
 
 from .elimination import DENSE, plan_of
+from .machine import row
 from .matrices import factorise, fill, solve, solve_transposed
-from .sparse import factorise_sparse, solve_sparse, solve_sparse_transposed
+from .sparse import (
+    VECTOR,
+    eliminate_sparse,
+    solve_lower,
+    solve_lower_transposed,
+    solve_upper,
+    solve_upper_transposed,
+)
 
 SPARSE = -1  # in place of the first pivot row: the factors are sparse
 
@@ -59,24 +67,55 @@ def factorise_system(memory: Any, c: float) -> bool:
     If a pivot of the sparse elimination is too small, dense elimination with row exchanges takes
     its place: it alone decides what is singular.
     """
-    if len(memory.plan_rows) > 0 and factorise_sparse(memory, c):
-        memory.pivots[0] = SPARSE
-        return True
-    fill(memory.matrix, c, memory.jac, memory.rows, memory.columns)
-    return factorise(memory.matrix, memory.pivots)
+    # Here and below the dense functions have one call for both ways: with two, the compiler takes
+    # them in twice.
+    sparse = len(memory.plan_rows) > 0
+    while True:
+        matrix = memory.matrix
+        pivots = memory.pivots
+        eliminated = True
+        if sparse:
+            matrix = memory.corner
+            pivots = memory.corner_pivots
+            eliminated = eliminate_sparse(memory, c)
+        else:
+            fill(matrix, c, memory.jac, memory.rows, memory.columns)
+        regular = eliminated and factorise(matrix, pivots)
+        if sparse and regular:
+            memory.pivots[0] = SPARSE
+        if regular or not sparse:
+            return regular
+        sparse = False
 
 
 def solve_system(memory: Any, b: Any, factor: float) -> None:
     """b = factor (I - c J)^-1 b, (n,), from the factors."""
-    if memory.pivots[0] == SPARSE:
-        solve_sparse(memory, b, factor)
-    else:
-        solve(memory.matrix, memory.pivots, b, factor)
+    sparse = memory.pivots[0] == SPARSE
+    matrix = memory.matrix
+    pivots = memory.pivots
+    x = b
+    if sparse:
+        solve_lower(memory, b, factor)
+        matrix = memory.corner
+        x = row(memory.ordered, VECTOR)[len(b) - len(matrix) :]
+        pivots = memory.corner_pivots
+        factor = 1.0
+    solve(matrix, pivots, x, factor)
+    if sparse:
+        solve_upper(memory, b)
 
 
 def solve_system_transposed(memory: Any, b: Any) -> None:
     """b = (I - c J)^-T b, (n,), from the factors."""
-    if memory.pivots[0] == SPARSE:
-        solve_sparse_transposed(memory, b)
-    else:
-        solve_transposed(memory.matrix, memory.pivots, b)
+    sparse = memory.pivots[0] == SPARSE
+    matrix = memory.matrix
+    pivots = memory.pivots
+    x = b
+    if sparse:
+        solve_upper_transposed(memory, b)
+        matrix = memory.corner
+        x = row(memory.ordered, VECTOR)[len(b) - len(matrix) :]
+        pivots = memory.corner_pivots
+    solve_transposed(matrix, pivots, x)
+    if sparse:
+        solve_lower_transposed(memory, b)

@@ -19,7 +19,6 @@ import math
 from typing import Any
 
 from .machine import row
-from .matrices import factorise, solve, solve_transposed
 
 # Columns of Plan.rows: the component of the system, the first entry of the matrix, the first factor
 # and the factor on the diagonal.
@@ -37,8 +36,9 @@ VECTOR = 0
 BOUNDS = 1
 
 
-def factorise_sparse(memory: Any, c: float) -> bool:
-    """Write the factors of I - c J. Returns False if a pivot is too small, zero or not finite."""
+def eliminate_sparse(memory: Any, c: float) -> bool:
+    """Write the factors of I - c J, and what is left of the matrix into its corner. Returns False
+    if a pivot is too small, zero or not finite."""
     n = len(memory.plan_rows) - 1
     inner = n - len(memory.corner)
     vector = row(memory.ordered, VECTOR)
@@ -52,7 +52,7 @@ def factorise_sparse(memory: Any, c: float) -> bool:
         else:
             for j in range(inner, n):
                 memory.corner[i - inner, j - inner] = vector[j]
-    return factorise(memory.corner, memory.corner_pivots)
+    return True
 
 
 def read_row(memory: Any, c: float, i: int, inner: int, vector: Any) -> None:
@@ -106,32 +106,41 @@ def write_row(memory: Any, i: int, vector: Any) -> bool:
     return True
 
 
-def solve_sparse(memory: Any, b: Any, factor: float) -> None:
-    """b = factor (I - c J)^-1 b, (n,), from the factors."""
+def solve_lower(memory: Any, b: Any, factor: float) -> None:
+    """Solve with L: the first half of a solution for factor b, (n,). Writes row VECTOR of
+    memory.ordered; its last part is the right-hand side of the corner."""
+    rows = memory.plan_rows
+    columns = memory.plan_columns
+    factors = memory.factors
+    x = row(memory.ordered, VECTOR)
+    for i in range(len(b)):
+        total = factor * b[rows[i, COMPONENT]]
+        for p in range(rows[i, FACTOR], rows[i, DIAGONAL]):
+            total -= factors[p] * x[columns[p]]
+        x[i] = total
+
+
+def solve_upper(memory: Any, b: Any) -> None:
+    """Solve with U: the second half of a solution, when that of the corner is known. Writes b."""
     rows = memory.plan_rows
     columns = memory.plan_columns
     factors = memory.factors
     n = len(b)
     inner = n - len(memory.corner)
     x = row(memory.ordered, VECTOR)
-    for i in range(n):
-        total = factor * b[rows[i, COMPONENT]]
-        for p in range(rows[i, FACTOR], rows[i, DIAGONAL]):
-            total -= factors[p] * x[columns[p]]
-        x[i] = total
-    solve(memory.corner, memory.corner_pivots, x[inner:], 1.0)
-    for i in range(inner - 1, -1, -1):
-        diagonal = rows[i, DIAGONAL]
+    for i in range(n - 1, -1, -1):
         total = x[i]
-        for p in range(diagonal + 1, rows[i + 1, FACTOR]):
-            total -= factors[p] * x[columns[p]]
-        x[i] = total * factors[diagonal]
-    for i in range(n):
-        b[rows[i, COMPONENT]] = x[i]
+        if i < inner:
+            diagonal = rows[i, DIAGONAL]
+            for p in range(diagonal + 1, rows[i + 1, FACTOR]):
+                total -= factors[p] * x[columns[p]]
+            total *= factors[diagonal]
+            x[i] = total
+        b[rows[i, COMPONENT]] = total
 
 
-def solve_sparse_transposed(memory: Any, b: Any) -> None:
-    """b = (I - c J)^-T b, (n,), from the factors."""
+def solve_upper_transposed(memory: Any, b: Any) -> None:
+    """Solve with the transpose of U: the first half of a transposed solution, as solve_lower."""
     rows = memory.plan_rows
     columns = memory.plan_columns
     factors = memory.factors
@@ -142,12 +151,20 @@ def solve_sparse_transposed(memory: Any, b: Any) -> None:
         x[i] = b[rows[i, COMPONENT]]
     for i in range(inner):
         diagonal = rows[i, DIAGONAL]
-        x[i] *= factors[diagonal]
+        value = x[i] * factors[diagonal]
+        x[i] = value
         for p in range(diagonal + 1, rows[i + 1, FACTOR]):
-            x[columns[p]] -= factors[p] * x[i]
-    solve_transposed(memory.corner, memory.corner_pivots, x[inner:])
-    for i in range(n - 1, -1, -1):
+            x[columns[p]] -= factors[p] * value
+
+
+def solve_lower_transposed(memory: Any, b: Any) -> None:
+    """Solve with the transpose of L: the second half of a transposed solution. Writes b."""
+    rows = memory.plan_rows
+    columns = memory.plan_columns
+    factors = memory.factors
+    x = row(memory.ordered, VECTOR)
+    for i in range(len(b) - 1, -1, -1):
+        value = x[i]
+        b[rows[i, COMPONENT]] = value
         for p in range(rows[i, FACTOR], rows[i, DIAGONAL]):
-            x[columns[p]] -= factors[p] * x[i]
-    for i in range(n):
-        b[rows[i, COMPONENT]] = x[i]
+            x[columns[p]] -= factors[p] * value
