@@ -56,14 +56,21 @@ class ModuleState:
             x for module in self.modules for x in module._buffers.values() if x is not None
         ]
         self.arguments = tensors_in(args)
-        named = [("an argument of f in args", x) for x in self.arguments]
-        if isinstance(f, torch.nn.Module):
-            named += [(f"the parameter {name!r} of f", x) for name, x in f.named_parameters()]
-            named += [(f"the buffer {name!r} of f", x) for name, x in f.named_buffers()]
+        named = []
+        if torch.is_grad_enabled():  # otherwise no gradient can ask whether they have changed
+            named = self._named(f)
         self._versions = [(name, x, x._version) for name, x in named if not x.is_inference()]
         self._before = [(x, x._version) for x in self._buffers if not x.is_inference()]
         self._writes: bool | None = None
         self._spare: dict[int, int] = {}
+
+    def _named(self, f):
+        """[(what to call it, tensor)] of the tensors that must not change before the gradient."""
+        named = [("an argument of f in args", x) for x in self.arguments]
+        if isinstance(f, torch.nn.Module):
+            named += [(f"the parameter {name!r} of f", x) for name, x in f.named_parameters()]
+            named += [(f"the buffer {name!r} of f", x) for name, x in f.named_buffers()]
+        return named
 
     def watch(self, parameters: Iterable[Tensor]) -> None:
         """Watch further tensors that must not change in place before the gradient."""

@@ -141,10 +141,10 @@ def checked_times(given: Times, device: torch.device | None = None) -> torch.Ten
     if not t.dtype.is_floating_point:
         t = t.to(torch.float64)
     values = t.detach().tolist()
-    if not all(math.isfinite(x) for x in values):
+    if not all(map(math.isfinite, values)):
         raise ValueError("t holds a time that is not finite; give finite times")
     steps = [b - a for a, b in zip(values, values[1:])]
-    if not (all(s > 0 for s in steps) or all(s < 0 for s in steps)):
+    if not (min(steps) > 0 or max(steps) < 0):
         first = next(i for i, s in enumerate(steps) if s == 0 or (s > 0) != (steps[0] > 0))
         raise ValueError(
             f"t must be strictly increasing or strictly decreasing, but t[{first}] ="
