@@ -14,7 +14,6 @@ from .elimination import DENSE, plan_of
 from .machine import row
 from .matrices import factorise, fill, solve, solve_transposed
 from .sparse import (
-    VECTOR,
     eliminate_sparse,
     solve_lower,
     solve_lower_transposed,
@@ -22,6 +21,9 @@ from .sparse import (
     solve_upper_transposed,
 )
 
+# Rows of Memory.ordered: a vector in the order of the pivots, and bounds (sparse.py).
+VECTOR = 0
+BOUNDS = 1
 SPARSE = -1  # in place of the first pivot row: the factors are sparse
 
 
@@ -77,7 +79,17 @@ def factorise_system(memory: Any, c: float) -> bool:
         if sparse:
             matrix = memory.corner
             pivots = memory.corner_pivots
-            eliminated = eliminate_sparse(memory, c)
+            eliminated = eliminate_sparse(
+                memory.plan_rows,
+                memory.plan_entries,
+                memory.plan_columns,
+                memory.jac,
+                c,
+                memory.factors,
+                matrix,
+                row(memory.ordered, VECTOR),
+                row(memory.ordered, BOUNDS),
+            )
         else:
             fill(matrix, c, memory.jac, memory.rows, memory.columns)
         regular = eliminated and factorise(matrix, pivots)
@@ -93,16 +105,21 @@ def solve_system(memory: Any, b: Any, factor: float) -> None:
     sparse = memory.pivots[0] == SPARSE
     matrix = memory.matrix
     pivots = memory.pivots
+    rows = memory.plan_rows
+    columns = memory.plan_columns
+    factors = memory.factors
+    vector = row(memory.ordered, VECTOR)
+    inner = len(b) - len(memory.corner)
     x = b
     if sparse:
-        solve_lower(memory, b, factor)
+        solve_lower(rows, columns, factors, vector, b, factor)
         matrix = memory.corner
-        x = row(memory.ordered, VECTOR)[len(b) - len(matrix) :]
         pivots = memory.corner_pivots
+        x = vector[inner:]
         factor = 1.0
     solve(matrix, pivots, x, factor)
     if sparse:
-        solve_upper(memory, b)
+        solve_upper(rows, columns, factors, vector, b, inner)
 
 
 def solve_system_transposed(memory: Any, b: Any) -> None:
@@ -110,12 +127,17 @@ def solve_system_transposed(memory: Any, b: Any) -> None:
     sparse = memory.pivots[0] == SPARSE
     matrix = memory.matrix
     pivots = memory.pivots
+    rows = memory.plan_rows
+    columns = memory.plan_columns
+    factors = memory.factors
+    vector = row(memory.ordered, VECTOR)
+    inner = len(b) - len(memory.corner)
     x = b
     if sparse:
-        solve_upper_transposed(memory, b)
+        solve_upper_transposed(rows, columns, factors, vector, b, inner)
         matrix = memory.corner
-        x = row(memory.ordered, VECTOR)[len(b) - len(matrix) :]
         pivots = memory.corner_pivots
+        x = vector[inner:]
     solve_transposed(matrix, pivots, x)
     if sparse:
-        solve_lower_transposed(memory, b)
+        solve_lower_transposed(rows, columns, factors, vector, b)
