@@ -51,7 +51,9 @@ def eliminate_sparse(
     n = len(vector)
     inner = n - len(corner)
     for i in range(n):
-        for p in range(rows[i, FACTOR], rows[i + 1, FACTOR]):
+        first = rows[i, FACTOR]
+        last = rows[i + 1, FACTOR]
+        for p in range(first, last):
             vector[columns[p]] = 0.0
         if i >= inner:
             for j in range(inner, n):
@@ -59,92 +61,49 @@ def eliminate_sparse(
         vector[i] = 1.0
         for p in range(rows[i, ENTRY], rows[i + 1, ENTRY]):
             vector[entries[p, COLUMN]] -= c * values[entries[p, PLACE]]
-        if not subtract_rows(rows, columns, i, factors, vector, bounds):
+        if not write_row(rows, columns, i, first, last, factors, vector, bounds):
             return False
         if i >= inner:
             for j in range(inner, n):
                 corner[i - inner, j - inner] = vector[j]
-        elif not write_row(rows, columns, i, factors, vector, bounds):
-            return False
     return True
 
 
-def subtract_rows(rows: Any, columns: Any, i: int, factors: Any, vector: Any, bounds: Any) -> bool:
-    """Subtract the rows of the earlier pivots from row i, and write row i of L. Returns whether its
-    entries are small enough."""
-    for p in range(rows[i, FACTOR], rows[i, DIAGONAL]):
+def write_row(
+    rows: Any,
+    columns: Any,
+    i: int,
+    first: int,
+    last: int,
+    factors: Any,
+    vector: Any,
+    bounds: Any,
+) -> bool:
+    """Subtract the rows of the earlier pivots from row i, and write its factors at first to last -
+    1: row i of L and of U, and the bound of column i of L. Returns whether the entries of L are
+    small enough, and whether there is a pivot."""
+    diagonal = rows[i, DIAGONAL]
+    for p in range(first, diagonal):
         k = columns[p]
-        diagonal = rows[k, DIAGONAL]
-        factor = vector[k] * factors[diagonal]
+        pivot = rows[k, DIAGONAL]
+        factor = vector[k] * factors[pivot]
         factors[p] = factor
         if not abs(factor) <= bounds[k]:
             return False
-        if factor != 0.0:
-            for q in range(diagonal + 1, rows[k + 1, FACTOR]):
-                vector[columns[q]] -= factor * factors[q]
-    return True
-
-
-def write_row(rows: Any, columns: Any, i: int, factors: Any, vector: Any, bounds: Any) -> bool:
-    """Write row i of U, and the bound of column i of L. Returns whether there is a pivot."""
-    diagonal = rows[i, DIAGONAL]
-    pivot = vector[i]
-    if pivot == 0.0 or not math.isfinite(pivot):
+        for q in range(pivot + 1, rows[k + 1, FACTOR]):
+            vector[columns[q]] -= factor * factors[q]
+    if diagonal == last:  # a row of the corner
+        return True
+    size = abs(vector[i])
+    if not 0.0 < size < math.inf:
         return False
     largest = 0.0
-    for p in range(diagonal + 1, rows[i + 1, FACTOR]):
+    for p in range(diagonal + 1, last):
         value = vector[columns[p]]
         factors[p] = value
         largest = max(largest, abs(value))
-    factors[diagonal] = 1.0 / pivot
+    factors[diagonal] = 1.0 / vector[i]
     bounds[i] = 1.0 / THRESHOLD
-    if abs(pivot) >= THRESHOLD * largest:
+    if size >= THRESHOLD * largest:
         bounds[i] = math.inf
     return True
-
-
-def solve_lower(rows: Any, columns: Any, factors: Any, vector: Any, b: Any, factor: float) -> None:
-    """Solve with L: the first half of a solution for factor b, (n,). The last part of the vector is
-    then the right-hand side of the corner."""
-    for i in range(len(b)):
-        total = factor * b[rows[i, COMPONENT]]
-        for p in range(rows[i, FACTOR], rows[i, DIAGONAL]):
-            total -= factors[p] * vector[columns[p]]
-        vector[i] = total
-
-
-def solve_upper(rows: Any, columns: Any, factors: Any, vector: Any, b: Any, inner: int) -> None:
-    """Solve with U: the second half of a solution, when that of the corner is known. Writes b.
-    inner: the number of sparse pivots."""
-    for i in range(len(b) - 1, -1, -1):
-        total = vector[i]
-        if i < inner:
-            diagonal = rows[i, DIAGONAL]
-            for p in range(diagonal + 1, rows[i + 1, FACTOR]):
-                total -= factors[p] * vector[columns[p]]
-            total *= factors[diagonal]
-            vector[i] = total
-        b[rows[i, COMPONENT]] = total
-
-
-def solve_upper_transposed(
-    rows: Any, columns: Any, factors: Any, vector: Any, b: Any, inner: int
-) -> None:
-    """Solve with the transpose of U: the first half of a transposed solution, as solve_lower."""
-    for i in range(len(b)):
-        vector[i] = b[rows[i, COMPONENT]]
-    for i in range(inner):
-        diagonal = rows[i, DIAGONAL]
-        value = vector[i] * factors[diagonal]
-        vector[i] = value
-        for p in range(diagonal + 1, rows[i + 1, FACTOR]):
-            vector[columns[p]] -= factors[p] * value
-
-
-def solve_lower_transposed(rows: Any, columns: Any, factors: Any, vector: Any, b: Any) -> None:
-    """Solve with the transpose of L: the second half of a transposed solution. Writes b."""
-    for i in range(len(b) - 1, -1, -1):
-        value = vector[i]
-        b[rows[i, COMPONENT]] = value
-        for p in range(rows[i, FACTOR], rows[i, DIAGONAL]):
-            vector[columns[p]] -= factors[p] * value
