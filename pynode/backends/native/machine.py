@@ -228,12 +228,19 @@ def _arrays_type():
 
 
 SLOT = 4  # numbers of one array: its address and its shape
+_ONES = [(1,) * (SLOT - 1 - rank) for rank in range(SLOT)]  # after the shape of so many numbers
 
 
 def slots(arrays: Any) -> np.ndarray:
-    """The int64 numbers of a NamedTuple of contiguous arrays, for a function of ``arrays_at``."""
+    """The int64 numbers of a NamedTuple of contiguous arrays, for a function of ``arrays_at``.
+
+    Nothing reads an array without elements: its address is 0, because addresses take time.
+    """
     numbers = []
     for array in arrays:
         shape = array.shape
-        numbers += [array.__array_interface__["data"][0], *shape, *(1,) * (SLOT - 1 - len(shape))]
+        address = 0
+        if array.size > 0:
+            address = array.__array_interface__["data"][0]
+        numbers += [address, *shape, *_ONES[len(shape)]]
     return np.array(numbers, dtype=np.int64)
