@@ -624,9 +624,7 @@ class _SegmentGradient:
     def outputs_at(self, queries: Sequence[float], outputs: Callable[[], Tensor]) -> Tensor:
         """outputs(), (m, n) at the queries, with the gradient of the adjoint."""
         gradient = Gradient(self.adjoint, self.field, self.method, self.path, queries, self.options)
-        return Integrate.apply(
-            outputs, gradient.pullback, gradient.second, self.start, *self.field.leaves.inputs
-        )
+        return Integrate.apply(outputs, gradient.rules, self.start, *self.field.leaves.inputs)
 
 
 def _move_outputs(ys: Tensor, slopes: list[Tensor], times: Tensor) -> Tensor:

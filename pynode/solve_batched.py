@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .adjoints.base import Integrate
+from .adjoints.base import Integrate, Rules
 from .adjoints.discrete.adjoint import DiscreteAdjoint
 from .adjoints.discrete.batched_gradient import RowGradient
 from .algebra.structure import is_dense
@@ -246,8 +246,7 @@ class _BatchSolve:
                 gradient = RowGradient(self.isolated, index, self.method, steps, times, owners)
             joined = Integrate.apply(
                 joined.detach,
-                gradient.pullback,
-                _no_second,
+                Rules(gradient.pullback, _no_second),
                 start,
                 *self.isolated.leaves.inputs,
             )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..algebra.newton import NO_THIRD_DERIVATIVE
 from ..backends.torch.checkpoints import Recording
-from ..core.batched_cotangents import by_row
+from ..core.batched_cotangents import by_row, stacked
 from ..core.cotangents import none_to_zeros
 from ..core.leaves import LostLeaves
 from ..core.saved_tensors import save, saved, unhooked
@@ -30,11 +30,12 @@ class Adjoint(ABC):
     """A way to make gradients, with SciML's name. Its constructor takes the user's options.
 
     needs: what the forward solve stores for it: 'steps' (with what their derivative needs), 'dense'
-    (the polynomials of all steps), or 'outputs'.
+    (the polynomials of all steps), or 'outputs'. takes_many: whether it has ``pullback_many``.
     """
 
     name = ""
     needs = "steps"
+    takes_many = False
 
     def record(self, field: VectorField, method: Method, tol: Tolerance) -> Recording:
         """The Recording of the forward solve, for adjoints that need steps."""
@@ -69,6 +70,19 @@ class Adjoint(ABC):
         times: inside the trajectory, in any order. options: of the solve, with atol as a tensor,
         0-d or (n,).
         """
+
+    def pullback_many(
+        self,
+        field: VectorField,
+        method: Method,
+        trajectory: Trajectory,
+        times: Sequence[float],
+        grads: Tensor,
+        options: Options,
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The ``pullback`` of many cotangents, (R, T, n), at once: (R, n), and (R, ...) for each
+        parameter. Adjoints with takes_many have it. They have no second derivatives."""
+        raise NotImplementedError
 
     def second(
         self,
@@ -120,6 +134,25 @@ class Gradient:
 
         return self._run(run, taped=True)
 
+    def pullback_many(self, grads: Tensor) -> tuple[Tensor, list[Tensor | None]]:
+        """The ``pullback`` of many cotangents, (R, T, n): (R, n), and (R, ...) for each input."""
+        times = self.queries[: grads.shape[1]]
+
+        def run(field):
+            return self.adjoint.pullback_many(
+                field, self.method, self.path, times, grads, self.options
+            )
+
+        return self._run(run, taped=True)
+
+    @property
+    def rules(self) -> Rules:
+        """What ``Integrate`` needs."""
+        many = None
+        if self.adjoint.takes_many:
+            many = self.pullback_many
+        return Rules(self.pullback, self.second, many)
+
     def second(self, grads: Tensor, vectors: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
         """The second derivative; see Adjoint.second."""
         times = self.queries[: len(grads)]
@@ -157,6 +190,19 @@ class Gradient:
                     return first, self.field.leaves.align(param_grads, self.inputs)
 
 
+class Rules(NamedTuple):
+    """How ``Integrate`` is differentiated.
+
+    pullback(grads (T, n)) returns (cotangent of y0, cotangents of the parameters). second(grads,
+    vectors): see Adjoint.second. many(grads (R, T, n)): the pullbacks of R cotangents together,
+    (R, ...) each, or None. Where it exists, second raises an error.
+    """
+
+    pullback: Callable
+    second: Callable
+    many: Callable | None = None
+
+
 class Integrate(torch.autograd.Function):
     """The outputs (T, n) of a recorded trajectory as a function of y0 and the parameters."""
 
@@ -164,15 +210,13 @@ class Integrate(torch.autograd.Function):
     def forward(
         ctx: Any,
         solve: Callable[[], Tensor],
-        pullback: Callable,
-        second: Callable,
+        rules: Rules,
         y0: Tensor,
         *parameters: Tensor,
     ) -> Tensor:
-        """solve() returns the outputs (T, n). pullback(grads (T, n)) returns (cotangent of y0,
-        cotangents of the parameters). second(grads, vectors): see Adjoint.second."""
-        # The two functions own the record of the solve. PyTorch frees it with the graph.
-        save(ctx, (pullback, second))
+        """solve() returns the outputs (T, n)."""
+        # The rules own the record of the solve. PyTorch frees it with the graph.
+        save(ctx, rules)
         ctx.inputs = (y0, *parameters)
         return solve()
 
@@ -180,10 +224,18 @@ class Integrate(torch.autograd.Function):
     @compile_disabled
     def backward(ctx: Any, grads: Tensor) -> tuple[Tensor | None, ...]:
         (rules,) = saved(ctx)
-        grads_of_inputs = by_row(
-            lambda g: Pullback.apply(rules, g.contiguous(), *ctx.inputs), grads
-        )
-        return None, None, None, *grads_of_inputs
+
+        def one(g: Tensor) -> tuple[Tensor | None, ...]:
+            wrapped = torch._C._functorch.is_functorch_wrapped_tensor(g)
+            if not torch.is_grad_enabled() and not wrapped:
+                # No second derivative follows: a node for it would cost as much as a small solve.
+                return Pullback.forward(rules, g.contiguous(), *ctx.inputs)
+            return Pullback.apply(rules, g.contiguous(), *ctx.inputs)
+
+        def many(rows: Tensor) -> tuple[Tensor | None, ...]:
+            return ManyPullbacks.apply(rules, rows.contiguous(), *ctx.inputs)
+
+        return None, None, *by_row(one, grads, many=many if rules.many else None)
 
 
 class Pullback(torch.autograd.Function):
@@ -192,10 +244,10 @@ class Pullback(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        rules: tuple[Callable, Callable], grads: Tensor, y0: Tensor, *parameters: Tensor
+        rules: Rules, grads: Tensor, y0: Tensor, *parameters: Tensor
     ) -> tuple[Tensor | None, ...]:
         with unhooked():
-            ybar, param_grads = rules[0](grads)
+            ybar, param_grads = rules.pullback(grads)
         return ybar, *param_grads
 
     @staticmethod
@@ -204,25 +256,59 @@ class Pullback(torch.autograd.Function):
 
     @staticmethod
     def vmap(
-        info: Any,
-        in_dims: tuple[int, ...],
-        rules: tuple[Callable, Callable],
-        grads: Tensor,
-        *inputs: Tensor,
+        info: Any, in_dims: tuple[int, ...], rules: Rules, grads: Tensor, *inputs: Tensor
     ) -> tuple[tuple, tuple]:
-        """One row at a time: torch.func.vmap over torch.autograd.grad of a solve outside vmap."""
-        rows = [
-            Pullback.apply(rules, row.contiguous(), *inputs) for row in grads.unbind(in_dims[1])
-        ]
-        columns = list(zip(*rows, strict=True))
-        dims = tuple(None if parts[0] is None else 0 for parts in columns)
-        return tuple(None if parts[0] is None else torch.stack(parts) for parts in columns), dims
+        """torch.func.vmap over torch.autograd.grad of a solve outside vmap: all rows at once, or
+        one row at a time."""
+        rows = grads.movedim(in_dims[1], 0)
+        if rules.many:
+            return _batched(ManyPullbacks.apply(rules, rows.contiguous(), *inputs))
+        results = [Pullback.apply(rules, row.contiguous(), *inputs) for row in rows.unbind()]
+        return _batched([stacked(parts) for parts in zip(*results, strict=True)])
 
     @staticmethod
     @compile_disabled
     def backward(ctx: Any, *vectors: Tensor | None) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             raise NotImplementedError(NO_THIRD_DERIVATIVE)
-        (_, second), grads = saved(ctx)
+        rules, grads = saved(ctx)
         with unhooked():
-            return None, *by_row(lambda g, *v: tuple(second(g, v)), grads, *vectors)
+            return None, *by_row(lambda g, *v: tuple(rules.second(g, v)), grads, *vectors)
+
+
+class ManyPullbacks(torch.autograd.Function):
+    """Pullback for many cotangents of the outputs, (R, T, n), at once. Its results are (R, ...)."""
+
+    @staticmethod
+    def forward(
+        rules: Rules, grads: Tensor, y0: Tensor, *parameters: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        with unhooked():
+            ybar, param_grads = rules.many(grads)  # type: ignore[misc]  # there if this is called
+        return ybar, *param_grads
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
+        save(ctx, *inputs[:2])
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int, ...], rules: Rules, grads: Tensor, *inputs: Tensor
+    ) -> tuple[tuple, tuple]:
+        """vmap inside vmap: the rows of both as one batch."""
+        rows = grads.movedim(in_dims[1], 0)
+        results = ManyPullbacks.apply(rules, rows.flatten(0, 1).contiguous(), *inputs)
+        outer = tuple(rows.shape[:2])
+        return _batched([None if x is None else x.unflatten(0, outer) for x in results])
+
+    @staticmethod
+    @compile_disabled
+    def backward(ctx: Any, *vectors: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Raise the error of adjoints without second derivatives."""
+        rules, grads = saved(ctx)
+        return rules.second(grads[0], [None if v is None else v[0] for v in vectors])
+
+
+def _batched(results):
+    """(results, their dimensions of the batch), as a rule of vmap returns them."""
+    return tuple(results), tuple(None if x is None else 0 for x in results)

@@ -48,6 +48,7 @@ class ForwardSensitivity(Adjoint):
     """
 
     name = "ForwardSensitivity"
+    takes_many = True
 
     def __init__(self) -> None:
         self._sensitivities: weakref.WeakKeyDictionary = (
@@ -80,14 +81,36 @@ class ForwardSensitivity(Adjoint):
         grads: Tensor,
         options: Options,
     ) -> tuple[Tensor, list[Tensor]]:
+        made = self._made(field, method, trajectory, times)
+        return _split(field, torch.einsum("tn,tnk->k", grads, made))
+
+    def pullback_many(
+        self,
+        field: VectorField,
+        method: Method,
+        trajectory: Trajectory,
+        times: Sequence[float],
+        grads: Tensor,
+        options: Options,
+    ) -> tuple[Tensor, list[Tensor]]:
+        made = self._made(field, method, trajectory, times)
+        return _split(field, torch.einsum("rtn,tnk->rk", grads, made))
+
+    def _made(self, field, method, trajectory, times):
+        """The sensitivities of the trajectory at the times."""
         cached = self._sensitivities.setdefault(trajectory, {})
         key = tuple(times)
         if key not in cached:
             with torch.no_grad():
                 cached[key] = sensitivities(field, method, trajectory, times)
-        pulled = torch.einsum("tn,tnk->k", grads, cached[key])
-        ybar, *rest = pulled.split([field.size, *(p.numel() for p in field.parameters)])
-        return ybar, [g.view_as(p) for g, p in zip(rest, field.parameters, strict=True)]
+        return cached[key]
+
+
+def _split(field, pulled):
+    """(cotangent of y0, those of the parameters) from all in one, (..., n + p)."""
+    ybar, *rest = pulled.split([field.size, *(p.numel() for p in field.parameters)], -1)
+    parts = zip(rest, field.parameters, strict=True)
+    return ybar, [g.reshape((*pulled.shape[:-1], *p.shape)) for g, p in parts]
 
 
 @with_double_backward

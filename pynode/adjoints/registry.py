@@ -45,7 +45,7 @@ def get(adjoint: str | Adjoint | type[Adjoint], backend: str = "torch") -> Adjoi
     and 'direct' as well.
 
     For a solve by Julia it is SciMLSensitivity's adjoint of this name, or Gauss for 'auto'. For a
-    native solve 'auto' and 'discrete' are the discrete adjoint in compiled code.
+    native solve it is the discrete adjoint in compiled code.
 
     Raise ValueError with the nearest names if there is none, and TypeError if the argument is
     neither a name nor an Adjoint.
@@ -80,17 +80,12 @@ def _native(adjoint):
     if adjoint == "auto":
         adjoint = DiscreteAdjoint()
     found = get(adjoint)
-    if isinstance(found, DiscreteAdjoint):
+    if type(found) is DiscreteAdjoint:  # a subclass has a pullback of its own
         from .native.adjoint import NativeDiscreteAdjoint
 
         return NativeDiscreteAdjoint.of(found)
-    if found == DIRECT or isinstance(found, ForwardSensitivity):
-        if found == DIRECT:
-            name = DIRECT
-        else:
-            name = "forward"
-        raise ValueError(
-            f"adjoint={name!r} needs the steps of the torch engine: take adjoint='discrete', or"
-            " leave out backend='native'"
-        )
-    return found
+    name = getattr(found, "name", found)
+    raise ValueError(
+        f"adjoint={name!r} needs the steps of the torch engine: take adjoint='discrete', or leave"
+        " out backend='native'"
+    )

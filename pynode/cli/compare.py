@@ -12,6 +12,7 @@ import torch
 from .. import problems
 from ..compare import MAX_NFE, METHODS, RTOLS, compare, report, stiffness_over
 from ..compare.runs import REFERENCE_RTOLS
+from ..compare.work import BACKENDS
 from .command import finish, print_json, threads
 from .targets import HELP, target
 from .values import NO_PLOTS, count, names, numbers
@@ -36,6 +37,7 @@ files written to --out, named after the target:
 examples:
   pynode compare out/robertson/model.pt
   pynode compare vanderpol --methods fbdf,qndf,rodas5p,tsit5 --rtol 1e-4,1e-6,1e-8
+  pynode compare vanderpol --backend native
   pynode compare out/before/model.pt out/after/model.pt --report
   pynode compare out/robertson/epochs/*.pt --stiffness
 """
@@ -84,6 +86,15 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         default=MAX_NFE,
         metavar="N",
         help="maximum evaluations of f in one solve; 0 sets no limit (default: %(default)s)",
+    )
+    own.add_argument(
+        "--backend",
+        default="auto",
+        choices=BACKENDS,
+        help=(
+            "engine of the methods and of the reference: torch, or native code, see docs/native.md"
+            " (default: %(default)s, which is torch)"
+        ),
     )
     kind = own.add_mutually_exclusive_group()
     kind.add_argument(
@@ -149,6 +160,7 @@ def _methods(chosen, arguments, out) -> tuple:
             limit,
             report=on_row,
             reference_rtols=arguments.reference_rtol,
+            backend=arguments.backend,
         )
         if not arguments.json:
             print(made[label])
@@ -165,6 +177,7 @@ def _methods(chosen, arguments, out) -> tuple:
                 log,
                 made,
                 arguments.reference_rtol,
+                arguments.backend,
             )
         )
     return {label: [asdict(row) for row in result.rows] for label, result in made.items()}, written

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ..backends.registry import NAMES as BACKENDS
 from ..core.files import save_text
 from ..train.kim2021 import SETUPS, reproduce
 from ..train.progress import SilentProgress, display
@@ -64,6 +65,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
             " %(default)s)"
         ),
     )
+    p.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        help="engine of all solves (default: native code where it serves, else torch)",
+    )
     p.add_argument("--out", metavar="DIR", help="folder for the files (default: out/kim2021-NAME)")
     threads(p)
     finish(p, _reproduce, "print losses, errors, costs and files as one JSON object at the end")
@@ -72,7 +78,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def _reproduce(arguments) -> int:
     torch.set_num_threads(arguments.threads)
     out = Path(arguments.out or f"out/kim2021-{arguments.setup}")
-    changes = {name: getattr(arguments, name) for name in ("epochs", "polish", "seed")}
+    changes = {name: getattr(arguments, name) for name in ("epochs", "polish", "seed", "backend")}
     changes = {name: value for name, value in changes.items() if value is not None}
     silent = arguments.quiet or arguments.json
     result = reproduce(
@@ -105,6 +111,7 @@ def _plain(result, written) -> dict:
     trainings = {
         name: {
             "best": run.best,
+            "backend": run.backend,
             "epochs": run.history[-1]["epoch"],
             "seconds": run.history[-1]["seconds"],
             **asdict(result.accuracies[name]),

@@ -77,7 +77,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "--backend",
         default="auto",
         choices=BACKENDS,
-        help="engine, see docs/julia.md (default: %(default)s)",
+        help="engine, see docs/native.md and docs/julia.md (default: %(default)s)",
     )
     own.add_argument(
         "--max-steps",

@@ -148,7 +148,8 @@ def _add_solver(group):
         group,
         "backend",
         str,
-        "engine for the solves and their gradients, see docs/julia.md",
+        "engine of the solves and gradients, see docs/native.md and docs/julia.md; auto takes"
+        " native code where it serves",
         choices=BACKENDS,
     )
 
@@ -306,6 +307,7 @@ def _train(arguments) -> int:
         "epochs": run.history[-1]["epoch"],
         "seconds": run.history[-1]["seconds"],
         "interrupted": run.interrupted,
+        "backend": run.backend,
         "files": list(map(str, written)),
     }
     if run.interrupted:

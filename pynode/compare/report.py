@@ -29,6 +29,7 @@ def report(
     progress: Callable[[str], None] | None = None,
     made: Mapping[str, Comparison] | None = None,
     reference_rtols: Sequence[float] = REFERENCE_RTOLS,
+    backend: str = "auto",
 ) -> Path:
     """Write the comparisons of the Problems, {label: Problem}, as one HTML file that contains its
     pictures; returns its path.
@@ -40,6 +41,8 @@ def report(
     progress: progress(what) is called before each part.
     made: {label: Comparison} of accuracy against work that exist already.
     reference_rtols: tolerances of the reference solve; it uses the first that succeeds.
+    backend: the engine of accuracy against work and of the reference, see ``compare``. The torch
+        engine does the rest.
 
     Needs matplotlib. Raises SolveError if a problem cannot be solved at all.
     """
@@ -59,9 +62,11 @@ def report(
         figure = diagnosis.figure()
         sections.append(Section(f"{prefix}diagnosis", figure=figure, text=str(diagnosis)))
         with torch.no_grad():
-            exact = reference(problem, output_times(problem), reference_rtols)
+            exact = reference(problem, output_times(problem), reference_rtols, backend)
         say(f"{prefix}accuracy against work")
-        work = made.get(label) or compare(problem, methods, rtols, max_nfe, exact=exact)
+        work = made.get(label) or compare(
+            problem, methods, rtols, max_nfe, exact=exact, backend=backend
+        )
         sections.append(Section.of(f"{prefix}accuracy against work", work))
         say(f"{prefix}dependence on the solver")
         sections.append(

@@ -66,12 +66,15 @@ def weighted_gradients(states: torch.Tensor, inputs: Sequence[torch.Tensor]) -> 
 
 
 def reference(
-    problem: Problem, times: Times, rtols: Sequence[float] = REFERENCE_RTOLS
+    problem: Problem,
+    times: Times,
+    rtols: Sequence[float] = REFERENCE_RTOLS,
+    backend: str = "auto",
 ) -> tuple[torch.Tensor, str]:
     """(the states (T, n) of a tight solve, its description). The solve uses the first of rtols that
     succeeds. Raises SolveError if even the last one fails."""
     for rtol in rtols:
-        solution = solve_problem(problem, times, REFERENCE, rtol, throw=False)
+        solution = solve_problem(problem, times, REFERENCE, rtol, throw=False, backend=backend)
         if solution.success:
             return solution.y, f"{solution.method} at rtol {rtol:g}"
     raise SolveError(solution)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..backends import registry as backends
 from ..backends.julia import algorithms
 from ..core.csv_records import write_csv
-from ..methods import registry
 from ..methods.base import Method
 from ..problems import Problem, get
 from .runs import REFERENCE_RTOLS, deviation, output_times, reference, solve_problem
@@ -30,6 +30,7 @@ METHODS = ("fbdf", "rodas5p", "tsit5", "dp5")
 RTOLS = (1e-3, 1e-5, 1e-7)
 MAX_NFE = 50_000
 JULIA = "julia:"
+BACKENDS = ("auto", "torch", "native")  # the engines of methods without this prefix
 
 
 @dataclass(frozen=True)
@@ -60,12 +61,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Comparison(PlottableTable):
-    """The rows and their problem. str() is a table."""
+    """The rows and their problem. str() is a table. backend: of the solves."""
 
     name: str
     rows: tuple[Row, ...]
     reference: str
     max_nfe: int | None
+    backend: str = "auto"
 
     @property
     def cells(self) -> list[tuple[Any, ...]]:
@@ -104,6 +106,8 @@ class Comparison(PlottableTable):
             limit = f", at most {self.max_nfe:,} evaluations a solve"
         else:
             limit = ""
+        if self.backend == "native":
+            limit += ", in native code"
         lines = [
             f"{self.name}{limit}; error against {self.reference}, relative to each component's"
             " largest value."
@@ -138,12 +142,15 @@ def compare(
     report: Callable[[Row], None] | None = None,
     exact: tuple[torch.Tensor, str] | None = None,
     reference_rtols: Sequence[float] = REFERENCE_RTOLS,
+    backend: str = "auto",
 ) -> Comparison:
     """Solve one problem with each method at each tolerance.
 
     problem: a Problem or the name of one.
     methods: names. 'julia:FBDF' is SciML's FBDF. It is solved once before it is timed, because
         Julia compiles it then.
+    backend: the engine of the other methods and of the reference. 'auto' is the torch engine.
+        'native' is compiled code (docs/native.md), also solved once before it is timed.
     rtols: tolerances. atol is proportional to rtol, in the ratio that the problem suggests.
     max_nfe: limit on evaluations of f in one solve, None for none.
     report: report(row) is called after each solve.
@@ -151,12 +158,18 @@ def compare(
         here.
     reference_rtols: tolerances of that solve; it uses the first that succeeds.
 
-    A failing solve is a row, not an error. Raises ValueError for unknown names, SolveError if even
-    the reference solve fails.
+    A failing solve is a row, not an error. Raises ValueError for unknown names, for methods and
+    fields that have no native code if it is asked for, SolveError if even the reference solve
+    fails.
     """
     if isinstance(problem, str):
         problem = get(problem)
-    named = [_method(name) for name in methods]
+    if backend not in BACKENDS:
+        raise ValueError(
+            f"compare has no backend {backend!r}: choose one of {', '.join(BACKENDS)}; write"
+            " julia:NAME for a method of SciML"
+        )
+    named = [_method(name, backend) for name in methods]
     if isinstance(rtols, float):
         rtols = [rtols]
     else:
@@ -168,28 +181,32 @@ def compare(
             raise ValueError(f"rtol must be positive, not {rtol!r}; 1e-6 is a good start")
     times = output_times(problem)
     with torch.no_grad():
-        states, label = exact or reference(problem, times, reference_rtols)
+        states, label = exact or reference(problem, times, reference_rtols, backend)
         rows = []
-        for name, method in named:
-            if name.startswith(JULIA):
-                solve_problem(problem, times[:2], method, max(rtols), throw=False)
+        for name, method, engine in named:
+            if name.startswith(JULIA) or engine == "native":
+                solve_problem(problem, times[:2], method, max(rtols), throw=False, backend=engine)
             for rtol in rtols:
-                rows.append(_row(problem, times, name, method, rtol, max_nfe, states))
+                rows.append(_row(problem, times, name, (method, engine), rtol, max_nfe, states))
                 if report:
                     report(rows[-1])
-    return Comparison(problem.name, tuple(rows), label, max_nfe)
+    return Comparison(problem.name, tuple(rows), label, max_nfe, backend)
 
 
-def _method(name):
-    """(label, method) for a name. "julia:" before the name means SciML's method."""
+def _method(name, backend):
+    """(label, method, engine) for a name. "julia:" before the name means SciML's method."""
     if isinstance(name, str) and name.lower().startswith(JULIA):
         method = algorithms.get(name[len(JULIA) :])
-        return JULIA + method.name, method
-    method = registry.get(name)
-    return method.name, method
+        return JULIA + method.name, method, "auto"
+    if backend == "auto":
+        backend = "torch"
+    _, method = backends.choose(backend, name)
+    return method.name, method, backend
 
 
-def _row(problem, times, name, method, rtol, max_nfe, exact) -> Row:
+def _row(problem, times, name, by, rtol, max_nfe, exact) -> Row:
+    """The Row of one solve. by: (method, engine)."""
+    method, engine = by
     began = time.perf_counter()
     # The limit on steps must not end a solve before max_nfe does.
     if max_nfe:
@@ -197,7 +214,14 @@ def _row(problem, times, name, method, rtol, max_nfe, exact) -> Row:
     else:
         steps = 100_000
     solution = solve_problem(
-        problem, times, method, rtol, throw=False, max_nfe=max_nfe, max_steps=steps
+        problem,
+        times,
+        method,
+        rtol,
+        throw=False,
+        max_nfe=max_nfe,
+        max_steps=steps,
+        backend=engine,
     )
     seconds = time.perf_counter() - began
     stats = solution.stats

@@ -7,7 +7,7 @@ from code that writes in place or reads values, as a solve does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -16,9 +16,15 @@ from torch import Tensor
 _LEVELS = 8  # the deepest nesting of batches
 
 
-def by_row(function: Callable, *tensors: Tensor | None) -> Tensor | tuple[Tensor | None, ...]:
+def by_row(
+    function: Callable, *tensors: Tensor | None, many: Callable | None = None
+) -> Tensor | tuple[Tensor | None, ...]:
     """function(*tensors): a tensor, or a tuple of tensors and None. If a tensor is such a batch,
-    call the function for each row."""
+    call the function for each row.
+
+    many(rows): the results of the function for all rows (R, ...) of one tensor together, (R, ...)
+    each. If it is given, it is called instead.
+    """
     batches = [
         x for x in tensors if x is not None and torch._C._functorch.is_legacy_batchedtensor(x)
     ]
@@ -26,14 +32,27 @@ def by_row(function: Callable, *tensors: Tensor | None) -> Tensor | tuple[Tensor
         return function(*tensors)
     level = next(level for level in range(_LEVELS, 0, -1) if any(_size(x, level) for x in batches))
     (size,) = {_size(x, level) for x in batches} - {None}
+    if many is not None:
+        rows = _rows(batches[0], level, size)
+        if not torch._C._functorch.is_legacy_batchedtensor(rows):
+            with _outside():
+                results = many(rows)
+            return tuple(_batch(part, level) for part in results)
     columns = [
         [x] * size if _size(x, level) is None else _rows(x, level, size).unbind() for x in tensors
     ]
     with _outside():
-        results = [by_row(function, *row) for row in zip(*columns, strict=True)]
+        results = [by_row(function, *row, many=many) for row in zip(*columns, strict=True)]
     if isinstance(results[0], torch.Tensor):
-        return _batch(results, level)
-    return tuple(_batch(parts, level) for parts in zip(*results, strict=True))
+        return _batch(torch.stack(results), level)
+    return tuple(_batch(stacked(parts), level) for parts in zip(*results, strict=True))
+
+
+def stacked(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """The parts as rows of one tensor, or None if they are None."""
+    if parts[0] is None:
+        return None
+    return torch.stack(parts)  # type: ignore[arg-type]  # one is None only if all are
 
 
 @contextmanager
@@ -65,7 +84,7 @@ def _size(x, level):
     return None
 
 
-def _batch(parts, level):
-    if parts[0] is None:
+def _batch(rows, level):
+    if rows is None:
         return None
-    return torch._add_batch_dim(torch.stack(parts), 0, level)
+    return torch._add_batch_dim(rows, 0, level)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -19,14 +20,14 @@ def with_engine(options: Options, field: ScaledField, start: torch.Tensor) -> tu
     """
     if options.backend != "auto":
         return options, ""
-    problem = _problem(options.method, field, start)
+    problem = no_native_code(options.method, field, start)
     if problem:
         return options, f"Engine: torch. {problem}"
     return replace(options, backend="native"), "Engine: native code."
 
 
-def _problem(method, field, start):
-    """Why native code does not serve; '' if it does."""
+def no_native_code(method: str, field: Callable[..., torch.Tensor], start: torch.Tensor) -> str:
+    """Why native code does not serve; '' if it does. start: a state of the field, (n,)."""
     missing = missing_for_native()
     if missing:
         return f"Native code needs {' and '.join(missing)}: pip install 'torch-stiff-ode[native]'."

@@ -15,11 +15,12 @@ from ..problems import Problem
 
 @dataclass(frozen=True)
 class Cost:
-    """One solve, which stops after max_nfe evaluations. reached: fraction of the time span;
-    seconds: of this solve."""
+    """One solve, which stops after max_nfe evaluations. engine: torch, native or another package;
+    reached: fraction of the time span; seconds: of this solve."""
 
     system: str
     method: str
+    engine: str
     evaluations: int
     reached: float
     seconds: float
@@ -39,18 +40,21 @@ class Cost:
         return float("inf")
 
 
-def costs(problem: Problem, max_nfe: int, rtol: float = 1e-6) -> list[Cost]:
+def costs(problem: Problem, max_nfe: int, rtol: float = 1e-6, backend: str = "torch") -> list[Cost]:
     """Costs of FBDF, of Tsit5 and, if torchdiffeq is installed, of its dopri5. Each may take at
     most max_nfe evaluations of the field.
 
-    atol is proportional to rtol, in the ratio that the problem suggests.
+    atol is proportional to rtol, in the ratio that the problem suggests. backend: the engine of
+    FBDF and Tsit5.
     """
-    return [_ours(problem, method, max_nfe, rtol) for method in ("fbdf", "tsit5")] + _dopri5(
-        problem, max_nfe, rtol
-    )
+    ours = [_ours(problem, method, max_nfe, rtol, backend) for method in ("fbdf", "tsit5")]
+    return ours + _dopri5(problem, max_nfe, rtol)
 
 
-def _ours(problem, method, max_nfe, rtol):
+def _ours(problem, method, max_nfe, rtol, backend):
+    if backend == "native":
+        # Not timed: the first solve compiles.
+        solve_problem(problem, problem.tspan, method, rtol, max_nfe=1, throw=False, backend=backend)
     latest = problem.tspan[0]
     began = time.perf_counter()
 
@@ -60,13 +64,18 @@ def _ours(problem, method, max_nfe, rtol):
 
     limits = {"max_nfe": max_nfe, "max_steps": max_nfe, "callback": note, "throw": False}
     with torch.no_grad():
-        solution = solve_problem(problem, problem.tspan, method, rtol, **limits)
+        solution = solve_problem(problem, problem.tspan, method, rtol, backend=backend, **limits)
     if solution.success:
         reached = 1.0
     else:
         reached = _fraction(latest, problem.tspan)
     return Cost(
-        problem.name, solution.method, solution.stats.nfe, reached, time.perf_counter() - began
+        problem.name,
+        solution.method,
+        solution.backend,
+        solution.stats.nfe,
+        reached,
+        time.perf_counter() - began,
     )
 
 
@@ -100,7 +109,8 @@ def _dopri5(problem, max_nfe, rtol):
             )
     except (_Enough, AssertionError):  # torchdiffeq asserts that its step does not underflow
         reached = _fraction(latest, problem.tspan)
-    return [Cost(problem.name, "torchdiffeq dopri5", count, reached, time.perf_counter() - began)]
+    seconds = time.perf_counter() - began
+    return [Cost(problem.name, "dopri5", "torchdiffeq", count, reached, seconds)]
 
 
 class _Enough(Exception):

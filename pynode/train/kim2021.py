@@ -33,6 +33,7 @@ from ..core.formatting import duration
 from ..problems import Problem, get
 from .accuracy import FLOOR, Accuracy, accuracy
 from .data import Dataset
+from .engine import no_native_code
 from .explicit_costs import Cost, costs
 from .loop import Fit, fit
 from .options import Options
@@ -121,14 +122,14 @@ class Reproduction:
     def table(self) -> str:
         """The errors of each state in each training, and the costs, as lines of text."""
         lines = [
-            f"{'':<10}{'epochs':>8}{'seconds':>9}{'loss':>11}"
+            f"{'':<10}{'engine':<8}{'epochs':>8}{'seconds':>9}{'loss':>11}"
             f"{'error / largest value':>24}{'error / value':>16}"
         ]
         for name, run in self.fits.items():
             accuracy = self.accuracies[name]
             last = run.history[-1]
             lines.append(
-                f"{name:<10}{last['epoch']:>8}{last['seconds']:>9.0f}{run.best:>11.2e}"
+                f"{name:<10}{run.backend:<8}{last['epoch']:>8}{last['seconds']:>9.0f}{run.best:>11.2e}"
                 f"{_percent(max(accuracy.of_largest)):>24}{_percent(max(accuracy.pointwise)):>16}"
             )
         lines.append("")
@@ -148,7 +149,7 @@ class Reproduction:
         if self.costs:
             lines += [
                 "",
-                f"{'one solve of':<22}{'by':<20}{'evaluations':>12}{'reached':>14}"
+                f"{'one solve of':<22}{'by':<20}{'engine':<12}{'evaluations':>12}{'reached':>14}"
                 f"{'all of it would take':>36}",
             ]
             for cost in self.costs:
@@ -156,7 +157,8 @@ class Reproduction:
                 if cost.reached < 1:
                     whole = f"{cost.whole:.2g} evaluations, {duration(cost.whole_seconds)}"
                 done = f"{cost.evaluations:>12,}{100 * cost.reached:>12.2g} %"
-                lines.append(f"{cost.system:<22}{cost.method:<20}{done}{whole:>36}".rstrip())
+                by = f"{cost.method:<20}{cost.engine:<12}"
+                lines.append(f"{cost.system:<22}{by}{done}{whole:>36}".rstrip())
         return "\n".join(lines)
 
     __str__ = table
@@ -179,7 +181,8 @@ def reproduce(
         solves.
     progress: progress() is a display for a training.
     log: log(text) is called when something begins.
-    changes: Options to change in the trainings, such as epochs.
+    changes: Options to change in the trainings, such as epochs. The single solves are native if
+        the backend is, otherwise torch's. With 'auto', native code serves where it can.
 
     Raises ValueError for an unknown name, and TrainingError and OSError as ``fit`` does.
     """
@@ -212,8 +215,18 @@ def reproduce(
         log(f"Single solves, at most {max_nfe:,} evaluations each.")
         learned = [run.field.as_problem(f"{kind}'s field") for kind, run in fits.items()]
         for problem in (_over(get(name), data), *learned):
-            spent += costs(problem, max_nfe)
+            spent += costs(problem, max_nfe, backend=_engine(problem, changes))
     return Reproduction(setup, data, fits, accuracies, spent)
+
+
+def _engine(problem: Problem, changes: dict[str, Any]) -> str:
+    """The engine of the solves whose cost is shown: native code under the rule of ``fit``."""
+    backend = changes.get("backend", "auto")
+    if backend == "auto" and not no_native_code("fbdf", problem.field, problem.y0):
+        return "native"
+    if backend == "native":
+        return backend
+    return "torch"
 
 
 def _over(problem: Problem, data: Dataset) -> Problem:

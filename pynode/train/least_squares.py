@@ -23,6 +23,7 @@ DOWN = 1 / 3
 UP = 4.0
 LEAST = 1e-12
 MOST = 1e8
+ROWS = 256  # residuals that are differentiated in one call
 
 
 class LevenbergMarquardt:
@@ -33,14 +34,23 @@ class LevenbergMarquardt:
         while lm.step(residuals): ...
 
     damping: this times the mean curvature is added to the curvature. It falls with success.
+    batched: whether torch differentiates many residuals in one call (is_grads_batched of
+        torch.autograd.grad) instead of one by one. It is much faster where solves are native, and
+        somewhat with adjoint='forward'. Every operation in the residuals must support it.
     cost: |r|^2 after the last step.
     """
 
-    def __init__(self, parameters: Iterable[torch.Tensor], damping: float = START) -> None:
+    def __init__(
+        self,
+        parameters: Iterable[torch.Tensor],
+        damping: float = START,
+        batched: bool = False,
+    ) -> None:
         self.parameters = [p for p in parameters if p.requires_grad]
         if not self.parameters:
             raise ValueError("LevenbergMarquardt needs parameters that require gradients")
         self.damping = damping
+        self.batched = batched
         self.cost = math.inf
 
     def step(
@@ -55,11 +65,7 @@ class LevenbergMarquardt:
         r = _or_none(residuals)
         if r is None:
             return False
-        rows = [
-            torch.autograd.grad(value, self.parameters, retain_graph=True, materialize_grads=True)
-            for value in r
-        ]
-        jacobian = torch.stack([parameters_to_vector(row) for row in rows])
+        jacobian = self._jacobian(r)
         r = r.detach()
         self.cost = float(r @ r)
         start = parameters_to_vector(self.parameters).detach().clone()
@@ -103,6 +109,34 @@ class LevenbergMarquardt:
         self._set(start)
         self.damping = START  # later residuals may differ
         return False
+
+    def _jacobian(self, r):
+        """dr/dparameters, (m, P)."""
+        if self.batched:
+            chunks = torch.eye(len(r)).to(r).split(ROWS)
+            return torch.cat([self._rows(r, unit) for unit in chunks])
+        rows = [
+            torch.autograd.grad(value, self.parameters, retain_graph=True, materialize_grads=True)
+            for value in r
+        ]
+        return torch.stack([parameters_to_vector(row) for row in rows])
+
+    def _rows(self, r, unit):
+        """Some rows of the Jacobian, (k, P). unit: those of the unit matrix, (k, m)."""
+        parts = torch.autograd.grad(
+            r,
+            self.parameters,
+            unit,
+            retain_graph=True,
+            is_grads_batched=True,
+            allow_unused=True,
+        )
+        count = len(unit)
+        filled = [
+            unit.new_zeros(count, p.numel()) if part is None else part.reshape(count, -1)
+            for p, part in zip(self.parameters, parts, strict=True)
+        ]
+        return torch.cat(filled, 1)
 
     def _set(self, vector):
         # In place: views of the vector would have another memory layout, and sums might round

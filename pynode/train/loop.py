@@ -39,6 +39,7 @@ class Fit:
     baseline: the loss of constant states. first: that of the first solve. best: the lowest; with
         ``validation`` that of the held-out observations.
     interrupted: whether Ctrl-C ended the run.
+    backend: the engine of the solves.
     """
 
     field: PhysicalField
@@ -47,6 +48,7 @@ class Fit:
     first: float
     best: float
     interrupted: bool = False
+    backend: str = "torch"
 
 
 def fit(
@@ -167,7 +169,15 @@ class Trainer:
             first = self.history[1]["loss"]
         else:
             first = self.best
-        return Fit(self._physical(), self.history, self.baseline, first, self.best, interrupted)
+        return Fit(
+            self._physical(),
+            self.history,
+            self.baseline,
+            first,
+            self.best,
+            interrupted,
+            self.options.engine,
+        )
 
     def _adopt(self, field):
         self.field = field
@@ -176,7 +186,7 @@ class Trainer:
         self.optimizer = OPTIMIZERS[options.optimizer](
             self.weights, lr=options.lr, weight_decay=options.weight_decay
         )
-        self.polisher = LevenbergMarquardt(self.weights)
+        self.polisher = LevenbergMarquardt(self.weights, batched=True)
         self.good = copy.deepcopy(field.net.state_dict())
 
     # An epoch.
@@ -346,7 +356,7 @@ class Trainer:
 
     def _snapshot(self) -> dict:
         """Everything that the next epoch depends on, as plain data and copies of tensors."""
-        return copy.deepcopy(
+        plain = copy.deepcopy(
             {
                 "format": FORMAT,
                 "options": self.options.as_dict(),
@@ -360,11 +370,13 @@ class Trainer:
                 "plan": self.plan.state_dict(),
                 "damping": self.polisher.damping,
                 "rate_factor": self.rate_factor,
-                "history": self.history,
                 "best": self.best,
                 "best_weights": self.best_weights,
             }
         )
+        # Not deep: the records of past epochs never change, and a long run has many of them.
+        plain["history"] = list(self.history)
+        return plain
 
     def _restore(self, plain):
         self.field.net.load_state_dict(plain["weights"])

@@ -180,6 +180,11 @@ class Options:
         }
 
     @property
+    def engine(self) -> str:
+        """The name of the engine of the solves."""
+        return backends.choose(self.backend, self.method)[0].name
+
+    @property
     def allows_forward(self) -> bool:
         """Whether the method allows forward sensitivities in all weights, for
         Levenberg-Marquardt."""

@@ -204,8 +204,7 @@ def _gradients(
     usable = [(x, v) for x, v in pairs if x is not None and x.requires_grad]
     if not usable:
         return [None] * len(wanted)
-    products = [(x * v).sum() for x, v in usable]
-    total = functools.reduce(torch.add, products)
+    total = functools.reduce(torch.add, [(x * v).sum() for x, v in usable])
     return list(
         torch.autograd.grad(total, wanted, create_graph=graph, retain_graph=True, allow_unused=True)
     )

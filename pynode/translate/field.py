@@ -119,8 +119,9 @@ def _new_code(
     f: Callable[..., Any], y0: Tensor, t0: float, args: Sequence[Any], frame: Frame | None
 ) -> FieldCode:
     _check_state(y0)
-    walk = Walk([f, tuple(args), frame and frame.key])
-    return FieldCode(f, y0, t0, args, walk, frame)
+    with torch.inference_mode(False):  # recordings need autograd
+        walk = Walk([f, tuple(args), frame and frame.key])
+        return FieldCode(f, y0, t0, args, walk, frame)
 
 
 def _argument_key(x: Any) -> Any:

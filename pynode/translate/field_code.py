@@ -180,7 +180,7 @@ class FieldCode:
             raise ValueError(
                 f"There is no native function {name!r}. There are {', '.join(LAYOUT)}."
             )
-        with self._lock:
+        with self._lock, torch.inference_mode(False):
             if name not in self._functions:
                 self._functions[name] = self._loaded(name) or self._made(name)
             return self._functions[name]
@@ -242,7 +242,7 @@ class FieldCode:
 
     def pattern(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows and columns of the structural nonzeros of df/dy, int64, in row-major order."""
-        with self._lock:
+        with self._lock, torch.inference_mode(False):
             if self._pattern is None:
                 if self._table is not None and "pattern" in self._table:
                     rows, columns = self._table["pattern"]

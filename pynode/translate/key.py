@@ -244,6 +244,9 @@ class Walk:
     def _instance(self, x: Any) -> None:
         kind = type(x)
         state = getattr(x, "__dict__", None)
+        if not isinstance(state, (dict, type(None))):  # an object that answers to every name
+            self._fail(f"it reaches an object of type {kind.__module__}.{kind.__qualname__}")
+            return
         slots = _slots(kind)
         if state is None and not slots:
             if _opaque(kind) or getattr(kind, "__flags__", 0) & _HEAP == 0:

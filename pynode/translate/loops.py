@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .expressions import BOOL, Expressions
 from .graph import (
     REAL,
     Buffer,
@@ -23,17 +22,15 @@ from .graph import (
     Statement,
     View,
 )
-from .llvm import Body, Module, emit, number, reachable
-from .nests import Access, Nest, joined
-from .scalar_functions import SCALAR
+from .llvm import Body, Module, number
+from .loop_elementwise import Elementwise, Group, fusable, uniform
+from .loop_products import COMBINE, NEUTRAL, Products
+from .nests import Access, Nest, plain, strided
 
 _PASSED = "double %t, ptr %y, ptr %v, ptr %inputs, ptr %out, ptr %work"
-# Groups of statements in one LLVM function, and products that one pass over an array adds.
+# Groups of statements in one LLVM function.
 _PIECE = 24
-_UNROLL = 4
 _VECTORS = ("w", "u", "s", "q")
-_NEUTRAL = {"sum": 0.0, "prod": 1.0, "max": -np.inf, "min": np.inf}
-_COMBINE = {"sum": "add", "prod": "mul", "max": "maximum", "min": "minimum"}
 
 
 def work_of(statement: Statement) -> int:
@@ -165,7 +162,7 @@ class LoopProgram:
             only = found[0]
             alone = len(found) == 1 and buffer.role is None and buffer not in self._batched
             if alone and isinstance(only, Constant):
-                if _uniform(only) is not None or not _sparse(only):
+                if uniform(only) is not None or not _sparse(only):
                     fixed[buffer] = only
         return fixed
 
@@ -207,7 +204,7 @@ class LoopProgram:
     def _groups(self) -> list[list[Statement]]:
         """Statements that one nest of loops carries out together."""
         groups: list[list[Statement]] = []
-        current = _Group(self)
+        current = Group(self)
         for statement in self._statements:
             if statement.out.buffer in self._fixed:
                 continue
@@ -216,7 +213,7 @@ class LoopProgram:
                 continue
             if current.statements:
                 groups.append(current.statements)
-            current = _Group(self)
+            current = Group(self)
             if current.takes(statement):
                 current.add(statement)
             else:
@@ -230,7 +227,7 @@ class LoopProgram:
         home: dict[Buffer, set[int]] = {}
         kept: set[Buffer] = set()
         for i, group in enumerate(groups):
-            fused = all(_fusable(s) for s in group)
+            fused = all(fusable(s) for s in group)
             for statement in group:
                 touched = [statement.out.buffer, *(v.buffer for v in statement.reads)]
                 for buffer in touched:
@@ -309,11 +306,11 @@ class LoopProgram:
         if role in _VECTORS and role not in self._starts and view.buffer is not self._seed:
             return 1.0  # as in unrolled.py
         fixed = self._fixed.get(view.buffer)
-        return None if fixed is None else _uniform(fixed)
+        return None if fixed is None else uniform(fixed)
 
     def _group(self, nest: Nest, group: list[Statement]) -> None:
-        if all(_fusable(s) for s in group):
-            _Elementwise(self, nest).write(group)
+        if all(fusable(s) for s in group):
+            Elementwise(self, nest).write(group)
             return
         statement = group[0]
         batched = self.is_batched(statement)
@@ -322,7 +319,7 @@ class LoopProgram:
         elif isinstance(statement, Contract):
             left = self._factor(nest, statement.left, batched)
             right = self._factor(nest, statement.right, batched)
-            _Products(self, nest, statement.scale).write(statement.out, [left, right], batched)
+            Products(self, nest, statement.scale).write(statement.out, [left, right], batched)
         elif isinstance(statement, Reduce):
             self._reduce(nest, statement, batched)
         elif isinstance(statement, Scan):
@@ -347,8 +344,8 @@ class LoopProgram:
         stride = view.buffer.size if batched else 0
         zeros = Access(view.buffer, 0, (stride,), places)
         ones = Access(view.buffer, 0, (stride,), places[chosen])
-        zeros = _strided(zeros)
-        ones = _strided(ones)
+        zeros = strided(zeros)
+        ones = strided(ones)
         real = self._module.real
         numbers = self._module.table(
             flat[chosen].tobytes() + real.encode(),
@@ -376,16 +373,16 @@ class LoopProgram:
 
     def _fill(self, nest: Nest, view: View, value: float, batched: bool) -> None:
         constant = Constant(view, np.full(view.shape, value))
-        _Elementwise(self, nest).write([constant], batched)
+        Elementwise(self, nest).write([constant], batched)
 
     def _reduce(self, nest: Nest, statement: Reduce, batched: bool) -> None:
-        self._fill(nest, statement.out, _NEUTRAL[statement.function], batched)
+        self._fill(nest, statement.out, NEUTRAL[statement.function], batched)
         source = self._factor(nest, statement.source, batched)
-        _Products(self, nest, 1.0, statement.function).write(statement.out, [source], batched)
+        Products(self, nest, 1.0, statement.function).write(statement.out, [source], batched)
 
     def _scan(self, nest: Nest, statement: Scan, batched: bool) -> None:
         body = nest.body
-        combine = _COMBINE[statement.function]
+        combine = COMBINE[statement.function]
         out = self.access(statement.out, batched)
         source = self.access(statement.source, batched)
         extents = self.extents(statement.source.shape, batched)
@@ -396,7 +393,7 @@ class LoopProgram:
 
         def walk(depth: int, counters: list[str]) -> None:
             if depth < len(extents) - 1:
-                nest.loop(extents[depth], _inside(lambda i: walk(depth + 1, [*counters, i])))
+                nest.loop(extents[depth], plain(lambda i: walk(depth + 1, [*counters, i])))
                 return
 
             def step(i: str, carried: list[str]) -> list[str]:
@@ -409,7 +406,7 @@ class LoopProgram:
                 body.store(total, base, nest.place(out, place))
                 return [total]
 
-            nest.loop(extents[-1], step, [number(_NEUTRAL[statement.function], real)])
+            nest.loop(extents[-1], step, [number(NEUTRAL[statement.function], real)])
 
         walk(0, [])
 
@@ -452,16 +449,6 @@ def _with_views(statement: Statement, put: Any) -> Statement:
     return type(statement)(**changed)
 
 
-def _inside(work: Callable[[str], None]) -> Callable[[str, list[str]], list[str]]:
-    """The inside of a loop that carries nothing."""
-
-    def inside(i: str, carried: list[str]) -> list[str]:
-        work(i)
-        return carried
-
-    return inside
-
-
 def _row_major(shape: tuple[int, ...]) -> tuple[int, ...]:
     strides = []
     step = 1
@@ -483,422 +470,7 @@ def _sparse(constant: Constant) -> bool:
     return data.size > 4096 and int(np.count_nonzero(data)) * 10 < data.size
 
 
-def _uniform(constant: Constant) -> float | None:
-    flat = constant.data.reshape(-1)
-    if flat.size and (flat == flat[0]).all():
-        return float(flat[0])
-    return None
-
-
-def _strided(access: Access) -> Access:
-    """A walk by a table of places as one by strides, where it is."""
-    table = np.asarray(access.table)
-    if table.size < 2:
-        offset = int(table[0]) if table.size else 0
-        return Access(access.buffer, offset, (*access.strides, 0))
-    steps = np.diff(table)
-    if (steps == steps[0]).all():
-        return Access(access.buffer, int(table[0]), (*access.strides, int(steps[0])))
-    return access
-
-
 def _flat(access: Access, view: View, batched: bool) -> Access:
     """The walk with one loop over all elements of the view."""
     lead = access.strides[:1] if batched else ()
-    return _strided(Access(access.buffer, 0, lead, view.places().reshape(-1)))
-
-
-def _fusable(statement: Statement) -> bool:
-    if isinstance(statement, Map):
-        return True
-    return isinstance(statement, Constant) and _uniform(statement) is not None
-
-
-class _Group:
-    """Statements, element by element over one shape, whose order within an element is enough."""
-
-    def __init__(self, program: LoopProgram) -> None:
-        self.statements: list[Statement] = []
-        self._program = program
-        self._shape: Any = None
-        self._reads: dict[Buffer, set[Any]] = {}
-        self._writes: dict[Buffer, set[Any]] = {}
-
-    def _key(self, statement: Statement) -> Any:
-        shape = tuple(n for n in statement.out.shape if n != 1)
-        return (self._program.is_batched(statement), shape)
-
-    def _walk(self, view: View) -> Any:
-        if view.positions is not None:
-            return view.positions.tobytes()
-        strides = tuple(s for n, s in zip(view.shape, view.strides) if n != 1)
-        return (view.offset, strides)
-
-    def takes(self, statement: Statement) -> bool:
-        """Whether the statement may run element by element with the others."""
-        if not _fusable(statement):
-            return False
-        if not self.statements:
-            return True
-        if self._key(statement) != self._shape:
-            return False
-        scalar = not self._shape[1]
-        for view in statement.reads:
-            if self._conflict(self._writes, view, scalar):
-                return False
-        out = statement.out
-        return not (
-            self._conflict(self._writes, out, scalar) or self._conflict(self._reads, out, scalar)
-        )
-
-    def _conflict(self, known: dict[Buffer, set[Any]], view: View, scalar: bool) -> bool:
-        walks = known.get(view.buffer)
-        if not walks or scalar:
-            return False
-        return walks != {self._walk(view)}
-
-    def add(self, statement: Statement) -> None:
-        """Take the statement."""
-        self._shape = self._key(statement)
-        self.statements.append(statement)
-        for view in statement.reads:
-            self._reads.setdefault(view.buffer, set()).add(self._walk(view))
-        self._writes.setdefault(statement.out.buffer, set()).add(self._walk(statement.out))
-
-
-class _Elementwise:
-    """Writes one nest of loops for a group."""
-
-    def __init__(self, program: LoopProgram, nest: Nest) -> None:
-        self._program = program
-        self._nest = nest
-        self._pool = Expressions()
-        self._accesses: list[Access] = []
-        self._kinds: list[str] = []
-        self._slots: dict[Any, int] = {}
-        self._current: dict[int, int] = {}
-        self._stored: dict[int, int] = {}
-
-    def write(self, group: list[Statement], batched: bool | None = None) -> None:
-        """The loops of these statements."""
-        program = self._program
-        if batched is None:
-            batched = program.is_batched(group[0])
-        shape = group[0].out.shape
-        shape = tuple(n for n in shape if n != 1)
-        if 0 in shape:
-            return
-        for statement in group:
-            self._evaluate(statement, batched)
-        extents = program.extents(shape, batched)
-        accesses = self._accesses
-        if any(a.table is not None for a in accesses):
-            size = int(np.prod(shape, dtype=np.int64))
-            accesses = [self._flattened(a, shape, batched) for a in accesses]
-            extents = program.extents((size,), batched)
-        else:
-            extents, accesses = self._ordered(extents, accesses, batched)
-        sizes, walks, _ = joined(extents, accesses)
-        self._loops(sizes, walks)
-
-    def _ordered(
-        self, extents: list[int], accesses: list[Access], batched: bool
-    ) -> tuple[list[int], list[Access]]:
-        """The loops in the order in which the first written array stands in memory."""
-        strides = accesses[min(self._stored)].strides
-        lead = 1 if batched else 0
-        inner = sorted(range(lead, len(extents)), key=lambda d: -abs(strides[d]))
-        order = [*range(lead), *inner]
-        moved = [Access(a.buffer, a.offset, tuple(a.strides[d] for d in order)) for a in accesses]
-        return [extents[d] for d in order], moved
-
-    def _flattened(self, access: Access, shape: tuple[int, ...], batched: bool) -> Access:
-        if access.table is not None:
-            return access if access.table.size == 0 else _strided(access)
-        lead = access.strides[:1] if batched else ()
-        rest = access.strides[len(lead) :]
-        view = View(access.buffer, access.offset, shape, rest)
-        return _strided(Access(access.buffer, 0, lead, view.places().reshape(-1)))
-
-    def _slot(self, view: View, batched: bool) -> int:
-        """The number of a walk in this nest."""
-        access = self._program.access(_squeezed(view), batched)
-        key = (view.buffer, access.key)
-        slot = self._slots.get(key)
-        if slot is None:
-            slot = len(self._accesses)
-            self._slots[key] = slot
-            self._accesses.append(access)
-            self._kinds.append(view.buffer.kind)
-        return slot
-
-    def _operand(self, x: Any, batched: bool) -> int:
-        if not isinstance(x, View):
-            return self._pool.const(x)
-        known = self._program.literal(x)
-        if known is not None:
-            if x.buffer.kind == BOOL:
-                return self._pool.boolean(bool(known))
-            return self._pool.const(known)
-        if x.buffer.role == "t":
-            return self._pool.load("t", 0)
-        slot = self._slot(x, batched)
-        current = self._current.get(slot)
-        if current is None:
-            kind = BOOL if x.buffer.kind == BOOL else "real"
-            current = self._pool.load("slot", slot, kind)
-            self._current[slot] = current
-        return current
-
-    def _evaluate(self, statement: Statement, batched: bool) -> None:
-        if isinstance(statement, Constant):
-            value = _uniform(statement)
-            if statement.out.buffer.kind == BOOL:
-                result = self._pool.boolean(bool(value))
-            else:
-                result = self._pool.const(value or 0.0)
-        elif isinstance(statement, Map):
-            operands = [self._operand(x, batched) for x in statement.inputs]
-            result = SCALAR[statement.function](self._pool, *operands, *statement.parameters)
-        else:
-            raise AssertionError(statement)
-        slot = self._slot(statement.out, batched)
-        self._current[slot] = result
-        self._stored[slot] = result
-
-    def _stores(self) -> dict[int, int]:
-        keep = self._program.keep
-        return {
-            slot: x
-            for slot, x in self._stored.items()
-            if self._accesses[slot].buffer.role == "out" or self._accesses[slot].buffer in keep
-        }
-
-    def _loops(self, sizes: list[int], walks: list[Access]) -> None:
-        nest = self._nest
-        body = nest.body
-        pool = self._pool
-        stores = {slot: pool.real(x) for slot, x in self._stores().items()}
-        if not stores:
-            return
-        nodes = reachable(pool, stores.values())
-        loaded = {
-            pool.nodes[x][2]
-            for x in nodes
-            if pool.nodes[x][:2][0] == "load" and pool.nodes[x][1] == "slot"
-        }
-        bases = {slot: nest.base(walks[slot]) for slot in sorted(loaded | set(stores))}
-        time = body.time() if any(pool.nodes[x][:2] == ("load", "t") for x in nodes) else ""
-
-        def inside(counters: list[str]) -> None:
-            def load(x: int) -> str:
-                node = pool.nodes[x]
-                if node[1] == "t":
-                    return time
-                slot = node[2]
-                value = body.load(bases[slot], nest.place(walks[slot], counters))
-                if pool.kinds[x] == BOOL:
-                    return body.operation("ne", [value, number(0.0, body.real)])
-                return value
-
-            # All loads come before the stores: a group reads what stood there before it.
-            first = {x: load(x) for x in nodes if pool.nodes[x][0] == "load"}
-            values = emit(body, pool, nodes, first.get)
-            for slot, x in stores.items():
-                value = values.get(x)
-                if value is None:
-                    known = pool.value(x)
-                    value = first[x] if known is None else body.constant(known, pool.kinds[x])
-                body.store(value, bases[slot], nest.place(walks[slot], counters))
-
-        def walk(depth: int, counters: list[str]) -> None:
-            if depth == len(sizes):
-                inside(counters)
-                return
-            nest.loop(sizes[depth], _inside(lambda i: walk(depth + 1, [*counters, i])))
-
-        walk(0, [])
-
-
-def _squeezed(view: View) -> View:
-    if view.positions is not None and view.size == 1:
-        return View(view.buffer, int(view.positions.reshape(-1)[0]), (), ())
-    if 1 not in view.shape:
-        return view
-    shape = tuple(n for n in view.shape if n != 1)
-    if view.positions is not None:
-        return View(view.buffer, 0, shape, (), view.positions.reshape(shape))
-    strides = tuple(s for n, s in zip(view.shape, view.strides) if n != 1)
-    return View(view.buffer, view.offset, shape, strides)
-
-
-class _Products:
-    """Writes out = out combined with the products of one or two factors over further axes.
-
-    The innermost loop runs along an axis of out if the arrays allow it: then every element is
-    independent. Otherwise it runs along a summed axis, where the order of the summands is free.
-    """
-
-    def __init__(
-        self, program: LoopProgram, nest: Nest, scale: float, function: str = "sum"
-    ) -> None:
-        self._program = program
-        self._nest = nest
-        self._scale = scale
-        self._function = function
-
-    def write(self, out: View, factors: list[Any], batched: bool) -> None:
-        """factors: pairs of a view and its walk, or of a view and a known number."""
-        program = self._program
-        shape = factors[0][0].shape
-        rank = len(out.shape)
-        extents = program.extents(shape, batched)
-        lead = 1 if batched else 0
-        if 0 in extents:
-            return
-        target = program.access(out, batched)
-        padding = (0,) * (len(extents) - rank - lead)
-        walks = [Access(target.buffer, target.offset, target.strides + padding)]
-        walks += [a for _, a in factors if isinstance(a, Access)]
-        sizes, walks, origin = joined(extents, walks, frozenset([rank + lead]))
-        outer = [d for d, first in enumerate(origin) if first < rank + lead]
-        summed = [d for d in range(len(sizes)) if d not in outer]
-        self._numbers = [a for _, a in factors if not isinstance(a, Access)]
-        self._walks = walks
-        self._sizes = sizes
-        self._bases = [self._nest.base(w) for w in walks]
-        self._order(outer, summed)
-
-    def _order(self, outer: list[int], summed: list[int]) -> None:
-        walks = self._walks
-
-        def smooth(d: int, which: list[Access]) -> bool:
-            return all(w.strides[d] in (0, 1) for w in which)
-
-        along = [d for d in outer if walks[0].strides[d] == 1 and smooth(d, walks[1:])]
-        across = [d for d in summed if smooth(d, walks[1:])]
-        long = [d for d in along if self._sizes[d] >= 4]
-        if long or not across or (along and self._sizes[across[-1]] < 4):
-            inner = (long or along or outer or [-1])[-1]
-            rest = [d for d in outer if d != inner]
-            self._axpy(rest, summed, inner)
-            return
-        inner = across[-1]
-        self._dot(outer, [d for d in summed if d != inner], inner)
-
-    def _place(self, which: int, at: dict[int, str]) -> str | int:
-        counters = [at.get(d, "0") for d in range(len(self._sizes))]
-        return self._nest.place(self._walks[which], counters)
-
-    def _factors(self, at: dict[int, str], inner: int | None, fixed: bool) -> list[str]:
-        """The factors at these counters. fixed: those that do not change along the inner loop,
-        with the known numbers; otherwise the others."""
-        body = self._nest.body
-        values = []
-        if fixed:
-            values = [number(x, body.real) for x in self._numbers if x != 1.0]
-            if self._scale != 1.0:
-                values.append(number(self._scale, body.real))
-        for which in range(1, len(self._walks)):
-            moves = inner is not None and self._walks[which].strides[inner] != 0
-            if moves != fixed:
-                values.append(body.load(self._bases[which], self._place(which, at)))
-        return values
-
-    def _product(self, values: list[str], flags: str) -> str:
-        if not values:
-            return number(1.0, self._nest.body.real)
-        total = values[0]
-        for value in values[1:]:
-            total = self._nest.body.value(f"fmul {flags}{self._nest.body.real} {total}, {value}")
-        return total
-
-    def _combined(self, total: str, term: str, flags: str) -> str:
-        body = self._nest.body
-        if self._function == "sum":
-            return body.value(f"fadd {flags}{body.real} {total}, {term}")
-        if self._function == "prod":
-            return body.value(f"fmul {body.real} {total}, {term}")
-        pool = Expressions()
-        first = pool.load("total", 0)
-        second = pool.load("term", 0)
-        result = SCALAR[_COMBINE[self._function]](pool, first, second)
-        nodes = reachable(pool, [result])
-        return emit(body, pool, nodes, {first: total, second: term}.get)[result]
-
-    def _nested(self, dims: list[int], at: dict[int, str], inside: Any) -> None:
-        if not dims:
-            inside(at)
-            return
-        d = dims[0]
-        self._nest.loop(
-            self._sizes[d],
-            _inside(lambda i: self._nested(dims[1:], {**at, d: i}, inside)),
-        )
-
-    def _axpy(self, outer: list[int], summed: list[int], inner: int) -> None:
-        """The elements of out side by side; a few summands in each pass."""
-        nest = self._nest
-
-        def passes(at: dict[int, str]) -> None:
-            if not summed:
-                self._along(inner, at, [at])
-                return
-            d = summed[-1]
-            many = self._sizes[d] // _UNROLL * _UNROLL
-
-            def several(i: str, c: list[str]) -> list[str]:
-                counters = [str(nest.plus(i, k)) for k in range(_UNROLL)]
-                self._along(inner, at, [{**at, d: k} for k in counters])
-                return []
-
-            def single(i: str, c: list[str]) -> list[str]:
-                self._along(inner, at, [{**at, d: i}])
-                return []
-
-            if many:
-                nest.loop(many, several, step=_UNROLL)
-            nest.loop(self._sizes[d], single, first=many)
-
-        self._nested(outer + summed[:-1], {}, passes)
-
-    def _along(self, inner: int, at: dict[int, str], terms: list[dict[int, str]]) -> None:
-        nest = self._nest
-        body = nest.body
-        flags = "contract "
-        # Loaded before the loop: LLVM cannot know that the loop does not write them.
-        along = inner if inner >= 0 else None
-        invariant = [self._factors(term, along, fixed=True) for term in terms]
-
-        def one(i: str, c: list[str]) -> list[str]:
-            place = self._place(0, {**at, inner: i})
-            total = body.load(self._bases[0], place)
-            for term, known in zip(terms, invariant):
-                moving = self._factors({**term, inner: i}, along, fixed=False)
-                product = self._product(known + moving, flags)
-                total = self._combined(total, product, flags)
-            body.store(total, self._bases[0], place)
-            return []
-
-        nest.loop(self._sizes[inner] if inner >= 0 else 1, one)
-
-    def _dot(self, outer: list[int], summed: list[int], inner: int) -> None:
-        """One element of out after the other; the partial sums are free in their order."""
-        nest = self._nest
-        body = nest.body
-        flags = "reassoc contract "
-
-        def element(at: dict[int, str]) -> None:
-            known = self._factors(at, inner, fixed=True)
-
-            def one(i: str, carried: list[str]) -> list[str]:
-                moving = self._factors({**at, inner: i}, inner, fixed=False)
-                return [self._combined(carried[0], self._product(known + moving, flags), flags)]
-
-            start = number(_NEUTRAL[self._function], body.real)
-            total = nest.loop(self._sizes[inner], one, [start])[0]
-            place = self._place(0, at)
-            before = body.load(self._bases[0], place)
-            body.store(self._combined(before, total, ""), self._bases[0], place)
-
-        self._nested(outer + summed, {}, element)
+    return strided(Access(access.buffer, 0, lead, view.places().reshape(-1)))

@@ -172,3 +172,25 @@ class Nest:
         return self.module.table(
             flat.tobytes(), f"[{flat.size} x i32]", (f"i32 {x}" for x in flat.tolist())
         )
+
+
+def plain(work: Callable[[str], None]) -> Callable[[str, list[str]], list[str]]:
+    """The inside of a loop that carries nothing."""
+
+    def body(i: str, carried: list[str]) -> list[str]:
+        work(i)
+        return carried
+
+    return body
+
+
+def strided(access: Access) -> Access:
+    """A walk by a table of places as one by strides, where it is."""
+    table = np.asarray(access.table)
+    if table.size < 2:
+        offset = int(table[0]) if table.size else 0
+        return Access(access.buffer, offset, (*access.strides, 0))
+    steps = np.diff(table)
+    if (steps == steps[0]).all():
+        return Access(access.buffer, int(table[0]), (*access.strides, int(steps[0])))
+    return access

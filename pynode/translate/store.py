@@ -46,7 +46,7 @@ def directory() -> Path | None:
 def source_digest() -> str:
     """The hash of this room's source: another translator has other keys."""
     digest = hashlib.blake2b(digest_size=_DIGEST)
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
         digest.update(path.name.encode())
         digest.update(path.read_bytes())
     return digest.hexdigest()

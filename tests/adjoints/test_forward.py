@@ -29,6 +29,18 @@ def test_equals_the_discrete_adjoint(method, times):
     )
 
 
+def test_many_cotangents_at_once():
+    """is_grads_batched takes one product with the sensitivities, and gives the single gradients."""
+    f, y0 = Forced(), leaf(tensor(1.0, -0.5, 0.3))
+    inputs = [y0, *f.parameters()]
+    y = solve(f, y0, tensor(0.0, 0.3, 1.1), method="fbdf", adjoint="forward").y
+    rows = torch.randn(4, *y.shape, generator=torch.Generator().manual_seed(0)).to(y)
+    found = torch.autograd.grad(y, inputs, rows, retain_graph=True, is_grads_batched=True)
+    for i, row in enumerate(rows):
+        single = torch.autograd.grad(y, inputs, row, retain_graph=True)
+        assert distance([part[i] for part in found], single) < 1e-12
+
+
 @pytest.mark.parametrize("method", ["Tsit5", "FBDF"])
 def test_one_state(method):
     k, y0 = leaf(tensor(0.7)), leaf(tensor(1.0))

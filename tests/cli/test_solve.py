@@ -112,6 +112,21 @@ def test_what_is_given_comes_before_what_the_target_has(capsys, own):
     )
 
 
+def test_native_code(capsys, own):
+    """It prints the states of the torch engine. Its refusals are sentences."""
+    pytest.importorskip("numba")
+    pytest.importorskip("llvmlite")
+    base = ("solve", f"{own}:Pendulum", "--y0", "1,0", "--t", "0,2", "--points", "3")
+    options = ("--method", "tsit5", "--rtol", "1e-9", "--atol", "1e-11", "--quiet")
+    found = [
+        table(run(capsys, *base, *options, "--backend", backend)[1])[1]
+        for backend in ("torch", "native")
+    ]
+    assert torch.allclose(*found, rtol=1e-8)
+    code, _, said = run(capsys, *base, "--method", "rkc", "--backend", "native")
+    assert code == 2 and "the native engine has no RKC: choose" in said
+
+
 def test_a_failure_keeps_what_was_reached(capsys, own, tmp_path):
     out = tmp_path / "part.csv"
     arguments = (
@@ -346,7 +361,7 @@ def test_the_catalogue_is_that_of_the_registries():
     assert (
         entries["Rodas5P"].mass
         and entries["Rodas5P"].batched
-        and entries["Rodas5P"].backends == ("torch", "julia")
+        and entries["Rodas5P"].backends == ("torch", "native", "julia")
     )
     assert entries["AutoTsit5(Rodas5P())"].backends == ("torch", "julia") and entries[
         "RKC"

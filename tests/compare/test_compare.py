@@ -9,6 +9,7 @@ from torch import nn
 
 from pynode.compare import compare, work
 from pynode.compare.runs import deviation
+from pynode.methods import registry
 from pynode.problems import Problem
 from tests.support.pictures import curves
 
@@ -98,7 +99,7 @@ def test_julia_compiles_before_it_is_timed(problem, monkeypatch):
         return real(problem, times, *more, **options)
 
     monkeypatch.setattr(work, "solve_problem", spied)
-    monkeypatch.setattr(work.algorithms, "get", work.registry.get)
+    monkeypatch.setattr(work.algorithms, "get", registry.get)
     (row,) = compare(problem, ["julia:fbdf"], 1e-3).rows
     assert row.method == "julia:FBDF" and spans == [2, 101]
 

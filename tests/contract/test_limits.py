@@ -147,7 +147,7 @@ def test_a_field_that_refuses_every_later_state_ends_the_solve(engine, method):
 
 
 @each_method
-@pytest.mark.uses("RejectStep")
+@pytest.mark.uses("python")
 def test_states_near_the_edge_of_the_domain(engine, method):
     """The engine does not take the states of a Jacobian's differences for rejected steps."""
 

@@ -6,6 +6,7 @@ import torch
 from pynode import Event
 from pynode.adjoints import registry as adjoints
 from pynode.adjoints.continuous.quadrature import CellObserver
+from pynode.backends.native.engine import NativeBackend
 from pynode.backends.registry import JuliaBackend, TorchBackend
 from pynode.backends.torch.event_detection import EventDetector
 from pynode.core import protocols
@@ -38,7 +39,11 @@ def test_adjoints(kind):
     assert isinstance(kind(), protocols.Adjoint)
 
 
-@pytest.mark.parametrize("backend", [TorchBackend, JuliaBackend()], ids=["torch", "julia"])
+@pytest.mark.parametrize(
+    "backend",
+    [TorchBackend, NativeBackend, JuliaBackend()],
+    ids=["torch", "native", "julia"],
+)
 def test_backends(backend):
     assert isinstance(backend, protocols.Backend)
 

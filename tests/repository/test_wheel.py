@@ -105,6 +105,7 @@ def test_the_wheel_is_complete(tmp_path):
         "plot",
         "julia",
         "diffeqpy",
+        "native",
         "torchdiffeq",
         "completion",
         "examples",

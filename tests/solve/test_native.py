@@ -95,6 +95,26 @@ def test_a_nested_state_and_arguments():
         torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-12)
 
 
+def test_tensors_computed_outside_of_f():
+    """One that f alone uses has a gradient in what it was made of. Beside its source it is
+    refused, because torch would count the source twice."""
+    source = leaf(tensor(0.8))
+    computed = source * source
+    grads = []
+    for backend in ("torch", "native"):
+        y = solve(
+            lambda t, y: computed * torch.cos(t) - y,
+            tensor(1.0),
+            (0.0, 1.0),
+            method="rodas5p",
+            backend=backend,
+        ).y
+        grads.append(torch.autograd.grad(y[-1].sum(), source, retain_graph=True)[0])
+    torch.testing.assert_close(grads[1], grads[0], rtol=1e-9, atol=0)
+    with pytest.raises(ValueError, match="computed from it outside of f"):
+        solve(lambda t, y: -source * y + computed, tensor(1.0), (0.0, 1.0), backend="native")
+
+
 def test_computed_weights():
     """A parametrisation, and a weight that two layers share."""
 
@@ -267,6 +287,12 @@ def test_solves_leave_nothing_behind():
     solves(3)
     before = solves(1)
     assert solves(30) < before + 100
+
+
+@pytest.mark.parametrize("adjoint", ["gauss", "backsolve", "forward", "direct"])
+def test_other_adjoints_are_refused(adjoint):
+    with pytest.raises(ValueError, match="take adjoint='discrete'"):
+        solve(Forced(3), torch.ones(3).double(), TIMES, backend="native", adjoint=adjoint)
 
 
 def test_second_derivatives_are_refused():

@@ -145,6 +145,18 @@ def test_threads_give_the_results_of_one():
         assert one.tobytes() == other.tobytes()
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_without_gradients(mode):
+    """Recordings have autograd of their own."""
+    net = Autonomous(mlp(3, 4, 3, seed=9))
+    with mode():
+        y0 = torch.ones(3, dtype=DOUBLE)
+        field = translate(net, y0, 0.0)
+        size = field.function("pullback").size
+    assert size == 3 + sum(x.numel() for x in field.targets) + 1
+    assert difference(field, net, (), "pullback", 0.0, np.ones(3)) < 1e-12
+
+
 def test_an_unknown_name_is_an_error():
     field = translate(Robertson(), torch.rand(3, dtype=DOUBLE), 0.0)
     with pytest.raises(ValueError, match="There is no native function 'hessian'"):

@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ...backends.native.engine import NativeSegment
+from ...core.batched_cotangents import stacked
+from ...translate import TranslationRefused
 from ..discrete.adjoint import DiscreteAdjoint
-from .pullback import NativeGradient, functions, pullback
+from .pullback import NativeGradient, functions, pullback, pullback_many
 
 if TYPE_CHECKING:
-    from ...backends.native.engine import NativeSegment
     from ...core.batched_field import RowField
     from ...core.norm import Tolerance
     from ...core.options import Options
     from ...core.stats import Stats
+    from ...core.trajectory import Trajectory
     from ...core.vector_field import VectorField
     from ...methods.base import Method
 
@@ -29,8 +32,11 @@ CHANGED = (
 class NativeDiscreteAdjoint(DiscreteAdjoint):
     """Differentiates the accepted steps of a native solve in reverse, in compiled code.
 
-    It gives the exact gradient of these steps, as DiscreteAdjoint does for the torch engine.
+    It gives the exact gradient of these steps, as DiscreteAdjoint does for the torch engine. Many
+    cotangents go back at once, on all cores that torch may use.
     """
+
+    takes_many = True
 
     @classmethod
     def of(cls, adjoint: DiscreteAdjoint) -> NativeDiscreteAdjoint:
@@ -53,26 +59,54 @@ class NativeDiscreteAdjoint(DiscreteAdjoint):
     def validate_trajectory(self, field: VectorField, trajectory: Any) -> None:
         """Make the native functions of the backward pass now: later f may hold copies of its
         tensors."""
-        if trajectory.solved.starts is not None:
-            functions(trajectory.bound, trajectory.solved)
+        solved = getattr(trajectory, "solved", None)  # none if f is not finite at the start
+        if solved is None or solved.starts is None:
+            return
+        try:
+            functions(trajectory.bound, solved)
+        except TranslationRefused:
+            # The derivatives can be NaN where a solve fails. That error says more.
+            if trajectory.status.success:
+                raise
 
     def pullback(
         self,
         field: VectorField,
         method: Method,
-        trajectory: NativeSegment,  # type: ignore[override]  # of this engine
+        trajectory: Trajectory,
         times: Sequence[float],
         grads: Tensor,
         options: Options,
     ) -> tuple[Tensor, list[Tensor]]:
+        y0, targets, cotangents = self._pulled(pullback, field, trajectory, times, grads)
+        return y0, of_parameters(field, targets, cotangents)
+
+    def pullback_many(
+        self,
+        field: VectorField,
+        method: Method,
+        trajectory: Trajectory,
+        times: Sequence[float],
+        grads: Tensor,
+        options: Options,
+    ) -> tuple[Tensor, list[Tensor]]:
+        y0, targets, cotangents = self._pulled(pullback_many, field, trajectory, times, grads)
+        return y0, of_parameters(field, targets, cotangents, (len(grads),))
+
+    @staticmethod
+    def _pulled(function, field, trajectory, times, grads):
+        """(cotangent of the start, the targets, their cotangents) by one of the two functions."""
+        if not isinstance(trajectory, NativeSegment):
+            # The solve could not leave its start: its only output is y0.
+            return grads.sum(-2), [], []
         bound = trajectory.bound
         if trajectory.solved.changed():
             raise RuntimeError(CHANGED)
-        gradient = pullback(bound, trajectory.solved, times, grads.detach().numpy())
+        gradient = function(bound, trajectory.solved, times, grads.detach().numpy())
         add_backward_counts(field.stats, gradient)
         targets = [bound.targets[i] for i in bound.differentiable]
         cotangents = [torch.from_numpy(part) for part in gradient.targets]
-        return torch.from_numpy(gradient.y0), of_parameters(field, targets, cotangents)
+        return torch.from_numpy(gradient.y0), targets, cotangents
 
     def second(
         self,
@@ -89,18 +123,23 @@ class NativeDiscreteAdjoint(DiscreteAdjoint):
 
 
 def add_backward_counts(stats: Stats, gradient: NativeGradient) -> None:
-    """Count the work of a backward pass."""
+    """Count the work of a backward pass. A product with the Jacobian evaluates f, too."""
+    stats.backward_nfe += gradient.counts["nvjp"]
     for name, count in gradient.counts.items():
         backward = f"backward_{name}"
         setattr(stats, backward, getattr(stats, backward) + count)
 
 
 def of_parameters(
-    field: VectorField | RowField, targets: Sequence[Tensor], cotangents: Sequence[Tensor]
+    field: VectorField | RowField,
+    targets: Sequence[Tensor],
+    cotangents: Sequence[Tensor],
+    rows: tuple[int, ...] = (),
 ) -> list[Tensor]:
     """The cotangents of field.parameters, from those of the tensors that the native code reads.
 
-    A target can be computed from parameters: torch then takes its cotangent further back.
+    A target can be computed from parameters: torch then takes its cotangent further back. rows:
+    (R,) if each cotangent has R rows, (R, ...).
     """
     found: dict[int, Tensor] = {}
     computed: list[Tensor] = []
@@ -113,9 +152,19 @@ def of_parameters(
             above.append(cotangent)
     parameters = field.parameters
     if computed:
-        missing = [p for p in parameters if id(p) not in found]
-        pulled = torch.autograd.grad(computed, missing, above, retain_graph=True, allow_unused=True)
-        for parameter, cotangent in zip(missing, pulled, strict=True):
-            if cotangent is not None:
-                found[id(parameter)] = cotangent
-    return [found[id(p)] if id(p) in found else torch.zeros_like(p) for p in parameters]
+        if rows:
+            pulls = [_further(computed, parameters, row) for row in zip(*above, strict=True)]
+            pulled = [stacked(parts) for parts in zip(*pulls, strict=True)]
+        else:
+            pulled = _further(computed, parameters, above)
+        for parameter, further in zip(parameters, pulled, strict=True):
+            if further is not None:
+                # f can use a parameter directly as well.
+                found[id(parameter)] = found.get(id(parameter), 0.0) + further
+    zeros = [p.new_zeros((*rows, *p.shape)) for p in parameters]
+    return [found.get(id(p), zero) for p, zero in zip(parameters, zeros, strict=True)]
+
+
+def _further(computed, parameters, above):
+    """The cotangents of the parameters from those above, of what is computed from them."""
+    return torch.autograd.grad(computed, parameters, above, retain_graph=True, allow_unused=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -16,7 +18,9 @@ from ...backends.native import rosenbrock as rosenbrock_steps
 from ...backends.native.compiler import entry
 from ...backends.native.linear import linear_arrays
 from ...backends.native.repair import repairs
-from ...backends.native.solve import PIECE, NativeTrajectory, parameters
+from ...backends.native.rows import each
+from ...backends.native.solve import PIECE, check_state, parameters
+from ...backends.native.trajectory import NativeTrajectory
 from . import bdf, esdirk, explicit, radau, rosenbrock, stability
 from .sweep import RECORD, Memory, Run, go_back
 
@@ -28,12 +32,13 @@ BACKWARD = {
     radau_steps: radau,
     rosenbrock_steps: rosenbrock,
 }
+COUNTS = ("nfe", "njac", "nlu", "nsolve", "nvjp")  # of Run
 FIRST_PIECE = 500  # steps in the first piece
 
 
 class NativeGradient(NamedTuple):
     """Cotangents of y0, (n,), and of the differentiable targets, in their shapes. counts: the work
-    of the backward pass."""
+    of the backward pass. Of R rows of cotangents: (R, n), and (R, ...) of each target."""
 
     y0: np.ndarray
     targets: list[np.ndarray]
@@ -55,33 +60,113 @@ def pullback(
     there. inputs: as in ``integrate``. loop: runs instead of the compiled loop, for debugging:
     ``interpreted``.
     """
-    family = BACKWARD[trajectory.family]
-    tables = trajectory.tables
-    sizes = family.sizes(tables)
-    pointers, held = parameters(field, inputs)
-    memory, at_start, shapes = _memory(field, trajectory, sizes, times, grads, pointers)
-    addresses = dict.fromkeys(("f", "pullback", "jac", "vjp_p", "second"), 0)
-    for name, function in functions(field, trajectory).items():
-        addresses[name] = function.address
-    run = Run(
-        h0=trajectory.h0,
-        repair=repairs(field) if sizes.implicit else 0,
-        **addresses,
-        step=trajectory.accepted,
-        output=len(memory.output_steps),
-    )
-    numbers = np.array([tuple(run)], dtype=RECORD)
-    _pieces(family, numbers, tables, memory, loop or _compiled)
-    if family is explicit:
-        stability.check(field, trajectory, pointers)
-    del held
-    targets = []
-    first = 0
-    for shape, size in shapes:
-        targets.append(memory.grads[first : first + size].reshape(shape))
-        first += size
-    counts = {name: int(numbers[0][name]) for name in ("nfe", "njac", "nlu", "nsolve", "nvjp")}
-    return NativeGradient(memory.ybar + at_start, targets, counts)
+    way = _WayBack(field, trajectory, times, inputs, loop or _compiled)
+    y0, flat, counts = way.pull(np.asarray(grads, trajectory.y.dtype))
+    way.warn()
+    return NativeGradient(y0, [part.reshape(shape) for part, shape in way.split(flat)], counts)
+
+
+def pullback_many(
+    field: Any,
+    trajectory: NativeTrajectory,
+    times: Sequence[float],
+    grads: np.ndarray,
+    threads: int | None = None,
+    inputs: np.ndarray | None = None,
+) -> NativeGradient:
+    """The ``pullback`` of many cotangents of one trajectory: grads (R, T, n).
+
+    They go back side by side, by several threads. The results do not depend on the threads.
+    """
+    way = _WayBack(field, trajectory, times, inputs, _compiled)
+    grads = np.asarray(grads, trajectory.y.dtype)
+    count = len(grads)
+    y0 = np.empty((count, grads.shape[2]), grads.dtype)
+    flat = np.empty((count, way.size), grads.dtype)
+
+    def task(i: int) -> dict[str, int]:
+        y0[i], flat[i], work = way.pull(grads[i])
+        return work
+
+    counts = dict.fromkeys(COUNTS, 0)
+    for work in each(task, count, threads, threading.Event()):
+        for name, done in work.items():
+            counts[name] += done
+    way.warn()
+    targets = [part.reshape(count, *shape) for part, shape in way.split(flat)]
+    return NativeGradient(y0, targets, counts)
+
+
+class _WayBack:
+    """What the pullbacks of one trajectory share: the field's functions, and where the outputs at
+    the times lie.
+
+    size: the numbers in all differentiable targets. steps, thetas: of the outputs after the start,
+    in rising order, see Memory.
+    """
+
+    def __init__(self, field, trajectory, times, inputs, loop):
+        check_state(field, trajectory.y)
+        self.field = field
+        self.trajectory = trajectory
+        self.loop = loop
+        self.family = BACKWARD[trajectory.family]
+        self.sizes = self.family.sizes(trajectory.tables)
+        self.pointers, self._held = parameters(field, inputs)
+        self.functions = functions(field, trajectory)
+        self._shapes = [tuple(field.targets[i].shape) for i in field.differentiable]
+        self._ends = np.cumsum([math.prod(shape) for shape in self._shapes], dtype=np.int64)
+        self.size = 0
+        if len(self._ends):
+            self.size = int(self._ends[-1])
+        if trajectory.accepted:
+            steps, thetas = located(trajectory, times)
+        else:
+            steps = np.full(len(times), -1)
+            thetas = np.zeros(len(times))
+        # In a step, outputs at its end come last: the sweep takes them first.
+        order = np.lexsort((thetas < 0, steps))
+        first = np.count_nonzero(steps < 0)
+        self._at_start = order[:first]
+        self._later = order[first:]
+        self.steps = np.ascontiguousarray(steps[self._later], dtype=np.int64)
+        self.thetas = np.ascontiguousarray(thetas[self._later])
+
+    def pull(self, grads):
+        """(cotangent of y0 (n,), cotangents of all targets (size,), counts). grads: (T, n)."""
+        cotangents = grads[self._later]
+        # Nothing comes back from the outputs after the last one that has a cotangent.
+        used = np.flatnonzero(cotangents.any(1))
+        outputs = 0
+        steps = 0
+        if len(used):
+            outputs = int(used[-1]) + 1
+            steps = int(self.steps[outputs - 1]) + 1
+        memory = _memory(self, cotangents[:outputs])
+        run = self._run(steps, outputs)
+        _pieces(self.family, run, self.trajectory.tables, memory, self.loop)
+        counts = {name: int(run[0][name]) for name in COUNTS}
+        return memory.ybar + grads[self._at_start].sum(0), memory.grads, counts
+
+    def split(self, flat):
+        """(the part of flat, (..., size), for a target, its shape) of all targets."""
+        parts = np.split(flat, self._ends[:-1], axis=-1)
+        return zip(parts, self._shapes, strict=False)  # one empty part if there are no targets
+
+    def warn(self):
+        """Warn if the gradient is mostly noise."""
+        if self.family is explicit:
+            stability.check(self.field, self.trajectory, self.pointers)
+
+    def _run(self, steps, outputs):
+        addresses = dict.fromkeys(("f", "pullback", "jac", "vjp_p", "second"), 0)
+        for name, function in self.functions.items():
+            addresses[name] = function.address
+        repair = 0
+        if self.sizes.implicit:
+            repair = repairs(self.field)
+        run = Run(h0=self.trajectory.h0, repair=repair, **addresses, step=steps, output=outputs)
+        return np.array([tuple(run)], dtype=RECORD)
 
 
 def functions(field: Any, trajectory: NativeTrajectory) -> dict[str, Any]:
@@ -137,34 +222,21 @@ def located(trajectory: NativeTrajectory, times: Sequence[float]) -> tuple[np.nd
     return steps, thetas
 
 
-def _memory(field, trajectory, sizes, times, grads, pointers):
-    """(Memory, cotangent of the start itself, (shape, size) of the differentiable targets)."""
+def _memory(way, cotangents):
+    """The Memory of a pullback. cotangents: of the outputs after the start, in their order."""
+    trajectory = way.trajectory
+    sizes = way.sizes
     n = len(trajectory.y)
     real = trajectory.y.dtype
-    grads = np.asarray(grads, real)
-    if trajectory.accepted:
-        steps, thetas = located(trajectory, times)
-    else:
-        steps = np.full(len(times), -1)
-        thetas = np.zeros(len(times))
-    at_start = grads[steps < 0].sum(0)
-    # In a step, outputs at its end come last: the sweep takes them first.
-    order = np.lexsort((thetas < 0, steps))
-    order = order[np.count_nonzero(steps < 0) :]
-    shapes = []
-    for i in field.differentiable:
-        target = field.targets[i]
-        shapes.append((tuple(target.shape), target.numel()))
-    total = sum(size for _, size in shapes)
-    calls = functions(field, trajectory)
+    total = way.size
     rows = columns = np.empty(0, np.int64)
     matrices = 0
     if sizes.implicit:
-        rows, columns = field.pattern()
+        rows, columns = way.field.pattern()
         matrices = n * sizes.width
-    work = max(function.work for function in calls.values())
+    work = max(function.work for function in way.functions.values())
     vectors = np.zeros((3 + sizes.bars + sizes.vectors, n), real)
-    memory = Memory(
+    return Memory(
         ybar=vectors[0],
         start=vectors[1],
         point=vectors[2],
@@ -180,7 +252,7 @@ def _memory(field, trajectory, sizes, times, grads, pointers):
         matrix=np.empty((matrices, matrices), real),
         pivots=np.empty(matrices, np.int64),
         **linear_arrays(n, rows, columns, real, sizes.sparse),
-        inputs=pointers,
+        inputs=way.pointers,
         work=np.empty(max(1, work), real),
         starts=trajectory.starts,
         sizes=trajectory.sizes,
@@ -188,8 +260,7 @@ def _memory(field, trajectory, sizes, times, grads, pointers):
         stages=trajectory.stages,
         tape_numbers=trajectory.numbers,
         last=trajectory.end_state,
-        output_steps=np.ascontiguousarray(steps[order], dtype=np.int64),
-        thetas=np.ascontiguousarray(thetas[order]),
-        cotangents=np.ascontiguousarray(grads[order]),
+        output_steps=way.steps,
+        thetas=way.thetas,
+        cotangents=np.ascontiguousarray(cotangents),
     )
-    return memory, at_start, shapes

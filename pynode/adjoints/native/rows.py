@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...backends.native.rows import each
-from ...backends.native.solve import NativeTrajectory
+from ...backends.native.trajectory import NativeTrajectory
 from .pullback import NativeGradient, pullback
 
 

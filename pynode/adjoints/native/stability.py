@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from ...backends.native.machine import FIELD
-from ...backends.native.solve import NativeTrajectory
+from ...backends.native.trajectory import NativeTrajectory
 from ..discrete.stability import LARGEST, check_explicit, sampled
 
 

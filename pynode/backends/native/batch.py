@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ...core.stop_conditions import RowLimits
     from ...methods.base import Method
     from ..torch.batched_loop import RowSpans
-    from .solve import NativeTrajectory
+    from .trajectory import NativeTrajectory
 
 
 class RowFields:

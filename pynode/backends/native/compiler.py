@@ -22,7 +22,7 @@ import numpy as np
 from ...translate import store
 from ...translate.machine import Loaded, processor
 from . import machine, parts
-from .machine import slots
+from .machine import address, slots
 
 # Without reference counts, wrappers for Python and checks of division: the loops need none, and
 # each costs time to compile.
@@ -60,17 +60,22 @@ class Entry:
         self._call = ENTRY(code.address(name))
         self._result = ctypes.create_string_buffer(64)
         self._pointer = ctypes.addressof(self._result)
+        # Of the last call: solves by one method follow one another.
+        self._last: tuple[Any, Any] = (None, None)
 
     def __call__(self, run: np.ndarray, tables: Any, memory: Any) -> None:
         """run: (1,) records; tables, memory: NamedTuples of contiguous arrays."""
-        table_slots = slots(tables)
+        known, table_slots = self._last
+        if known is not tables:
+            table_slots = slots(tables)
+            self._last = (tables, table_slots)
         memory_slots = slots(memory)
         code = self._call(
             self._pointer,
             self._pointer + 32,
-            run.ctypes.data,
-            table_slots.ctypes.data,
-            memory_slots.ctypes.data,
+            address(run),
+            address(table_slots),
+            address(memory_slots),
         )
         if code > 0:
             raise RuntimeError(

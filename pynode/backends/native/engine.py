@@ -14,10 +14,12 @@ from ...core.stop_conditions import guarded
 from ...core.trajectory import Attempt, Trajectory
 from ...methods import registry
 from ...methods.selection import SMALL, choose
+from ...translate import TranslationRefused
 from .fields import BoundField, native_field
 from .observer import Observer
-from .solve import FAMILIES, NativeTrajectory
+from .solve import FAMILIES
 from .solve import integrate as integrate_native
+from .trajectory import NativeTrajectory
 
 if TYPE_CHECKING:
     from ...core.batched_field import RowField
@@ -149,7 +151,12 @@ class NativeBackend:
         record: any value except None keeps the steps for the gradient.
         """
         check(field)
-        bound = native_field(field, times[0], y0)
+        try:
+            bound = native_field(field, times[0], y0)
+        except TranslationRefused:
+            if not bool(torch.isfinite(field.initial_slope(times[0], y0)).all()):
+                return _at_start(times, y0, Status.NONFINITE)
+            raise
         deadline = None
         bounds = None
         if limits is not None:
@@ -157,10 +164,7 @@ class NativeBackend:
             bounds = _bounds(limits, len(y0))
         stats = field.stats
         if limits is not None and not stats.accepted and not limits.in_domain(times[0], y0):
-            path = Trajectory(times[0], y0, None, 0.0)
-            path.times = times
-            path.status = Status.DOMAIN
-            return path
+            return _at_start(times, y0, Status.DOMAIN)
         allow = None
         look = None
         observer = Observer(field, watch, limits)
@@ -199,6 +203,14 @@ class NativeBackend:
         if watch is not None:
             segment.hits = watch.hits
         return segment
+
+
+def _at_start(times, y0, status):
+    """The Trajectory of a solve that cannot leave its start."""
+    path = Trajectory(times[0], y0, None, 0.0)
+    path.times = times
+    path.status = status
+    return path
 
 
 def check(field: VectorField | RowField) -> None:

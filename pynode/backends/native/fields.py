@@ -72,12 +72,36 @@ class BoundField:
         self.differentiable = native.differentiable
         self.function = native.function
         self.pattern = native.pattern
+        _check_apart(native.targets)
         self._held = [x.detach() for x in native.targets]
         self._addresses = np.array([x.data_ptr() for x in self._held], dtype=np.int64)
 
     def pointers(self) -> tuple[np.ndarray, list[Tensor]]:
         """The addresses of the numbers of the targets, and what keeps them alive."""
         return self._addresses, self._held
+
+
+def _check_apart(targets):
+    """Refuse tensors of which one is computed from another: torch's derivatives in the second would
+    contain those through the first."""
+    computed = [x for x in targets if x.grad_fn is not None]
+    if not computed:
+        return
+    known = {id(x) for x in targets if x.grad_fn is None}
+    nodes = {x.grad_fn for x in computed}
+    todo = [edge[0] for x in computed for edge in x.grad_fn.next_functions]
+    seen = set()
+    while todo:
+        node = todo.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node in nodes or id(getattr(node, "variable", None)) in known:
+            raise TranslationRefused(
+                "f uses a tensor and another one that was computed from it outside of f. Native"
+                " code would mix their gradients: compute the second inside f"
+            )
+        todo += [edge[0] for edge in node.next_functions]
 
 
 def native_field(field: VectorField, t0: float, y0: Tensor) -> BoundField:
@@ -90,7 +114,9 @@ def native_field(field: VectorField, t0: float, y0: Tensor) -> BoundField:
     if not field.flat or field.nonnegative_mask is not None or len(leaves) != len(field.args):
         frame = FlatCall(field.layout, structure, field.nonnegative_mask, rows=False)
     try:
-        return translated(field.f, leaves, frame, t0, y0)
+        bound = translated(field.f, leaves, frame, t0, y0)
+        bound.function("f")
+        return bound
     except TranslationRefused:
         # What f returns may be wrong for every engine: that error says more.
         field.initial_slope(t0, y0)
@@ -98,9 +124,12 @@ def native_field(field: VectorField, t0: float, y0: Tensor) -> BoundField:
 
 
 def refusal(f: Callable, y0: Tensor, t0: float) -> str:
-    """Why f(t, y) of a flat y, (n,), cannot become native code; '' if it can."""
+    """Why f(t, y) of a flat y, (n,), and its derivatives cannot become native code; '' if they
+    can."""
     try:
-        translate(f, y0.detach(), t0)
+        native = translate(f, y0.detach(), t0)
+        for name in ("f", "jac", "pullback"):
+            native.function(name)
     except (TranslationRefused, RejectStep) as reason:
         return str(reason)
     return ""

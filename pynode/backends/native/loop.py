@@ -141,6 +141,7 @@ def take_step(family: Any, run: Any, tables: Any, memory: Any) -> None:
     if max(least, run.nfe) > run.max_nfe:
         # As in the torch engine, a step that reaches the limit inside is dropped.
         run.nfe = int(run.max_nfe)
+        run.attempts -= 1
         run.status = MAX_EVALUATIONS
         return
     if run.accepted_last and run.bounded and crossed(memory, memory.y1, True):

@@ -228,19 +228,22 @@ def _arrays_type():
 
 
 SLOT = 4  # numbers of one array: its address and its shape
-_ONES = [(1,) * (SLOT - 1 - rank) for rank in range(SLOT)]  # after the shape of so many numbers
 
 
 def slots(arrays: Any) -> np.ndarray:
-    """The int64 numbers of a NamedTuple of contiguous arrays, for a function of ``arrays_at``.
-
-    Nothing reads an array without elements: its address is 0, because addresses take time.
-    """
+    """The int64 numbers of a NamedTuple of contiguous arrays, for a function of ``arrays_at``."""
     numbers = []
     for array in arrays:
         shape = array.shape
-        address = 0
-        if array.size > 0:
-            address = array.__array_interface__["data"][0]
-        numbers += [address, *shape, *_ONES[len(shape)]]
+        numbers += [address(array), *shape, *(1,) * (SLOT - 1 - len(shape))]
     return np.array(numbers, dtype=np.int64)
+
+
+def address(array: np.ndarray) -> int:
+    """Where the numbers of a contiguous array are; any number if it has none."""
+    if array.size == 0:
+        return 0
+    if not array.flags.writeable:
+        return array.ctypes.data
+    # A quarter of the time of array.ctypes.data, and a short solve asks for thirty addresses.
+    return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]

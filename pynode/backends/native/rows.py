@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from .solve import NativeTrajectory, integrate
+from .solve import integrate
+from .trajectory import NativeTrajectory
 
 
 def integrate_rows(

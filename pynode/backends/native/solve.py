@@ -1,4 +1,4 @@
-"""A whole solve in native code: memory, the compiled loop piece by piece, and its result."""
+"""A whole solve in native code: its memory, and the compiled loop piece by piece."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from ...core.step_control import (
     Controller,
     stops_between,
 )
-from ...core.trajectory import Attempt
 from ...methods.base import ByFamily
 from ...methods.bdf.step import BDF
 from ...methods.esdirk import DIRK
@@ -30,9 +29,9 @@ from .compiler import entry
 from .hooks import Cut, Hook, NativeStep
 from .linear import linear_arrays
 from .loop import SMALLEST_NORMAL, advance
-from .machine import call
 from .repair import repairs
-from .run import HISTORY, NO_FAILURE, RECORD, RUNNING, STATUSES, Memory, Run
+from .run import HISTORY, RECORD, RUNNING, STATUSES, Memory, Run
+from .trajectory import NativeTrajectory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,106 +51,6 @@ PIECE = 0.1  # seconds that the loop runs before it returns to Python
 FIRST_PIECE = 1000  # attempts in the first piece, at most
 FIRST_WORK = 250_000  # attempts times n^2 in the first piece
 CAPACITY = 256  # steps that the record has room for at the start
-
-
-class NativeTrajectory:
-    """The result of a solve.
-
-    t0: the start; h0: the first step; t, y: the last point, y (n,). end, end_state: of the last
-    accepted step, later than t if an event truncated that step. times: of the outputs; outputs:
-    (m, n) at the first m of them; slopes: dy/dt there, (m, n), or None. status: how it ended.
-    attempts: the last attempted steps. accepted, rejected, nfe, njac, nlu, nsolve,
-    newton_failures: counts as in core/stats.py. starts, sizes, states, stages, numbers: of the
-    recorded steps, (k,), (k,), (k, n), (k, s, n) and (k, ...); None without a record. dense:
-    whether the stages suffice for the polynomials.
-    """
-
-    # Of the recorded steps.
-    starts: Any = None
-    sizes: Any = None
-    states: Any = None
-    stages: Any = None
-    numbers: Any = None
-
-    def __init__(
-        self, method: Any, family: ModuleType, tables: Any, run: np.ndarray, memory: Memory
-    ) -> None:
-        self.method = method
-        self.family = family
-        self.tables = tables
-        self.memory = memory
-        self.run = run
-        numbers = dict(zip(Run._fields, run[0].tolist(), strict=True))
-        self.h0 = numbers["h0"]
-        self.t0 = float(memory.times[0])
-        self.t = numbers["t"]
-        self.end = numbers["last_end"] if numbers["accepted"] else numbers["t"]
-        self.y = memory.y
-        self.end_state = self.y
-        self.times = memory.times
-        position = numbers["position"]
-        self.outputs = memory.outputs[:position]
-        self.slopes: Any = memory.slopes[:position] if numbers["slopes"] else None
-        self.status = STATUSES[numbers["status"]]
-        self.accepted = numbers["accepted"]
-        self.rejected = numbers["rejected"]
-        self.nfe = numbers["nfe"]
-        self.njac = numbers["njac"]
-        self.nlu = numbers["nlu"]
-        self.nsolve = numbers["nsolve"]
-        self.newton_failures = numbers["newton_failures"]
-        self.dense = bool(numbers["dense"])
-        self._attempts = numbers["attempts"]
-        self._before = self._attempts - self.accepted - self.rejected
-        if numbers["record"]:
-            count = self.accepted
-            self.starts = memory.tape_t[:count]
-            self.sizes = memory.tape_h[:count]
-            self.states = memory.tape_y[:count]
-            self.stages = memory.tape_stages[:count]
-            self.numbers = memory.tape_numbers[:count]
-            # A copy: the user may change the outputs.
-            self.start = memory.outputs[0].copy()
-            self.f0 = self._slope()
-
-    def polynomials(self) -> np.ndarray:
-        """(k, degree + 1, n) coefficients of the powers of theta on the recorded steps. Needs
-        dense=True."""
-        return self.family.polynomials(
-            self.tables, self.sizes, self.states, self.stages, self.numbers
-        )
-
-    def changed(self) -> bool:
-        """Whether a tensor that f uses has changed since the solve: f at the start is another."""
-        return not np.array_equal(self._slope(), self.f0, equal_nan=True)
-
-    def _slope(self):
-        """f at the start, (n,)."""
-        memory = self.memory
-        slope = np.empty_like(self.start)
-        call(
-            int(self.run["f"][0]),
-            self.t0,
-            self.start,
-            self.start,
-            memory.inputs,
-            slope,
-            memory.work,
-        )
-        return slope
-
-    @property
-    def attempts(self) -> list[Attempt]:
-        """The last attempted steps, in order."""
-        count = self._attempts
-        order = [i % HISTORY for i in range(max(self._before, count - HISTORY), count)]
-        result = []
-        for t, h, ratio, failure in self.memory.history[order].tolist():
-            reason = None
-            if failure != NO_FAILURE:
-                reason = STATUSES[int(failure)]
-            result.append(Attempt(t, h, ratio, reason))
-        return result
 
 
 def integrate(
@@ -189,8 +88,8 @@ def integrate(
     allow: allow(t, y) says whether a step may end there; a refused step is halved. watch: receives
     each accepted step, and can end the solve there (hooks.py). Both cost some microseconds a step.
     loop: runs instead of the compiled loop, for debugging: ``interpreted``.
-    Raise TypeError if no family runs the
-    method, ValueError if it takes no fixed steps.
+    Raise TypeError if no family runs the method, ValueError if it takes no fixed steps, or if y0
+    does not fit the field.
     """
     if options.step_size is not None:
         method.fixed()  # raises for a method that chooses its own steps
@@ -200,6 +99,7 @@ def integrate(
             f"the native engine has no {method.name}; use 'tsit5', 'rodas5p' or another method of"
             " their families, or backend='torch'"
         )
+    check_state(field, y0)
     tables = tables_of(family, method)
     sizes = family.sizes(tables)
     run = _run(field, method, sizes, times, options, atol, np.finfo(y0.dtype), counts)
@@ -223,6 +123,15 @@ def integrate(
         result.end_state = hook.end_state
     del held
     return result
+
+
+def check_state(field: Any, y: np.ndarray) -> None:
+    """Raise ValueError if a state does not fit the field. Native code would read other memory."""
+    if y.shape != (field.n,) or y.dtype.itemsize != field.dtype.itemsize or y.dtype.kind != "f":
+        raise ValueError(
+            f"a state of shape {y.shape} and {y.dtype} does not fit a native field of {field.n}"
+            f" components and {field.dtype}: translate f for this state"
+        )
 
 
 def parameters(field: Any, inputs: np.ndarray | None) -> tuple[np.ndarray, Any]:

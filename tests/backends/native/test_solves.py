@@ -254,3 +254,11 @@ def test_other_families_are_refused():
     f, y0, times = forced()
     with pytest.raises(TypeError, match="the native engine has no VelocityVerlet"):
         native(f, y0, times, "VelocityVerlet")
+
+
+@pytest.mark.parametrize("y0", [np.ones(3), np.ones(2, np.float32), np.ones((2, 1))])
+def test_a_state_that_does_not_fit(y0):
+    f, start, times = forced()
+    field = translate(f, start, 0.0)
+    with pytest.raises(ValueError, match="translate f for this state"):
+        integrate(field, methods.Tsit5(), y0, times.tolist(), Options(), 1e-9)
