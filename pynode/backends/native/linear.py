@@ -13,15 +13,11 @@ import numpy as np
 from .elimination import DENSE, plan_of
 from .machine import row
 from .matrices import factorise, fill, solve, solve_transposed
-from .sparse import (
-    VECTOR,
-    eliminate_sparse,
-    solve_lower,
-    solve_lower_transposed,
-    solve_upper,
-    solve_upper_transposed,
-)
+from .sparse import COMPONENT, DIAGONAL, FACTOR, eliminate_sparse
 
+# Rows of Memory.ordered: a vector in the order of the pivots, and bounds (sparse.py).
+VECTOR = 0
+BOUNDS = 1
 SPARSE = -1  # in place of the first pivot row: the factors are sparse
 
 
@@ -77,7 +73,17 @@ def factorise_system(memory: Any, c: float) -> bool:
         if sparse:
             matrix = memory.corner
             pivots = memory.corner_pivots
-            eliminated = eliminate_sparse(memory, c)
+            eliminated = eliminate_sparse(
+                memory.plan_rows,
+                memory.plan_entries,
+                memory.plan_columns,
+                memory.jac,
+                c,
+                memory.factors,
+                matrix,
+                row(memory.ordered, VECTOR),
+                row(memory.ordered, BOUNDS),
+            )
         else:
             fill(matrix, c, memory.jac, memory.rows, memory.columns)
         regular = eliminated and factorise(matrix, pivots)
@@ -89,33 +95,68 @@ def factorise_system(memory: Any, c: float) -> bool:
 
 
 def solve_system(memory: Any, b: Any, factor: float) -> None:
-    """b = factor (I - c J)^-1 b, (n,), from the factors."""
+    """b = factor (I - c J)^-1 b, (n,), from the factors: with L, the dense corner, and U."""
     sparse = memory.pivots[0] == SPARSE
     matrix = memory.matrix
     pivots = memory.pivots
+    rows = memory.plan_rows
+    columns = memory.plan_columns
+    factors = memory.factors
+    vector = row(memory.ordered, VECTOR)
+    n = len(b)
+    inner = n - len(memory.corner)
     x = b
     if sparse:
-        solve_lower(memory, b, factor)
+        for i in range(n):
+            total = factor * b[rows[i, COMPONENT]]
+            for p in range(rows[i, FACTOR], rows[i, DIAGONAL]):
+                total -= factors[p] * vector[columns[p]]
+            vector[i] = total
         matrix = memory.corner
-        x = row(memory.ordered, VECTOR)[len(b) - len(matrix) :]
         pivots = memory.corner_pivots
+        x = vector[inner:]
         factor = 1.0
     solve(matrix, pivots, x, factor)
     if sparse:
-        solve_upper(memory, b)
+        for i in range(n - 1, -1, -1):
+            total = vector[i]
+            if i < inner:
+                diagonal = rows[i, DIAGONAL]
+                for p in range(diagonal + 1, rows[i + 1, FACTOR]):
+                    total -= factors[p] * vector[columns[p]]
+                total *= factors[diagonal]
+                vector[i] = total
+            b[rows[i, COMPONENT]] = total
 
 
 def solve_system_transposed(memory: Any, b: Any) -> None:
-    """b = (I - c J)^-T b, (n,), from the factors."""
+    """b = (I - c J)^-T b, (n,), from the factors: with the transposes of U, the corner, and L."""
     sparse = memory.pivots[0] == SPARSE
     matrix = memory.matrix
     pivots = memory.pivots
+    rows = memory.plan_rows
+    columns = memory.plan_columns
+    factors = memory.factors
+    vector = row(memory.ordered, VECTOR)
+    n = len(b)
+    inner = n - len(memory.corner)
     x = b
     if sparse:
-        solve_upper_transposed(memory, b)
+        for i in range(n):
+            vector[i] = b[rows[i, COMPONENT]]
+        for i in range(inner):
+            diagonal = rows[i, DIAGONAL]
+            value = vector[i] * factors[diagonal]
+            vector[i] = value
+            for p in range(diagonal + 1, rows[i + 1, FACTOR]):
+                vector[columns[p]] -= factors[p] * value
         matrix = memory.corner
-        x = row(memory.ordered, VECTOR)[len(b) - len(matrix) :]
         pivots = memory.corner_pivots
+        x = vector[inner:]
     solve_transposed(matrix, pivots, x)
     if sparse:
-        solve_lower_transposed(memory, b)
+        for i in range(n - 1, -1, -1):
+            value = vector[i]
+            b[rows[i, COMPONENT]] = value
+            for p in range(rows[i, FACTOR], rows[i, DIAGONAL]):
+                vector[columns[p]] -= factors[p] * value
