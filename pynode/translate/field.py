@@ -97,7 +97,7 @@ def translate(
         return NativeField(f, _new_code(f, y0, t0, args, frame), args)
     if codes is not None and key in codes:
         code, reference = codes[key]
-        if code.watch.holds():
+        if code.watch.holds() and code.agrees(f, args):
             known = reference()
             if known is not None and known.has_args(args):
                 return known
@@ -121,7 +121,19 @@ def _new_code(
     _check_state(y0)
     with torch.inference_mode(False):  # recordings need autograd
         walk = Walk([f, tuple(args), frame and frame.key])
-        return FieldCode(f, y0, t0, args, walk, frame)
+        code = FieldCode(f, y0, t0, args, walk, frame)
+        if code.agrees(f, args):
+            return code
+        # The code on the disk belongs to another f, which the walk cannot tell from this one.
+        walk = Walk([f, tuple(args), frame and frame.key])
+        code = FieldCode(f, y0, t0, args, walk, frame, stored=False)
+        if code.agrees(f, args):
+            return code
+    raise TranslationRefused(
+        "f gives other numbers when it is called without gradients than when it was recorded: it "
+        "asks torch or a tensor whether gradients are computed, or depends on something that "
+        "changes. Make f a function of t, y and its tensors."
+    )
 
 
 def _argument_key(x: Any) -> Any:

@@ -21,7 +21,7 @@ from .key import Walk
 from .machine import Loaded, compiled, processor
 from .programs import LAYOUT, Programs
 from .refusal import TranslationRefused
-from .verify import Comparison
+from .verify import Comparison, Probe
 
 REAL_TYPES = {torch.float64: "double", torch.float32: "float"}
 
@@ -57,7 +57,7 @@ class FieldCode:
 
     n: the size of the state. dtype: its type. args: the arguments with which f was recorded.
     targets: the tensors that native code reads through pointers. watch: tells whether f is still
-    what was recorded.
+    what was recorded. stored: whether code on the disk may be used and is added.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class FieldCode:
         args: Sequence[Any],
         walk: Walk,
         frame: Frame | None,
+        stored: bool = True,
     ) -> None:
         self._frame = frame
         self.n = y0.numel()
@@ -76,13 +77,14 @@ class FieldCode:
         self._f: Any = _reference(f)
         self._y0 = y0.detach().clone()
         self._t0 = float(t0)
+        self._probe = Probe(self._y0, self._t0)
         self.args = tuple(args)
         self._lock = threading.RLock()
         self._functions: dict[str, NativeFunction] = {}
         self._graphs: dict[bool, Graph] = {}
         self._pattern: tuple[np.ndarray, np.ndarray] | None = None
         self._programs = Programs(self.n, REAL_TYPES[self.dtype], self._graph)
-        self._key = _field_key(walk, self.n, self.dtype)
+        self._key = _field_key(walk, self.n, self.dtype) if stored else None
         self._table = self._stored()
         if self._table is not None:
             self.targets = [walk.tensors[place] for place in self._table["targets"]]
@@ -184,6 +186,19 @@ class FieldCode:
             if name not in self._functions:
                 self._functions[name] = self._loaded(name) or self._made(name)
             return self._functions[name]
+
+    def agrees(self, f: Callable[..., Any], args: Sequence[Any]) -> bool:
+        """Whether the native f gives torch's numbers at one point, with the tensors of now.
+
+        The walk over what f reaches cannot see everything: names that are looked up as text, a
+        deque. This call of f, without gradients, notices what the walk overlooks.
+        """
+        native = self.function("f")
+        places = {id(x): i for i, x in enumerate(self.args) if isinstance(x, Tensor)}
+        targets = [args[places[id(x)]] if id(x) in places else x for x in self.targets]
+        call = f if self._frame is None else functools.partial(self._frame, f)
+        shape = (native.address, native.size, native.work)
+        return self._probe.agrees(shape, call, args, targets)
 
     def text(self, name: str) -> str:
         """A function in LLVM's language, before it is optimised."""

@@ -56,6 +56,7 @@ class Walk:
         self._hash = hashlib.blake2b(digest_size=20)
         self._seen: dict[int, int] = {}
         self._held: list[Any] = []
+        self._looked_up: set[tuple] = set()
         for root in roots:
             self._visit(root)
 
@@ -150,7 +151,8 @@ class Walk:
             self._visit(constant)
 
     def _function(self, x: types.FunctionType) -> None:
-        if _opaque(x):
+        # Not by x.__module__, which functools.wraps takes from what it wraps.
+        if str(x.__globals__.get("__name__", "")).partition(".")[0] in _OPAQUE:
             self._put("function", x.__module__, x.__qualname__)
             if x.__closure__:
                 self._cells(x)
@@ -184,6 +186,8 @@ class Walk:
                     self._visit(value)
             elif hasattr(builtins, name):
                 self._put("builtin", name)
+            elif name in sys.modules:  # an import within the function
+                self._module_names(sys.modules[name], names)
 
     def _module_names(self, module: types.ModuleType, names: list[str]) -> None:
         """Of a user's Python module, the names that the code could mean."""
@@ -192,10 +196,16 @@ class Walk:
             return
         space = vars(module)
         found = [name for name in names if name in space]
+        place = (id(module), *found)
+        if place in self._looked_up:
+            return
+        self._looked_up.add(place)
         self.watch.names(space, found)
         for name in found:
-            if not isinstance(space[name], types.ModuleType):
-                self._put("attribute", name)
+            self._put("attribute", name)
+            if isinstance(space[name], types.ModuleType):
+                self._module_names(space[name], names)
+            else:
                 self._visit(space[name])
 
     def _method(self, x: types.MethodType) -> None:

@@ -41,6 +41,68 @@ def call(
     return out[:size]
 
 
+class Probe:
+    """One point at which a native f is compared with torch before each solve, in microseconds.
+
+    y0: (n,), the point is beside it. t0: its time.
+    """
+
+    def __init__(self, y0: Tensor, t0: float) -> None:
+        self._t = torch.tensor(t0, dtype=y0.dtype)
+        # Not y0 itself: where it is zero, many different f agree.
+        self._y = _beside(y0)
+        self._state = self._y.numpy().copy()
+        self._time = float(self._t)
+        self._relative = _TOLERANCE[y0.dtype]
+
+    def agrees(
+        self,
+        native: tuple[int, int, int],
+        f: Callable[..., Any],
+        args: Sequence[Any],
+        targets: Sequence[Tensor],
+    ) -> bool:
+        """Whether a native f gives the numbers of f(t, y, *args), called without gradients.
+
+        native: address, size of out and of work. targets: what native code reads through pointers.
+        Numbers that are not finite in torch are not compared.
+        """
+        address, size, work = native
+        expected = self._values(f, args, self._t, self._y)
+        out = np.empty(max(size, 1), self._state.dtype)
+        memory = np.empty(max(work, 1), self._state.dtype)
+        addresses = np.array([x.data_ptr() for x in targets], dtype=np.int64)
+        pointers = [x.ctypes.data for x in (self._state, memory[:1], addresses, out, memory)]
+        _CALL(address)(self._time, *pointers)
+        difference = np.abs(out[:size] - expected)
+        if difference.max(initial=0.0) <= self._relative * np.abs(expected).max(initial=0.0):
+            return True
+        return self._within_rounding(difference, expected, f, args)
+
+    def _values(self, f: Callable[..., Any], args: Sequence[Any], t: Tensor, y: Tensor) -> Any:
+        with torch.no_grad():
+            return f(t.clone(), y.clone(), *args).detach().reshape(-1).numpy()
+
+    def _within_rounding(
+        self, difference: np.ndarray, expected: np.ndarray, f: Callable[..., Any], args: Any
+    ) -> bool:
+        """The same for an f that is ill-conditioned, or not finite."""
+        compared = np.isfinite(expected)
+        factor = 1 + 4 * torch.finfo(self._y.dtype).eps
+        moved = np.abs(self._values(f, args, self._t * factor, self._y * factor) - expected)
+        scale = np.abs(expected).max(initial=0.0, where=compared)
+        largest = np.nan_to_num(moved[compared]).max(initial=0.0)
+        allowed = self._relative * scale + _ROUNDINGS * largest
+        return bool(np.all(difference[compared] <= allowed))
+
+
+def _beside(y0: Tensor) -> Tensor:
+    """y0, (n,), moved a little, each component by another amount."""
+    steps = torch.linspace(0.5, 1.0, y0.numel(), dtype=y0.dtype)
+    size = torch.where(y0 == 0, torch.full_like(y0, 1e-3), 1e-3 * y0.abs())
+    return y0 + steps * size
+
+
 class Comparison:
     """Compares the native functions of one field with torch, at the same points for all.
 

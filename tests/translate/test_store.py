@@ -136,7 +136,7 @@ def test_equal_code_of_other_fields_is_shared(tmp_path, monkeypatch):
         return -z * z
 
     for f in (first, second):
-        translate(f, y0, 0.0).function("vjp")
+        translate(f, y0, 0.0).function("f")
     assert len(list(tmp_path.rglob("*.json"))) == 2
     assert len(list(tmp_path.rglob("*.o"))) == 1
 
