@@ -97,7 +97,7 @@ def translate(
         return NativeField(f, _new_code(f, y0, t0, args, frame), args)
     if codes is not None and key in codes:
         code, reference = codes[key]
-        if code.watch.holds() and code.agrees(f, args):
+        if code.watch.holds() and (code.certain or code.agrees(f, args)):
             known = reference()
             if known is not None and known.has_args(args):
                 return known

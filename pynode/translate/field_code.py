@@ -57,7 +57,8 @@ class FieldCode:
 
     n: the size of the state. dtype: its type. args: the arguments with which f was recorded.
     targets: the tensors that native code reads through pointers. watch: tells whether f is still
-    what was recorded. stored: whether code on the disk may be used and is added.
+    what was recorded; certain: whether it notices every change. stored: whether code on the disk
+    may be used and is added.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class FieldCode:
         self.n = y0.numel()
         self.dtype = y0.dtype
         self.watch = walk.watch
+        self.certain = walk.certain
         self._f: Any = _reference(f)
         self._y0 = y0.detach().clone()
         self._t0 = float(t0)

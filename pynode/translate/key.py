@@ -25,6 +25,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+# What looks up names that only exist as text.
+_BY_TEXT = frozenset(
+    "globals locals vars getattr eval exec __import__ import_module attrgetter modules"
+    " __getattr__ __getattribute__".split()
+)
+_ATTRIBUTES = (Tensor, torch.nn.Module, type(None))
 # Objects that a walk visits at most.
 _MOST = 20_000
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis), type(NotImplemented))
@@ -46,12 +52,14 @@ _BUILTIN = (
 class Walk:
     """What a walk has found.
 
-    tensors: the tensors, in the order of the walk. reason: why there is no key, or None.
+    tensors: the tensors, in the order of the walk. reason: why there is no key, or None. certain:
+    whether the walk has seen everything that f can look up, so that the watch notices each change.
     """
 
     def __init__(self, roots: Iterable[Any]) -> None:
         self.tensors: list[Tensor] = []
         self.reason: str | None = None
+        self.certain = True
         self.watch = Watch()
         self._hash = hashlib.blake2b(digest_size=20)
         self._seen: dict[int, int] = {}
@@ -69,6 +77,7 @@ class Walk:
         self._hash.update(repr(tokens).encode())
 
     def _fail(self, why: str) -> None:
+        self.certain = False
         if self.reason is None:
             self.reason = why
 
@@ -105,6 +114,9 @@ class Walk:
     def _mapping(self, x: dict) -> None:
         self._put(type(x).__name__, len(x))
         self.watch.mapping(x)
+        # The keys of torch's own dicts, of parameters and modules, are names of attributes.
+        if not all(isinstance(value, _ATTRIBUTES) for value in x.values()):
+            self.watch.contents(lambda: tuple(x))
         for name, item in x.items():
             self._visit(name)
             self._visit(item)
@@ -174,6 +186,7 @@ class Walk:
 
     def _globals(self, x: types.FunctionType) -> None:
         names = sorted(_names(x.__code__))
+        self.certain &= _BY_TEXT.isdisjoint(names) and not hasattr(x, "__wrapped__")
         found = [name for name in names if name in x.__globals__]
         self.watch.names(x.__globals__, found)
         for name in names:
@@ -194,6 +207,7 @@ class Walk:
         self._put("module", module.__name__)
         if module.__name__.partition(".")[0] in _OPAQUE:
             return
+        self.certain = False
         space = vars(module)
         found = [name for name in names if name in space]
         place = (id(module), *found)
@@ -240,6 +254,7 @@ class Walk:
             return
         self._visit(x.__bases__)
         self.watch.mapping(vars(x))
+        self.certain &= _BY_TEXT.isdisjoint(vars(x))
         for name, value in sorted(vars(x).items(), key=operator.itemgetter(0)):
             if name in _CLASS_INTERNALS:
                 continue
