@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import is_not
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -111,7 +112,9 @@ def native_field(field: VectorField, t0: float, y0: Tensor) -> BoundField:
     """
     leaves, structure = pytree.tree_flatten(field.args)
     frame = None
-    if not field.flat or field.nonnegative_mask is not None or len(leaves) != len(field.args):
+    # Equal numbers are not enough: a list with one tensor in it is one leaf.
+    nested = len(leaves) != len(field.args) or any(map(is_not, leaves, field.args))
+    if not field.flat or field.nonnegative_mask is not None or nested:
         frame = FlatCall(field.layout, structure, field.nonnegative_mask, rows=False)
     try:
         bound = translated(field.f, leaves, frame, t0, y0)
