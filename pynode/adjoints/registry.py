@@ -86,6 +86,6 @@ def _native(adjoint):
         return NativeDiscreteAdjoint.of(found)
     name = getattr(found, "name", found)
     raise ValueError(
-        f"adjoint={name!r} needs the steps of the torch engine: take adjoint='discrete', or leave"
-        " out backend='native'"
+        f"adjoint={name!r} needs the steps of the torch engine (torch.func's forward mode takes"
+        " 'direct'): take adjoint='discrete' and reverse mode, or leave out backend='native'"
     )

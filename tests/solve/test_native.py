@@ -1,7 +1,5 @@
 """backend='native' in the front door: states and gradients beside the torch engine."""
 
-import gc
-import threading
 import warnings
 
 import pytest
@@ -10,27 +8,10 @@ from torch import nn
 
 from pynode import Event, PresetTimes, solve
 from pynode.cli import catalogue
-from pynode.compat.torchdiffeq import odeint
-from pynode.nn import NeuralODE
 from tests.support.cases import Forced, leaf, tensor
+from tests.support.engine_pairs import TIMES, both
 
 METHODS = [entry.name for entry in catalogue.methods() if "native" in entry.backends]
-TIMES = torch.linspace(0.0, 2.0, 7, dtype=torch.float64)
-
-
-def both(f, y0, t, **options):
-    """(y, its gradients) by torch and by native code: the gradient of a sum with weights in y0 and
-    in the parameters of f."""
-    results = []
-    for backend in ("torch", "native"):
-        start = y0.clone().requires_grad_()
-        solution = solve(f, start, t, backend=backend, **options)
-        assert solution.backend == backend
-        weights = torch.linspace(0.5, 1.5, solution.y.numel(), dtype=y0.dtype)
-        inputs = [start, *f.parameters()]
-        grads = torch.autograd.grad((solution.y.flatten() * weights).sum(), inputs)
-        results.append((solution.y.detach(), grads))
-    return results
 
 
 def assert_equal(results, accuracy):
@@ -231,62 +212,6 @@ def test_gradients_in_times():
         y = solve(Forced(3), start, t, method="rodas5p", backend=backend).y
         grads.append(torch.autograd.grad(y.square().sum(), t)[0])
     torch.testing.assert_close(grads[1], grads[0], rtol=1e-9, atol=1e-12)
-
-
-def test_transforms():
-    """solve inside torch.func's grad and vmap."""
-
-    def end(y0, backend):
-        return solve(lambda t, y: -y * y, y0, (0.0, 1.0), method="tsit5", backend=backend).y[-1]
-
-    starts = tensor(1.0, 2.0, 3.0).unsqueeze(1)
-    for transform in (torch.func.vmap, lambda g: torch.func.vmap(torch.func.jacrev(g))):
-        mine = transform(lambda y: end(y, "native"))(starts)
-        theirs = transform(lambda y: end(y, "torch"))(starts)
-        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-12)
-
-
-def test_models_and_the_other_door():
-    field = Forced(3)
-    start = torch.ones(3, dtype=torch.float64)
-    model = NeuralODE(field, TIMES, method="rodas5p", backend="native")
-    expected = solve(field, start, TIMES, method="rodas5p").y
-    torch.testing.assert_close(model(start, TIMES), expected, rtol=1e-9, atol=1e-12)
-    found = odeint(field, start, TIMES, method="rodas5p", rtol=1e-6, atol=1e-9, backend="native")
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-7)
-
-
-def test_threads_that_solve_at_once():
-    field = Forced(3)
-    start = torch.ones(3, dtype=torch.float64)
-    alone = both(field, start, TIMES, method="rodas5p")[1]
-    found = [None] * 8
-
-    def work(i):
-        found[i] = both(field, start, TIMES, method="rodas5p")[1]
-
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for y, grads in found:
-        assert torch.equal(y, alone[0])
-        assert all(map(torch.equal, grads, alone[1]))
-
-
-def test_solves_leave_nothing_behind():
-    field = Forced(3)
-
-    def solves(count):
-        for _ in range(count):
-            both(field, torch.ones(3, dtype=torch.float64), TIMES, method="rodas5p")
-        gc.collect()
-        return len(gc.get_objects())
-
-    solves(3)
-    before = solves(1)
-    assert solves(30) < before + 100
 
 
 @pytest.mark.parametrize("adjoint", ["gauss", "backsolve", "forward", "direct"])
