@@ -5,7 +5,7 @@ compare the methods.
 
 The same as these commands, and a summary of what they found:
 
-    pynode train examples/data/robertson.csv --out out/demo --hidden 16,16 --epochs 0 --polish 40
+    pynode train examples/data/robertson.csv --out out/demo --hidden 16,16 --epochs 0 --polish 150
                  --rtol 1e-6 --max-steps 1500 --warm-start 1000 --candidates 2 --time-limit 150
                  --overwrite
     pynode compare out/demo/model.pt --out out/demo --max-nfe 20000
@@ -34,7 +34,7 @@ def options():
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--hidden", default="16,16", help="widths of the hidden layers")
-    parser.add_argument("--polish", type=int, default=40, help="epochs of Levenberg-Marquardt")
+    parser.add_argument("--polish", type=int, default=150, help="epochs of Levenberg-Marquardt")
     parser.add_argument("--warm-start", type=int, default=1000, help="iterations before them")
     parser.add_argument("--rtol", type=float, default=1e-6, help="tolerance of the training")
     parser.add_argument(
