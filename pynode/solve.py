@@ -37,6 +37,7 @@ from .methods.compiled.steps import CompiledSteps
 from .methods.compiled.steps import check as check_compiled
 from .methods.selection import choose, refuse_fixed_steps
 from .solve_batched import solve_batched
+from .solve_short import short_solve
 from .transforms import plan
 
 if TYPE_CHECKING:
@@ -271,6 +272,10 @@ def run(arguments: Arguments) -> Solution | BatchSolution:
         return run_clean(lambda plain: run(replace(rest, f=plain)), problem)
     if plan.active(problem):
         return plan.transformed(run, problem, arguments)
+    if arguments.backend == "native":
+        solution = short_solve(arguments, problem)
+        if solution is not None:
+            return solution
     options = arguments.options()
     choice = _choose(arguments, problem)
     if choice.batched:

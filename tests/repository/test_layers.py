@@ -17,7 +17,7 @@ LAYERS = [
     ("methods",),
     ("backends", "failure"),
     ("adjoints",),
-    ("solve_batched",),
+    ("solve_batched", "solve_short"),
     ("solve",),
     ("nn", "compat", "diagnosis", "check", "doctor"),
     ("compare",),

@@ -1,0 +1,96 @@
+"""The short way of a native solve that asks for outputs and nothing else.
+
+In native code the steps of a small system take less time than what surrounds a solve: the search
+for tensors that need gradients, events, segments and limits. Without gradients and without these
+options nothing of it is needed. Every other solve, and every solve that does not succeed, takes the
+long way (solve.py), which gives the same numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .backends.registry import native_engine
+from .core.arguments import Arguments
+from .core.solution import DenseSegment, Solution
+from .core.stats import Stats
+from .core.status import Status
+
+if TYPE_CHECKING:
+    from .core.problem import ODEProblem
+
+# Arguments that the short way reads. All others must have their defaults.
+READ = {"f", "y0", "t", "method", "rtol", "atol", "args", "backend", "throw", "adjoint"}
+READ |= {"first_step", "min_step", "max_step", "max_steps", "max_nfe"}
+DEFAULTS = {field.name: field.default for field in fields(Arguments) if field.name not in READ}
+COUNTS = ("nfe", "njac", "nlu", "nsolve", "accepted", "rejected", "newton_failures")
+
+
+def short_solve(arguments: Arguments, problem: ODEProblem) -> Solution | None:
+    """The Solution of the problem by native code, or None if it must take the long way."""
+    if not _plain(arguments, problem):
+        return None
+    from .backends.native.engine import NativeSegment
+    from .backends.native.fields import translated
+    from .backends.native.solve import integrate
+    from .translate import TranslationRefused
+
+    layout = problem.layout()
+    method = native_engine().method(arguments.method)
+    options = arguments.options()
+    times = problem.times(None)
+    values = times.tolist()
+    start = problem.y0.detach()  # type: ignore[union-attr]  # a tensor
+    atol = options.flat_atol(layout, start)
+    try:
+        bound = translated(problem.f, list(problem.args), None, values[0], start)
+        bound.function("f")
+    except TranslationRefused:
+        return None
+    solved = integrate(bound, method, start.numpy(), values, options, atol.numpy())
+    if solved.status is not Status.SUCCESS:
+        return None
+    path = NativeSegment(bound, solved, start)
+    return Solution(
+        t=times.to(torch.float64),
+        y=path.outputs(),
+        status=solved.status,
+        message=f"{solved.status.sentence}, t = {solved.t:.6g}.",
+        stats=Stats(**{name: getattr(solved, name) for name in COUNTS}),
+        method=method.name,
+        layout=layout,
+        segments=[DenseSegment(path, path.evaluate)],
+        adjoint="DiscreteAdjoint",
+        backend="native",
+    )
+
+
+def _plain(arguments: Arguments, problem: ODEProblem) -> bool:
+    """Whether the solve asks for the outputs of a flat state by a named method, and no more."""
+    if torch.is_grad_enabled() or arguments.method == "auto":
+        return False
+    if arguments.adjoint not in ("auto", "discrete"):
+        return False
+    if not all(_default(getattr(arguments, name), value) for name, value in DEFAULTS.items()):
+        return False
+    y0 = problem.y0
+    return (
+        type(y0) is Tensor
+        and y0.dim() == 1
+        and y0.device.type == "cpu"
+        and y0.dtype in (torch.float32, torch.float64)
+        and problem.jac is None
+        and problem.mass is None
+        and all(isinstance(x, (Tensor, int, float)) for x in problem.args)
+    )
+
+
+def _default(value: Any, default: Any) -> bool:
+    """Whether an argument has its default value."""
+    if value is default:
+        return True
+    return isinstance(value, (tuple, list)) and not value and default == ()
