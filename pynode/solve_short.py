@@ -1,9 +1,9 @@
-"""The short way of a native solve that asks for outputs and nothing else.
+"""The short way of a native solve that asks for outputs and their gradient, and nothing else.
 
 In native code the steps of a small system take less time than what surrounds a solve: the search
-for tensors that need gradients, events, segments and limits. Without gradients and without these
-options nothing of it is needed. Every other solve, and every solve that does not succeed, takes the
-long way (solve.py), which gives the same numbers.
+for tensors that need gradients, events, segments and limits. Here nothing of it is needed: the
+native code itself says which tensors f reads. Every other solve, and every solve that does not
+succeed, takes the long way (solve.py), which gives the same numbers.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .adjoints.base import Integrate
 from .backends.registry import native_engine
 from .core.arguments import Arguments
 from .core.solution import DenseSegment, Solution
@@ -51,16 +52,26 @@ def short_solve(arguments: Arguments, problem: ODEProblem) -> Solution | None:
         bound.function("f")
     except TranslationRefused:
         return None
-    solved = integrate(bound, method, start.numpy(), values, options, atol.numpy())
+    inputs = _inputs(problem, bound.targets)
+    solved = integrate(
+        bound, method, start.numpy(), values, options, atol.numpy(), record=inputs is not None
+    )
     if solved.status is not Status.SUCCESS:
         return None
     path = NativeSegment(bound, solved, start)
+    stats = Stats(**{name: getattr(solved, name) for name in COUNTS})
+    outputs = path.outputs()
+    if inputs is not None:
+        from .adjoints.native.short import ShortGradient
+
+        gradient = ShortGradient(path, stats, inputs)
+        outputs = Integrate.apply(path.outputs, gradient.rules, problem.y0, *inputs)
     return Solution(
         t=times.to(torch.float64),
-        y=path.outputs(),
+        y=outputs,
         status=solved.status,
         message=f"{solved.status.sentence}, t = {solved.t:.6g}.",
-        stats=Stats(**{name: getattr(solved, name) for name in COUNTS}),
+        stats=stats,
         method=method.name,
         layout=layout,
         segments=[DenseSegment(path, path.evaluate)],
@@ -69,15 +80,32 @@ def short_solve(arguments: Arguments, problem: ODEProblem) -> Solution | None:
     )
 
 
+def _inputs(problem, targets):
+    """The tensors that get gradients, beside y0; None if no gradient can be asked for."""
+    if not torch.is_grad_enabled():
+        return None
+    inputs = [x for x in targets if x.requires_grad]
+    if isinstance(problem.f, torch.nn.Module):
+        # The gradient in a parameter that f does not use is zero, as in the torch engine.
+        known = {id(x) for x in inputs}
+        inputs += [p for p in problem.f.parameters() if p.requires_grad and id(p) not in known]
+    if inputs or problem.y0.requires_grad:
+        return inputs
+    return None
+
+
 def _plain(arguments: Arguments, problem: ODEProblem) -> bool:
     """Whether the solve asks for the outputs of a flat state by a named method, and no more."""
-    if torch.is_grad_enabled() or arguments.method == "auto":
+    if arguments.method == "auto":
         return False
     if arguments.adjoint not in ("auto", "discrete"):
         return False
     if not all(_default(getattr(arguments, name), value) for name, value in DEFAULTS.items()):
         return False
     y0 = problem.y0
+    times = problem.tspan
+    if isinstance(times, Tensor) and times.requires_grad and torch.is_grad_enabled():
+        return False
     return (
         type(y0) is Tensor
         and y0.dim() == 1

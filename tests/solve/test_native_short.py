@@ -1,5 +1,5 @@
-"""The short way of a native solve without gradients (pynode/solve_short.py): the numbers and the
-errors of the long way."""
+"""The short way of a native solve (pynode/solve_short.py): the numbers and the errors of the long
+way."""
 
 import pytest
 import torch
@@ -7,17 +7,16 @@ import torch
 from pynode import SolveError, solve
 from pynode.core.arguments import Arguments
 from pynode.solve_short import short_solve
-from tests.support.cases import Forced, smooth, smooth_exact, tensor
+from tests.support.cases import Forced, leaf, smooth, smooth_exact, tensor
 from tests.support.engine_pairs import TIMES
 
 
 def both_ways(f, y0, t, **options):
-    """(by the short way, by the long way). With gradients enabled a solve takes the long way."""
-    with torch.no_grad():
-        arguments = Arguments(f=f, y0=y0, t=t, backend="native", **options)
-        short = short_solve(arguments, arguments.problem())
+    """(by the short way, by the long way). A solve with a limit of time takes the long way."""
+    arguments = Arguments(f=f, y0=y0, t=t, backend="native", **options)
+    short = short_solve(arguments, arguments.problem())
     assert short is not None
-    return short, solve(f, y0, t, backend="native", **options)
+    return short, solve(f, y0, t, backend="native", max_seconds=1e6, **options)
 
 
 @pytest.mark.parametrize("method", ["tsit5", "rodas5p", "qndf"])
@@ -65,8 +64,60 @@ def test_other_solves_take_the_long_way():
         with torch.no_grad():
             arguments = Arguments(**{**given, **option})
             assert short_solve(arguments, arguments.problem()) is None
-    arguments = Arguments(**given)
-    assert short_solve(arguments, arguments.problem()) is None  # with gradients
+    moving = Arguments(**{**given, "t": TIMES.clone().requires_grad_()})
+    assert short_solve(moving, moving.problem()) is None
+
+
+@pytest.mark.parametrize("method", ["tsit5", "rodas5p", "fbdf"])
+def test_the_same_gradient(method):
+    """In y0, args, the weights and a leaf in a closure; one weight is not used."""
+
+    class Field(Forced):
+        def __init__(self):
+            super().__init__(3)
+            self.idle = torch.nn.Parameter(torch.ones(2, dtype=torch.float64))
+
+        def forward(self, t, y, k):
+            return super().forward(t, y) * k + closed * torch.cos(t)
+
+    closed = leaf(tensor(0.3))
+    field = Field()
+    gradients = []
+    for way in (0, 1):
+        y0 = leaf(torch.ones(3, dtype=torch.float64))
+        k = leaf(tensor(0.5, 1.0, 1.5))
+        solution = both_ways(field, y0, TIMES, method=method, args=(2 * k,))[way]
+        loss = solution.y.square().sum()
+        inputs = [y0, k, closed, *field.parameters()]
+        gradients.append((torch.autograd.grad(loss, inputs), solution.stats))
+    (short, short_stats), (long, long_stats) = gradients
+    assert all(map(torch.equal, short, long))
+    assert short_stats == long_stats
+    idle = [name for name, _ in field.named_parameters()].index("idle")
+    assert not bool(short[3 + idle].any())
+
+
+def test_a_change_before_the_gradient_is_refused():
+    field = Forced(3)
+    short, _ = both_ways(field, torch.ones(3, dtype=torch.float64), TIMES, method="tsit5")
+    with torch.no_grad():
+        field.b.add_(1.0)
+    with pytest.raises(RuntimeError, match="changed"):
+        short.y.sum().backward()
+
+
+def test_many_cotangents_and_no_second_derivative():
+    start = leaf(torch.ones(3, dtype=torch.float64))
+    short, long = both_ways(Forced(3), start, TIMES, method="tsit5")
+    rows = torch.eye(21, dtype=torch.float64).reshape(21, 7, 3)
+    found = [
+        torch.autograd.grad(s.y, start, rows, is_grads_batched=True, retain_graph=True)[0]
+        for s in (short, long)
+    ]
+    assert torch.equal(*found)
+    (grad,) = torch.autograd.grad(short.y.sum(), start, create_graph=True)
+    with pytest.raises(NotImplementedError, match="first derivatives"):
+        grad.sum().backward()
 
 
 def test_failures_are_those_of_the_long_way():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -116,10 +116,14 @@ class NativeDiscreteAdjoint(DiscreteAdjoint):
         grads: Tensor,
         vectors: Sequence[Tensor],
     ) -> list[Tensor]:
-        raise NotImplementedError(
-            "the native engine has only first derivatives: for second ones leave out"
-            " backend='native'"
-        )
+        no_second()
+
+
+def no_second() -> NoReturn:
+    """Refuse second derivatives."""
+    raise NotImplementedError(
+        "the native engine has only first derivatives: for second ones leave out backend='native'"
+    )
 
 
 def add_backward_counts(stats: Stats, gradient: NativeGradient) -> None:

@@ -1,0 +1,69 @@
+"""The gradient of a native solve that took the short way (solve_short.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import torch
+from torch import Tensor
+
+from ..base import Rules
+from .adjoint import CHANGED, add_backward_counts, no_second
+from .pullback import functions, pullback, pullback_many
+
+if TYPE_CHECKING:
+    from ...backends.native.engine import NativeSegment
+    from ...core.stats import Stats
+
+
+class ShortGradient:
+    """The gradient of the outputs of a solve in its start and in the inputs.
+
+    path: of the solve. inputs: tensors that f reads, in any order; others get zeros. Raise
+    RuntimeError if a tensor that f reads has changed before the backward pass.
+    """
+
+    def __init__(self, path: NativeSegment, stats: Stats, inputs: Sequence[Tensor]) -> None:
+        self.path = path
+        self.stats = stats
+        self.inputs = inputs
+        targets = path.bound.targets
+        places = {id(targets[i]): k for k, i in enumerate(path.bound.differentiable)}
+        self._places = [places.get(id(x)) for x in inputs]
+        self._versions = [(x, x._version) for x in targets if not x.is_inference()]
+        # Made now: later f may be another.
+        functions(path.bound, path.solved)
+
+    @property
+    def rules(self) -> Rules:
+        """What ``Integrate`` needs."""
+        return Rules(self.pullback, self.second, self.pullback_many)
+
+    def pullback(self, grads: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """(cotangent of the start (n,), those of the inputs). grads: (T, n)."""
+        return self._pulled(pullback, grads, ())
+
+    def pullback_many(self, grads: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The ``pullback`` of many cotangents, (R, T, n): (R, n), and (R, ...) for each input."""
+        return self._pulled(pullback_many, grads, (len(grads),))
+
+    def second(self, grads: Tensor, vectors: Sequence[Tensor | None]) -> NoReturn:
+        """Second derivatives are refused."""
+        no_second()
+
+    def _pulled(self, function: Callable, grads: Tensor, rows: tuple[int, ...]) -> Any:
+        solved = self.path.solved
+        moved = any(x._version != version for x, version in self._versions)
+        if moved or solved.changed():
+            raise RuntimeError(CHANGED)
+        times = self.path.times[: grads.shape[-2]]
+        gradient = function(self.path.bound, solved, times, grads.detach().numpy())
+        add_backward_counts(self.stats, gradient)
+        cotangents = []
+        for x, place in zip(self.inputs, self._places, strict=True):
+            if place is None:
+                cotangents.append(x.new_zeros((*rows, *x.shape)))
+            else:
+                cotangents.append(torch.from_numpy(gradient.targets[place]))
+        return torch.from_numpy(gradient.y0), cotangents
