@@ -36,9 +36,9 @@ def short_solve(arguments: Arguments, problem: ODEProblem) -> Solution | None:
     if not _plain(arguments, problem):
         return None
     from .backends.native.engine import NativeSegment
-    from .backends.native.fields import translated
+    from .backends.native.fields import BoundField
     from .backends.native.solve import integrate
-    from .translate import TranslationRefused
+    from .translate import TranslationRefused, translated_before
 
     layout = problem.layout()
     method = native_engine().method(arguments.method)
@@ -47,9 +47,13 @@ def short_solve(arguments: Arguments, problem: ODEProblem) -> Solution | None:
     values = times.tolist()
     start = problem.y0.detach()  # type: ignore[union-attr]  # a tensor
     atol = options.flat_atol(layout, start)
+    # The first solve of an f takes the long way: f may keep tensors of its first call, with their
+    # graph.
+    native = translated_before(problem.f, start, problem.args)
+    if native is None:
+        return None
     try:
-        bound = translated(problem.f, list(problem.args), None, values[0], start)
-        bound.function("f")
+        bound = BoundField(native)
     except TranslationRefused:
         return None
     inputs = _inputs(problem, bound.targets)
@@ -84,7 +88,7 @@ def _inputs(problem, targets):
     """The tensors that get gradients, beside y0; None if no gradient can be asked for."""
     if not torch.is_grad_enabled():
         return None
-    inputs = [x for x in targets if x.requires_grad]
+    inputs = list({id(x): x for x in targets if x.requires_grad}.values())
     if isinstance(problem.f, torch.nn.Module):
         # The gradient in a parameter that f does not use is zero, as in the torch engine.
         known = {id(x) for x in inputs}

@@ -88,22 +88,51 @@ def translate(
     args the same native functions. Raise TranslationRefused, with a sentence, if f cannot become
     native code.
     """
-    owner = getattr(f, "__self__", f) if hasattr(f, "__func__") else f
-    form = (y0.numel(), y0.dtype, frame and frame.key)
-    key = (getattr(f, "__func__", None), form, *map(_argument_key, args))
+    field = translated_before(f, y0, args, frame)
+    if field is not None:
+        return field
+    # The recording must not see what the args were computed from: f could use that as well.
+    cut = [x.detach() if isinstance(x, Tensor) else x for x in args]
+    code = _new_code(f, y0, t0, cut, frame)
+    field = NativeField(f, code, args)
+    owner, key = _place(f, y0, args, frame)
+    try:
+        return _remember(owner, key, field, code)
+    except TypeError:  # no weak reference to this f
+        return field
+
+
+def translated_before(
+    f: Callable[..., Any],
+    y0: Tensor,
+    args: Sequence[Any] = (),
+    frame: Frame | None = None,
+) -> NativeField | None:
+    """What ``translate`` has returned for the same f with nothing changed, with these args; None if
+    there is nothing."""
+    owner, key = _place(f, y0, args, frame)
     try:
         codes = _CODES.get(owner)
     except TypeError:  # no weak reference to this f
-        return NativeField(f, _new_code(f, y0, t0, args, frame), args)
-    if codes is not None and key in codes:
-        code, reference = codes[key]
-        if code.watch.holds() and (code.certain or code.agrees(f, args)):
-            known = reference()
-            if known is not None and known.has_args(args):
-                return known
-            return _remember(owner, key, NativeField(f, code, args), code)
-    code = _new_code(f, y0, t0, args, frame)
+        return None
+    if codes is None or key not in codes:
+        return None
+    code, reference = codes[key]
+    if not (code.watch.holds() and (code.certain or code.agrees(f, args))):
+        return None
+    known = reference()
+    if known is not None and known.has_args(args):
+        return known
     return _remember(owner, key, NativeField(f, code, args), code)
+
+
+def _place(f, y0, args, frame):
+    """(the object with which the code of f is kept, the key of the code there)."""
+    owner = f
+    if hasattr(f, "__func__"):
+        owner = getattr(f, "__self__", f)
+    form = (y0.numel(), y0.dtype, frame and frame.key)
+    return owner, (getattr(f, "__func__", None), form, *map(_argument_key, args))
 
 
 def _remember(owner: Any, key: Any, field: NativeField, code: FieldCode) -> NativeField:

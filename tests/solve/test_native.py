@@ -226,3 +226,37 @@ def test_second_derivatives_are_refused():
     (grad,) = torch.autograd.grad(y.sum(), start, create_graph=True)
     with pytest.raises(NotImplementedError, match="first derivatives"):
         grad.sum().backward()
+
+
+def test_a_tensor_in_two_places():
+    """Twice in args, or in args and held by f: both parts of its gradient count, whatever was
+    solved before."""
+    closed = leaf(tensor(0.4))
+
+    def f(t, y, a, b):
+        return -a * y + b * torch.cos(t) + closed
+
+    with torch.no_grad():
+        solve(f, tensor(1.0), (0.0, 1.0), method="tsit5", args=(closed, closed), backend="native")
+    for args in ((closed, closed), (closed, leaf(tensor(0.9)))):
+        grads = []
+        for backend in ("torch", "native", "native"):
+            y = solve(f, tensor(1.0), (0.0, 1.0), method="tsit5", args=args, backend=backend).y
+            grads.append(torch.autograd.grad(y[-1].sum(), closed)[0])
+        torch.testing.assert_close(grads[1], grads[0], rtol=1e-9, atol=0)
+        torch.testing.assert_close(grads[2], grads[0], rtol=1e-9, atol=0)
+
+
+def test_a_tensor_that_f_keeps_from_its_first_call():
+    source = leaf(tensor(0.7))
+    kept = []
+
+    def f(t, y):
+        if not kept:
+            kept.append(source * source)
+        return -kept[0] * y
+
+    for _ in range(2):  # the second solve takes the short way
+        y = solve(f, tensor(1.0), (0.0, 1.0), method="tsit5", backend="native").y
+        grad = torch.autograd.grad(y[-1].sum(), source, retain_graph=True)[0]
+        assert float(grad) == pytest.approx(-2 * 0.7 * float(y[-1]), rel=1e-5)

@@ -150,12 +150,14 @@ def of_parameters(
     above: list[Tensor] = []
     for target, cotangent in zip(targets, cotangents, strict=True):
         inside = field.module_state.inside(target)
-        found[id(inside)] = cotangent
+        # The same tensor can be two arguments, or an argument and a tensor that f holds.
+        known = found.get(id(inside))
+        found[id(inside)] = cotangent if known is None else known + cotangent
         if inside.grad_fn is not None:
             computed.append(inside)
             above.append(cotangent)
     parameters = field.parameters
-    if computed:
+    if computed and parameters:
         if rows:
             pulls = [_further(computed, parameters, row) for row in zip(*above, strict=True)]
             pulled = [stacked(parts) for parts in zip(*pulls, strict=True)]
@@ -164,7 +166,8 @@ def of_parameters(
         for parameter, further in zip(parameters, pulled, strict=True):
             if further is not None:
                 # f can use a parameter directly as well.
-                found[id(parameter)] = found.get(id(parameter), 0.0) + further
+                known = found.get(id(parameter))
+                found[id(parameter)] = further if known is None else known + further
     zeros = [p.new_zeros((*rows, *p.shape)) for p in parameters]
     return [found.get(id(p), zero) for p, zero in zip(parameters, zeros, strict=True)]
 

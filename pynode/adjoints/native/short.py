@@ -29,8 +29,10 @@ class ShortGradient:
         self.stats = stats
         self.inputs = inputs
         targets = path.bound.targets
-        places = {id(targets[i]): k for k, i in enumerate(path.bound.differentiable)}
-        self._places = [places.get(id(x)) for x in inputs]
+        # The same tensor can be an argument and a tensor that f holds.
+        self._places = [
+            [k for k, i in enumerate(path.bound.differentiable) if targets[i] is x] for x in inputs
+        ]
         self._versions = [(x, x._version) for x in targets if not x.is_inference()]
         # Made now: later f may be another.
         functions(path.bound, path.solved)
@@ -61,9 +63,9 @@ class ShortGradient:
         gradient = function(self.path.bound, solved, times, grads.detach().numpy())
         add_backward_counts(self.stats, gradient)
         cotangents = []
-        for x, place in zip(self.inputs, self._places, strict=True):
-            if place is None:
-                cotangents.append(x.new_zeros((*rows, *x.shape)))
-            else:
-                cotangents.append(torch.from_numpy(gradient.targets[place]))
+        for x, places in zip(self.inputs, self._places, strict=True):
+            total = x.new_zeros((*rows, *x.shape))
+            for place in places:
+                total += torch.from_numpy(gradient.targets[place])
+            cotangents.append(total)
         return torch.from_numpy(gradient.y0), cotangents
