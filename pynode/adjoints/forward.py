@@ -107,7 +107,7 @@ class ForwardSensitivity(Adjoint):
 
 
 def _split(field, pulled):
-    """(cotangent of y0, those of the parameters) from all in one, (..., n + p)."""
+    """Split pulled, (..., n + p): return the cotangent of y0 and those of the parameters."""
     ybar, *rest = pulled.split([field.size, *(p.numel() for p in field.parameters)], -1)
     parts = zip(rest, field.parameters, strict=True)
     return ybar, [g.reshape((*pulled.shape[:-1], *p.shape)) for g, p in parts]

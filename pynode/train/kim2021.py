@@ -129,7 +129,8 @@ class Reproduction:
             accuracy = self.accuracies[name]
             last = run.history[-1]
             lines.append(
-                f"{name:<10}{run.backend:<8}{last['epoch']:>8}{last['seconds']:>9.0f}{run.best:>11.2e}"
+                f"{name:<10}{run.backend:<8}{last['epoch']:>8}"
+                f"{last['seconds']:>9.0f}{run.best:>11.2e}"
                 f"{_percent(max(accuracy.of_largest)):>24}{_percent(max(accuracy.pointwise)):>16}"
             )
         lines.append("")

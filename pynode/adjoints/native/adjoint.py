@@ -140,7 +140,7 @@ def of_parameters(
     cotangents: Sequence[Tensor],
     rows: tuple[int, ...] = (),
 ) -> list[Tensor]:
-    """The cotangents of field.parameters, from those of the tensors that the native code reads.
+    """Return the cotangents of field.parameters. cotangents: of targets, which the code reads.
 
     A target can be computed from parameters: torch then takes its cotangent further back. rows:
     (R,) if each cotangent has R rows, (R, ...).

@@ -69,7 +69,7 @@ class NativeRowGradient:
         return torch.from_numpy(starts), self._of_inputs(totals)
 
     def _add(self, totals, row, gradient):
-        """Add the cotangents of one row to those of the whole tensors."""
+        """Add to totals what one row gives. A total belongs to a whole tensor of the field."""
         add_backward_counts(self.field.stats, gradient)
         fields = self.rows.fields
         for total, part, own in zip(totals, gradient.targets, fields.by_row, strict=True):
