@@ -17,7 +17,7 @@ from ...methods.selection import SMALL, choose
 from ...translate import TranslationRefused
 from .fields import BoundField, native_field
 from .observer import Observer
-from .solve import FAMILIES
+from .families import FAMILIES
 from .solve import integrate as integrate_native
 from .trajectory import NativeTrajectory
 
