@@ -170,7 +170,10 @@ class _WayBack:
 
 
 def functions(field: Any, trajectory: NativeTrajectory) -> dict[str, Any]:
-    """The functions of the field that the backward pass needs, by their names in Run."""
+    """The functions of the field that the backward pass needs, by their names in Run.
+
+    They must be made right after the solve: in a backward pass f can hold copies of its tensors.
+    """
     sizes = BACKWARD[trajectory.family].sizes(trajectory.tables)
     names = {"f": "f", "pullback": "pullback"}
     if sizes.slopes:
@@ -179,6 +182,8 @@ def functions(field: Any, trajectory: NativeTrajectory) -> dict[str, Any]:
     elif sizes.implicit:
         names["jac"] = "jac"
         names["vjp_p"] = "vjp_p"
+    elif stability.watches(field, trajectory):
+        names["jac"] = "jac"
     return {name: field.function(wanted) for name, wanted in names.items()}
 
 
