@@ -22,7 +22,8 @@ from .graph import (
     Statement,
     View,
 )
-from .llvm import Body, Module, number
+from .instructions import Body, number
+from .llvm import Module
 from .loop_elementwise import Elementwise, Group, fusable, uniform
 from .loop_products import COMBINE, NEUTRAL, Products
 from .nests import Access, Nest, plain, strided

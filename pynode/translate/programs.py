@@ -64,8 +64,8 @@ class Programs:
 
     def text(self, name: str) -> Text:
         """The function of this name."""
-        module = Module(self._real)
         scalars = self.scalars(name)
+        module = Module(self._real, looped=scalars is None)
         if scalars is not None:
             pool, outs = scalars
             work = scalar_function(module, "entry", pool, outs)
