@@ -21,7 +21,7 @@ _LOGIC = {"and": "and", "or": "or"}
 _INTRINSIC = {"sqrt": "sqrt", "abs": "fabs", "floor": "floor", "ceil": "ceil", "trunc": "trunc"}
 _INTRINSIC["round"] = "rint"
 # Functions of elementary.py, and of how many numbers at once.
-OWN = frozenset("exp expm1 log log1p tanh".split())
+OWN = frozenset("exp expm1 log log1p tanh erf".split())
 LANES = 8
 
 
