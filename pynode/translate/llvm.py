@@ -160,8 +160,12 @@ class Module:
         return f"declare double @{name}({operands}) #0"
 
 
-def scalar_function(module: Module, name: str, pool: Expressions, outs: Sequence[int]) -> int:
+def scalar_function(
+    module: Module, name: str, pool: Expressions, outs: Sequence[int], added: range = range(0)
+) -> int:
     """A function that writes these expressions to out. Return how many numbers of work it uses.
+
+    added: the places in out to which expressions are added.
 
     Large functions are divided into pieces, which pass numbers on in work.
     """
@@ -169,7 +173,7 @@ def scalar_function(module: Module, name: str, pool: Expressions, outs: Sequence
     pieces = [live[i : i + PIECE] for i in range(0, len(live), PIECE)] or [[]]
     if len(pieces) == 1:
         body = module.body()
-        _Piece(body, pool, {}, {}, 0).write(pieces[0], list(enumerate(outs)), [])
+        _Piece(body, pool, {}, {}, 0, added).write(pieces[0], list(enumerate(outs)), [])
         module.add(name, body)
         return 0
     home = {x: i for i, piece in enumerate(pieces) for x in piece}
@@ -182,7 +186,7 @@ def scalar_function(module: Module, name: str, pool: Expressions, outs: Sequence
     for i, piece in enumerate(pieces):
         body = module.body()
         passed = [x for x in piece if x in slots]
-        _Piece(body, pool, home, slots, i).write(piece, writes[i], passed)
+        _Piece(body, pool, home, slots, i, added).write(piece, writes[i], passed)
         module.add(f"{name}.{i}", body, internal=True)
         main.put(f"call void @{name}.{i}({_PASSED})")
     module.add(name, main)
@@ -210,18 +214,22 @@ class _Piece:
         home: dict[int, int],
         slots: dict[int, int],
         index: int,
+        added: range,
     ) -> None:
         self._body = body
         self._pool = pool
         self._home = home
         self._slots = slots
         self._index = index
+        self._added = added
 
     def write(self, nodes: list[int], outs: list[tuple[int, int]], passed: list[int]) -> None:
         """Compute the nodes, write the results, and pass numbers on."""
         body = self._body
         values = emit(body, self._pool, nodes, self._load)
         for place, x in outs:
+            if place in self._added and x == self._pool.zero:
+                continue
             value = values.get(x)
             if value is None:
                 constant = self._pool.value(x)
@@ -230,6 +238,8 @@ class _Piece:
                 else:
                     value = self._load(x)
                     values[x] = value
+            if place in self._added:
+                value = body.operation("add", [body.load("%out", place), value])
             body.store(value, "%out", place)
         for x in passed:
             value = values[x]

@@ -175,13 +175,13 @@ def functions(field: Any, trajectory: NativeTrajectory) -> dict[str, Any]:
     They must be made right after the solve: in a backward pass f can hold copies of its tensors.
     """
     sizes = BACKWARD[trajectory.family].sizes(trajectory.tables)
-    names = {"f": "f", "pullback": "pullback"}
+    names = {"f": "f", "pullback": "add_pullback"}
     if sizes.slopes:
         names["jac"] = "jac_time"
-        names["second"] = "second"
+        names["second"] = "add_second"
     elif sizes.implicit:
         names["jac"] = "jac"
-        names["vjp_p"] = "vjp_p"
+        names["vjp_p"] = "add_vjp_p"
     elif stability.watches(field, trajectory):
         names["jac"] = "jac"
     return {name: field.function(wanted) for name, wanted in names.items()}
@@ -240,13 +240,14 @@ def _memory(way, cotangents):
         rows, columns = way.field.pattern()
         matrices = n * sizes.width
     work = max(function.work for function in way.functions.values())
+    pulled = np.zeros(n + total + 1, real)
     vectors = np.zeros((3 + sizes.bars + sizes.vectors, n), real)
     return Memory(
         ybar=vectors[0],
         start=vectors[1],
         point=vectors[2],
-        grads=np.zeros(total, real),
-        pulled=np.zeros(n + total + 1, real),
+        pulled=pulled,
+        grads=pulled[n : n + total],
         pair=np.zeros(2 * n + 1, real),
         bars=vectors[3 : 3 + sizes.bars],
         vectors=vectors[3 + sizes.bars :],
