@@ -19,7 +19,7 @@ from .graph import Graph
 from .guard import check_hooks
 from .key import Walk
 from .machine import Loaded, compiled, processor
-from .programs import LAYOUT, Programs
+from .programs import ADDED, LAYOUT, Programs
 from .refusal import TranslationRefused
 from .verify import Comparison, Probe
 
@@ -242,7 +242,8 @@ class FieldCode:
             comparison.jacobian(function.address, shape, self.pattern(), name == "jac_time")
             return
         results, twice, vectors = LAYOUT[name]
-        comparison.function(function.address, shape, results, vectors, twice, name)
+        added = ADDED if name.startswith("add_") else ()
+        comparison.function(function.address, shape, results, vectors, twice, name, added)
 
     def _remember(self, name: str, entry: dict[str, Any]) -> None:
         """Add a function to the field's table on disk."""
