@@ -73,7 +73,10 @@ def _prepared(data, scaling, options, generator, progress):
     if options.warm_start:
         limit = options.time_limit / 4
         report = progress.warm
-        return warm_start(fields, data, options.warm_start, seconds=limit, report=report)
+        native = options.engine == "native"
+        return warm_start(
+            fields, data, options.warm_start, seconds=limit, report=report, native=native
+        )
     if not options.collocation:
         fields[0].close_gates()
     return fields[0]

@@ -336,7 +336,7 @@ class Trainer:
 
     def _set_rate(self) -> float:
         rate = self.rate_factor * self.plan.rate(self.epoch, self.elapsed)
-        self.optimizer.param_groups[0]["lr"] = rate
+        self.optimizer.rate = rate
         return rate
 
     # Keeping and resuming.
