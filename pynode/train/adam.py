@@ -22,7 +22,8 @@ class Adam:
     """Steps of Adam.
 
     weights: the tensors that it changes, in place. rate: of the next step. decay: weight_decay of
-    torch.optim. decoupled: whether the decay acts on the weights (AdamW) instead of on the gradient.
+    torch.optim. decoupled: whether the decay acts on the weights (AdamW) instead of on the
+    gradient.
     """
 
     def __init__(

@@ -89,9 +89,7 @@ def deviations(steps: Steps, f: torch.Tensor, inverse: torch.Tensor) -> torch.Te
     """The distances d, (K, n), of the linearised trajectories from the interpolated data."""
     residual = steps.start + steps.h[:, None] * f - steps.end
     own = (inverse @ residual.unsqueeze(-1)).squeeze(-1)
-    return scan(
-        torch.where(steps.first[:, None, None], torch.zeros_like(inverse), inverse), own
-    )
+    return scan(torch.where(steps.first[:, None, None], torch.zeros_like(inverse), inverse), own)
 
 
 def _adjoint(steps, inverse, cotangent):

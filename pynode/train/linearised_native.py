@@ -141,9 +141,7 @@ class NativeLinearised:
     weights, which must change in place only. Raise TranslationRefused if the field cannot become
     native code."""
 
-    def __init__(
-        self, field: torch.nn.Module, weights: list[torch.Tensor], steps: Steps
-    ) -> None:
+    def __init__(self, field: torch.nn.Module, weights: list[torch.Tensor], steps: Steps) -> None:
         native = translate(field, steps.end[0], float(steps.t[0]))
         functions = {name: native.function(name) for name in ("f", "jac", "pullback", "second")}
         addresses, self._held = native.pointers()

@@ -100,7 +100,7 @@ class _Fit:
             self.loss = loss
 
 
-def _steps(field, data) -> _Steps:
+def _steps(field, data) -> Steps:
     parts = []
     for run in data.trajectories:
         fine = torch.linspace(
