@@ -259,7 +259,13 @@ class Walk:
             if name in _CLASS_INTERNALS:
                 continue
             self._put("member", name)
-            self._visit(value)
+            if name == "__dataclass_fields__":
+                # Their names: what else they say is in the functions that dataclass has made.
+                self._visit(tuple(value))
+            elif name == "__dataclass_params__":
+                self._put(repr(value))
+            else:
+                self._visit(value)
 
     # --------------------------------------------------------------- instances
 
