@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -61,9 +61,11 @@ def _wanting_gradients(tensors: Sequence[Tensor]) -> Iterator[None]:
             x.requires_grad_(False)
 
 
-def record_value(f: Callable[..., Any], point: Point, args: tuple) -> Recording:
-    """f alone."""
-    recorder = Recorder(point.y.dtype, point.replace)
+def record_value(
+    f: Callable[..., Any], point: Point, args: tuple, tables: Collection[int] = ()
+) -> Recording:
+    """f alone. tables: see Recorder."""
+    recorder = Recorder(point.y.dtype, point.replace, tables)
     y = point.y.detach().clone()
     t = point.t.detach().clone()
     recorder.declare(t, "t")
@@ -88,15 +90,21 @@ def _check(out: Any, y: Tensor) -> None:
 
 
 def record_derivatives(
-    f: Callable[..., Any], point: Point, args: tuple, targets: Sequence[Tensor], twice: bool
+    f: Callable[..., Any],
+    point: Point,
+    args: tuple,
+    targets: Sequence[Tensor],
+    twice: bool,
+    tables: Collection[int] = (),
 ) -> Recording:
     """f and its products with the Jacobians; twice: also those that need a second derivative.
+    tables: see Recorder.
 
     The results by name: f; vjp, vjp_p, vjp_time: of the cotangent w. With twice: jvp: df/dy u;
     jvp_p: df/dp q; jvp_time: df/dt; second_y, second_p, second_t: the gradient of
     w^T [(df/dy) u + s df/dt].
     """
-    recorder = Recorder(point.y.dtype, point.replace)
+    recorder = Recorder(point.y.dtype, point.replace, tables)
     y = point.y.detach().clone().requires_grad_()
     t = point.t.detach().clone().requires_grad_()
     recorder.declare(t, "t")

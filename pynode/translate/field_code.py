@@ -87,6 +87,8 @@ class FieldCode:
         self._graphs: dict[bool, Graph] = {}
         self._pattern: tuple[np.ndarray, np.ndarray] | None = None
         self._programs = Programs(self.n, REAL_TYPES[self.dtype], self._graph)
+        self._held = walk.tables
+        self._tables = frozenset(map(id, walk.tables))
         self._key = _field_key(walk, self.n, self.dtype) if stored else None
         self._table = self._stored()
         if self._table is not None:
@@ -100,10 +102,10 @@ class FieldCode:
 
     def _record_targets(self, walk: Walk) -> None:
         """Find what f reads by recording it once, and again at another point."""
-        value = record_value(self._function(), self._point(), self.args)
-        self.targets = [x for x in value.captured if x.dtype.is_floating_point]
+        value = record_value(self._function(), self._point(), self.args, self._tables)
+        self.targets = [x for x in value.captured if self._reads(x)]
         other = self._comparison().point(11, 1e-3)
-        again = record_value(self._function(), other, self.args)
+        again = record_value(self._function(), other, self.args, self._tables)
         _check_same(value.graph, again.graph)
         same = [a is b for a, b in zip(value.captured, again.captured)]
         if len(value.captured) != len(again.captured) or not all(same):
@@ -123,6 +125,10 @@ class FieldCode:
         if self._key is not None:
             found = [places[id(x)] for x in self.targets]
             self._table = {"targets": found, "functions": {}}
+
+    def _reads(self, x: Tensor) -> bool:
+        """Whether native code reads the numbers of a tensor from outside through a pointer."""
+        return x.dtype.is_floating_point and id(x) not in self._tables
 
     def _function(self) -> Callable[..., Any]:
         f = self._f()
@@ -149,7 +155,9 @@ class FieldCode:
         return graph
 
     def _recorded(self, point: Point, twice: bool) -> Graph:
-        recording = record_derivatives(self._function(), point, self.args, self.targets, twice)
+        recording = record_derivatives(
+            self._function(), point, self.args, self.targets, twice, self._tables
+        )
         self._number_inputs(recording)
         return recording.graph
 
@@ -158,7 +166,7 @@ class FieldCode:
         places = {id(x): i for i, x in enumerate(self.targets)}
         order = {}
         for index, x in enumerate(recording.captured):
-            if not x.dtype.is_floating_point:
+            if not self._reads(x):
                 continue
             if id(x) not in places:
                 raise TranslationRefused(
