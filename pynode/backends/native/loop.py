@@ -21,6 +21,7 @@ from ...core.step_control import (
     vanishes,
 )
 from .arithmetic import copy, finite
+from .conditions import may_fire
 from .machine import call, row
 from .run import (
     ACCEPTED,
@@ -33,6 +34,7 @@ from .run import (
     MIN_STEP,
     NO_FAILURE,
     NONFINITE,
+    POSSIBLE_EVENTS,
     RUNNING,
     STEP_TOO_SMALL,
     SUCCESS,
@@ -146,7 +148,7 @@ def take_step(family: Any, run: Any, tables: Any, memory: Any) -> None:
         return
     if run.accepted_last and run.bounded and crossed(memory, memory.y1, True):
         fail(run, 0.5, DOMAIN)
-    if run.accepted_last and run.hook and ask(run, memory, ALLOWED) != RUNNING:
+    if run.accepted_last and run.limited and ask(run, memory, ALLOWED) != RUNNING:
         fail(run, 0.5, DOMAIN)
     if run.fixed and run.accepted_last and not finite(memory.y1, len(memory.y1)):
         # Fixed steps have no error test to notice this, and the user did not ask for a smaller
@@ -221,7 +223,7 @@ def finish_step(family: Any, run: Any, tables: Any, memory: Any) -> None:
     if run.dense or run.watched:
         family.complete(run, tables, memory)
         run.complete = 1
-    if run.watched:
+    if run.watched and (run.watched != POSSIBLE_EVENTS or may_fire(family, run, tables, memory)):
         ask(run, memory, ACCEPTED)
     write_outputs(family, run, tables, memory)
     if run.record:

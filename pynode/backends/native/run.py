@@ -26,6 +26,11 @@ STEP_TOO_SMALL = STATUSES.index(Status.STEP_TOO_SMALL)
 ALLOWED = 0  # may the step end at y1?
 ACCEPTED = 1  # the step is accepted: does the solve end here?
 
+# The accepted steps at which the hook looks.
+NO_STEP = 0
+EVERY_STEP = 1
+POSSIBLE_EVENTS = 2  # those in which an event could be found (conditions.py)
+
 HISTORY = 32  # attempted steps kept for the report of a failure
 
 
@@ -68,9 +73,11 @@ class Run(NamedTuple):
     f: int
     jac: int
     repair: int
-    # A Python function by address, as hooks.py describes; 0 for none. watched: whether it looks at
-    # accepted steps.
+    # A Python function by address, as hooks.py describes; 0 for none. limited: whether it says at
+    # which states a step may end. watched: at which accepted steps it looks, NO_STEP or one of the
+    # next two.
     hook: int
+    limited: int
     watched: int
     # What the loop changes.
     started: int = 0
@@ -146,6 +153,12 @@ class Memory(NamedTuple):
     outputs: Any  # (T, n) T
     slopes: Any  # (T, n) T, or (0, n) without slopes
     stops: Any  # float64: times at which steps must end; the last one is the end
+    samples: Any  # float64: the fractions of a step at which conditions are evaluated
+    conditions: Any  # (E, 2) int64: addresses of conditions, and how many values they return
+    condition_inputs: Any  # (E, P) int64: addresses of the tensors that they read
+    condition_values: Any  # (E, K) T
+    largest: Any  # (E, K) float64: their largest values so far
+    sides: Any  # (E, K) float64: their sides of zero, as conditions.py describes
     history: Any  # (HISTORY, 4) float64: t, h, ratio and failure of the last attempts
     tape_t: Any  # (capacity,) float64: starts of the recorded steps
     tape_h: Any  # (capacity,) float64: their sizes

@@ -26,6 +26,7 @@ from ...methods.radau import Radau
 from ...methods.rosenbrock import RosenbrockMethod
 from . import bdf, esdirk, explicit, radau, rosenbrock
 from .compiler import entry
+from .conditions import Watched, condition_arrays
 from .hooks import Cut, Hook, NativeStep
 from .linear import linear_arrays
 from .loop import SMALLEST_NORMAL, advance
@@ -70,6 +71,7 @@ def integrate(
     inputs: np.ndarray | None = None,
     allow: Callable[[float, np.ndarray], bool] | None = None,
     watch: Callable[[NativeStep], Cut | None] | None = None,
+    watched: Watched | None = None,
     loop: Callable | None = None,
 ) -> NativeTrajectory:
     """Integrate from times[0] to times[-1] with outputs at all times, in either direction.
@@ -87,6 +89,7 @@ def integrate(
     parameters alive.
     allow: allow(t, y) says whether a step may end there; a refused step is halved. watch: receives
     each accepted step, and can end the solve there (hooks.py). Both cost some microseconds a step.
+    watched: conditions of events; watch then receives only steps in which one may fire.
     loop: runs instead of the compiled loop, for debugging: ``interpreted``.
     Raise TypeError if no family runs the method, ValueError if it takes no fixed steps, or if y0
     does not fit the field.
@@ -110,13 +113,13 @@ def integrate(
         bounded=int(bounds is not None),
     )
     pointers, held = parameters(field, inputs)
-    memory = _memory(field, sizes, y0, times, options, atol, run, pointers)
+    memory = _memory(field, sizes, y0, times, options, atol, run, pointers, watched)
     if bounds is not None:
         memory.lowest[:], memory.floor[:] = bounds
     numbers = np.array([tuple(run)], dtype=RECORD)
     hook = None
     if allow is not None or watch is not None:
-        hook = Hook(family, tables, numbers, memory, allow, watch)
+        hook = Hook(family, tables, numbers, memory, allow, watch, watched is not None)
     memory = _pieces(family, numbers, tables, memory, deadline, cancelled, hook, loop or _compiled)
     result = NativeTrajectory(method, family, tables, numbers, memory)
     if hook is not None and hook.end_state is not None:
@@ -245,6 +248,7 @@ def _run(field, method, sizes, times, options, atol, limits, counts):
         jac=jac,
         repair=repair,
         hook=0,
+        limited=0,
         watched=0,
         first_step=first,
         attempts=counts[0],
@@ -259,7 +263,7 @@ def _jacobian(sizes):
     return "jac"
 
 
-def _memory(field, sizes, y0, times, options, atol, run, pointers):
+def _memory(field, sizes, y0, times, options, atol, run, pointers, watched):
     n = len(y0)
     real = y0.dtype
     work = field.function("f").work
@@ -269,6 +273,8 @@ def _memory(field, sizes, y0, times, options, atol, run, pointers):
         work = max(work, field.function(_jacobian(sizes)).work)
         rows, columns = field.pattern()
         matrices = n
+    if watched is not None:
+        work = max(work, watched.work)
     capacity = CAPACITY if run.record else 0
     tape_stages = sizes.stages if run.dense else sizes.tape_stages
     count = len(times)
@@ -304,6 +310,7 @@ def _memory(field, sizes, y0, times, options, atol, run, pointers):
         outputs=outputs,
         slopes=np.empty((count * run.slopes, n), real),
         stops=np.array(stops_between(options.tstops, times[0], times[-1], SMALLEST_NORMAL)),
+        **condition_arrays(watched, real),
         history=np.empty((HISTORY, 4)),
         tape_t=np.empty(capacity),
         tape_h=np.empty(capacity),

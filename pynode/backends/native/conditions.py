@@ -1,0 +1,95 @@
+"""Conditions of events in compiled code.
+
+The loop evaluates the conditions where the torch engine does (../torch/event_detection.py): at some
+places of each accepted step. Where all of them stay on their sides of zero, the torch engine would
+find nothing, and the loop goes on. Otherwise it asks Python, which looks for events as always.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..torch.crossings import SAMPLES
+from .arithmetic import copy
+from .machine import call, row
+
+# A condition this near to zero may have another side in torch: so many roundings of its largest
+# value, and of the state.
+VALUE_ROUNDINGS = 1000
+STATE_ROUNDINGS = 4
+
+
+class Watched:
+    """The conditions of one solve, as arrays that compiled code reads.
+
+    conditions: (E, 2) the addresses of their functions, and how many values each returns. inputs:
+    (E, P) the addresses of the tensors that they read. work: numbers of work that they need. sides:
+    (E, K) the side of zero of each value, 1 or -1; 0 for one that is not known, and steps are then
+    shown to Python. K: the most values of a condition.
+    """
+
+    def __init__(self, conditions: np.ndarray, inputs: np.ndarray, work: int) -> None:
+        self.conditions = conditions
+        self.inputs = inputs
+        self.work = work
+        width = int(conditions[:, 1].max(initial=0))
+        self.sides = np.zeros((len(conditions), width))
+        self._places = np.arange(width) < conditions[:, 1:]
+
+    def note(self, sides: np.ndarray) -> None:
+        """Keep the sides of all values, one condition after the other, (...)."""
+        self.sides[self._places] = sides
+
+
+NOTHING = Watched(np.zeros((0, 2), np.int64), np.zeros((0, 0), np.int64), 0)
+
+
+def condition_arrays(watched: Watched | None, real: Any) -> dict[str, np.ndarray]:
+    """The arrays of Memory for the conditions. real: the dtype of the state."""
+    if watched is None:
+        watched = NOTHING
+    return {
+        "samples": np.array(SAMPLES),
+        "conditions": watched.conditions,
+        "condition_inputs": watched.inputs,
+        "condition_values": np.empty(watched.sides.shape, real),
+        "largest": np.zeros(watched.sides.shape),
+        "sides": watched.sides,
+    }
+
+
+def may_fire(family: Any, run: Any, tables: Any, memory: Any) -> bool:
+    """Whether the torch engine could find an event in the accepted step."""
+    for i in range(len(memory.samples)):
+        theta = memory.samples[i]
+        if theta < 1.0:
+            t = run.t + theta * run.h
+            family.interpolate(run, tables, memory, theta, memory.point)
+        else:
+            t = run.t1
+            copy(memory.y1, memory.point)
+        if not same_sides(run, memory, t):
+            return True
+    return False
+
+
+def same_sides(run: Any, memory: Any, t: float) -> bool:
+    """Whether all conditions at t and memory.point are clearly on the sides that they had. A
+    condition that is NaN is not."""
+    size = 0.0
+    for k in range(len(memory.point)):
+        size = max(size, abs(memory.point[k]))
+    for e in range(len(memory.conditions)):
+        values = row(memory.condition_values, e)
+        inputs = row(memory.condition_inputs, e)
+        address = memory.conditions[e, 0]
+        call(address, t, memory.point, memory.point, inputs, values, memory.work)
+        for k in range(memory.conditions[e, 1]):
+            largest = max(memory.largest[e, k], abs(values[k]))
+            near = run.eps * (VALUE_ROUNDINGS * largest + STATE_ROUNDINGS * size)
+            if not memory.sides[e, k] * values[k] > near:
+                return False
+            memory.largest[e, k] = largest
+    return True
