@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 from ...core.stats import Stats
 from .engine import COUNTS, INSTEAD, check
 from .fields import FlatCall, translated
+from .row_observer import RowObserver
 from .rows import integrate_rows
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ...core.options import Options
     from ...core.stop_conditions import RowLimits
     from ...methods.base import Method
+    from ..torch.batched_event_detection import BatchEventDetector
     from ..torch.batched_loop import RowSpans
     from .trajectory import NativeTrajectory
 
@@ -28,7 +30,7 @@ class RowFields:
     """The native functions of a RowField for each of its rows.
 
     targets: the tensors that native code reads, whole. by_row: for each of them whether a row of
-    the batch reads its own row of it.
+    the batch reads its own row of it. one_row: the args for the first row.
     """
 
     def __init__(self, field: RowField, t0: float, y0: Tensor) -> None:
@@ -37,6 +39,13 @@ class RowFields:
         one = [x[:1] if own else x for x, own in zip(leaves, owned, strict=True)]
         frame = FlatCall(field.layout, structure, field.nonnegative_mask, rows=True)
         self.bound = translated(field.f, one, frame, t0, y0)
+        self.one_row = pytree.tree_unflatten(one, structure)
+        # For the id of each leaf of these args that belongs to a row: how far the rows lie apart.
+        self.apart = {
+            id(x): leaf.stride(0) * leaf.element_size()
+            for x, leaf, own in zip(one, leaves, owned, strict=True)
+            if own
+        }
         places = {id(x): i for i, x in enumerate(one)}
         self.targets: list[Tensor] = []
         self.by_row: list[bool] = []
@@ -48,10 +57,7 @@ class RowFields:
             else:
                 self.targets.append(leaves[place])
                 self.by_row.append(owned[place])
-        sizes = [
-            x.stride(0) * x.element_size() if own else 0
-            for x, own in zip(self.targets, self.by_row, strict=True)
-        ]
+        sizes = [self.apart.get(id(target), 0) for target in self.bound.targets]
         self._shifts = np.array(sizes, dtype=np.int64)
 
     def addresses(self, rows: np.ndarray) -> np.ndarray:
@@ -134,11 +140,13 @@ def integrate_batch(
     slopes: bool,
     limits: RowLimits | None,
     index: Tensor,
+    watch: BatchEventDetector | None = None,
 ) -> NativeRows:
     """Every row from its start to its end.
 
     field: of the whole batch. starts: (m, n), of the rows with the numbers index, (m,). spans,
-    atol: of these rows. record: keep the steps for a gradient. slopes: dy/dt at the outputs.
+    atol: of these rows. record: keep the steps for a gradient. slopes: dy/dt at the outputs. watch:
+    looks for events, or None.
     """
     check(field)
     numbers = index.numpy()
@@ -150,6 +158,9 @@ def integrate_batch(
             row_times.append(float(spans.end[i]))
         times.append(row_times)
     size = starts.shape[1]
+    observer = None
+    if watch is not None or (limits is not None and limits.domain is not None):
+        observer = RowObserver(field, fields, watch, limits, spans, starts, index)
     solved = integrate_rows(
         fields.bound,
         method,
@@ -163,9 +174,13 @@ def integrate_batch(
         record=record,
         slopes=slopes,
         deadline=None if limits is None else limits.deadline,
+        each_row=observer and observer.arguments,
     )
     add_counts(field.stats, solved)
-    return NativeRows(fields, numbers, solved, spans, starts)
+    rows = NativeRows(fields, numbers, solved, spans, starts)
+    if observer is not None:
+        observer.finish(rows)
+    return rows
 
 
 def add_counts(stats: Stats, solved: Sequence[NativeTrajectory]) -> None:
@@ -188,16 +203,12 @@ def _bounds(limits, numbers, size, batch):
     return lowest, _by_row(limits.bounds.floor, numbers, size, batch)
 
 
-def check_batch(events: Any, limits: RowLimits | None, options: Options) -> None:
+def check_batch(limits: RowLimits | None, options: Options) -> None:
     """ValueError for what native solves of the rows of a batch do not take."""
-    if events:
+    if limits is not None and limits.callback is not None:
         raise ValueError(
-            f"batched=True takes no events in the native engine: leave out events, {INSTEAD}"
-        )
-    if limits is not None and (limits.callback is not None or limits.domain is not None):
-        raise ValueError(
-            "batched=True takes no callback and no domain in the native engine: leave them out,"
-            f" {INSTEAD}"
+            "a callback sees all rows of a batch after each step, but native rows run side by side:"
+            f" leave out callback, {INSTEAD}"
         )
     if options.max_nfe is not None:
         raise ValueError(

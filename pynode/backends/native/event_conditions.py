@@ -52,9 +52,19 @@ class Conditions:
         for line, held in zip(self.inputs, self._held, strict=True):
             line[: len(held)] = [x.data_ptr() for x in held]
 
-    def watched(self) -> Watched:
-        """The arrays of one solve."""
-        return Watched(self.table, self.inputs, self.work)
+    def of_rows(self, apart: dict[int, int], rows: np.ndarray) -> np.ndarray:
+        """The inputs, (m, E, P), of the rows with these numbers, (m,). apart: for the id of each
+        tensor of which a row reads its own row: how many bytes these rows lie apart."""
+        shifts = np.zeros_like(self.inputs)
+        for line, field in zip(shifts, self.fields, strict=True):
+            line[: len(field.targets)] = [apart.get(id(x), 0) for x in field.targets]
+        return self.inputs + rows[:, None, None] * shifts
+
+    def watched(self, inputs: np.ndarray | None = None) -> Watched:
+        """The arrays of one solve. inputs: (E, P), other ones than those of the fields."""
+        if inputs is None:
+            inputs = self.inputs
+        return Watched(self.table, inputs, self.work)
 
 
 # Conditions that could not become native code, with the keys of their calls. They stay so for this

@@ -77,6 +77,11 @@ def start(run: Any, memory: Any) -> None:
         run.status = NONFINITE
     elif run.bounded and crossed(memory, memory.y, False):
         run.status = DOMAIN
+    elif run.limited and run.attempts == 0:
+        run.t1 = run.t
+        copy(memory.y, memory.y1)
+        if ask(run, memory, ALLOWED) != RUNNING:
+            run.status = DOMAIN
 
 
 def first_step(run: Any, memory: Any, slope: Any) -> float:

@@ -26,14 +26,16 @@ def integrate_rows(
     inputs: np.ndarray | None = None,
     attempts: np.ndarray | None = None,
     bounds: tuple[np.ndarray, np.ndarray] | None = None,
+    each_row: Callable[[int], dict[str, Any]] | None = None,
     **more: Any,
 ) -> list[NativeTrajectory]:
     """A solve for each row: the results of ``integrate``. They do not depend on the threads.
 
     starts: (B, n). times: of each row. atol: (B,) or (B, n). threads: by default those of torch.
     inputs: (B, k) int64 addresses of the parameters of each row; None for those of the field.
-    attempts: (B,) steps that each row has tried before. bounds: (lowest, floor), (B, n) each. more:
-    arguments of ``integrate``, the same for all rows.
+    attempts: (B,) steps that each row has tried before. bounds: (lowest, floor), (B, n) each.
+    each_row(i): further arguments of ``integrate`` for row i. more: those that are the same for all
+    rows.
     """
     stop = threading.Event()
 
@@ -45,6 +47,7 @@ def integrate_rows(
         limits = None
         if bounds is not None:
             limits = (bounds[0][i], bounds[1][i])
+        others = {} if each_row is None else each_row(i)
         return integrate(
             field,
             method,
@@ -56,6 +59,7 @@ def integrate_rows(
             inputs=own,
             counts=counts,
             bounds=limits,
+            **others,
             **more,
         )
 

@@ -4,7 +4,7 @@ form of event_detection.py for many rows."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...core.status import Status
 from .crossings import bracketed_roots, crossings, places
-from .event_detection import changed_size, not_finite
+from .event_detection import changed_size, not_finite, on_side
 from .simultaneous_events import (
     Signs,
     at_cut,
@@ -116,10 +116,23 @@ class BatchEventDetector:
                 raise ValueError(changed_size(event.name, before, size, float(t[0])))
         return torch.cat(parts, dim=1).to("cpu", torch.float64).numpy()
 
+    def pass_over(self, row: int, t: float, y: Tensor) -> None:
+        """Let a row go on at t and y, (n,), after steps in which none of its conditions has left
+        its side of zero. They were not checked here."""
+        at = torch.tensor([row], device=y.device)
+        clock = torch.tensor([t], dtype=torch.float64, device=y.device)
+        values = self.values(self.field.select(at), clock, y.unsqueeze(0))
+        self.last[row] = on_side(values[0], self.signs[row])
+
+    @property
+    def newest_end(self) -> Tensor:
+        """The state, (n,), at the end of the row that an event ended last."""
+        return self._ends[-1][1][-1]
+
     def check_step(
         self,
-        clock: RowClock,
-        result: PassResult,
+        clock: RowClock | OneRow,
+        result: PassResult | OneStep,
         h: np.ndarray,
         arrived: np.ndarray,
         states: Callable[[np.ndarray], Tensor],
@@ -295,13 +308,32 @@ class BatchEventDetector:
             rows.statuses[row] = status
 
 
+class OneRow(NamedTuple):
+    """The clock of one row, as check_step reads it. index, t: (1,)."""
+
+    index: np.ndarray
+    t: np.ndarray
+
+
+class OneStep(NamedTuple):
+    """An accepted step of one row, as check_step reads it. accepted: (1,); coefficients: (degree +
+    1, 1, n) of its polynomial."""
+
+    accepted: np.ndarray
+    coefficients: Tensor
+
+    def polynomial(self, which: np.ndarray) -> Tensor:
+        """The coefficients, (degree + 1, 1, n)."""
+        return self.coefficients
+
+
 class _Steps:
     """Steps of rows for the search of events: row (w,), t, h, end (w,), NumPy; ends: (w, n) states
     at the ends."""
 
     def __init__(
         self,
-        clock: RowClock,
+        clock: RowClock | OneRow,
         h: np.ndarray,
         arrived: np.ndarray,
         which: np.ndarray,
