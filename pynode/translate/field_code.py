@@ -65,7 +65,7 @@ class FieldCode:
     n: the size of the state. dtype: its type. args: the arguments with which f was recorded.
     targets: the tensors that native code reads through pointers. watch: tells whether f is still
     what was recorded; certain: whether it notices every change. stored: whether code on the disk
-    may be used and is added.
+    may be used and is added. kept: what others keep with the code.
     """
 
     def __init__(
@@ -91,6 +91,7 @@ class FieldCode:
         self.args = tuple(args)
         self._lock = threading.RLock()
         self._functions: dict[str, NativeFunction] = {}
+        self.kept: dict[Any, Any] = {}
         self._graphs: dict[bool, Graph] = {}
         self._pattern: tuple[np.ndarray, np.ndarray] | None = None
         self._programs = Programs(self.n, REAL_TYPES[self.dtype], self._graph)

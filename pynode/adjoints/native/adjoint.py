@@ -12,7 +12,8 @@ from ...backends.native.engine import NativeSegment
 from ...core.batched_cotangents import stacked
 from ...translate import TranslationRefused
 from ..discrete.adjoint import DiscreteAdjoint
-from .pullback import NativeGradient, functions, pullback, pullback_many
+from .prepared import prepared
+from .pullback import NativeGradient, pullback, pullback_many
 
 if TYPE_CHECKING:
     from ...core.batched_field import RowField
@@ -63,7 +64,7 @@ class NativeDiscreteAdjoint(DiscreteAdjoint):
         if solved is None or solved.starts is None:
             return
         try:
-            functions(trajectory.bound, solved)
+            prepared(trajectory.bound, solved)
         except TranslationRefused:
             # The derivatives can be NaN where a solve fails. That error says more.
             if trajectory.status.success:

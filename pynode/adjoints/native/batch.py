@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .adjoint import CHANGED, add_backward_counts, of_parameters
-from .pullback import functions
+from .prepared import prepared
 from .rows import pullback_rows
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class NativeRowGradient:
         self.who = who
         self.inputs = [*field.leaves.parameters, *field.leaves.spare]
         # Made now: later f may hold copies of its tensors.
-        functions(rows.fields.bound, rows.solved[0])
+        prepared(rows.fields.bound, rows.solved[0])
 
     def pullback(self, grads: Tensor) -> tuple[Tensor, list[Tensor | None]]:
         """Return (cotangent of the starts (m, n), cotangents of the inputs). grads: cotangents of

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..base import Rules
 from .adjoint import CHANGED, add_backward_counts, no_second
-from .pullback import functions, pullback, pullback_many
+from .prepared import prepared
+from .pullback import pullback, pullback_many
 
 if TYPE_CHECKING:
     from ...backends.native.engine import NativeSegment
@@ -35,7 +36,7 @@ class ShortGradient:
         ]
         self._versions = [(x, x._version) for x in targets if not x.is_inference()]
         # Made now: later f may be another.
-        functions(path.bound, path.solved)
+        prepared(path.bound, path.solved)
 
     @property
     def rules(self) -> Rules:

@@ -7,13 +7,16 @@ find nothing, and the loop goes on. Otherwise it asks Python, which looks for ev
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..torch.crossings import SAMPLES
 from .arithmetic import copy
 from .machine import call, row
+
+if TYPE_CHECKING:
+    from .blocks import Blocks
 
 # A condition this near to zero may have another side in torch: so many roundings of its largest
 # value, and of the state.
@@ -42,21 +45,24 @@ class Watched:
         """Keep the sides of all values, one condition after the other, (...)."""
         self.sides[self._places] = sides
 
+    def put(self, blocks: Blocks) -> None:
+        """Let a solve read these arrays."""
+        blocks.give("conditions", self.conditions)
+        blocks.give("condition_inputs", self.inputs)
+        blocks.give("condition_values", np.empty(self.sides.shape, blocks.blueprint.real))
+        blocks.give("largest", np.zeros(self.sides.shape))
+        blocks.give("sides", self.sides)
 
-NOTHING = Watched(np.zeros((0, 2), np.int64), np.zeros((0, 0), np.int64), 0)
 
-
-def condition_arrays(watched: Watched | None, real: Any) -> dict[str, np.ndarray]:
-    """The arrays of Memory for the conditions. real: the dtype of the state."""
-    if watched is None:
-        watched = NOTHING
+def no_conditions(real: Any) -> dict[str, np.ndarray]:
+    """The arrays of Memory for solves that watch no conditions. real: the dtype of the state."""
     return {
         "samples": np.array(SAMPLES),
-        "conditions": watched.conditions,
-        "condition_inputs": watched.inputs,
-        "condition_values": np.empty(watched.sides.shape, real),
-        "largest": np.zeros(watched.sides.shape),
-        "sides": watched.sides,
+        "conditions": np.zeros((0, 2), np.int64),
+        "condition_inputs": np.zeros((0, 0), np.int64),
+        "condition_values": np.zeros((0, 0), real),
+        "largest": np.zeros((0, 0)),
+        "sides": np.zeros((0, 0)),
     }
 
 

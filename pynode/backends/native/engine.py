@@ -16,9 +16,9 @@ from ...methods import registry
 from ...methods.selection import SMALL, choose
 from ...translate import TranslationRefused
 from .event_conditions import native_conditions
+from .families import FAMILIES
 from .fields import BoundField, native_field
 from .observer import Observer
-from .solve import FAMILIES
 from .solve import integrate as integrate_native
 from .trajectory import NativeTrajectory
 

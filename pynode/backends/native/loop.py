@@ -67,6 +67,7 @@ def start(run: Any, memory: Any) -> None:
     run.started = 1
     slope = row(memory.stages, 0)
     evaluate(run, memory, run.t, memory.y, slope)
+    copy(slope, memory.first_slope)
     h = run.first_step
     if h == 0.0:
         h = first_step(run, memory, slope)

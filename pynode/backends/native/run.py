@@ -129,6 +129,7 @@ class Memory(NamedTuple):
     atol: Any  # (n,) float64
     lowest: Any  # (n,) float64: bounds after a step from a negative state (core/stop_conditions.py)
     floor: Any  # (n,) float64: bounds after a step from another state
+    first_slope: Any  # (n,) T: f at the start of the solve
     stages: Any  # (s, n) T: what a step leaves for its dense output and its gradient
     vectors: Any  # (v, n) T
     numbers: Any  # float64
