@@ -166,6 +166,8 @@ class NativeBackend:
             deadline = limits.deadline
             bounds = _bounds(limits, len(y0))
         stats = field.stats
+        if limits is not None and not stats.accepted and not limits.in_domain(times[0], y0):
+            return _at_start(times, y0, Status.DOMAIN)
         allow = None
         look = None
         observer = Observer(field, watch, limits)

@@ -22,9 +22,14 @@ MAX_STEPS = STATUSES.index(Status.MAX_STEPS)
 MAX_EVALUATIONS = STATUSES.index(Status.MAX_EVALUATIONS)
 STEP_TOO_SMALL = STATUSES.index(Status.STEP_TOO_SMALL)
 
-# Questions to the hook.
+# Questions to the hook, or to Python.
 ALLOWED = 0  # may the step end at y1?
 ACCEPTED = 1  # the step is accepted: does the solve end here?
+
+# What the loop does next.
+NEXT = 0  # a new attempt
+TRIED = 1  # judge the end of an attempt
+FOUND = 2  # write an accepted step
 
 # The accepted steps at which the hook looks.
 NO_STEP = 0
@@ -85,8 +90,12 @@ class Run(NamedTuple):
     h0: float = 0.0  # the size of the first step
     t1: float = 0.0  # the end of the attempt; an event can truncate it
     last_end: float = 0.0  # the end of the last accepted step, before an event truncated it
-    question: int = 0  # to the hook
-    verdict: int = RUNNING  # of the hook: the status that ends the solve or refuses the step
+    phase: int = NEXT
+    proposed: float = 0.0  # the step before it was fitted to the next stop
+    hits_stop: int = 0  # whether the attempt ends at a stop
+    question: int = 0  # to the hook, or to Python
+    asking: int = 0  # whether Python has to answer it before the loop goes on
+    verdict: int = RUNNING  # the answer: the status that ends the solve or refuses the step
     least: float = 0.0
     r1: float = 1.0  # scaled errors of the last two accepted steps
     r2: float = 1.0
