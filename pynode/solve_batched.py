@@ -179,10 +179,6 @@ class _BatchSolve:
         compiler = method.compiler
         if compiler is not None:
             self.isolated.compiled = CompiledRows(self.method, self.isolated, compiler)
-        if engine == "native":
-            from .backends.native.batch import check_batch
-
-            check_batch(self.limits, options)
         self.inference = False
         graph = field.leaves.any or self.flat.requires_grad or self.moving_times
         if engine == "torch" and not graph:
@@ -240,7 +236,7 @@ class _BatchSolve:
             if steps is None:
                 from .adjoints.native.batch import NativeRowGradient
 
-                gradient = NativeRowGradient(self.isolated, path, times, owners)
+                gradient = NativeRowGradient(self.isolated, path, owners)
             else:
                 steps.close(len(rows))
                 gradient = RowGradient(self.isolated, index, self.method, steps, times, owners)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -33,18 +34,21 @@ class PreparedSweep:
     """The functions that a backward pass needs, and where its arrays lie.
 
     field: the NativeField of the solve; plan: of the solve. total: the numbers in all
-    differentiable targets; shapes: of these targets; ends: where each ends among the numbers.
-    template: (1,) RECORD without the place where a pass begins.
+    differentiable targets; shapes: of these targets; ends: 0, and where each of them ends among the
+    numbers. template: (1,) RECORD without the place where a pass begins.
     """
 
     def __init__(self, field: Any, plan: Prepared) -> None:
         self.family = BACKWARD[plan.family]
         self.tables = plan.tables
+        self.real = plan.real
         self.sizes = self.family.sizes(plan.tables)
         self.functions = self._functions(field)
         self.shapes = [tuple(field.targets[i].shape) for i in field.differentiable]
-        self.ends = np.cumsum([math.prod(shape) for shape in self.shapes], dtype=np.int64)
-        self.total = int(self.ends[-1]) if len(self.ends) else 0
+        sizes = [math.prod(shape) for shape in self.shapes]
+        self.ends = list(itertools.accumulate(sizes, initial=0))
+        self.total = self.ends[-1]
+        self.work = max(1, *(function.work for function in self.functions.values()))
         self.blueprint = self._blueprint(field, plan)
         self.template = self._template(plan)
 
@@ -58,6 +62,15 @@ class PreparedSweep:
             names["jac"] = "jac"
             names["vjp_p"] = "vjp_p"
         return {name: field.function(wanted) for name, wanted in names.items()}
+
+    def split(self, flat: np.ndarray) -> list[np.ndarray]:
+        """The parts of flat, (..., total), for the targets, (..., shape) each: views."""
+        rows = flat.shape[:-1]
+        ends = self.ends
+        return [
+            flat[..., ends[k] : ends[k + 1]].reshape((*rows, *shape))
+            for k, shape in enumerate(self.shapes)
+        ]
 
     def _template(self, plan: Prepared) -> np.ndarray:
         addresses = dict.fromkeys(("f", "pullback", "jac", "vjp_p", "second"), 0)
@@ -76,7 +89,6 @@ class PreparedSweep:
         if sizes.implicit:
             rows, columns = field.pattern()
             matrices = n * sizes.width
-        work = max(function.work for function in self.functions.values())
         arrays = {
             "ybar": Own((n,), real, True),
             "start": Own((n,), real, True),
@@ -93,7 +105,7 @@ class PreparedSweep:
             "matrix": Own((matrices, matrices), real),
             "pivots": Own((matrices,), np.int64),
             "inputs": Given(1, np.int64),
-            "work": Own((max(1, work),), real),
+            "work": Given(1, real),
             "starts": Given(1, np.float64),
             "sizes": Given(1, np.float64),
             "states": Given(2, real),

@@ -34,7 +34,7 @@ class NativeGradient(NamedTuple):
 def pullback(
     field: Any,
     trajectory: NativeTrajectory,
-    times: Sequence[float],
+    times: Sequence[float] | None,
     grads: np.ndarray,
     inputs: np.ndarray | None = None,
     loop: Callable | None = None,
@@ -42,20 +42,20 @@ def pullback(
     """The discrete adjoint of the recorded steps. The result of DiscreteAdjoint.pullback.
 
     field: the NativeField of the solve, with the same parameters. trajectory: of ``integrate`` with
-    record=True. times: inside the trajectory, in any order. grads: (T, n), cotangents of the states
-    there. inputs: as in ``integrate``. loop: runs instead of the compiled loop, for debugging:
-    ``interpreted``.
+    record=True. times: inside the trajectory, in any order; None for its outputs. grads: (T, n),
+    cotangents of the states there. inputs: as in ``integrate``. loop: runs instead of the compiled
+    loop, for debugging: ``interpreted``.
     """
     way = _WayBack(field, trajectory, times, inputs, loop or compiled)
     y0, flat, counts = way.pull(np.asarray(grads, trajectory.y.dtype))
     way.warn()
-    return NativeGradient(y0, [part.reshape(shape) for part, shape in way.split(flat)], counts)
+    return NativeGradient(y0, way.plan.split(flat), counts)
 
 
 def pullback_many(
     field: Any,
     trajectory: NativeTrajectory,
-    times: Sequence[float],
+    times: Sequence[float] | None,
     grads: np.ndarray,
     threads: int | None = None,
     inputs: np.ndarray | None = None,
@@ -79,8 +79,7 @@ def pullback_many(
         for name, done in work.items():
             counts[name] += done
     way.warn()
-    targets = [part.reshape(count, *shape) for part, shape in way.split(flat)]
-    return NativeGradient(y0, targets, counts)
+    return NativeGradient(y0, way.plan.split(flat), counts)
 
 
 class _WayBack:
@@ -99,6 +98,13 @@ class _WayBack:
         self.plan = prepared(field, trajectory)
         self.size = self.plan.total
         self.pointers, self._held = parameters(field, inputs)
+        if times is None:
+            # In native code the outputs are in the order of the sweep.
+            self._at_start = slice(0, 1)
+            self._later = slice(1, None)
+            self.steps = trajectory.output_steps[1:]
+            self.thetas = trajectory.thetas[1:]
+            return
         if trajectory.accepted:
             steps, thetas = located(trajectory, times)
         else:
@@ -131,31 +137,26 @@ class _WayBack:
         _pieces(self.plan, numbers, blocks, self.loop)
         counts = dict(zip(Run._fields, run.tolist()))
         done = {name: counts[name] for name in COUNTS}
-        start = blocks.of("ybar")
-        if len(self._at_start):
-            start = start + grads[self._at_start].sum(0)
-        return start, blocks.of("grads"), done
+        return blocks.of("ybar") + grads[self._at_start].sum(0), blocks.of("grads"), done
 
     def _blocks(self, cotangents):
         """The memory of a pullback. cotangents: of the outputs after the start, in their order."""
         blocks = self.plan.blueprint.blocks()
         path = self.trajectory
-        blocks.give("inputs", self.pointers)
-        blocks.give("starts", path.starts)
-        blocks.give("sizes", path.sizes)
-        blocks.give("states", path.states)
-        blocks.give("stages", path.stages)
-        blocks.give("tape_numbers", path.numbers)
-        blocks.give("last", path.end_state)
-        blocks.give("output_steps", self.steps)
-        blocks.give("thetas", self.thetas)
-        blocks.give("cotangents", cotangents)
+        blocks.give(
+            inputs=self.pointers,
+            work=np.empty(self.plan.work, self.plan.real),
+            starts=path.starts,
+            sizes=path.sizes,
+            states=path.states,
+            stages=path.stages,
+            tape_numbers=path.numbers,
+            last=path.end_state,
+            output_steps=self.steps,
+            thetas=self.thetas,
+            cotangents=cotangents,
+        )
         return blocks
-
-    def split(self, flat):
-        """(the part of flat, (..., size), for a target, its shape) of all targets."""
-        parts = np.split(flat, self.plan.ends[:-1], axis=-1)
-        return zip(parts, self.plan.shapes, strict=False)  # one empty part if there are no targets
 
     def warn(self):
         """Warn if the gradient is mostly noise."""

@@ -60,11 +60,13 @@ class ShortGradient:
         moved = any(x._version != version for x, version in self._versions)
         if moved or solved.changed():
             raise RuntimeError(CHANGED)
-        times = self.path.times[: grads.shape[-2]]
-        gradient = function(self.path.bound, solved, times, grads.detach().numpy())
+        gradient = function(self.path.bound, solved, None, grads.detach().numpy())
         add_backward_counts(self.stats, gradient)
         cotangents = []
         for x, places in zip(self.inputs, self._places, strict=True):
+            if len(places) == 1:
+                cotangents.append(torch.from_numpy(gradient.targets[places[0]]))
+                continue
             total = x.new_zeros((*rows, *x.shape))
             for place in places:
                 total += torch.from_numpy(gradient.targets[place])

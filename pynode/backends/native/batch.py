@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from ...core.stats import Stats
-from .engine import COUNTS, INSTEAD, check
+from .engine import COUNTS, check
 from .fields import FlatCall, translated
 from .row_observer import RowObserver
-from .rows import integrate_rows
+from .rows import RowTrajectories, integrate_rows
+from .run import STATUSES
 
 if TYPE_CHECKING:
     from ...core.batched_field import RowField
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from ...methods.base import Method
     from ..torch.batched_event_detection import BatchEventDetector
     from ..torch.batched_loop import RowSpans
-    from .trajectory import NativeTrajectory
+    from .row_observer import FoundEvents
 
 
 class RowFields:
@@ -76,50 +75,53 @@ def _owned(field):
 class NativeRows:
     """The result for a batch, as backends/torch/batched_loop.Rows, made of native solves.
 
-    fields: RowFields. index: (m,) the numbers of the rows. solved: their results.
+    fields: RowFields. index: (m,) the numbers of the rows. solved: their results. wanted: the
+    output times of all rows, (T,) from the start on, or a list of those after the start for each
+    row. found: where events were found; None if nothing looked for them.
     """
 
     def __init__(
         self,
         fields: RowFields,
         index: np.ndarray,
-        solved: list[NativeTrajectory],
+        solved: RowTrajectories,
         spans: RowSpans,
-        like: Tensor,
+        wanted: np.ndarray | list,
+        found: FoundEvents | None = None,
     ) -> None:
         self.fields = fields
         self.index = index
         self.solved = solved
-        count = len(solved)
-        ys = np.full((len(spans.times), count, like.shape[1]), np.nan, _dtype(like))
-        self.place = spans.place.copy()
-        moving = solved[0].slopes is not None
-        slopes = np.zeros_like(ys) if moving else None
-        for i, one in enumerate(solved):
-            reached = _outputs(one, spans, i)
-            first = spans.place[i]
-            ys[first : first + reached, i] = one.outputs[1 : 1 + reached]
-            if slopes is not None:
-                slopes[first : first + reached, i] = one.slopes[1 : 1 + reached]
-            self.place[i] += reached
-        self.ys = torch.from_numpy(ys)
-        self.slopes = None if slopes is None else torch.from_numpy(slopes)
-        self.last = torch.from_numpy(np.stack([one.y for one in solved]))
-        self.t = np.array([one.t for one in solved])
-        self.statuses = [one.status for one in solved]
-        self.attempts = spans.attempts + [one.accepted + one.rejected for one in solved]
+        self.found = found
+        numbers = solved.numbers
+        # How many output times after the start each row has reached.
+        self.reached = numbers["position"] - 1
+        if isinstance(wanted, list):
+            self.reached = np.minimum(self.reached, [len(times) for times in wanted])
+        self.place = spans.place + self.reached
+        self.ys = torch.from_numpy(self._spread(solved.outputs, spans, wanted))
+        self.slopes = None
+        if solved.plan.slopes:
+            self.slopes = torch.from_numpy(self._spread(solved.slopes, spans, wanted))
+        self.last = torch.from_numpy(solved.blocks.each("y").copy())
+        self.t = numbers["t"].copy()
+        self.statuses = [STATUSES[code] for code in numbers["status"].tolist()]
+        self.attempts = spans.attempts + numbers["accepted"] + numbers["rejected"]
 
-
-def _dtype(like):
-    if like.dtype == torch.float32:
-        return np.float32
-    return np.float64
-
-
-def _outputs(one, spans, i):
-    """How many output times of row i a solve has reached."""
-    reached = one.outputs.shape[0] - 1
-    return min(reached, len(_times(spans, i)))
+    def _spread(self, rows, spans, wanted):
+        """(T, m, n) of rows (m, _, n), which begin with the start: each at its output times."""
+        total = len(spans.times)
+        count = len(rows)
+        if not isinstance(wanted, list) and total == rows.shape[1]:
+            spread = np.empty((total, count, rows.shape[2]), rows.dtype)
+            spread[:] = rows.transpose(1, 0, 2)
+            for i in np.flatnonzero(self.reached < total - 1):
+                spread[1 + self.reached[i] :, i] = np.nan
+            return spread
+        spread = np.full((total, count, rows.shape[2]), np.nan, rows.dtype)
+        for i, (first, reached) in enumerate(zip(spans.place, self.reached, strict=True)):
+            spread[first : first + reached, i] = rows[i, 1 : 1 + reached]
+        return spread
 
 
 def _times(spans, i):
@@ -127,6 +129,17 @@ def _times(spans, i):
     later = spans.times[spans.place[i] :, i]
     direction = np.sign(spans.end[i] - spans.start[i])
     return later[direction * (later - spans.end[i]) <= 0]
+
+
+def _shared_times(spans):
+    """The times that all rows share, (T,): their start and all outputs up to their end. None if
+    rows differ."""
+    times = spans.times
+    if not np.all(spans.place == 1) or np.any(times != times[:, :1]):
+        return None
+    if np.any(spans.start != times[0]) or np.any(spans.end != times[-1]):
+        return None
+    return np.ascontiguousarray(times[:, 0])
 
 
 def integrate_batch(
@@ -151,16 +164,21 @@ def integrate_batch(
     check(field)
     numbers = index.numpy()
     fields = RowFields(field, float(spans.start[0]), starts[0])
-    times: list[Sequence[float]] = []
-    for i in range(len(numbers)):
-        row_times = [float(spans.start[i]), *_times(spans, i).tolist()]
-        if row_times[-1] != spans.end[i]:
-            row_times.append(float(spans.end[i]))
-        times.append(row_times)
+    times: Any = _shared_times(spans)
+    wanted = times
+    if times is None:
+        wanted = [_times(spans, i).tolist() for i in range(len(numbers))]
+        times = [
+            _with_end([start, *own], end)
+            for start, own, end in zip(
+                spans.start.tolist(), wanted, spans.end.tolist(), strict=True
+            )
+        ]
     size = starts.shape[1]
     observer = None
-    if watch is not None or (limits is not None and limits.domain is not None):
-        observer = RowObserver(field, fields, watch, limits, spans, starts, index)
+    if watch is not None or options.max_nfe is not None or _asks(limits):
+        t0 = torch.from_numpy(spans.start)
+        observer = RowObserver(field, fields, watch, limits, options.max_nfe, index, t0, starts)
     solved = integrate_rows(
         fields.bound,
         method,
@@ -174,20 +192,28 @@ def integrate_batch(
         record=record,
         slopes=slopes,
         deadline=None if limits is None else limits.deadline,
-        each_row=observer and observer.arguments,
+        observer=observer,
     )
-    add_counts(field.stats, solved)
-    rows = NativeRows(fields, numbers, solved, spans, starts)
-    if observer is not None:
-        observer.finish(rows)
+    for name in COUNTS:
+        total = int(solved.numbers[name].sum())
+        setattr(field.stats, name, getattr(field.stats, name) + total)
+    if watch is None:
+        return NativeRows(fields, numbers, solved, spans, wanted)
+    rows = NativeRows(fields, numbers, solved, spans, wanted, observer.found)
+    watch.finish(rows)
     return rows
 
 
-def add_counts(stats: Stats, solved: Sequence[NativeTrajectory]) -> None:
-    """Count the work of solves."""
-    for name in COUNTS:
-        total = sum(getattr(one, name) for one in solved)
-        setattr(stats, name, getattr(stats, name) + total)
+def _asks(limits):
+    """Whether limits have functions of the user."""
+    return limits is not None and (limits.domain is not None or limits.callback is not None)
+
+
+def _with_end(times, end):
+    """The times with the end after them."""
+    if times[-1] != end:
+        times.append(end)
+    return times
 
 
 def _by_row(values, numbers, size, batch):
@@ -201,17 +227,3 @@ def _bounds(limits, numbers, size, batch):
         return None
     lowest = _by_row(limits.bounds.lowest, numbers, size, batch)
     return lowest, _by_row(limits.bounds.floor, numbers, size, batch)
-
-
-def check_batch(limits: RowLimits | None, options: Options) -> None:
-    """ValueError for what native solves of the rows of a batch do not take."""
-    if limits is not None and limits.callback is not None:
-        raise ValueError(
-            "a callback sees all rows of a batch after each step, but native rows run side by side:"
-            f" leave out callback, {INSTEAD}"
-        )
-    if options.max_nfe is not None:
-        raise ValueError(
-            "max_nfe limits all rows together, but native rows run side by side: use max_steps,"
-            f" {INSTEAD}"
-        )

@@ -36,8 +36,8 @@ class Given(NamedTuple):
 class Blueprint:
     """Where the arrays of a NamedTuple lie in a block.
 
-    kind: the NamedTuple. real: the dtype of its first array, as a letter. arrays: for each of its names an Own, a Given, or an array that all solves
-    share.
+    kind: the NamedTuple. arrays: for each of its names an Own, a Given, or an array that all solves
+    share. real: the dtype of the first array, as a letter.
     """
 
     def __init__(self, kind: Any, arrays: Mapping[str, Any]) -> None:
@@ -64,6 +64,7 @@ class Blueprint:
                 self._describe(place, self.offsets[name], item.shape)
             elif not isinstance(item, Given):
                 self._describe(place, address(item), item.shape)
+        self._places_of: dict[tuple[str, ...], np.ndarray] = {}
         self.own_places = np.array([self.places[name] for name in own])
 
     def _describe(self, place: int, where: int, shape: tuple[int, ...]) -> None:
@@ -79,6 +80,19 @@ class Blueprint:
                 found[name] = (np.dtype(item.dtype), len(item.shape))
             else:
                 found[name] = (np.dtype(item.dtype), item.ndim)
+        return found
+
+    def places_of(self, names: tuple[str, ...]) -> np.ndarray:
+        """The places of the numbers, of those that vary, of these arrays."""
+        found = self._places_of.get(names)
+        if found is None:
+            kinds = self.kinds
+            places: list[int] = []
+            for name in names:
+                first = self.places[name]
+                places += range(first, first + 1 + kinds[name][1])
+            found = np.array(places)
+            self._places_of[names] = found
         return found
 
     def blocks(self, count: int = 1) -> Blocks:
@@ -106,19 +120,34 @@ class Blocks:
         self._given: dict[str, np.ndarray] = {}
         self._replaced: dict[tuple[str, int], np.ndarray] = {}
 
-    def give(self, name: str, array: np.ndarray) -> None:
-        """Use this array, which all solves share."""
-        self._given[name] = array
-        place = self.blueprint.places[name]
-        self.slots[:, place] = address(array)
-        self.slots[:, place + 1 : place + 1 + array.ndim] = array.shape
+    def give(self, **arrays: np.ndarray) -> None:
+        """Use these arrays, by name, which all solves share."""
+        self._given.update(arrays)
+        numbers: list[int] = []
+        for array in arrays.values():
+            numbers += (address(array), *array.shape)
+        self.slots[:, self.blueprint.places_of(tuple(arrays))] = numbers
 
-    def give_each(self, name: str, array: np.ndarray) -> None:
-        """Use row i of this array, (count, ...), in solve i."""
+    def give_each(self, name: str, array: np.ndarray, lengths: np.ndarray | None = None) -> None:
+        """Use row i of this array, (count, ...), in solve i; of it the first lengths[i] items."""
         self._given[name] = array
         place = self.blueprint.places[name]
         self.slots[:, place] = address(array) + array.strides[0] * np.arange(self.count)
         self.slots[:, place + 1 : place + array.ndim] = array.shape[1:]
+        if lengths is not None:
+            self.slots[:, place + 1] = lengths
+
+    def lend(self, name: str, which: np.ndarray, array: np.ndarray) -> None:
+        """Use this array for the solves of these places, int64, as long as the caller keeps it."""
+        place = self.blueprint.places[name]
+        self.slots[which, place] = address(array)
+        self.slots[which, place + 1] = len(array)
+
+    def point(self, name: str, slots: np.ndarray, place: int) -> None:
+        """Use the arrays whose numbers are in slots, (count, ...), from this place on. The caller
+        keeps them."""
+        own = self.blueprint.places[name]
+        self.slots[:, own : own + SLOT] = slots[:, place : place + SLOT]
 
     def replace(self, name: str, i: int, array: np.ndarray) -> None:
         """Use another array in one solve."""
@@ -133,11 +162,11 @@ class Blocks:
         replaced = self._replaced.get((name, i))
         if replaced is not None:
             return replaced
-        if isinstance(item, Given) or name in self._given:
+        if name in self._given:
             given = self._given[name]
-            if given.ndim > item.ndim:
-                return given[i]
-            return given
+            if given.ndim == item.ndim:
+                return given
+            return given[i][: self.slots[i, self.blueprint.places[name] + 1]]
         if isinstance(item, np.ndarray):
             return item
         offset = self.blueprint.offsets[name] + i * self.blueprint.size

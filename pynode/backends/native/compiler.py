@@ -82,8 +82,9 @@ class Entry:
     def each(self, runs: np.ndarray, tables: Any, numbers: np.ndarray, which: np.ndarray) -> None:
         """Go on with the solves of these places, int64, one after another. runs: (B,). numbers:
         (B, ...). Python does not hold the GIL between them."""
+        function, _ = each_entry()
         check(
-            each_entry()(
+            function(
                 self._address,
                 self._pointer,
                 self._pointer + 32,
@@ -149,13 +150,11 @@ end:
 
 
 @functools.cache
-def each_entry() -> Any:
-    """The function ``each`` of EACH, compiled."""
+def each_entry() -> tuple[Any, Loaded]:
+    """The function ``each`` of EACH, and what keeps it in memory."""
     code = Loaded(compiled(EACH))
     kind = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_int64] * 10)
-    function = kind(code.address("each"))
-    function.code = code  # keeps it in memory
-    return function
+    return kind(code.address("each")), code
 
 
 def entry(work: Callable, family: Any, record: Any, tables: Any, blueprint: Blueprint) -> Entry:

@@ -25,33 +25,46 @@ STATE_ROUNDINGS = 4
 
 
 class Watched:
-    """The conditions of one solve, as arrays that compiled code reads.
+    """The conditions of one solve, or of m solves, as arrays that compiled code reads.
 
     conditions: (E, 2) the addresses of their functions, and how many values each returns. inputs:
-    (E, P) the addresses of the tensors that they read. work: numbers of work that they need. sides:
-    (E, K) the side of zero of each value, 1 or -1; 0 for one that is not known, and steps are then
-    shown to Python. K: the most values of a condition.
+    (E, P), or (m, E, P), the addresses of the tensors that they read. work: numbers of work that
+    they need. sides: (E, K), or (m, E, K), the side of zero of each value, 1 or -1; 0 for one that
+    is not known, and steps are then shown to Python. K: the most values of a condition. kept: what
+    must stay in memory with them.
     """
 
-    def __init__(self, conditions: np.ndarray, inputs: np.ndarray, work: int) -> None:
+    def __init__(self, conditions: np.ndarray, inputs: np.ndarray, work: int, kept: Any) -> None:
         self.conditions = conditions
         self.inputs = inputs
         self.work = work
+        self._kept = kept
         width = int(conditions[:, 1].max(initial=0))
-        self.sides = np.zeros((len(conditions), width))
-        self._places = np.arange(width) < conditions[:, 1:]
+        self.sides = np.zeros((*inputs.shape[:-1], width))
+        self._places = np.nonzero(np.arange(width) < conditions[:, 1:])
 
-    def note(self, sides: np.ndarray) -> None:
-        """Keep the sides of all values, one condition after the other, (...)."""
-        self.sides[self._places] = sides
+    def note(self, sides: np.ndarray, which: np.ndarray | None = None) -> None:
+        """Keep the sides of all values, one condition after the other: (...), or (w, ...) for the
+        solves in which, (w,)."""
+        if which is None:
+            self.sides[(..., *self._places)] = sides
+        else:
+            self.sides[(which[:, None], *self._places)] = sides
 
     def put(self, blocks: Blocks) -> None:
-        """Let a solve read these arrays."""
-        blocks.give("conditions", self.conditions)
-        blocks.give("condition_inputs", self.inputs)
-        blocks.give("condition_values", np.empty(self.sides.shape, blocks.blueprint.real))
-        blocks.give("largest", np.zeros(self.sides.shape))
-        blocks.give("sides", self.sides)
+        """Let the solves read these arrays."""
+        blocks.give(conditions=self.conditions)
+        arrays = {
+            "condition_inputs": self.inputs,
+            "condition_values": np.empty(self.sides.shape, blocks.blueprint.real),
+            "largest": np.zeros(self.sides.shape),
+            "sides": self.sides,
+        }
+        if self.sides.ndim == 2:
+            blocks.give(**arrays)
+            return
+        for name, array in arrays.items():
+            blocks.give_each(name, array)
 
 
 def no_conditions(real: Any) -> dict[str, np.ndarray]:

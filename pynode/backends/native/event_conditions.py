@@ -64,7 +64,7 @@ class Conditions:
         """The arrays of one solve. inputs: (E, P), other ones than those of the fields."""
         if inputs is None:
             inputs = self.inputs
-        return Watched(self.table, inputs, self.work)
+        return Watched(self.table, inputs, self.work, self)
 
 
 # Conditions that could not become native code, with the keys of their calls. They stay so for this

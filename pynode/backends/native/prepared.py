@@ -1,4 +1,4 @@
-"""What all solves of a field by one method share: a solve then makes little more than its memory."""
+"""What all solves of a field by one method share: a solve makes little more than its memory."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Prepared:
     """The functions of a field and the tables of a method, and where the arrays of a solve lie.
 
     field: a NativeField (translate/field.py). method: of a family in FAMILIES. real: the dtype of
-    the state; size: its components. record: whether the accepted steps are kept for a gradient; dense: also what their
-    polynomials need; slopes: whether dy/dt is written at the outputs.
+    the state. size: its components. record: whether the accepted steps are kept for a gradient;
+    dense: also what their polynomials need; slopes: whether dy/dt is written at the outputs.
     Raise TypeError if no family runs the method.
     """
 
@@ -62,6 +62,7 @@ class Prepared:
         self.dense = dense
         self.slopes = slopes
         self.real = real
+        self.tiny = float(np.finfo(real).tiny)
         self.blueprint = self._blueprint(field)
         self.sweep: Any = None  # of the backward pass: adjoints/native/prepared.py
         # The numbers of the last solve's options: solves with the same options follow one another.
@@ -102,6 +103,8 @@ class Prepared:
             "work": Given(1, real),
             "times": Given(1, np.float64),
             "outputs": Given(2, real),
+            "output_steps": Given(1, np.int64),
+            "thetas": Given(1, np.float64),
             "slopes": Given(2, real),
             "stops": Given(1, np.float64),
             "history": Own((HISTORY, 4), np.float64),
@@ -164,7 +167,7 @@ class Prepared:
             max_step=options.max_step,
             max_nfe=most,
             stop_tolerance=stop_tolerance,
-            tiny=float(limits.tiny),
+            tiny=self.tiny,
             eps=float(limits.eps),
             zero_atol=int(zero_atol),
             beta1=beta1,

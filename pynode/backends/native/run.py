@@ -161,6 +161,10 @@ class Memory(NamedTuple):
     work: Any  # T: of the field's functions
     times: Any  # (T,) float64: the outputs; the first is the start
     outputs: Any  # (T, n) T
+    output_steps: (
+        Any  # (T,) int64: the recorded step in which an output lies; (0,) without a record
+    )
+    thetas: Any  # (T,) float64: its place in the step; negative at the end; (0,) without a record
     slopes: Any  # (T, n) T, or (0, n) without slopes
     stops: Any  # float64: times at which steps must end; the last one is the end
     samples: Any  # float64: the fractions of a step at which conditions are evaluated

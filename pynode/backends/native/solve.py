@@ -75,7 +75,7 @@ def integrate(
     plan = prepared(field, method, y0.dtype, record, dense, slopes)
     blocks = plan.blueprint.blocks()
     pointers, held = parameters(field, inputs)
-    zero_atol = bool(np.min(atol) <= np.finfo(y0.dtype).tiny)
+    zero_atol = bool(np.min(atol) <= plan.tiny)
     numbers = plan.numbers(options, zero_atol, bounds is not None)
     run = numbers[0]
     run["t"] = times[0]
@@ -89,16 +89,22 @@ def integrate(
     outputs = np.empty((len(times), len(y0)), y0.dtype)
     outputs[0] = y0
     stops = stops_between(options.tstops, times[0], times[-1], SMALLEST_NORMAL)
-    blocks.give("inputs", pointers)
-    blocks.give("work", np.empty(max(plan.work, watched.work if watched else 0), y0.dtype))
-    blocks.give("times", np.array(times, dtype=np.float64))
-    blocks.give("outputs", outputs)
-    blocks.give("slopes", np.empty_like(outputs) if slopes else outputs[:0])
-    blocks.give("stops", np.array(stops))
+    count = len(times) if plan.record else 0
+    blocks.give(
+        inputs=pointers,
+        work=np.empty(plan.work, y0.dtype),
+        times=np.array(times, dtype=np.float64),
+        outputs=outputs,
+        output_steps=np.full(count, -1),
+        thetas=np.empty(count),
+        slopes=np.empty_like(outputs) if slopes else outputs[:0],
+        stops=np.array(stops),
+    )
     hook = None
     if allow is not None or watch is not None:
         if watched is not None:
             watched.put(blocks)
+            blocks.give(work=np.empty(max(plan.work, watched.work), y0.dtype))
         memory = blocks.memory()
         hook = Hook(plan.family, plan.tables, numbers, memory, allow, watch, watched is not None)
     _pieces(plan, numbers, blocks, deadline, cancelled, hook, loop or compiled)

@@ -24,8 +24,9 @@ class NativeTrajectory:
     (m, n) at the first m of them; slopes: dy/dt there, (m, n), or None. status: how it ended.
     attempts: the last attempted steps. accepted, rejected, nfe, njac, nlu, nsolve,
     newton_failures: counts as in core/stats.py. starts, sizes, states, stages, numbers: of the
-    recorded steps, (k,), (k,), (k, n), (k, s, n) and (k, ...); None without a record. dense:
-    whether the stages suffice for the polynomials.
+    recorded steps, (k,), (k,), (k, n), (k, s, n) and (k, ...); None without a record. output_steps,
+    thetas: of the outputs, (m,): the recorded step and the place in it, -1 at the start of the
+    solve and at the end of a step. dense: whether the stages suffice for the polynomials.
     """
 
     # Of the recorded steps.
@@ -34,6 +35,8 @@ class NativeTrajectory:
     states: Any = None
     stages: Any = None
     numbers: Any = None
+    output_steps: Any = None
+    thetas: Any = None
 
     def __init__(self, plan: Prepared, numbers: np.ndarray, blocks: Blocks, i: int = 0) -> None:
         self.method = plan.method
@@ -42,36 +45,38 @@ class NativeTrajectory:
         self.plan = plan
         self._blocks = blocks
         self._place = i
-        run = dict(zip(Run._fields, numbers[i].tolist(), strict=True))
+        run = Run._make(numbers[i].item())
         times = blocks.of("times", i)
-        self.h0 = run["h0"]
+        self.h0 = run.h0
         self.t0 = float(times[0])
-        self.t = run["t"]
-        self.end = run["last_end"] if run["accepted"] else run["t"]
+        self.t = run.t
+        self.end = run.last_end if run.accepted else run.t
         self.y = blocks.of("y", i)
         self.end_state = self.y
         self.times = times
-        position = run["position"]
+        position = run.position
         self.outputs = blocks.of("outputs", i)[:position]
-        self.slopes: Any = blocks.of("slopes", i)[:position] if run["slopes"] else None
-        self.status = STATUSES[run["status"]]
-        self.accepted = run["accepted"]
-        self.rejected = run["rejected"]
-        self.nfe = run["nfe"]
-        self.njac = run["njac"]
-        self.nlu = run["nlu"]
-        self.nsolve = run["nsolve"]
-        self.newton_failures = run["newton_failures"]
-        self.dense = bool(run["dense"])
-        self._attempts = run["attempts"]
+        self.slopes: Any = blocks.of("slopes", i)[:position] if run.slopes else None
+        self.status = STATUSES[run.status]
+        self.accepted = run.accepted
+        self.rejected = run.rejected
+        self.nfe = run.nfe
+        self.njac = run.njac
+        self.nlu = run.nlu
+        self.nsolve = run.nsolve
+        self.newton_failures = run.newton_failures
+        self.dense = bool(run.dense)
+        self._attempts = run.attempts
         self._before = self._attempts - self.accepted - self.rejected
-        if run["record"]:
+        if run.record:
             count = self.accepted
             self.starts = blocks.of("tape_t", i)[:count]
             self.sizes = blocks.of("tape_h", i)[:count]
             self.states = blocks.of("tape_y", i)[:count]
             self.stages = blocks.of("tape_stages", i)[:count]
             self.numbers = blocks.of("tape_numbers", i)[:count]
+            self.output_steps = blocks.of("output_steps", i)[:position]
+            self.thetas = blocks.of("thetas", i)[:position]
             # A copy: the user may change the outputs.
             self.start = self.outputs[0].copy()
 
