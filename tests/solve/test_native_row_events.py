@@ -131,8 +131,11 @@ def test_rows_do_not_depend_on_threads_or_on_other_rows():
             rtol=1e-9,
             atol=1e-11,
         )
-        assert torch.equal(alone.y[:, 0], one.y[:, i])
-        assert [float(r.t) for r in alone.events[0]] == [float(r.t) for r in one.events[i]]
+        torch.testing.assert_close(alone.y[:, 0], one.y[:, i].detach(), rtol=1e-11, atol=1e-12)
+        times = [
+            [float(r.t.detach()) for r in events] for events in (alone.events[0], one.events[i])
+        ]
+        assert times[0] == pytest.approx(times[1], abs=1e-12)
 
 
 def test_an_output_at_an_event_that_ends_a_row():
@@ -193,7 +196,16 @@ def test_both_engines_show_a_callback_the_same_passes():
         def callback(t, y, stats, seen=seen):
             seen.append(t.tolist())
 
-        balls(backend, EVENTS["terminal"], gradient=False, method="rodas5p", callback=callback)
+        solve(
+            lambda t, y: torch.cos(3 * t) - y**3,
+            tensor(0.2, 1.0, 2.0).unsqueeze(1),
+            (0.0, 2.0),
+            events=Event(lambda t, y: y[:, 0] - 0.6, terminal=2),
+            batched=True,
+            backend=backend,
+            method="rodas5p",
+            callback=callback,
+        )
     assert len(found["native"]) == len(found["torch"])
     np.testing.assert_allclose(found["native"], found["torch"], rtol=1e-6)
 
@@ -233,7 +245,7 @@ def test_errors_of_the_users_functions():
         raise ZeroDivisionError("of the user")
 
     with pytest.raises(ZeroDivisionError, match="of the user"):
-        balls("native", lambda ground: [], domain=lambda t, y: 1 / 0)
+        balls("native", lambda ground: [], domain=lambda t, y: fails(t, y, 0))
     with pytest.raises(ZeroDivisionError, match="of the user"):
         balls("native", lambda ground: Event(ground, reset=fails), gradient=False)
     with pytest.raises(ValueError, match="'log' is NaN"):
