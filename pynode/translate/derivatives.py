@@ -62,9 +62,14 @@ def _wanting_gradients(tensors: Sequence[Tensor]) -> Iterator[None]:
 
 
 def record_value(
-    f: Callable[..., Any], point: Point, args: tuple, tables: Collection[int] = ()
+    f: Callable[..., Any],
+    point: Point,
+    args: tuple,
+    tables: Collection[int] = (),
+    outputs: int | None = None,
 ) -> Recording:
-    """f alone. tables: see Recorder."""
+    """f alone. tables: see Recorder. outputs: how many numbers it returns; None for as many as the
+    state has."""
     recorder = Recorder(point.y.dtype, point.replace, tables)
     y = point.y.detach().clone()
     t = point.t.detach().clone()
@@ -72,17 +77,20 @@ def record_value(
     recorder.declare(y, "y")
     with _LOCK, torch.no_grad(), guarded(), recorder:
         out = f(t, y, *args)
-    _check(out, y)
+    _check(out, y, outputs)
     recorder.graph.results["f"] = [recorder.view(out)]
     return Recording(recorder.graph, recorder.captured)
 
 
-def _check(out: Any, y: Tensor) -> None:
-    if not isinstance(out, Tensor) or out.shape != y.shape:
+def _check(out: Any, y: Tensor, outputs: int | None = None) -> None:
+    shape = tuple(y.shape)
+    wanted = f"the state's shape {shape}"
+    if outputs is not None:
+        shape = (outputs,)
+        wanted = f"shape {shape}"
+    if not isinstance(out, Tensor) or tuple(out.shape) != shape:
         found = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        raise TranslationRefused(
-            f"f must return a tensor of the state's shape {tuple(y.shape)}, but returns {found}."
-        )
+        raise TranslationRefused(f"f must return a tensor of {wanted}, but returns {found}.")
     if out.dtype != y.dtype:
         raise TranslationRefused(
             f"f returns {out.dtype}, but its state has type {y.dtype}. Return the state's type."
@@ -127,7 +135,14 @@ def record_derivatives(
 @contextmanager
 def _recording(targets: Sequence[Tensor]) -> Iterator[None]:
     """torch differentiates; what it cannot differentiate is refused."""
-    with _LOCK, _wanting_gradients(targets), torch.enable_grad():
+    with _refusing(), _wanting_gradients(targets), torch.enable_grad():
+        yield
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Refuse what torch cannot evaluate."""
+    with _LOCK:
         try:
             yield
         except (RuntimeError, NotImplementedError) as error:
@@ -135,6 +150,18 @@ def _recording(targets: Sequence[Tensor]) -> Iterator[None]:
             raise TranslationRefused(
                 f"torch could not evaluate or differentiate f as native code needs it: {reason[0]}"
             ) from error
+
+
+def evaluate_value(
+    f: Callable[..., Any], point: Point, args: tuple, targets: Sequence[Tensor], outputs: int
+) -> dict[str, Tensor]:
+    """The result of record_value at a point, as torch computes it: {"f": (outputs,)}."""
+    y = point.y.detach().clone()
+    t = point.t.detach().clone()
+    with _refusing(), torch.no_grad(), Substituted(point.replace, list(targets)):
+        out = f(t, y, *args)
+    _check(out, y, outputs)
+    return {"f": out.detach()}
 
 
 def evaluate(

@@ -42,7 +42,14 @@ class NativeFunction:
 
 class Frame(Protocol):
     """frame(f, t, y, *args): how f is called with a flat state. Frames with equal keys do the
-    same."""
+    same.
+
+    outputs: how many numbers f returns. It then has no derivatives: the only function is "f". None:
+    as many as the state has, with all functions.
+    """
+
+    @property
+    def outputs(self) -> int | None: ...
 
     @property
     def key(self) -> Hashable:
@@ -72,6 +79,7 @@ class FieldCode:
         stored: bool = True,
     ) -> None:
         self._frame = frame
+        self._outputs = frame and frame.outputs
         self.n = y0.numel()
         self.dtype = y0.dtype
         self.watch = walk.watch
@@ -102,10 +110,9 @@ class FieldCode:
 
     def _record_targets(self, walk: Walk) -> None:
         """Find what f reads by recording it once, and again at another point."""
-        value = record_value(self._function(), self._point(), self.args, self._tables)
+        value = self._recorded_value(self._point())
         self.targets = [x for x in value.captured if self._reads(x)]
-        other = self._comparison().point(11, 1e-3)
-        again = record_value(self._function(), other, self.args, self._tables)
+        again = self._recorded_value(self._comparison().point(11, 1e-3))
         _check_same(value.graph, again.graph)
         same = [a is b for a, b in zip(value.captured, again.captured)]
         if len(value.captured) != len(again.captured) or not all(same):
@@ -142,7 +149,9 @@ class FieldCode:
         return Point(torch.tensor(self._t0, dtype=self.dtype), self._y0, {})
 
     def _comparison(self) -> Comparison:
-        return Comparison(self._function(), self.args, self._y0, self._t0, self.targets)
+        return Comparison(
+            self._function(), self.args, self._y0, self._t0, self.targets, self._outputs
+        )
 
     def _graph(self, twice: bool) -> Graph:
         """The recording, made when it is first needed, at two points that must agree."""
@@ -154,10 +163,16 @@ class FieldCode:
             self._graphs[twice] = graph
         return graph
 
+    def _recorded_value(self, point: Point) -> Recording:
+        return record_value(self._function(), point, self.args, self._tables, self._outputs)
+
     def _recorded(self, point: Point, twice: bool) -> Graph:
-        recording = record_derivatives(
-            self._function(), point, self.args, self.targets, twice, self._tables
-        )
+        if self._outputs is not None:
+            recording = self._recorded_value(point)
+        else:
+            recording = record_derivatives(
+                self._function(), point, self.args, self.targets, twice, self._tables
+            )
         self._number_inputs(recording)
         return recording.graph
 

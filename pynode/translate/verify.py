@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .derivatives import Point, Vectors, evaluate
+from .derivatives import Point, Vectors, evaluate, evaluate_value
 from .refusal import TranslationRefused
 
 # How many points, and how near y0 they are drawn, relative to y0 and the parameters.
@@ -72,6 +72,8 @@ class Probe:
         """
         address, size, work = native
         expected = self._values(f, args, self._t, self._y)
+        if len(expected) != size:
+            return False
         out = np.empty(max(size, 1), self._state.dtype)
         memory = np.empty(max(work, 1), self._state.dtype)
         addresses = np.array([x.data_ptr() for x in targets], dtype=np.int64)
@@ -110,17 +112,31 @@ class Comparison:
     """Compares the native functions of one field with torch, at the same points for all.
 
     f, args: the field. y0, t0: the point near which it is compared. targets: the tensors that
-    native code reads through pointers.
+    native code reads through pointers. outputs: how many numbers f returns if it has no
+    derivatives; otherwise None.
     """
 
     def __init__(
-        self, f: Callable[..., Any], args: tuple, y0: Tensor, t0: float, targets: list[Tensor]
+        self,
+        f: Callable[..., Any],
+        args: tuple,
+        y0: Tensor,
+        t0: float,
+        targets: list[Tensor],
+        outputs: int | None = None,
     ) -> None:
         self._f = f
         self._args = args
         self._y0 = y0
         self._t0 = t0
         self._targets = targets
+        self._outputs = outputs
+
+    def _values(self, point: Point, vectors: Vectors, twice: bool) -> dict[str, Tensor]:
+        """The results at a point, as torch computes them."""
+        if self._outputs is not None:
+            return evaluate_value(self._f, point, self._args, self._targets, self._outputs)
+        return evaluate(self._f, point, self._args, self._targets, vectors, twice)
 
     def point(self, seed: int, spread: float) -> Point:
         """A random point near y0, with other parameters and another time."""
@@ -148,7 +164,7 @@ class Comparison:
             for spread in _SPREADS:
                 point = self.point(seed, spread)
                 vectors = Vectors.drawn(self._y0, self._targets, seed)
-                values = evaluate(self._f, point, self._args, self._targets, vectors, twice)
+                values = self._values(point, vectors, twice)
                 if all(bool(values[name].isfinite().all()) for name in results):
                     yield point, vectors, values
                     found += 1
@@ -215,7 +231,7 @@ class Comparison:
             for seed in (0, 1):
                 if seed:
                     drawn = Vectors.drawn(self._y0, self._targets, 1000 + seed)
-                    values = evaluate(self._f, point, self._args, self._targets, drawn, False)
+                    values = self._values(point, drawn, False)
                 w = drawn.w.detach().numpy()
                 # The products cancel where the Jacobian's rows do: their size is the scale.
                 nonzeros = found[: len(rows)]
@@ -271,7 +287,7 @@ class Comparison:
         other = Point(rounded(point.t), rounded(point.y), values)
         totals = []
         for p in (point, other):
-            found = evaluate(self._f, p, self._args, self._targets, vectors, twice)
+            found = self._values(p, vectors, twice)
             totals.append(torch.cat([found[name] for name in results]).numpy())
         return np.abs(totals[1] - totals[0])
 

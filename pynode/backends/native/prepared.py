@@ -10,6 +10,7 @@ import numpy as np
 
 from ...core.step_control import FILTERS, FIXED_STOP_TOLERANCE, STOP_TOLERANCE, Controller
 from .blocks import Blueprint, Given, Own
+from .conditions import no_conditions
 from .families import FAMILIES, tables_of
 from .linear import linear_arrays
 from .repair import repairs, where
@@ -107,6 +108,7 @@ class Prepared:
             "slopes": Given(2, real),
             "stops": Given(1, np.float64),
             "history": Own((HISTORY, 4), np.float64),
+            **no_conditions(real),
             "tape_t": Own((capacity,), np.float64),
             "tape_h": Own((capacity,), np.float64),
             "tape_y": Own((capacity, n), real),
@@ -186,6 +188,7 @@ class Prepared:
             jac=0 if self.jac is None else self.jac.address,
             repair=self.repair,
             hook=0,
+            limited=0,
             watched=0,
             first_step=first,
         )
