@@ -10,6 +10,7 @@ from .expressions import Expressions
 from .graph import View
 from .instructions import number
 from .llvm import emit, reachable
+from .loop_tiles import Tiles
 from .nests import Access, Nest, joined, plain
 from .scalar_functions import SCALAR
 
@@ -57,6 +58,10 @@ class Products:
         self._walks = walks
         self._sizes = sizes
         self._bases = [self._nest.base(w) for w in walks]
+        if self._function == "sum" and not self._numbers:
+            tiles = Tiles(self._nest, sizes, walks, self._bases, self._scale)
+            if tiles.write(outer, summed):
+                return
         self._order(outer, summed)
 
     def _order(self, outer: list[int], summed: list[int]) -> None:

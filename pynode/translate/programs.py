@@ -12,6 +12,7 @@ from .expressions import Expressions
 from .graph import Graph
 from .llvm import Module, scalar_function
 from .loops import LoopProgram, Seeds, work_of
+from .machine import vector_register
 from .python_source import python_function
 from .refusal import TranslationRefused
 from .sparsity import coloured, dependence
@@ -68,7 +69,7 @@ class Programs:
     def text(self, name: str) -> Text:
         """The function of this name."""
         scalars = self.scalars(name)
-        module = Module(self._real, looped=scalars is None)
+        module = Module(self._real, scalars is None, vector_register())
         if scalars is not None:
             pool, outs = scalars
             work = scalar_function(module, "entry", pool, outs, self.added(name))
