@@ -38,12 +38,17 @@ class Products:
         self._scale = scale
         self._function = function
 
-    def write(self, out: View, factors: list[Any], batched: bool) -> None:
-        """factors: pairs of a view and its walk, or of a view and a known number."""
+    def write(
+        self, out: View, factors: list[Any], batched: bool, summed_rows: bool = False
+    ) -> None:
+        """factors: pairs of a view and its walk, or of a view and a known number. summed_rows: the
+        rows are a further summed axis, the last one."""
         program = self._program
         shape = factors[0][0].shape
         rank = len(out.shape)
         extents = program.extents(shape, batched)
+        if summed_rows:
+            extents += program.extents((), True)
         lead = 1 if batched else 0
         if 0 in extents:
             return

@@ -123,6 +123,14 @@ def chunks(start: int, end: int, lanes: int) -> list[Chunk]:
     return found
 
 
+def _even(size: int, most: int) -> int:
+    """How many rows at once, at most these: better a few less than rows that remain."""
+    for count in range(most, most // 2, -1):
+        if size % count == 0:
+            return count
+    return most
+
+
 class Tiles:
     """Writes out += scale sum_j a b, for arrays with strides.
 
@@ -172,6 +180,8 @@ class Tiles:
         width = min(self._sizes[inner], _ACROSS * self._lanes)
         across = len(chunks(0, width, self._lanes))
         most = max(1, min(_ROWS, _SUMS[self._nest.module.register] // across))
+        if row is not None:
+            most = _even(self._sizes[row], most)
 
         def tile(at: At, place: str | int, vectors: list[Chunk], rows: list[At]) -> None:
             along = [(self._nest.plus(place, start), lanes) for start, lanes in vectors]

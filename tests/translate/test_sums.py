@@ -10,7 +10,7 @@ from pynode.translate.verify import call
 from tests.support.native_fields import DOUBLE, fields, native, vector
 
 FIELDS = fields()
-BASES = ("vjp_p", "pullback", "second")
+NAMES = ("add_vjp_p", "add_pullback", "add_second", "add_second*3")
 
 
 @pytest.fixture(autouse=True)
@@ -41,30 +41,33 @@ class Shared(nn.Module):
         return back + (self.first + self.second) - 2.0 * self.first + self.unused[:0].sum()
 
 
-def added(field, name, t, y, before):
+def added(field, name, t, y, v, before):
     """What a function leaves where these numbers were."""
     function = field.function(name)
     addresses, held = field.pointers()
-    v = np.append(vector(field, name.removeprefix("add_")), 0.0).astype(y.dtype)
+    v = np.append(v, 0.0).astype(y.dtype)
     out = call(function.address, t, (y, v), addresses, function.size, function.work, before)
     assert len(held) == len(field.targets)
     return out
 
 
 def check(f, y0, args=()):
-    """The functions add to the numbers of the targets, and write the others."""
+    """The functions add to the numbers of the targets, and write the others: sums over the sets of
+    vectors."""
     field = translate(f, y0, 0.3, args)
     y = (y0 * 1.1).numpy()
     total = sum(x.numel() for x in field.targets)
-    for base in BASES:
-        plain = native(field, base, 0.45, y, vector(field, base))
+    for name in NAMES:
+        base, _, sets = name.removeprefix("add_").partition("*")
+        vectors = [vector(field, base, seed) for seed in range(int(sets or 1))]
+        plain = sum(native(field, base, 0.45, y, v) for v in vectors)
         places = slice(0, total) if base == "vjp_p" else slice(field.n, field.n + total)
         before = np.full(len(plain), np.nan, y.dtype)
         before[places] = np.linspace(-1, 1, total)
         wanted = plain.copy()
         wanted[places] += before[places]
         tolerance = 1e-13 if y.dtype == np.float64 else 1e-5
-        found = added(field, f"add_{base}", 0.45, y, before)
+        found = added(field, name, 0.45, y, np.concatenate(vectors), before)
         scale = max(1.0, np.abs(plain).max(initial=0.0))
         np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=tolerance * scale)
     return field
@@ -99,6 +102,7 @@ def test_a_weight_gradient_needs_no_memory_of_its_own():
     net = net.to(DOUBLE)
     field = translate(lambda t, y: net(y), torch.rand(3, dtype=DOUBLE), 0.0)
     assert field.function("add_second").work < 50 * 50
+    assert field.function("add_second*3").work < 50 * 50
 
 
 def test_python_source_adds():

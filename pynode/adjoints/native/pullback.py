@@ -178,7 +178,7 @@ def functions(field: Any, trajectory: NativeTrajectory) -> dict[str, Any]:
     names = {"f": "f", "pullback": "add_pullback"}
     if sizes.slopes:
         names["jac"] = "jac_time"
-        names["second"] = "add_second"
+        names["second"] = f"add_second*{min(sizes.slopes, field.n)}"
     elif sizes.implicit:
         names["jac"] = "jac"
         names["vjp_p"] = "add_vjp_p"
@@ -248,7 +248,7 @@ def _memory(way, cotangents):
         point=vectors[2],
         pulled=pulled,
         grads=pulled[n : n + total],
-        pair=np.zeros(2 * n + 1, real),
+        pairs=np.zeros((min(sizes.slopes, n), 2 * n + 1), real),
         bars=vectors[3 : 3 + sizes.bars],
         vectors=vectors[3 + sizes.bars :],
         numbers=np.zeros(sizes.numbers),
