@@ -228,6 +228,10 @@ class Vectors:
         w = draw(y.shape).requires_grad_()
         return cls(w, draw(y.shape), draw(()), [draw(x.shape) for x in targets])
 
+    def multiplied(self, left: float, right: float) -> Vectors:
+        """The cotangent times one number, the directions times another."""
+        return Vectors(left * self.w, right * self.u, right * self.s, [right * x for x in self.q])
+
 
 def _gradients(
     pairs: Sequence[tuple[Tensor | None, Tensor]], wanted: list[Tensor], graph: bool

@@ -19,7 +19,7 @@ from .graph import Graph
 from .guard import check_hooks
 from .key import Walk
 from .machine import Loaded, compiled, processor
-from .programs import ADDED, LAYOUT, Programs
+from .programs import Programs, layout
 from .refusal import TranslationRefused
 from .verify import Comparison, Probe
 
@@ -204,10 +204,7 @@ class FieldCode:
         known = self._functions.get(name)
         if known is not None:
             return known
-        if name not in LAYOUT:
-            raise ValueError(
-                f"There is no native function {name!r}. There are {', '.join(LAYOUT)}."
-            )
+        layout(name)  # whether there is such a function
         with self._lock, torch.inference_mode(False):
             if name not in self._functions:
                 self._functions[name] = self._loaded(name) or self._made(name)
@@ -264,9 +261,7 @@ class FieldCode:
         if name.startswith("jac"):
             comparison.jacobian(function.address, shape, self.pattern(), name == "jac_time")
             return
-        results, twice, vectors = LAYOUT[name]
-        added = ADDED if name.startswith("add_") else ()
-        comparison.function(function.address, shape, results, vectors, twice, name, added)
+        comparison.function(function.address, shape, layout(name), name)
 
     def _remember(self, name: str, entry: dict[str, Any]) -> None:
         """Add a function to the field's table on disk."""

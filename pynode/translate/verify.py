@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -183,35 +183,30 @@ class Comparison:
         held = [point.replace(x) for x in self._targets]
         return np.array([x.data_ptr() for x in held], dtype=np.int64), held
 
-    def function(
-        self,
-        address: int,
-        shape: tuple[int, int],
-        results: Sequence[str],
-        vectors: Sequence[str],
-        twice: bool,
-        name: str,
-        added: Collection[str] = (),
-    ) -> None:
-        """Compare a function that writes these results. Raise TranslationRefused if it is wrong.
+    def function(self, address: int, shape: tuple[int, int], plan: Any, name: str) -> None:
+        """Compare a function. Raise TranslationRefused if it is wrong.
 
-        shape: the sizes of out and of work. vectors: the names of what v holds. added: the results
-        that are added to what stands in out.
+        shape: the sizes of out and of work. plan: its Layout.
         """
-        for point, drawn, values in self._points(results, twice):
+        results = plan.results
+        for point, drawn, values in self._points(results, plan.twice):
+            # Several sets are multiples of one: their results are multiples of the result of one.
+            factors = [(1.0 + 0.5 * k, 1.0 / (k + 1)) for k in range(plan.sets)]
+            sets = [drawn.multiplied(left, right) for left, right in factors]
+            multiple = sum(left * right for left, right in factors)
+            values = {result: multiple * values[result] for result in results}
             expected = torch.cat([values[result] for result in results]).numpy()
             scale = self._scales(values, results)
-            there = [torch.full_like(values[x], x not in added) for x in results]
-            before = np.where(torch.cat(there).numpy() != 0, np.nan, scale)
-            v = _packed(drawn, vectors, point.y)
+            written = [torch.full_like(values[x], x not in plan.added) for x in results]
+            before = np.where(torch.cat(written).numpy() != 0, np.nan, scale)
+            v = np.concatenate([_packed(x, plan.vectors, point.y) for x in sets])
             found = self._called(address, shape, point, v, before)
-            expected = expected + np.nan_to_num(before)
             self._judge(
                 found,
-                expected,
+                expected + np.nan_to_num(before),
                 scale,
                 name,
-                partial(self._moved, point, drawn, results, twice),
+                partial(self._moved, point, drawn, results, plan.twice),
             )
 
     def jacobian(

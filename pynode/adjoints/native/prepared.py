@@ -57,7 +57,7 @@ class PreparedSweep:
         names = {"f": "f", "pullback": "add_pullback"}
         if self.sizes.slopes:
             names["jac"] = "jac_time"
-            names["second"] = "add_second"
+            names["second"] = f"add_second*{min(self.sizes.slopes, field.n)}"
         elif self.sizes.implicit:
             names["jac"] = "jac"
             names["vjp_p"] = "add_vjp_p"
@@ -95,7 +95,7 @@ class PreparedSweep:
             "point": Own((n,), real, True),
             "pulled": Own((n + total + 1,), real, True),
             "grads": Part("pulled", n, (total,), real),
-            "pair": Own((2 * n + 1,), real, True),
+            "pairs": Own((min(sizes.slopes, n), 2 * n + 1), real, True),
             "bars": Own((sizes.bars, n), real, True),
             "vectors": Own((sizes.vectors, n), real, True),
             "numbers": Own((sizes.numbers,), np.float64, True),

@@ -22,16 +22,19 @@ from ...backends.native.machine import call
 
 
 class Sizes(NamedTuple):
-    """The memory that a family needs: rows of Memory.bars and of vectors, and numbers. implicit:
-    whether it needs a Jacobian and a matrix; slopes: whether it needs df/dt and second derivatives,
-    too. width: size of the matrix in units of n. sparse: whether its matrix is that of
-    factorise_at."""
+    """The memory that a family needs: rows of Memory.bars and of vectors, and numbers.
+
+    implicit: whether it needs a Jacobian and a matrix. slopes: if not 0, it also needs df/dt and
+    second derivatives: the sum over so many sets of vectors, or one for each component if these are
+    fewer. width: size of the matrix in units of n. sparse: whether its matrix is that of
+    factorise_at.
+    """
 
     bars: int
     vectors: int = 0
     numbers: int = 0
     implicit: bool = False
-    slopes: bool = False
+    slopes: int = 0
     width: int = 1
     sparse: bool = False
 
@@ -71,7 +74,7 @@ class Memory(NamedTuple):
     point: Any  # (n,) T: where f is evaluated
     pulled: Any  # (n + P + 1,) T: what pullback and second write; they add to the P numbers
     grads: Any  # (P,) T: these numbers, the cotangents of the targets
-    pair: Any  # (2 n + 1,) T: the vectors of second
+    pairs: Any  # (min(slopes, n), 2 n + 1) T: the sets of vectors of second
     bars: Any  # (s, n) T: cotangents of stages
     vectors: Any  # (v, n) T
     numbers: Any  # float64
