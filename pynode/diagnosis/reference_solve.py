@@ -234,7 +234,7 @@ def solve_reference(
 
     It ends at the limits of steps and seconds, or when it chatters. The ReferenceSolve then holds
     the part that was reached, as it does after a failure. native: whether native code takes the
-    steps; ValueError if it cannot.
+    steps; ValueError if it cannot. At a start where f is not finite there are none to take.
     """
     if field.size <= ROSENBROCK_UP_TO:
         name = "rodas5p"
@@ -243,7 +243,7 @@ def solve_reference(
     steps = max(100, min(max_steps, int(MEMORY / (8 * field.size * field.dtype.itemsize))))
     options = replace(Options(rtol=rtol, max_steps=steps), atol=atol)
     tol = WatchedTolerance(Tolerance(rtol, atol, field.size))
-    if native:
+    if native and _starts(field, times[0], y0):
         from .native_steps import solve_native_reference
 
         return solve_native_reference(field, name, times, y0, options, atol, tol, max_seconds)
@@ -279,3 +279,11 @@ def solve_reference(
         time.perf_counter() - began,
         field.stats.nfe - before,
     )
+
+
+def _starts(field, t0, y0) -> bool:
+    """Whether f is finite at the start."""
+    try:
+        return bool(torch.isfinite(field.initial_slope(t0, y0)).all())
+    except RejectStep:
+        return False
