@@ -166,7 +166,7 @@ def test_a_singular_matrix_gives_no_finite_loss(native, data):
     """I - h J is singular where the growth is 1 / h. The warm start then leaves the weights."""
     steps = _steps(make(data), data)
     field = Growth(float(1 / steps.h[3]))
-    steps = replace(steps, h=torch.full_like(steps.h, float(1 / field.a)))
+    steps = replace(steps, h=torch.full_like(steps.h, float(1 / field.a.detach())))
     for kind in (native, Linearised):
         loss, gradient = kind(field, [field.a], steps)()
         assert not (math.isfinite(loss) and bool(torch.isfinite(gradient).all()))
