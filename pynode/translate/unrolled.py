@@ -134,7 +134,8 @@ class Evaluation:
         for row, total in enumerate(self.read(statement.out)):
             products = e.zero
             for k in range(row * width, row * width + width):
-                products = e.add(products, e.mul(e.real(left[k]), e.real(right[k])))
+                if left[k] != e.zero and right[k] != e.zero:
+                    products = e.add(products, e.mul(e.real(left[k]), e.real(right[k])))
             made.append(e.add(total, e.mul(scale, products)))
         return made
 
