@@ -14,6 +14,7 @@ from .expressions import Expressions
 from .graph import Graph
 from .instructions import number
 from .llvm import Module, scalar_function
+from .loop_kept import KeptProgram
 from .loops import LoopProgram, Seeds, Sets, work_of
 from .machine import vector_register
 from .python_source import python_function
@@ -50,6 +51,9 @@ _LAYOUTS = {
     "second": Layout(("second_y", "second_p", "second_t"), True, ("w", "u", "s")),
     "jac": Layout(("vjp",)),
     "jac_time": Layout(("vjp", "vjp_time")),
+    # The Jacobian; and afterwards, with the same work, the cotangents at the same point.
+    "jac_kept": Layout(("vjp",)),
+    "add_kept": Layout(("vjp_p",), vectors=("w",), added=("vjp_p",)),
 }
 # The same, but the cotangents of the targets are added to what stands in out.
 for _name in ("vjp_p", "pullback", "second"):
@@ -101,6 +105,8 @@ class Programs:
 
     def text(self, name: str) -> Text:
         """The function of this name."""
+        if name.endswith("_kept"):
+            return self._kept(name)
         base, _, sets = name.partition("*")
         scalars = self.scalars(base)
         if sets and scalars is not None:
@@ -115,6 +121,20 @@ class Programs:
         program = self._loops(module, name)
         program.write("entry")
         return Text(module.text(), program.size, program.work, 2)
+
+    def _kept(self, name: str) -> Text:
+        """One of the two functions of loop_kept.py, or one of two that share nothing."""
+        others = {"jac_kept": "jac", "add_kept": "add_vjp_p"}
+        if any(self.scalars(other) is not None for other in others.values()):
+            return self.text(others[name])
+        seeds = self._loop_seeds()
+        if not np.array_equal(seeds.matrix, np.eye(self._n)):
+            return self.text(others[name])
+        module = Module(self._real, True, vector_register())
+        program = KeptProgram(module, self._graph(False), seeds)
+        second = name == "add_kept"
+        program.write_part("entry", second)
+        return Text(module.text(), program.sizes[second], program.work, 2)
 
     def _repeated(self, name: str, pool: Expressions, outs: list[int]) -> Text:
         """A function of several sets of vectors that calls a function of one set for each. pool,

@@ -59,8 +59,8 @@ class PreparedSweep:
             names["jac"] = "jac_time"
             names["second"] = f"add_second*{min(self.sizes.slopes, field.n)}"
         elif self.sizes.implicit:
-            names["jac"] = "jac"
-            names["vjp_p"] = "add_vjp_p"
+            names["jac"] = "jac_kept"
+            names["vjp_p"] = "add_kept" if self.sizes.kept else "add_vjp_p"
         return {name: field.function(wanted) for name, wanted in names.items()}
 
     def split(self, flat: np.ndarray) -> list[np.ndarray]:

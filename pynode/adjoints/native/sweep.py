@@ -27,7 +27,7 @@ class Sizes(NamedTuple):
     implicit: whether it needs a Jacobian and a matrix. slopes: if not 0, it also needs df/dt and
     second derivatives: the sum over so many sets of vectors, or one for each component if these are
     fewer. width: size of the matrix in units of n. sparse: whether its matrix is that of
-    factorise_at.
+    factorise_at. kept: whether every pull_targets follows a Jacobian at the same point.
     """
 
     bars: int
@@ -37,6 +37,7 @@ class Sizes(NamedTuple):
     slopes: int = 0
     width: int = 1
     sparse: bool = False
+    kept: bool = False
 
 
 class Run(NamedTuple):
@@ -160,7 +161,8 @@ def collect(memory: Any) -> None:
 
 
 def pull_targets(run: Any, memory: Any, t: float, y: Any, cotangent: Any) -> None:
-    """Add cotangent^T df/dp at (t, y) to memory.grads."""
+    """Add cotangent^T df/dp at (t, y) to memory.grads. With Sizes.kept, it reads from memory.work
+    what the Jacobian at (t, y) has left there."""
     if len(memory.grads) == 0:
         return
     run.nvjp += 1

@@ -52,7 +52,8 @@ class Prepared:
         self.repair = 0
         self.work = self.f.work
         if self.sizes.implicit:
-            self.jac = field.function("jac_time" if self.sizes.slopes else "jac")
+            # The backward pass has the same Jacobian, with what is beside it.
+            self.jac = field.function("jac_time" if self.sizes.slopes else "jac_kept")
             self.work = max(self.work, self.jac.work)
             self._repair = repairs(field)
             self.repair = where(self._repair)
