@@ -6,7 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -57,7 +57,8 @@ class Seeds:
     places: np.ndarray
 
 
-class Sets(NamedTuple):
+@dataclass(frozen=True)
+class Sets:
     """Several sets of vectors in v, over which the results are summed. length: of a set."""
 
     count: int
