@@ -10,6 +10,7 @@ import torch
 
 from .. import problems
 from ..diagnosis import diagnose
+from ..diagnosis.examine import ENGINES
 from .command import finish, print_json, threads
 from .targets import HELP, target
 from .values import NO_PLOTS, positive
@@ -33,6 +34,7 @@ files written to --out, named after the target:
 examples:
   pynode diagnose robertson
   pynode diagnose out/robertson/model.pt --rtol 1e-4 --json
+  pynode diagnose robertson --backend native
 """
 
 
@@ -57,6 +59,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         type=positive,
         metavar="X",
         help="absolute tolerance of all components (default: the tolerance of the problem)",
+    )
+    own.add_argument(
+        "--backend",
+        choices=ENGINES,
+        default="auto",
+        help="engine of all solves, and of the methods that compete (default: %(default)s, torch)",
     )
     own.add_argument(
         "--no-trials", action="store_true", help="recommend from estimates, without timed solves"
@@ -86,6 +94,7 @@ def _run(arguments) -> int:
         names=names,
         trials=not arguments.no_trials,
         max_seconds=arguments.seconds,
+        backend=arguments.backend,
     )
     if arguments.json:
         print_json(diagnosis.as_dict())

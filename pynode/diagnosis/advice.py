@@ -35,6 +35,7 @@ class Advice:
     jumps: times for solve(jumps=...).
     adjoint: how gradients are computed.
     reasons: sentences.
+    backend: the engine that was examined: 'torch' or 'native'.
     """
 
     method: str
@@ -44,6 +45,7 @@ class Advice:
     jumps: tuple[float, ...]
     adjoint: str
     reasons: tuple[str, ...]
+    backend: str = "torch"
 
     def arguments(self) -> dict[str, Any]:
         """Keyword arguments of ``solve``."""
@@ -53,6 +55,8 @@ class Advice:
         given: dict[str, Any] = {"method": method, "rtol": self.rtol, "atol": self.atol}
         if self.jumps:
             given["jumps"] = list(self.jumps)
+        if self.backend != "torch":
+            given["backend"] = self.backend
         return given
 
     def call(self) -> str:
@@ -165,6 +169,7 @@ def advise(field: VectorField, finding: Diagnosis, structures: Sequence[str]) ->
         jump_times(finding.jumps),
         "discrete",
         tuple(reasons),
+        finding.backend,
     )
 
 

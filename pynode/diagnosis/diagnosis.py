@@ -67,6 +67,11 @@ class Diagnosis:
     advice: Advice | None = None
 
     @property
+    def backend(self) -> str:
+        """The engine of the solves: 'torch' or 'native'."""
+        return self.reference.engine
+
+    @property
     def turns(self) -> int:
         """The turning points of the component with most of them."""
         return self.turning[0]
@@ -125,6 +130,7 @@ class Diagnosis:
                 "states": self.layout.size,
                 "rtol": self.rtol,
                 "atol": self.atol.tolist(),
+                "backend": self.backend,
                 "labels": sorted(self.labels),
                 "reference": {
                     "method": reference.method.name,

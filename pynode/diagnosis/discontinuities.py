@@ -68,6 +68,8 @@ def jumps(field: VectorField, reference: ReferenceSolve, points: int = INTERVALS
     """The jumps and kinks inside refused steps, in the order of their times. points: at most so
     many steps are examined."""
     located: list[Jump] = []
+    if len(reference.times) < 2:
+        return []
     with torch.no_grad():
         along = _Path(field, reference)
         if along.size is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -77,21 +78,15 @@ def _logs(field, reference) -> list:
     generator = torch.Generator().manual_seed(0)
     offset = torch.randn(field.size, generator=generator, dtype=torch.float64).to(scale)
     offset = offset / offset.norm()
-    loose = Tolerance(1.0, torch.full((), 1e30, dtype=field.dtype, device=field.device), field.size)
-    state = reference.method.init(field, reference.times[0], reference.states[0], None, 0.0, loose)
+    repeated = _repeated_steps(field, reference)
     logs = [0.0]
     folds = 0.0
     steps = zip(reference.accepted, reference.states, reference.states[1:])
     for attempt, y, after in itertools.islice(steps, STEPS):
-        try:
-            step = reference.method.step(
-                field, attempt.t, y + length * scale * offset, attempt.h, state, loose
-            )
-        except RejectStep:
+        end = repeated(attempt.t, y + length * scale * offset, attempt.h)
+        if end is None:
             break
-        if step.y is None:
-            break
-        offset = (step.y - after) / (length * scale)
+        offset = (end - after) / (length * scale)
         size = float(offset.norm())
         if not 0 < size < math.inf:
             break
@@ -99,3 +94,22 @@ def _logs(field, reference) -> list:
         offset = offset / size
         logs.append(folds)
     return logs
+
+
+def _repeated_steps(field, reference) -> Callable:
+    """step(t, y, h): the state, (n,), after one step of the reference solve's method, whatever its
+    error; None if it cannot be completed."""
+    if reference.engine == "native":
+        from .native_steps import repeated_steps
+
+        return repeated_steps(reference)
+    loose = Tolerance(1.0, torch.full((), 1e30, dtype=field.dtype, device=field.device), field.size)
+    state = reference.method.init(field, reference.times[0], reference.states[0], None, 0.0, loose)
+
+    def step(t: float, y: torch.Tensor, h: float) -> torch.Tensor | None:
+        try:
+            return reference.method.step(field, t, y, h, state, loose).y
+        except RejectStep:
+            return None
+
+    return step

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ..algebra.structure import structure_of
+from ..backends.registry import native_engine
 from ..core.options import Options
 from ..core.problem import ODEProblem, as_problem
 from ..core.protocols import Times
@@ -25,11 +26,12 @@ from .costs import costs
 from .diagnosis import Diagnosis
 from .discontinuities import jumps
 from .dynamics import lyapunov_growth, turns
-from .race import finalists, race
+from .race import finalists, has_native_code, race
 from .reference_solve import DENSE_UP_TO, economical, solve_reference
 from .scales import ABOVE, PROPOSED, scales
 from .spectrum import spectrum
 
+ENGINES = ("auto", "torch", "native")
 LARGE = 300  # above so many states, trials choose the structure of the Jacobian
 
 
@@ -47,6 +49,7 @@ def diagnose(
     trials: bool = True,
     max_steps: int = 10_000,
     max_seconds: float = 60.0,
+    backend: str = "auto",
 ) -> Diagnosis:
     """What makes dy/dt = f(t, y, *args) from y(t[0]) = y0 hard or easy, and how to solve it best.
 
@@ -64,11 +67,16 @@ def diagnose(
     max_seconds: of the reference solve, and of all trials together. At these limits, the part that
         was reached is diagnosed. The same holds if f jumps back and forth, so that the limits would
         be reached. A solve that fails is a finding, not an error.
+    backend: the engine of all solves, 'torch' or 'native', and of the methods that compete. 'auto'
+        is 'torch'. The native engine makes its own Jacobian, so leave out jac and structure. Code
+        that it compiles first does not count as time of a solve.
 
     Costs two solves by Rodas5P (above 100 states one by KenCarp47), 40 Jacobians with their
     eigenvalues (above 300 states 40 products each of 40 Jacobians with vectors), and the trials.
-    Computes no gradients. Raises ValueError or TypeError for input that makes no sense.
+    Computes no gradients. Raises ValueError or TypeError for input that makes no sense, and for
+    what backend='native' does not take.
     """
+    native = _is_native(backend)
     if isinstance(f, str):
         f = get(f)
     name = getattr(f, "__name__", type(f).__name__).replace("<lambda>", "f")
@@ -85,12 +93,21 @@ def diagnose(
         names = tuple(names)
         if len(names) != layout.size:
             raise ValueError(f"{len(names)} names for {layout.size} states: give one for each")
+    if native:
+        _check_native(jac, structure)
     field = _field(problem, layout, times, structure)
     flat = layout.ravel(problem.y0).detach()
     options = Options(rtol, atol)
     limits = options.flat_atol(layout, flat)
     solve_with = partial(
-        solve_reference, field, times, flat, rtol, max_steps=max_steps, max_seconds=max_seconds
+        solve_reference,
+        field,
+        times,
+        flat,
+        rtol,
+        max_steps=max_steps,
+        max_seconds=max_seconds,
+        native=native,
     )
     reference, sizes, fine = _reference(solve_with, field, times, flat, rtol, limits)
     eigenvalues = spectrum(field, reference)
@@ -112,9 +129,11 @@ def diagnose(
         costs(field, reference, eigenvalues),
         _failure(problem, field, reference, options, flat),
     )
-    structures = _structures(structure, layout.size)
+    structures = _structures(structure, layout.size, native)
     if trials and len(reference.times) > 1:
         candidates = finalists(diagnosis.costs, eigenvalues, rtol, layout.size, structures)
+        if native:
+            candidates = [one for one in candidates if has_native_code(one[0])]
         known = jump_times(diagnosis.jumps)
         raced = race(problem, field, reference, candidates, rtol, fine, known, max_seconds)
         diagnosis = replace(diagnosis, trials=raced)
@@ -193,12 +212,35 @@ def _suitable_atol(sizes, field, rtol, atol):
     return torch.as_tensor(suited, dtype=layout.dtype, device=layout.device)
 
 
-def _structures(structure, size):
+def _is_native(backend):
+    """Whether native code makes the solves. Raises ValueError for another engine than torch, or if
+    packages are missing."""
+    if backend not in ENGINES:
+        raise ValueError(
+            f"diagnose has no backend {backend!r}: choose one of {', '.join(ENGINES)}; write"
+            " methods of another engine into pynode.compare"
+        )
+    if backend == "native":
+        native_engine()
+    return backend == "native"
+
+
+def _check_native(jac, structure):
+    """ValueError for Jacobians that the native engine does not take."""
+    for name, given in (("jac", jac), ("structure", structure)):
+        if given is not None:
+            raise ValueError(
+                f"the native engine makes the Jacobian of f itself: leave out {name}, or"
+                " backend='native'"
+            )
+
+
+def _structures(structure, size, native):
     """The structures of the Jacobian for the trials: the given one, or those that suit this number
     of states."""
     if structure is not None:
         return [structure]
-    if size <= LARGE:
+    if native or size <= LARGE:
         return ["dense"]
     return list(dict.fromkeys(("dense", economical().name, "krylov")))
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from ..backends.registry import native_engine
 from ..core.formatting import duration
 from ..core.problem import ODEProblem
 from ..core.status import Status
@@ -116,6 +117,15 @@ def finalists(
     return candidates
 
 
+def has_native_code(name: str) -> bool:
+    """Whether the native engine has the method of this name."""
+    try:
+        native_engine().method(name)
+    except ValueError:
+        return False
+    return True
+
+
 def _stabilised(costs, spectrum, size) -> list:
     """RKC, if there are many states, and the fast eigenvalues lie near the negative axis and not
     too far from zero."""
@@ -137,8 +147,10 @@ def race(
     max_seconds: float,
 ) -> list[Trial]:
     """Trials of the candidates over the part that the reference solve reached, the fastest first.
-    max_seconds: for all together."""
+    max_seconds: for all together. The engine is that of the reference solve."""
     timed = _TimedSolves(problem, field, reference, rtol, atol, jumps)
+    if reference.engine == "native":
+        timed.compile(candidates)
     # The method of the reference solve is robust rather than fast: a candidate that takes longer is
     # not recommended.
     deadline = time.perf_counter() + max_seconds
@@ -181,10 +193,38 @@ class _TimedSolves:
         self.rtol = rtol
         self.atol = atol
         self.jumps = jumps
+        self.backend = reference.engine
         if torch.get_num_threads() == 1 and field.device.type == "cpu":
             self.clock = time.process_time
         else:
             self.clock = time.perf_counter
+
+    def compile(self, candidates):
+        """Compile the native code of the candidates, which is not to be timed."""
+        for candidate in candidates:
+            with torch.no_grad():
+                self._solve(candidate, max_steps=1)
+
+    def _solve(self, candidate, **limits):
+        """The Solution of a candidate."""
+        method, structure = candidate
+        jac = None
+        if structure == "dense":
+            jac = self.problem.jac
+        return solve(
+            self.problem.f,
+            self.problem.y0,
+            self.times,
+            method=registry.get(method, jacobian=structure),
+            rtol=self.rtol,
+            atol=self.atol,
+            args=self.problem.args,
+            jac=jac,
+            jumps=self.jumps,
+            throw=False,
+            backend=self.backend,
+            **limits,
+        )
 
     def run(self, candidate, max_seconds):
         """(Trial of the candidate, its wall-clock seconds)."""
@@ -192,20 +232,7 @@ class _TimedSolves:
         began_wall = time.perf_counter()
         began = self.clock()
         with torch.no_grad():
-            solution = solve(
-                self.problem.f,
-                self.problem.y0,
-                self.times,
-                method=registry.get(method, jacobian=structure),
-                rtol=self.rtol,
-                atol=self.atol,
-                args=self.problem.args,
-                jac=self.problem.jac if structure == "dense" else None,
-                jumps=self.jumps,
-                throw=False,
-                max_seconds=max_seconds,
-                max_steps=10**7,
-            )
+            solution = self._solve(candidate, max_seconds=max_seconds, max_steps=10**7)
             seconds = self.clock() - began
             wall = time.perf_counter() - began_wall
             difference = self._difference(solution)

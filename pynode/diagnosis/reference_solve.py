@@ -147,6 +147,7 @@ class ReferenceSolve:
     tol: the norm of the errors.
     seconds: wall-clock time.
     evaluations: of f.
+    bound: the field's native code, if the solve was native (native_steps.py); else None.
     """
 
     method: Any
@@ -158,6 +159,14 @@ class ReferenceSolve:
     tol: Tolerance
     seconds: float
     evaluations: int
+    bound: Any = None
+
+    @property
+    def engine(self) -> str:
+        """The name of the engine."""
+        if self.bound is None:
+            return "torch"
+        return "native"
 
     @property
     def reached(self) -> float:
@@ -219,20 +228,26 @@ def solve_reference(
     atol: torch.Tensor,
     max_steps: int,
     max_seconds: float,
+    native: bool = False,
 ) -> ReferenceSolve:
     """Solve from times[0] to times[-1] (floats) and record the steps. y0: (n,); atol: 0-d or (n,).
 
     It ends at the limits of steps and seconds, or when it chatters. The ReferenceSolve then holds
-    the part that was reached, as it does after a failure.
+    the part that was reached, as it does after a failure. native: whether native code takes the
+    steps; ValueError if it cannot. At a start where f is not finite there are none to take.
     """
     if field.size <= ROSENBROCK_UP_TO:
         name = "rodas5p"
     else:
         name = "kencarp47"
-    method = RecordingMethod(registry.get(name))
     steps = max(100, min(max_steps, int(MEMORY / (8 * field.size * field.dtype.itemsize))))
     options = replace(Options(rtol=rtol, max_steps=steps), atol=atol)
     tol = WatchedTolerance(Tolerance(rtol, atol, field.size))
+    if native and _starts(field, times[0], y0):
+        from .native_steps import solve_native_reference
+
+        return solve_native_reference(field, name, times, y0, options, atol, tol, max_seconds)
+    method = RecordingMethod(registry.get(name))
     began = time.perf_counter()
     before = field.stats.nfe
     limits = ChatterLimit(field, max_seconds, method.attempts, times[-1], steps)
@@ -264,3 +279,11 @@ def solve_reference(
         time.perf_counter() - began,
         field.stats.nfe - before,
     )
+
+
+def _starts(field, t0, y0) -> bool:
+    """Whether f is finite at the start."""
+    try:
+        return bool(torch.isfinite(field.initial_slope(t0, y0)).all())
+    except RejectStep:
+        return False

@@ -23,10 +23,14 @@ def text(diagnosis: Diagnosis) -> str:
     n = diagnosis.layout.size
     reference = diagnosis.reference
     nature = ", ".join(sorted(diagnosis.labels)) or "no difficulties"
+    engine = ""
+    if diagnosis.backend == "native":
+        engine = " in native code"
     lines = [
         (
             f"{diagnosis.name}: {n} state{'s' * (n != 1)} from t = {reference.times[0]:.6g} to"
-            f" {diagnosis.end:.6g} at rtol {diagnosis.rtol:g}: {nature.upper()}"
+            f" {diagnosis.end:.6g} at rtol {diagnosis.rtol:g}{engine}:"
+            f" {nature.upper()}"
         ),
         "",
     ]

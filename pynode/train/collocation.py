@@ -17,6 +17,8 @@ from dataclasses import dataclass
 
 import torch
 
+from .adam import Adam
+
 # If the span is so many times the first interval, the smoother uses the logarithm of time.
 DECADES = 1e3
 # The kernel ends at so many times the distance of the last neighbour, so that this one counts.
@@ -133,13 +135,11 @@ def collocation(
         scale = points.y.amax(0) - points.y.amin(0)
         scale = torch.where(scale > 0, scale, torch.ones_like(scale))
     weights = [p for p in f.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(weights, lr=lr)
+    optimizer = Adam(weights, lr)
     weight = points.unit[:, None] / scale
     last = math.inf
     for iteration in range(iterations):
-        optimizer.param_groups[0]["lr"] = (
-            lr * 0.5 * (1 + math.cos(math.pi * iteration / iterations))
-        )
+        optimizer.rate = lr * 0.5 * (1 + math.cos(math.pi * iteration / iterations))
         optimizer.zero_grad()
         loss = ((f(points.t, points.y) - points.slope) * weight).abs().mean()
         loss.backward()

@@ -18,6 +18,10 @@ from .warmstart import warm_start
 
 # At most so many random starts are tried.
 STARTS = 3
+# A start is good if its loss is below so many times that of constant states: without a warm start
+# it need only be solvable; a warm start that leaves it higher has got stuck.
+SOLVABLE = 2.0
+WARM = 0.1
 
 
 class TrainingError(RuntimeError):
@@ -33,23 +37,25 @@ def first_field(
     generator: torch.Generator,
     progress: SilentProgress,
 ) -> ScaledField:
-    """A field that can be solved and is not much worse than constant states. Depending on the
-    options, it is fitted before it is solved."""
+    """A field that can be solved: not much worse than constant states, and after a warm start much
+    better, if one of the random starts is. Depending on the options, it is fitted before it is
+    solved."""
     best = math.inf
     start = None
-    baseline = objective.baseline()
-    for attempt in range(STARTS):
+    good = objective.baseline() * (WARM if options.warm_start else SOLVABLE)
+    for attempt in range(1, STARTS + 1):
         field = _prepared(data, scaling, options, generator, progress)
         loss, _ = objective.value(field)
         if loss < best:
             best = loss
             start = field
-        if start is not None and best < 2 * baseline:
+        if start is not None and best < good:
             return start
-        progress.say(
-            f"Start {attempt + 1} of at most {STARTS} has a loss of {loss:.2g}; drawing new"
-            " weights."
-        )
+        if attempt < STARTS:
+            progress.say(
+                f"Start {attempt} of at most {STARTS} has a loss of {loss:.2g}; drawing new"
+                " weights."
+            )
     if start is None:
         raise TrainingError(
             f"none of {STARTS} random starts could be solved over the time span of the data: raise"
@@ -73,7 +79,10 @@ def _prepared(data, scaling, options, generator, progress):
     if options.warm_start:
         limit = options.time_limit / 4
         report = progress.warm
-        return warm_start(fields, data, options.warm_start, seconds=limit, report=report)
+        native = options.engine == "native"
+        return warm_start(
+            fields, data, options.warm_start, seconds=limit, report=report, native=native
+        )
     if not options.collocation:
         fields[0].close_gates()
     return fields[0]

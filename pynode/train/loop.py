@@ -3,7 +3,6 @@ nothing."""
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from dataclasses import dataclass
@@ -105,6 +104,12 @@ class Trainer:
         if engine:
             progress.say(engine)
         self.options = options
+        # What is equal in all checkpoints of the run.
+        self._constant = {
+            "format": FORMAT,
+            "options": options.as_dict(),
+            "data": data.fingerprint,
+        }
         self.objective = Objective(data, self.scaling, options)
         self.baseline = self.objective.baseline()
         self.generator = torch.Generator().manual_seed(options.seed)
@@ -187,13 +192,13 @@ class Trainer:
             self.weights, lr=options.lr, weight_decay=options.weight_decay
         )
         self.polisher = LevenbergMarquardt(self.weights, batched=True)
-        self.good = copy.deepcopy(field.net.state_dict())
+        self.good = _weights(field)
 
     # An epoch.
 
     def _enter(self, phase):
         self.field.net.load_state_dict(self.best_weights or self.field.net.state_dict())
-        self.good = copy.deepcopy(self.field.net.state_dict())
+        self.good = _weights(self.field)
         if self.plan.phase == SHOOTING:
             # The loss of segments says little about the loss of a whole solve.
             self.best = math.inf
@@ -211,7 +216,7 @@ class Trainer:
     def _one_epoch(self):
         """Use every trajectory once. The best weights are those of the lowest loss; with held-out
         observations, of their loss."""
-        began = copy.deepcopy(self.field.net.state_dict())
+        began = _weights(self.field)
         record = self._record() | {"epoch": self.epoch + 1}
         if self.plan.phase == POLISH:
             loss, held_out = self._polished(record)
@@ -223,7 +228,7 @@ class Trainer:
             record["held_out"] = held_out
             judged = held_out
         if record["failures"]:
-            began = copy.deepcopy(self.good)  # the loss belongs to these weights
+            began = self.good  # the loss belongs to these weights
         if judged < self.best:
             # With one batch an epoch this is the loss of these weights. With more batches, the
             # weights have moved during the epoch.
@@ -309,7 +314,7 @@ class Trainer:
             norm = torch.nn.utils.clip_grad_norm_(self.weights, self.options.clip)
         if not (math.isfinite(total) and torch.isfinite(norm)):
             return self._step_back("The loss or its gradient is not finite.")
-        self.good = copy.deepcopy(self.field.net.state_dict())
+        self.good = _weights(self.field)
         self.optimizer.step()
         self.failures = 0
         return total, other
@@ -336,7 +341,7 @@ class Trainer:
 
     def _set_rate(self) -> float:
         rate = self.rate_factor * self.plan.rate(self.epoch, self.elapsed)
-        self.optimizer.param_groups[0]["lr"] = rate
+        self.optimizer.rate = rate
         return rate
 
     # Keeping and resuming.
@@ -351,32 +356,30 @@ class Trainer:
         last = self.objective.value(self.field)[1 if self.options.validation else 0]
         if last < self.best or self.best_weights is None:
             self.best = last
-            self.best_weights = copy.deepcopy(self.field.net.state_dict())
+            self.best_weights = _weights(self.field)
             self._save_model()
 
     def _snapshot(self) -> dict:
-        """Everything that the next epoch depends on, as plain data and copies of tensors."""
-        plain = copy.deepcopy(
-            {
-                "format": FORMAT,
-                "options": self.options.as_dict(),
-                "data": self.data.fingerprint,
-                "weights": self.field.net.state_dict(),
-                "good": self.good,
-                "optimizer": self.optimizer.state_dict(),
-                "generator": self.generator.get_state(),
-                "epoch": self.epoch,
-                "elapsed": self.elapsed,
-                "plan": self.plan.state_dict(),
-                "damping": self.polisher.damping,
-                "rate_factor": self.rate_factor,
-                "best": self.best,
-                "best_weights": self.best_weights,
-            }
-        )
-        # Not deep: the records of past epochs never change, and a long run has many of them.
-        plain["history"] = list(self.history)
-        return plain
+        """Everything that the next epoch depends on, as plain data and copies of tensors.
+
+        What only ever gets replaced is not copied: the good and the best weights, and the records
+        of past epochs, of which a long run has many.
+        """
+        return {
+            **self._constant,
+            "weights": _weights(self.field),
+            "good": self.good,
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "epoch": self.epoch,
+            "elapsed": self.elapsed,
+            "plan": self.plan.state_dict(),
+            "damping": self.polisher.damping,
+            "rate_factor": self.rate_factor,
+            "best": self.best,
+            "best_weights": self.best_weights,
+            "history": list(self.history),
+        }
 
     def _restore(self, plain):
         self.field.net.load_state_dict(plain["weights"])
@@ -438,3 +441,8 @@ class Trainer:
             self.field, self.options.architecture, self.data.columns, run.y[0], run.t
         )
         save_model(path, {**description, "state_dict": weights})
+
+
+def _weights(field) -> dict[str, torch.Tensor]:
+    """Copies of the weights of a field."""
+    return {name: value.clone() for name, value in field.net.state_dict().items()}

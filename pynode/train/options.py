@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
-import torch
-
 from ..backends import registry as backends
+from .adam import Adam
 from .model import ACTIVATIONS
 from .scaling import KINDS
 
 LOSSES = ("mae", "mse")
-OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
+OPTIMIZERS = {"adam": Adam, "adamw": partial(Adam, decoupled=True)}
 SCHEDULES = ("cosine", "constant")
 # The values that these options may have.
 CHOICES = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -62,10 +62,15 @@ def _wanting_gradients(tensors: Sequence[Tensor]) -> Iterator[None]:
 
 
 def record_value(
-    f: Callable[..., Any], point: Point, args: tuple, outputs: int | None = None
+    f: Callable[..., Any],
+    point: Point,
+    args: tuple,
+    tables: Collection[int] = (),
+    outputs: int | None = None,
 ) -> Recording:
-    """f alone. outputs: how many numbers it returns; None for as many as the state has."""
-    recorder = Recorder(point.y.dtype, point.replace)
+    """f alone. tables: see Recorder. outputs: how many numbers it returns; None for as many as the
+    state has."""
+    recorder = Recorder(point.y.dtype, point.replace, tables)
     y = point.y.detach().clone()
     t = point.t.detach().clone()
     recorder.declare(t, "t")
@@ -93,15 +98,21 @@ def _check(out: Any, y: Tensor, outputs: int | None = None) -> None:
 
 
 def record_derivatives(
-    f: Callable[..., Any], point: Point, args: tuple, targets: Sequence[Tensor], twice: bool
+    f: Callable[..., Any],
+    point: Point,
+    args: tuple,
+    targets: Sequence[Tensor],
+    twice: bool,
+    tables: Collection[int] = (),
 ) -> Recording:
     """f and its products with the Jacobians; twice: also those that need a second derivative.
+    tables: see Recorder.
 
     The results by name: f; vjp, vjp_p, vjp_time: of the cotangent w. With twice: jvp: df/dy u;
     jvp_p: df/dp q; jvp_time: df/dt; second_y, second_p, second_t: the gradient of
     w^T [(df/dy) u + s df/dt].
     """
-    recorder = Recorder(point.y.dtype, point.replace)
+    recorder = Recorder(point.y.dtype, point.replace, tables)
     y = point.y.detach().clone().requires_grad_()
     t = point.t.detach().clone().requires_grad_()
     recorder.declare(t, "t")
@@ -216,6 +227,10 @@ class Vectors:
 
         w = draw(y.shape).requires_grad_()
         return cls(w, draw(y.shape), draw(()), [draw(x.shape) for x in targets])
+
+    def multiplied(self, left: float, right: float) -> Vectors:
+        """The cotangent times one number, the directions times another."""
+        return Vectors(left * self.w, right * self.u, right * self.s, [right * x for x in self.q])
 
 
 def _gradients(

@@ -19,7 +19,7 @@ from .graph import Graph
 from .guard import check_hooks
 from .key import Walk
 from .machine import Loaded, compiled, processor
-from .programs import LAYOUT, Programs
+from .programs import Programs, layout
 from .refusal import TranslationRefused
 from .verify import Comparison, Probe
 
@@ -95,6 +95,8 @@ class FieldCode:
         self._graphs: dict[bool, Graph] = {}
         self._pattern: tuple[np.ndarray, np.ndarray] | None = None
         self._programs = Programs(self.n, REAL_TYPES[self.dtype], self._graph)
+        self._held = walk.tables
+        self._tables = frozenset(map(id, walk.tables))
         self._key = _field_key(walk, self.n, self.dtype) if stored else None
         self._table = self._stored()
         if self._table is not None:
@@ -108,10 +110,9 @@ class FieldCode:
 
     def _record_targets(self, walk: Walk) -> None:
         """Find what f reads by recording it once, and again at another point."""
-        value = record_value(self._function(), self._point(), self.args, self._outputs)
-        self.targets = [x for x in value.captured if x.dtype.is_floating_point]
-        other = self._comparison().point(11, 1e-3)
-        again = record_value(self._function(), other, self.args, self._outputs)
+        value = self._recorded_value(self._point())
+        self.targets = [x for x in value.captured if self._reads(x)]
+        again = self._recorded_value(self._comparison().point(11, 1e-3))
         _check_same(value.graph, again.graph)
         same = [a is b for a, b in zip(value.captured, again.captured)]
         if len(value.captured) != len(again.captured) or not all(same):
@@ -131,6 +132,10 @@ class FieldCode:
         if self._key is not None:
             found = [places[id(x)] for x in self.targets]
             self._table = {"targets": found, "functions": {}}
+
+    def _reads(self, x: Tensor) -> bool:
+        """Whether native code reads the numbers of a tensor from outside through a pointer."""
+        return x.dtype.is_floating_point and id(x) not in self._tables
 
     def _function(self) -> Callable[..., Any]:
         f = self._f()
@@ -158,11 +163,16 @@ class FieldCode:
             self._graphs[twice] = graph
         return graph
 
+    def _recorded_value(self, point: Point) -> Recording:
+        return record_value(self._function(), point, self.args, self._tables, self._outputs)
+
     def _recorded(self, point: Point, twice: bool) -> Graph:
         if self._outputs is not None:
-            recording = record_value(self._function(), point, self.args, self._outputs)
+            recording = self._recorded_value(point)
         else:
-            recording = record_derivatives(self._function(), point, self.args, self.targets, twice)
+            recording = record_derivatives(
+                self._function(), point, self.args, self.targets, twice, self._tables
+            )
         self._number_inputs(recording)
         return recording.graph
 
@@ -171,7 +181,7 @@ class FieldCode:
         places = {id(x): i for i, x in enumerate(self.targets)}
         order = {}
         for index, x in enumerate(recording.captured):
-            if not x.dtype.is_floating_point:
+            if not self._reads(x):
                 continue
             if id(x) not in places:
                 raise TranslationRefused(
@@ -194,10 +204,7 @@ class FieldCode:
         known = self._functions.get(name)
         if known is not None:
             return known
-        if name not in LAYOUT:
-            raise ValueError(
-                f"There is no native function {name!r}. There are {', '.join(LAYOUT)}."
-            )
+        layout(name)  # whether there is such a function
         with self._lock, torch.inference_mode(False):
             if name not in self._functions:
                 self._functions[name] = self._loaded(name) or self._made(name)
@@ -254,8 +261,7 @@ class FieldCode:
         if name.startswith("jac"):
             comparison.jacobian(function.address, shape, self.pattern(), name == "jac_time")
             return
-        results, twice, vectors = LAYOUT[name]
-        comparison.function(function.address, shape, results, vectors, twice, name)
+        comparison.function(function.address, shape, layout(name), name)
 
     def _remember(self, name: str, entry: dict[str, Any]) -> None:
         """Add a function to the field's table on disk."""

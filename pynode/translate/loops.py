@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,10 +23,13 @@ from .graph import (
     Statement,
     View,
 )
-from .llvm import Body, Module, number
+from .instructions import Body, number
+from .llvm import Module
 from .loop_elementwise import Elementwise, Group, fusable, uniform
 from .loop_products import COMBINE, NEUTRAL, Products
 from .nests import Access, Nest, plain, strided
+from .sums import Adder, total_of
+from .unrolled import dependents
 
 _PASSED = "double %t, ptr %y, ptr %v, ptr %inputs, ptr %out, ptr %work"
 # Groups of statements in one LLVM function.
@@ -53,11 +57,19 @@ class Seeds:
     places: np.ndarray
 
 
+class Sets(NamedTuple):
+    """Several sets of vectors in v, over which the results are summed. length: of a set."""
+
+    count: int
+    length: int
+
+
 class LoopProgram:
     """Writes the function that computes some results of a graph.
 
-    starts: where the vectors begin in v. seeds: the rows of a Jacobian: what depends on w is then
-    computed for all rows together, as arrays with one more axis.
+    starts: where the vectors begin in v. seeds: the rows of a Jacobian, or sets: of vectors. What
+    depends on w, or on the vectors, is then computed for all rows or sets together, as arrays with
+    one more axis. added: the results that are added to what stands in out.
     """
 
     def __init__(
@@ -67,20 +79,31 @@ class LoopProgram:
         names: Sequence[str],
         starts: Mapping[str, int],
         seeds: Seeds | None = None,
+        sets: Sets | None = None,
+        added: Collection[str] = (),
     ) -> None:
         self._module = module
         self._starts = starts
-        self._rows = 1 if seeds is None else len(seeds.matrix)
+        sets = sets or Sets(1, 0)
+        self._rows = sets.count if seeds is None else len(seeds.matrix)
+        self._sets = sets
         self._statements = list(graph.live(list(names)))
         self._batched: set[Buffer] = set()
         self._seed: Buffer | None = None
         if seeds is not None:
             self._add_seeds(seeds)
         self.size = 0
-        seen: list[Buffer] = [v.buffer for name in names for v in graph.results[name]]
-        self._single = {buffer for buffer in seen if seen.count(buffer) == 1}
+        self._uses = Counter(view.buffer for name in names for view in graph.results[name])
         for name in names:
-            self._add_results(graph.results[name], seeds if name == "vjp" else None)
+            if name in added:
+                self._add_to_results(graph.results[name])
+            elif sets.count > 1:
+                self._add_sums(graph.results[name])
+            else:
+                self._add_results(graph.results[name], seeds if name == "vjp" else None)
+        if sets.count > 1:
+            reached = set().union(*(dependents(self._statements, x) for x in starts))
+            self._batched = {buffer for buffer in reached if buffer.role is None}
         self._fixed = self._fixed_buffers()
         self._places: dict[Buffer, int] = {}
         self.work = 0
@@ -88,8 +111,6 @@ class LoopProgram:
     # ---------------------------------------------------------------- the plan
 
     def _add_seeds(self, seeds: Seeds) -> None:
-        from .unrolled import dependents
-
         self._batched = dependents(self._statements, "w")
         for statement in self._statements:
             for view in statement.reads:
@@ -123,12 +144,30 @@ class LoopProgram:
             self._statements.append(Map(target, "to_real", (source,)))
             self.size += count
 
+    def _add_to_results(self, views: Sequence[View]) -> None:
+        adder = Adder(self._statements, self._uses, summed=self._sets.count > 1)
+        for view in views:
+            adder.add(view, self._next_result(view))
+
+    def _next_result(self, view: View) -> View:
+        """The place of a result in out."""
+        out = Buffer(view.size, REAL, "out", self.size)
+        self.size += view.size
+        return View(out, 0, view.shape, _row_major(view.shape))
+
+    def _add_sums(self, views: Sequence[View]) -> None:
+        """Results that are sums over the sets."""
+        for view in views:
+            target = self._next_result(view)
+            self._statements.append(Constant(target, np.zeros(target.shape)))
+            self._statements += total_of(view, target, 1.0)
+
     def _written_directly(self, view: View, out: Buffer) -> bool:
         """Let statements write a result where it belongs, if it is a whole array of its own."""
         buffer = view.buffer
         if buffer.role is not None or buffer.kind != REAL or buffer in self._batched:
             return False
-        if buffer not in self._single or view.size != buffer.size or buffer.size < 64:
+        if self._uses[buffer] > 1 or view.size != buffer.size or buffer.size < 64:
             return False
         places = view.places().reshape(-1)
         moved = np.full(buffer.size, -1, dtype=np.int64)
@@ -286,11 +325,16 @@ class LoopProgram:
         """The walk over a view; batched: with a loop over the rows before the view's."""
         lead: tuple[int, ...] = ()
         if batched:
-            inside = view.buffer in self._batched or view.buffer is self._seed
-            lead = (view.buffer.size if inside else 0,)
+            lead = (self._stride(view.buffer),)
         if view.positions is not None:
             return Access(view.buffer, 0, lead, view.positions.reshape(-1))
         return Access(view.buffer, view.offset, lead + view.strides)
+
+    def _stride(self, buffer: Buffer) -> int:
+        """How far the numbers of one row are from those of the next."""
+        if buffer.role in self._starts and self._sets.count > 1:
+            return self._sets.length
+        return buffer.size if buffer in self._batched or buffer is self._seed else 0
 
     def extents(self, shape: tuple[int, ...], batched: bool) -> list[int]:
         """The lengths of the loops over a shape."""
@@ -317,9 +361,13 @@ class LoopProgram:
         if isinstance(statement, Constant):
             self._table(nest, statement, batched)
         elif isinstance(statement, Contract):
-            left = self._factor(nest, statement.left, batched)
-            right = self._factor(nest, statement.right, batched)
-            Products(self, nest, statement.scale).write(statement.out, [left, right], batched)
+            # A result that is a sum over the sets.
+            summed = self._sets.count > 1 and statement.out.buffer.role == "out"
+            factors = [
+                self._factor(nest, view, batched, summed)
+                for view in (statement.left, statement.right)
+            ]
+            Products(self, nest, statement.scale).write(statement.out, factors, batched, summed)
         elif isinstance(statement, Reduce):
             self._reduce(nest, statement, batched)
         elif isinstance(statement, Scan):
@@ -327,11 +375,15 @@ class LoopProgram:
         elif isinstance(statement, ScatterAdd):
             self._scatter(nest, statement, batched)
 
-    def _factor(self, nest: Nest, view: View, batched: bool) -> Any:
+    def _factor(self, nest: Nest, view: View, batched: bool, summed: bool = False) -> Any:
         known = self.literal(view)
         if known is not None:
             return (view, known)
-        return (view, self.access(view, batched))
+        walk = self.access(view, batched)
+        if summed:
+            strides = (*walk.strides, self._stride(view.buffer))
+            walk = Access(walk.buffer, walk.offset, strides, walk.table)
+        return (view, walk)
 
     def _table(self, nest: Nest, statement: Constant, batched: bool) -> None:
         """Numbers that differ: zeros, and the few others from a table."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import dataclasses
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,26 +13,58 @@ import numpy as np
 from .expressions import Expressions
 from .graph import Graph
 from .llvm import Module, scalar_function
-from .loops import LoopProgram, Seeds, work_of
+from .loops import LoopProgram, Seeds, Sets, work_of
+from .machine import vector_register
 from .python_source import python_function
 from .refusal import TranslationRefused
 from .sparsity import coloured, dependence
 from .unrolled import TooLarge, basis_rows, dependents, evaluated, scalar_limit
 
-# For each function the results that it writes, whether they need second derivatives, and the
-# vectors that v holds.
-LAYOUT: dict[str, tuple[tuple[str, ...], bool, tuple[str, ...]]] = {
-    "f": (("f",), False, ()),
-    "vjp": (("vjp",), False, ("w",)),
-    "vjp_p": (("vjp_p",), False, ("w",)),
-    "vjp_time": (("vjp_time",), False, ("w",)),
-    "pullback": (("vjp", "vjp_p", "vjp_time"), False, ("w",)),
-    "jvp": (("jvp",), True, ("u",)),
-    "jvp_p": (("jvp_p",), True, ("q",)),
-    "second": (("second_y", "second_p", "second_t"), True, ("w", "u", "s")),
-    "jac": (("vjp",), False, ()),
-    "jac_time": (("vjp", "vjp_time"), False, ()),
+
+@dataclass(frozen=True)
+class Layout:
+    """What a function reads and writes.
+
+    results: what it writes to out, one after the other. twice: whether this needs second
+    derivatives. vectors: what v holds; all but the last have n numbers. added: the results that are
+    added to what stands in out. sets: how many sets of the vectors v holds; the results are the
+    sums over them.
+    """
+
+    results: tuple[str, ...]
+    twice: bool = False
+    vectors: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+    sets: int = 1
+
+
+_LAYOUTS = {
+    "f": Layout(("f",)),
+    "vjp": Layout(("vjp",), vectors=("w",)),
+    "vjp_p": Layout(("vjp_p",), vectors=("w",)),
+    "vjp_time": Layout(("vjp_time",), vectors=("w",)),
+    "pullback": Layout(("vjp", "vjp_p", "vjp_time"), vectors=("w",)),
+    "jvp": Layout(("jvp",), True, ("u",)),
+    "jvp_p": Layout(("jvp_p",), True, ("q",)),
+    "second": Layout(("second_y", "second_p", "second_t"), True, ("w", "u", "s")),
+    "jac": Layout(("vjp",)),
+    "jac_time": Layout(("vjp", "vjp_time")),
 }
+# The same, but the cotangents of the targets are added to what stands in out.
+for _name in ("vjp_p", "pullback", "second"):
+    _LAYOUTS[f"add_{_name}"] = dataclasses.replace(_LAYOUTS[_name], added=("vjp_p", "second_p"))
+
+
+def layout(name: str) -> Layout:
+    """What the function of this name reads and writes. "add_second*3": the sum over three sets of
+    vectors, one after the other in v."""
+    base, star, sets = name.partition("*")
+    found = _LAYOUTS.get(base)
+    if found is None or (star and not (base == "add_second" and sets.isdecimal())):
+        raise ValueError(f"There is no native function {name!r}. There are {', '.join(_LAYOUTS)}.")
+    return dataclasses.replace(found, sets=int(sets or 1))
+
+
 # Expressions above which LLVM's slower passes no longer pay.
 _QUICK = 600
 # Scalar operations above which a Jacobian isn't tried as scalars, and expressions of df/dt at most.
@@ -64,11 +98,11 @@ class Programs:
 
     def text(self, name: str) -> Text:
         """The function of this name."""
-        module = Module(self._real)
         scalars = self.scalars(name)
+        module = Module(self._real, scalars is None, vector_register())
         if scalars is not None:
             pool, outs = scalars
-            work = scalar_function(module, "entry", pool, outs)
+            work = scalar_function(module, "entry", pool, outs, self.added(name))
             level = 1 if len(pool.nodes) > _QUICK else 2
             return Text(module.text(), len(outs), work, level)
         program = self._loops(module, name)
@@ -79,14 +113,20 @@ class Programs:
         """The expressions of a function; None if loops are the better form."""
         if name.startswith("jac"):
             return self._jacobian(name == "jac_time")
-        names, twice, vectors = LAYOUT[name]
-        graph = self._graph(twice)
-        statements = graph.live(list(names))
-        limit = scalar_limit(len(statements), sum(work_of(s) for s in statements))
+        plan = layout(name)
+        graph = self._graph(plan.twice)
+        statements = graph.live(list(plan.results))
+        work = sum(work_of(s) for s in statements)
+        limit = scalar_limit(len(statements), plan.sets * work)
+        pool = Expressions()
         try:
-            return evaluated(graph, names, self._starts(vectors), limit)
+            found = [
+                evaluated(graph, plan.results, self._starts(plan, k), limit, pool)[1]
+                for k in range(plan.sets)
+            ]
         except TooLarge:
             return None
+        return pool, [functools.reduce(pool.add, parts) for parts in zip(*found)]
 
     def python(self, name: str, targets: int) -> str:
         """The function of this name as Python source, always of scalars."""
@@ -95,7 +135,7 @@ class Programs:
             raise TranslationRefused(
                 f"The function {name} of this field is too large for Python source of scalars."
             )
-        return python_function(name, *scalars, targets)
+        return python_function(name, *scalars, targets, self.added(name))
 
     def _loops(self, module: Module, name: str) -> LoopProgram:
         if name == "jac":
@@ -103,12 +143,31 @@ class Programs:
         if name == "jac_time":
             names = ("vjp", "jvp_time")
             return LoopProgram(module, self._graph(True), names, {}, self._loop_seeds())
-        results, twice, vectors = LAYOUT[name]
-        return LoopProgram(module, self._graph(twice), results, self._starts(vectors))
+        plan = layout(name)
+        graph = self._graph(plan.twice)
+        sets = Sets(plan.sets, self._length(plan))
+        starts = self._starts(plan, 0)
+        return LoopProgram(module, graph, plan.results, starts, sets=sets, added=plan.added)
 
-    def _starts(self, vectors: Sequence[str]) -> dict[str, int]:
-        """Where the vectors begin in v; all but the last have n numbers."""
-        return {vector: self._n * place for place, vector in enumerate(vectors)}
+    def added(self, name: str) -> range:
+        """The places in out of the results that a function adds to what stands there."""
+        plan = layout(name)
+        start = 0
+        for result in plan.results if plan.added else ():
+            size = sum(view.size for view in self._graph(plan.twice).results[result])
+            if result in plan.added:
+                return range(start, start + size)
+            start += size
+        return range(0)
+
+    def _starts(self, plan: Layout, which: int) -> dict[str, int]:
+        """Where the vectors of a set begin in v."""
+        first = which * self._length(plan)
+        return {vector: first + self._n * place for place, vector in enumerate(plan.vectors)}
+
+    def _length(self, plan: Layout) -> int:
+        """The numbers of a set of vectors, of which the last can be s, one number."""
+        return self._n * len(plan.vectors) - (self._n - 1) * ("s" in plan.vectors)
 
     def _coloured(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Unit vectors, those of rows that share no column as one, (rows, n); and for each entry

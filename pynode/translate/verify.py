@@ -31,10 +31,13 @@ def call(
     addresses: np.ndarray,
     size: int,
     work: int,
+    before: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Call a native function. arrays: y and v."""
+    """Call a native function. arrays: y and v. before: what stands in out; NaN if not given."""
     y, v = arrays
     out = np.full(max(size, 1), np.nan, dtype=y.dtype)
+    if before is not None:
+        out[:size] = before
     memory = np.full(max(work, 1), np.nan, dtype=y.dtype)
     pointers = (y, v, addresses, out, memory)
     _CALL(address)(t, *[x.ctypes.data for x in pointers])
@@ -180,29 +183,30 @@ class Comparison:
         held = [point.replace(x) for x in self._targets]
         return np.array([x.data_ptr() for x in held], dtype=np.int64), held
 
-    def function(
-        self,
-        address: int,
-        shape: tuple[int, int],
-        results: Sequence[str],
-        vectors: Sequence[str],
-        twice: bool,
-        name: str,
-    ) -> None:
-        """Compare a function that writes these results. Raise TranslationRefused if it is wrong.
+    def function(self, address: int, shape: tuple[int, int], plan: Any, name: str) -> None:
+        """Compare a function. Raise TranslationRefused if it is wrong.
 
-        shape: the sizes of out and of work. vectors: the names of what v holds.
+        shape: the sizes of out and of work. plan: its Layout.
         """
-        for point, drawn, values in self._points(results, twice):
+        results = plan.results
+        for point, drawn, values in self._points(results, plan.twice):
+            # Several sets are multiples of one: their results are multiples of the result of one.
+            factors = [(1.0 + 0.5 * k, 1.0 / (k + 1)) for k in range(plan.sets)]
+            sets = [drawn.multiplied(left, right) for left, right in factors]
+            multiple = sum(left * right for left, right in factors)
+            values = {result: multiple * values[result] for result in results}
             expected = torch.cat([values[result] for result in results]).numpy()
-            found = self._called(address, shape, point, _packed(drawn, vectors, point.y))
             scale = self._scales(values, results)
+            written = [torch.full_like(values[x], x not in plan.added) for x in results]
+            before = np.where(torch.cat(written).numpy() != 0, np.nan, scale)
+            v = np.concatenate([_packed(x, plan.vectors, point.y) for x in sets])
+            found = self._called(address, shape, point, v, before)
             self._judge(
                 found,
-                expected,
+                expected + np.nan_to_num(before),
                 scale,
                 name,
-                partial(self._moved, point, drawn, results, twice),
+                partial(self._moved, point, drawn, results, plan.twice),
             )
 
     def jacobian(
@@ -242,11 +246,16 @@ class Comparison:
                 )
 
     def _called(
-        self, address: int, shape: tuple[int, int], point: Point, v: np.ndarray
+        self,
+        address: int,
+        shape: tuple[int, int],
+        point: Point,
+        v: np.ndarray,
+        before: np.ndarray | None = None,
     ) -> np.ndarray:
         addresses, held = self._addresses(point)
         y = np.ascontiguousarray(point.y.detach().numpy())
-        result = call(address, float(point.t), (y, v), addresses, *shape)
+        result = call(address, float(point.t), (y, v), addresses, *shape, before)
         del held
         return result
 

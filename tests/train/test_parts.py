@@ -8,14 +8,12 @@ import torch
 
 from pynode.core.files import save_torch
 from pynode.train import (
-    Dataset,
     ModelError,
     Options,
     PhysicalField,
     ScaledField,
     Scaling,
     Slopes,
-    Trajectory,
     collocation,
     load_model,
     plot_fit,
@@ -23,7 +21,7 @@ from pynode.train import (
 )
 from pynode.train.model import ACTIVATIONS, build, describe, mlp, save_model
 from pynode.train.report import fine_times
-from pynode.train.warmstart import _deviation, _steps, pchip, scan, warm_start
+from pynode.train.warmstart import pchip, warm_start
 from tests.support.pictures import curves
 from tests.support.training import stiff_linear
 
@@ -142,16 +140,6 @@ def test_a_network_that_makes_no_sense():
         mlp(2, (), 2, "gelu")
 
 
-def test_scan_is_the_recurrence():
-    a = torch.randn(13, 2, 2, dtype=torch.float64)
-    c = torch.randn(13, 2, dtype=torch.float64)
-    x, expected = torch.zeros(2, dtype=torch.float64), []
-    for k in range(13):
-        x = a[k] @ x + c[k]
-        expected.append(x)
-    assert torch.allclose(scan(a, c), torch.stack(expected))
-
-
 def test_pchip_is_scipys():
     interpolate = pytest.importorskip("scipy.interpolate", reason="SciPy is the reference here")
     x = np.array([0.0, 1.0, 1.5, 4.0, 6.0])
@@ -176,47 +164,6 @@ def test_warm_start_chooses_and_improves(data):
     assert best is candidates[1]
     assert [done for done, _, _ in losses] == list(range(1, 76)) and losses[0][1] == 75
     assert losses[-1][2] < 0.5 * losses[15][2]
-
-
-class Linear(torch.nn.Module):
-    """dy/dt = A y in scaled states."""
-
-    def __init__(self, data, matrix):
-        super().__init__()
-        self.scaling, self.matrix = Scaling.of(data), matrix
-
-    def forward(self, t, u):
-        return self.scaling.physical(u) @ self.matrix.T / u.new_tensor(self.scaling.y_scale)
-
-
-def test_the_deviation_is_how_far_solutions_lie_from_the_data():
-    """Of a linear field the linearisation is exact: the difference of the two flows, to the error
-    of Euler's steps. Every trajectory begins anew."""
-    t = torch.linspace(0, 2, 401, dtype=torch.float64)
-    here, there = (
-        torch.tensor(m, dtype=torch.float64)
-        for m in ([[-1.0, 0.0], [0.5, -0.5]], [[-1.5, 0.7], [0.1, -0.3]])
-    )
-    starts = (
-        torch.tensor([1.0, 0.0], dtype=torch.float64),
-        torch.tensor([0.2, 1.0], dtype=torch.float64),
-    )
-
-    def flow(matrix):
-        return torch.stack(
-            [torch.linalg.matrix_exp(matrix * t[:, None, None]) @ start for start in starts]
-        )
-
-    seen = torch.ones(len(t), 2, dtype=torch.bool)
-    data = Dataset(("a", "b"), "t", tuple(Trajectory("", t, y, seen) for y in flow(here)))
-    for matrix in (here, there):
-        field = Linear(data, matrix)
-        # Two steps between observations.
-        found = _deviation(field, _steps(field, data)).reshape(2, -1, 2)[:, 1::2]
-        expected = (flow(matrix) - flow(here)).abs()[:, 1:] / found.new_tensor(
-            field.scaling.y_scale
-        )
-        assert torch.allclose(found, expected, atol=3e-3)
 
 
 class Halved(torch.nn.Module):

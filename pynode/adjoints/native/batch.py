@@ -32,7 +32,8 @@ class NativeRowGradient:
         self.who = who
         self.inputs = [*field.leaves.parameters, *field.leaves.spare]
         # Made now: later f may hold copies of its tensors.
-        prepared(rows.fields.bound, rows.solved[0])
+        longest = int(np.argmax(rows.solved.numbers["accepted"]))
+        prepared(rows.fields.bound, rows.solved[longest])
 
     def pullback(self, grads: Tensor) -> tuple[Tensor, list[Tensor | None]]:
         """Return (cotangent of the starts (m, n), cotangents of the inputs). grads: cotangents of

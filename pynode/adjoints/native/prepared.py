@@ -13,11 +13,11 @@ from ...backends.native import esdirk as esdirk_steps
 from ...backends.native import explicit as explicit_steps
 from ...backends.native import radau as radau_steps
 from ...backends.native import rosenbrock as rosenbrock_steps
-from ...backends.native.blocks import Blueprint, Given, Own
+from ...backends.native.blocks import Blueprint, Given, Own, Part
 from ...backends.native.linear import linear_arrays
 from ...backends.native.prepared import Prepared
 from ...backends.native.trajectory import NativeTrajectory
-from . import bdf, esdirk, explicit, radau, rosenbrock
+from . import bdf, esdirk, explicit, radau, rosenbrock, stability
 from .sweep import RECORD, Memory, Run
 
 # The module that goes back (sweep.py) by the module that went forward.
@@ -54,13 +54,13 @@ class PreparedSweep:
 
     def _functions(self, field: Any) -> dict[str, Any]:
         """The functions of the field by their names in Run."""
-        names = {"f": "f", "pullback": "pullback"}
+        names = {"f": "f", "pullback": "add_pullback"}
         if self.sizes.slopes:
             names["jac"] = "jac_time"
-            names["second"] = "second"
+            names["second"] = f"add_second*{min(self.sizes.slopes, field.n)}"
         elif self.sizes.implicit:
             names["jac"] = "jac"
-            names["vjp_p"] = "vjp_p"
+            names["vjp_p"] = "add_vjp_p"
         return {name: field.function(wanted) for name, wanted in names.items()}
 
     def split(self, flat: np.ndarray) -> list[np.ndarray]:
@@ -93,9 +93,9 @@ class PreparedSweep:
             "ybar": Own((n,), real, True),
             "start": Own((n,), real, True),
             "point": Own((n,), real, True),
-            "grads": Own((total,), real, True),
             "pulled": Own((n + total + 1,), real, True),
-            "pair": Own((2 * n + 1,), real, True),
+            "grads": Part("pulled", n, (total,), real),
+            "pairs": Own((min(sizes.slopes, n), 2 * n + 1), real, True),
             "bars": Own((sizes.bars, n), real, True),
             "vectors": Own((sizes.vectors, n), real, True),
             "numbers": Own((sizes.numbers,), np.float64, True),
@@ -121,8 +121,13 @@ class PreparedSweep:
 
 
 def prepared(field: Any, trajectory: NativeTrajectory) -> PreparedSweep:
-    """The PreparedSweep of a solve. It is made once for all solves of the field by its method."""
+    """The PreparedSweep of a solve. It is made once for all solves of the field by its method.
+
+    It must be made right after the solve: in a backward pass f can hold copies of its tensors.
+    """
     plan = trajectory.plan
+    if plan.family is explicit_steps and stability.watches(field, trajectory):
+        field.function("jac")
     # Its targets have the shapes of this field's.
     if plan.sweep is None:
         plan.sweep = PreparedSweep(field, plan)

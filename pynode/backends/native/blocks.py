@@ -33,11 +33,20 @@ class Given(NamedTuple):
     dtype: Any
 
 
+class Part(NamedTuple):
+    """A part of an Own: shape, from number ``first`` of its numbers on."""
+
+    of: str
+    first: int
+    shape: tuple[int, ...]
+    dtype: Any
+
+
 class Blueprint:
     """Where the arrays of a NamedTuple lie in a block.
 
-    kind: the NamedTuple. arrays: for each of its names an Own, a Given, or an array that all solves
-    share. real: the dtype of the first array, as a letter.
+    kind: the NamedTuple. arrays: for each of its names an Own, a Part, a Given, or an array that
+    all solves share. real: the dtype of the first array, as a letter.
     """
 
     def __init__(self, kind: Any, arrays: Mapping[str, Any]) -> None:
@@ -59,13 +68,17 @@ class Blueprint:
                 self.zeros = size
         self.size = size
         for name, item in self.arrays.items():
+            if isinstance(item, Part):
+                itemsize = np.dtype(item.dtype).itemsize
+                self.offsets[name] = self.offsets[item.of] + item.first * itemsize
+        for name, item in self.arrays.items():
             place = self.places[name]
-            if isinstance(item, Own):
+            if isinstance(item, (Own, Part)):
                 self._describe(place, self.offsets[name], item.shape)
             elif not isinstance(item, Given):
                 self._describe(place, address(item), item.shape)
         self._places_of: dict[tuple[str, ...], np.ndarray] = {}
-        self.own_places = np.array([self.places[name] for name in own])
+        self.own_places = np.array([self.places[name] for name in self.offsets])
 
     def _describe(self, place: int, where: int, shape: tuple[int, ...]) -> None:
         self.template[place] = where
@@ -76,7 +89,7 @@ class Blueprint:
         """The dtype and the number of dimensions of each array."""
         found = {}
         for name, item in self.arrays.items():
-            if isinstance(item, Own):
+            if isinstance(item, (Own, Part)):
                 found[name] = (np.dtype(item.dtype), len(item.shape))
             else:
                 found[name] = (np.dtype(item.dtype), item.ndim)
