@@ -79,7 +79,7 @@ class FieldCode:
         stored: bool = True,
     ) -> None:
         self._frame = frame
-        self._outputs = frame and frame.outputs
+        self._outputs = None if frame is None else frame.outputs
         self.n = y0.numel()
         self.dtype = y0.dtype
         self.watch = walk.watch
