@@ -12,6 +12,7 @@ import numpy as np
 
 from .expressions import Expressions
 from .graph import Graph
+from .instructions import number
 from .llvm import Module, scalar_function
 from .loops import LoopProgram, Seeds, Sets, work_of
 from .machine import vector_register
@@ -67,6 +68,8 @@ def layout(name: str) -> Layout:
 
 # Expressions above which LLVM's slower passes no longer pay.
 _QUICK = 600
+# Expressions of several sets of vectors at most that one function computes together.
+_TOGETHER = 1500
 # Scalar operations above which a Jacobian isn't tried as scalars, and expressions of df/dt at most.
 _MOST_WORK = 20_000_000
 _LARGEST_SLOPE = 100_000
@@ -98,16 +101,40 @@ class Programs:
 
     def text(self, name: str) -> Text:
         """The function of this name."""
-        scalars = self.scalars(name)
+        base, _, sets = name.partition("*")
+        scalars = self.scalars(base)
+        if sets and scalars is not None:
+            if len(scalars[0].nodes) * int(sets) > _TOGETHER:
+                return self._repeated(name, *scalars)
+            scalars = self.scalars(name)
         module = Module(self._real, scalars is None, vector_register())
         if scalars is not None:
             pool, outs = scalars
             work = scalar_function(module, "entry", pool, outs, self.added(name))
-            level = 1 if len(pool.nodes) > _QUICK else 2
-            return Text(module.text(), len(outs), work, level)
+            return Text(module.text(), len(outs), work, _level(pool))
         program = self._loops(module, name)
         program.write("entry")
         return Text(module.text(), program.size, program.work, 2)
+
+    def _repeated(self, name: str, pool: Expressions, outs: list[int]) -> Text:
+        """A function of several sets of vectors that calls a function of one set for each. pool,
+        outs: the expressions of this one."""
+        plan = layout(name)
+        module = Module(self._real)
+        added = self.added(name)
+        work = scalar_function(module, "one", pool, outs, range(len(outs)))
+        body = module.body()
+        for place in range(len(outs)):
+            if place not in added:
+                body.store(number(0.0, self._real), "%out", place)
+        for k in range(plan.sets):
+            vectors = body.address("%v", k * self._length(plan))
+            body.put(
+                f"call void @one(double %t, ptr %y, ptr {vectors}, ptr %inputs, ptr %out, ptr"
+                " %work)"
+            )
+        module.add("entry", body)
+        return Text(module.text(), len(outs), work, _level(pool))
 
     def scalars(self, name: str) -> tuple[Expressions, list[int]] | None:
         """The expressions of a function; None if loops are the better form."""
@@ -236,3 +263,8 @@ class Programs:
             return rows, columns
         table = np.array([entry[:2] for entry in basis[1]], dtype=np.int64).reshape(-1, 2)
         return table[:, 0].copy(), table[:, 1].copy()
+
+
+def _level(pool: Expressions) -> int:
+    """LLVM's level for scalar code."""
+    return 1 if len(pool.nodes) > _QUICK else 2
