@@ -125,7 +125,8 @@ class NeuralODE(DefaultTimes, SolveModule):
         else:
             e = None
         start = (y0, *[y0.new_zeros(y0.shape[:lead]) for _ in every])
-        outputs = self._solved(AugmentedField(self._timed, every, lead), start, times, (e,))
+        field = self._wrapped(AugmentedField, self._timed, lead, *every)
+        outputs = self._solved(field, start, times, (e,))
         # Backwards in time they are negative.
         integrals = [integral[-1].abs() for integral in outputs[1 + len(integrands) :]]
         self.penalties = {r.name: integral for r, integral in zip(chosen, integrals, strict=True)}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .graph import Graph, View
-from .guard import guarded
+from .guard import guarded, separate_attention
 from .recorder import Recorder, Substituted
 from .refusal import TranslationRefused
 
@@ -68,7 +68,7 @@ def record_value(f: Callable[..., Any], point: Point, args: tuple) -> Recording:
     t = point.t.detach().clone()
     recorder.declare(t, "t")
     recorder.declare(y, "y")
-    with _LOCK, torch.no_grad(), guarded(), recorder:
+    with _LOCK, torch.no_grad(), separate_attention(), guarded(), recorder:
         out = f(t, y, *args)
     _check(out, y)
     recorder.graph.results["f"] = [recorder.view(out)]
@@ -119,7 +119,7 @@ def record_derivatives(
 @contextmanager
 def _recording(targets: Sequence[Tensor]) -> Iterator[None]:
     """torch differentiates; what it cannot differentiate is refused."""
-    with _LOCK, _wanting_gradients(targets), torch.enable_grad():
+    with _LOCK, _wanting_gradients(targets), torch.enable_grad(), separate_attention():
         try:
             yield
         except (RuntimeError, NotImplementedError) as error:

@@ -18,7 +18,7 @@ from .derivatives import Point, Recording, record_derivatives, record_value
 from .graph import Graph
 from .guard import check_hooks
 from .key import Walk
-from .machine import Loaded, compiled, processor
+from .machine import Loaded, compiled, loaded, processor
 from .programs import LAYOUT, Programs
 from .refusal import TranslationRefused
 from .verify import Comparison, Probe
@@ -218,19 +218,19 @@ class FieldCode:
         code = store.read(found["code"], "o")
         if code is None:
             return None
-        loaded = Loaded(code)
-        return NativeFunction(loaded.address("entry"), found["size"], found["work"], loaded)
+        there = loaded(code)
+        return NativeFunction(there.address("entry"), found["size"], found["work"], there)
 
     def _made(self, name: str) -> NativeFunction:
         """The function compiled, or taken from another field with the same text."""
         program = self._programs.text(name)
         key = store.key("code", processor(), program.level, program.text)
         code = store.read(key, "o")
-        loaded = Loaded(code or compiled(program.text, program.level))
-        function = NativeFunction(loaded.address("entry"), program.size, program.work, loaded)
+        there = loaded(code or compiled(program.text, program.level))
+        function = NativeFunction(there.address("entry"), program.size, program.work, there)
         self._compare(name, function)
         if code is None:
-            store.write(key, "o", loaded.code)
+            store.write(key, "o", there.code)
         self._remember(name, {"code": key, "size": program.size, "work": program.work})
         return function
 
