@@ -197,7 +197,7 @@ def integrate_batch(
     for name in COUNTS:
         total = int(solved.numbers[name].sum())
         setattr(field.stats, name, getattr(field.stats, name) + total)
-    if watch is None:
+    if observer is None or watch is None:
         return NativeRows(fields, numbers, solved, spans, wanted)
     rows = NativeRows(fields, numbers, solved, spans, wanted, observer.found)
     watch.finish(rows)

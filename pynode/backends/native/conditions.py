@@ -41,15 +41,17 @@ class Watched:
         self._kept = kept
         width = int(conditions[:, 1].max(initial=0))
         self.sides = np.zeros((*inputs.shape[:-1], width))
+        # Of all values in the last two axes of sides.
         self._places = np.nonzero(np.arange(width) < conditions[:, 1:])
 
     def note(self, sides: np.ndarray, which: np.ndarray | None = None) -> None:
         """Keep the sides of all values, one condition after the other: (...), or (w, ...) for the
         solves in which, (w,)."""
+        conditions, values = self._places
         if which is None:
-            self.sides[(..., *self._places)] = sides
+            self.sides[..., conditions, values] = sides
         else:
-            self.sides[(which[:, None], *self._places)] = sides
+            self.sides[which[:, None], conditions, values] = sides
 
     def put(self, blocks: Blocks) -> None:
         """Let the solves read these arrays."""

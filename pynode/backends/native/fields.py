@@ -41,7 +41,7 @@ class FlatCall:
         if mask is not None:
             self.positive = mask.to(layout.dtype)
             masked = tuple(mask.tolist())
-        self.key: Hashable = (repr(layout.key), repr(structure), masked, rows)
+        self.key: tuple[Hashable, ...] = (repr(layout.key), repr(structure), masked, rows)
 
     def __call__(self, f: Callable, t: Tensor, y: Tensor, *leaves: Any) -> Tensor:
         args = pytree.tree_unflatten(list(leaves), self.structure)

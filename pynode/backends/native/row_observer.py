@@ -105,6 +105,7 @@ class RowObserver:
         )
         if conditions is not None:
             self._watched = conditions.watched(conditions.of_rows(fields.apart, index.numpy()))
+            self._watched.note(events.signs)
             self.work = conditions.work
 
     def begin(self, plan: Prepared, numbers: np.ndarray, blocks: Blocks) -> None:
@@ -122,7 +123,6 @@ class RowObserver:
             numbers["watched"] = EVERY_STEP
         if self._watched is not None:
             numbers["watched"] = POSSIBLE_EVENTS
-            self._watched.note(self.events.signs)
             self._watched.put(blocks)
 
     def _refuse(self, which, t, y, codes):
@@ -140,7 +140,7 @@ class RowObserver:
         limited = numbers["question"][which] == ALLOWED
         self._refuse(which[limited], numbers["t1"], self.blocks.each("y1"), numbers["verdict"])
         steps = which[~limited]
-        if len(steps):
+        if self.events is not None:
             # Apart, because a side that is not known needs more places in the step. What one row
             # finds then does not depend on the others.
             known = self.events.signs[steps].all(1)

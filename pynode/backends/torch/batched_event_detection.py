@@ -4,6 +4,7 @@ form of event_detection.py for many rows."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ...core.batched_field import RowField
     from ...core.events import Event
     from ...methods.batched.base import PassResult
+    from ..native.batch import NativeRows
     from .batched_loop import RowClock, Rows
 
 # Where an event ends a row: (t, how, whether the event is terminal).
@@ -295,7 +297,7 @@ class BatchEventDetector:
                 self.status[row] = status
                 self.done[row] = True
 
-    def finish(self, rows: Rows) -> None:
+    def finish(self, rows: Rows | NativeRows) -> None:
         """Correct the ends of the rows that events ended."""
         self.hits.close()
         for index, y in self.ends:
@@ -304,7 +306,8 @@ class BatchEventDetector:
             rows.statuses[row] = status
 
 
-class GivenRows(NamedTuple):
+@dataclass(frozen=True)
+class GivenRows:
     """Rows at the starts of their steps, as check_step reads them. index, t: (w,)."""
 
     index: np.ndarray
