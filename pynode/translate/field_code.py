@@ -258,7 +258,8 @@ class FieldCode:
         shape = (function.size, function.work)
         comparison = self._comparison()
         if name.startswith("jac"):
-            comparison.jacobian(function.address, shape, self.pattern(), name == "jac_time")
+            results = layout(name).results
+            comparison.jacobian(function.address, shape, self.pattern(), results)
             return
         first = self.function("jac_kept") if name == "add_kept" else None
         comparison.function(function.address, shape, layout(name), name, first)

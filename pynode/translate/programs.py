@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,7 @@ _LAYOUTS = {
     "second": Layout(("second_y", "second_p", "second_t"), True, ("w", "u", "s")),
     "jac": Layout(("vjp",)),
     "jac_time": Layout(("vjp", "vjp_time")),
+    "jac_step": Layout(("vjp", "vjp_time", "f")),
     # The Jacobian; and afterwards, with the same work, the cotangents at the same point.
     "jac_kept": Layout(("vjp",)),
     "add_kept": Layout(("vjp_p",), vectors=("w",), added=("vjp_p",)),
@@ -159,7 +160,7 @@ class Programs:
     def scalars(self, name: str) -> tuple[Expressions, list[int]] | None:
         """The expressions of a function; None if loops are the better form."""
         if name.startswith("jac"):
-            return self._jacobian(name == "jac_time")
+            return self._jacobian(layout(name).results)
         plan = layout(name)
         graph = self._graph(plan.twice)
         statements = graph.live(list(plan.results))
@@ -187,8 +188,8 @@ class Programs:
     def _loops(self, module: Module, name: str) -> LoopProgram:
         if name == "jac":
             return LoopProgram(module, self._graph(False), ("vjp",), {}, self._loop_seeds())
-        if name == "jac_time":
-            names = ("vjp", "jvp_time")
+        if name.startswith("jac"):
+            names = ("vjp", "jvp_time", *layout(name).results[2:])
             return LoopProgram(module, self._graph(True), names, {}, self._loop_seeds())
         plan = layout(name)
         graph = self._graph(plan.twice)
@@ -232,17 +233,19 @@ class Programs:
         seeds, rows, columns, colours = self._coloured()
         return Seeds(seeds, np.stack([colours[rows], columns], axis=1))
 
-    def _jacobian(self, with_time: bool) -> tuple[Expressions, list[int]] | None:
+    def _jacobian(self, results: Sequence[str]) -> tuple[Expressions, list[int]] | None:
         basis = self._basis()
         if basis is None:
             return None
         pool, entries, slopes = basis
         outs = [x for _, _, x in entries]
-        if with_time and slopes is not None:
+        limit = len(pool.nodes) + _LARGEST_SLOPE
+        if "vjp_time" in results and slopes is not None:
             outs = outs + slopes
-        elif with_time:
-            limit = len(pool.nodes) + _LARGEST_SLOPE
+        elif "vjp_time" in results:
             outs = outs + evaluated(self._graph(True), ("jvp_time",), {}, limit, pool)[1]
+        if "f" in results:
+            outs = outs + evaluated(self._graph(False), ("f",), {}, limit, pool)[1]
         return pool, outs
 
     def _basis(self) -> tuple[Expressions, list[tuple[int, int, int]], list[int] | None] | None:

@@ -222,12 +222,12 @@ class Comparison:
         address: int,
         shape: tuple[int, int],
         pattern: tuple[np.ndarray, np.ndarray],
-        with_time: bool,
+        names: Sequence[str],
     ) -> None:
-        """Compare the nonzeros of df/dy, through two products w^T df/dy, and df/dt."""
+        """Compare the nonzeros of df/dy, through two products w^T df/dy, and df/dt and f after
+        them. names: of the results."""
         rows, columns = pattern
         n = self._y0.numel()
-        names = ("vjp", "vjp_time") if with_time else ("vjp",)
         for point, drawn, values in self._points(names, False):
             empty = np.zeros(1, dtype=point.y.numpy().dtype)
             found = self._called(address, shape, point, empty)
@@ -240,10 +240,14 @@ class Comparison:
                 nonzeros = found[: len(rows)]
                 product = np.bincount(columns, w[rows] * nonzeros, minlength=n)
                 scale = np.bincount(columns, np.abs(w[rows] * nonzeros), minlength=n)
-                if with_time:
-                    slope = found[len(rows) :]
+                if "vjp_time" in names:
+                    slope = found[len(rows) : len(rows) + n]
                     product = np.append(product, w @ slope)
                     scale = np.append(scale, np.abs(w) @ np.abs(slope))
+                if "f" in names:
+                    value = found[len(rows) + n :]
+                    product = np.append(product, value)
+                    scale = np.append(scale, np.full(n, np.abs(value).max(initial=0.0)))
                 expected = torch.cat([values[name] for name in names]).numpy()
                 self._judge(
                     product,

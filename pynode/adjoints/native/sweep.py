@@ -79,7 +79,7 @@ class Memory(NamedTuple):
     bars: Any  # (s, n) T: cotangents of stages
     vectors: Any  # (v, n) T
     numbers: Any  # float64
-    jac: Any  # (nnz + n,) T
+    jac: Any  # (nnz + n,) T, or (nnz + 2 n,)
     rows: Any  # (nnz,) int64
     columns: Any  # (nnz,) int64
     matrix: Any  # (n, n) T
@@ -173,7 +173,7 @@ def linearise_at(run: Any, memory: Any, t: float, y: Any) -> None:
     """memory.jac = df/dy at (t, y)."""
     run.njac += 1
     call(run.jac, t, y, y, memory.inputs, memory.jac, memory.work)
-    if not finite(memory.jac, len(memory.jac)):
+    if not finite(memory.jac, len(memory.rows) + len(memory.start)):
         call(run.repair, t, y, y, memory.inputs, memory.jac, memory.work)
 
 
