@@ -240,7 +240,7 @@ class _BatchSolve:
             if steps is None:
                 from .adjoints.native.batch import NativeRowGradient
 
-                gradient = NativeRowGradient(self.isolated, path, times, owners)
+                gradient = NativeRowGradient(self.isolated, path, owners)
             else:
                 steps.close(len(rows))
                 gradient = RowGradient(self.isolated, index, self.method, steps, times, owners)

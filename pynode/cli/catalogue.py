@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ..adjoints import registry as adjoint_registry
 from ..backends.julia import algorithms
-from ..backends.native.solve import FAMILIES
+from ..backends.native.families import FAMILIES
 from ..methods import registry
 from ..methods.adams import AdamsPECE
 from ..methods.bdf.step import BDF

@@ -17,7 +17,7 @@ it is the gradient of sum_k h_k lambda_k^T (f(y_k) + J_k d_k) with h, lambda and
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -48,7 +48,7 @@ class Linearised:
     """
 
     def __init__(
-        self, field: Callable[..., torch.Tensor], weights: list[torch.Tensor], steps: Steps
+        self, field: Callable[..., torch.Tensor], weights: Sequence[torch.Tensor], steps: Steps
     ) -> None:
         self.field = field
         self.weights = weights

@@ -6,11 +6,13 @@ step takes one evaluation of f, its Jacobian, one product of a cotangent and one
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 import torch
 
+from ..backends.native.blocks import Blueprint, Own
 from ..backends.native.compiler import entry
 from ..backends.native.machine import call, row
 from ..backends.native.matrices import factorise, fill, solve, solve_transposed
@@ -141,7 +143,9 @@ class NativeLinearised:
     weights, which must change in place only. Raise TranslationRefused if the field cannot become
     native code."""
 
-    def __init__(self, field: torch.nn.Module, weights: list[torch.Tensor], steps: Steps) -> None:
+    def __init__(
+        self, field: torch.nn.Module, weights: Sequence[torch.Tensor], steps: Steps
+    ) -> None:
         native = translate(field, steps.end[0], float(steps.t[0]))
         functions = {name: native.function(name) for name in ("f", "jac", "pullback", "second")}
         addresses, self._held = native.pointers()
@@ -152,16 +156,19 @@ class NativeLinearised:
             dtype=RECORD,
         )
         self._tables = _tables(steps, native, addresses, work)
-        self._memory = Memory(np.zeros(sum(x.numel() for x in native.targets)))
+        size = sum(x.numel() for x in native.targets)
+        blueprint = Blueprint(Memory, {"gradient": Own((size,), np.float64)})
+        self._blocks = blueprint.blocks()
+        self._gradient = self._blocks.of("gradient")
         self._order = _places(native.targets, weights)
-        self._entry = entry(linearise, linearise, RECORD, self._tables, self._memory)
+        self._entry = entry(linearise, linearise, RECORD, self._tables, blueprint)
 
     def __call__(self) -> tuple[float, torch.Tensor]:
         """(loss, its gradient with respect to all weights as one vector). Both can overflow."""
-        self._memory.gradient[:] = 0.0
-        self._entry(self._run, self._tables, self._memory)
+        self._gradient[:] = 0.0
+        self._entry(self._run, self._tables, self._blocks.slots)
         # One more number, zero, for weights that the field does not use.
-        gradient = np.append(self._memory.gradient, 0.0)[self._order]
+        gradient = np.append(self._gradient, 0.0)[self._order]
         return float(self._run[0]["loss"]), torch.from_numpy(gradient)
 
 
@@ -192,7 +199,7 @@ def _tables(steps: Steps, native: NativeField, inputs: np.ndarray, work: int) ->
     )
 
 
-def _places(targets: list[torch.Tensor], weights: list[torch.Tensor]) -> np.ndarray:
+def _places(targets: list[torch.Tensor], weights: Sequence[torch.Tensor]) -> np.ndarray:
     """For each number of the weights its place in the gradient with respect to the targets; -1 for
     weights that are no targets."""
     starts = np.cumsum([0, *(x.numel() for x in targets)])

@@ -41,6 +41,11 @@ class NativeField:
         held = list(self.targets)
         return np.array([x.data_ptr() for x in held], dtype=np.int64), held
 
+    @property
+    def kept(self) -> dict[Any, Any]:
+        """What others keep with the code, as long as it exists."""
+        return self._code.kept
+
     def function(self, name: str) -> NativeFunction:
         """A native function: from this process, from the disk, or compiled now and compared."""
         return self._code.function(name)

@@ -18,8 +18,8 @@ from .derivatives import Point, Recording, record_derivatives, record_value
 from .graph import Graph
 from .guard import check_hooks
 from .key import Walk
-from .machine import Loaded, compiled, loaded, processor
-from .programs import LAYOUT, Programs
+from .machine import Loaded, compiled, processor
+from .programs import ADDED, LAYOUT, Programs
 from .refusal import TranslationRefused
 from .verify import Comparison, Probe
 
@@ -58,7 +58,7 @@ class FieldCode:
     n: the size of the state. dtype: its type. args: the arguments with which f was recorded.
     targets: the tensors that native code reads through pointers. watch: tells whether f is still
     what was recorded; certain: whether it notices every change. stored: whether code on the disk
-    may be used and is added.
+    may be used and is added. kept: what others keep with the code.
     """
 
     def __init__(
@@ -83,6 +83,7 @@ class FieldCode:
         self.args = tuple(args)
         self._lock = threading.RLock()
         self._functions: dict[str, NativeFunction] = {}
+        self.kept: dict[Any, Any] = {}
         self._graphs: dict[bool, Graph] = {}
         self._pattern: tuple[np.ndarray, np.ndarray] | None = None
         self._programs = Programs(self.n, REAL_TYPES[self.dtype], self._graph)
@@ -218,19 +219,19 @@ class FieldCode:
         code = store.read(found["code"], "o")
         if code is None:
             return None
-        there = loaded(code)
-        return NativeFunction(there.address("entry"), found["size"], found["work"], there)
+        loaded = Loaded(code)
+        return NativeFunction(loaded.address("entry"), found["size"], found["work"], loaded)
 
     def _made(self, name: str) -> NativeFunction:
         """The function compiled, or taken from another field with the same text."""
         program = self._programs.text(name)
         key = store.key("code", processor(), program.level, program.text)
         code = store.read(key, "o")
-        there = loaded(code or compiled(program.text, program.level))
-        function = NativeFunction(there.address("entry"), program.size, program.work, there)
+        loaded = Loaded(code or compiled(program.text, program.level))
+        function = NativeFunction(loaded.address("entry"), program.size, program.work, loaded)
         self._compare(name, function)
         if code is None:
-            store.write(key, "o", there.code)
+            store.write(key, "o", loaded.code)
         self._remember(name, {"code": key, "size": program.size, "work": program.work})
         return function
 
@@ -241,7 +242,8 @@ class FieldCode:
             comparison.jacobian(function.address, shape, self.pattern(), name == "jac_time")
             return
         results, twice, vectors = LAYOUT[name]
-        comparison.function(function.address, shape, results, vectors, twice, name)
+        added = ADDED if name.startswith("add_") else ()
+        comparison.function(function.address, shape, results, vectors, twice, name, added)
 
     def _remember(self, name: str, entry: dict[str, Any]) -> None:
         """Add a function to the field's table on disk."""

@@ -2,148 +2,26 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterable, Sequence
 
+from .elementary import definition
 from .expressions import BOOL, Expressions
+from .instructions import LANES, OWN, Body, number, vector_type
 
 SIGNATURE = (
     "double %t, ptr noalias readonly %y, ptr noalias readonly %v, ptr noalias readonly %inputs,"
     " ptr noalias %out, ptr noalias %work"
 )
 _PASSED = "double %t, ptr %y, ptr %v, ptr %inputs, ptr %out, ptr %work"
-_BINARY = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
-_COMPARE = {
-    "eq": "fcmp oeq",
-    "ne": "fcmp une",
-    "lt": "fcmp olt",
-    "le": "fcmp ole",
-    "gt": "fcmp ogt",
-    "ge": "fcmp oge",
-    "une": "fcmp uno",
-}
-_LOGIC = {"and": "and", "or": "or"}
-_INTRINSIC = {"sqrt": "sqrt", "abs": "fabs", "floor": "floor", "ceil": "ceil", "trunc": "trunc"}
-_INTRINSIC["round"] = "rint"
-_TWO = frozenset("pow fmod atan2 hypot".split())
+_INTRINSIC_TYPES = {"f64": "double", "f32": "float", f"v{LANES}f64": vector_type("double", LANES)}
+# Operands of functions that have more than one.
+_OPERANDS = {"pow": 2, "fmod": 2, "atan2": 2, "hypot": 2, "copysign": 2, "fmuladd": 3}
+# Calls of one function that are carried out together: fewer are faster one by one.
+_TOGETHER = 3
+# Functions with so many calls of elementary.py take it in: LLVM's time grows with each.
+_INLINED = 32
 # Expressions of one LLVM function at most: the time of the compiler grows faster than the size.
 PIECE = 1200
-
-
-def number(value: float, real: str) -> str:
-    """A number in LLVM's exact notation."""
-    if real == "float":
-        value = struct.unpack("f", struct.pack("f", value))[0]
-    return "0x" + struct.pack(">d", value).hex().upper()
-
-
-class Body:
-    """The instructions of one LLVM function.
-
-    real: "double" or "float". used: the library functions called, shared by the module's functions.
-    """
-
-    def __init__(self, real: str, used: set[str]) -> None:
-        self.real = real
-        self.width = 8 if real == "double" else 4
-        self.used = used
-        self.lines: list[str] = []
-        self._count = 0
-        self._pointers: dict[int, str] = {}
-        self.prelude: list[str] = []
-
-    def name(self, hint: str = "x") -> str:
-        """A new name."""
-        self._count += 1
-        return f"%{hint}{self._count}"
-
-    def put(self, line: str) -> None:
-        """Add an instruction."""
-        self.lines.append("  " + line)
-
-    def value(self, text: str, hint: str = "x") -> str:
-        """Add an instruction with a result, and return the result's name."""
-        name = self.name(hint)
-        self.lines.append(f"  {name} = {text}")
-        return name
-
-    def load(self, pointer: str, place: int | str) -> str:
-        """The number at a place of an array."""
-        address = self.address(pointer, place)
-        return self.value(f"load {self.real}, ptr {address}, align {self.width}")
-
-    def store(self, value: str, pointer: str, place: int | str) -> None:
-        """Write a number to a place of an array."""
-        address = self.address(pointer, place)
-        self.put(f"store {self.real} {value}, ptr {address}, align {self.width}")
-
-    def address(self, pointer: str, place: int | str) -> str:
-        """The address of a place of an array."""
-        if place == 0:
-            return pointer
-        return self.value(f"getelementptr inbounds {self.real}, ptr {pointer}, i64 {place}", "a")
-
-    def pointer(self, index: int) -> str:
-        """The pointer of a target, loaded once at the beginning of the function."""
-        known = self._pointers.get(index)
-        if known is None:
-            slot = self.name("a")
-            known = self.name("p")
-            self.prelude += [
-                f"  {slot} = getelementptr inbounds ptr, ptr %inputs, i64 {index}",
-                f"  {known} = load ptr, ptr {slot}, align 8",
-            ]
-            self._pointers[index] = known
-        return known
-
-    def time(self) -> str:
-        """t in the type of the state."""
-        if self.real == "double":
-            return "%t"
-        return self.value("fptrunc double %t to float")
-
-    def call(self, name: str, operands: Sequence[str]) -> str:
-        """A function of the mathematics library."""
-        self.used.add(name)
-        if self.real == "float":
-            operands = [self.value(f"fpext float {x} to double") for x in operands]
-        arguments = ", ".join(f"double {x}" for x in operands)
-        result = self.value(f"call double @{name}({arguments})")
-        if self.real == "float":
-            return self.value(f"fptrunc double {result} to float")
-        return result
-
-    def operation(self, name: str, operands: Sequence[str]) -> str:
-        """The instruction of an operation of expressions.py."""
-        real = self.real
-        if name in _BINARY:
-            return self.value(f"{_BINARY[name]} {real} {operands[0]}, {operands[1]}")
-        if name in _COMPARE:
-            return self.value(f"{_COMPARE[name]} {real} {operands[0]}, {operands[1]}")
-        if name in _LOGIC:
-            return self.value(f"{_LOGIC[name]} i1 {operands[0]}, {operands[1]}")
-        if name == "neg":
-            return self.value(f"fneg {real} {operands[0]}")
-        if name == "not":
-            return self.value(f"xor i1 {operands[0]}, true")
-        if name == "real":
-            return self.value(f"uitofp i1 {operands[0]} to {real}")
-        if name in _INTRINSIC:
-            intrinsic = f"llvm.{_INTRINSIC[name]}.{'f64' if real == 'double' else 'f32'}"
-            self.used.add(intrinsic)
-            return self.value(f"call {real} @{intrinsic}({real} {operands[0]})")
-        return self.call(name, operands)
-
-    def select(self, condition: str, first: str, second: str, kind: str) -> str:
-        """One of two values."""
-        type_ = "i1" if kind == BOOL else self.real
-        return self.value(f"select i1 {condition}, {type_} {first}, {type_} {second}")
-
-    def constant(self, value: float | bool, kind: str) -> str:
-        """A number or a truth value."""
-        if kind == BOOL:
-            return "true" if value else "false"
-        return number(float(value), self.real)
 
 
 def emit(
@@ -164,16 +42,48 @@ def emit(
             values[x] = known
         return known
 
-    for x in nodes:
-        node = pool.nodes[x]
-        if node[0] in ("const", "load"):
-            continue
+    for group in _scheduled(pool, nodes, body.looped):
+        node = pool.nodes[group[0]]
         operands = [value(operand) for operand in node[1:]]
-        if node[0] == "select":
-            values[x] = body.select(operands[0], operands[1], operands[2], pool.kinds[x])
+        if len(group) > 1:
+            arguments = [value(pool.nodes[x][1]) for x in group]
+            values.update(zip(group, body.calls(node[0], arguments)))
+        elif node[0] == "select":
+            kind = pool.kinds[group[0]]
+            values[group[0]] = body.select(operands[0], operands[1], operands[2], kind)
         else:
-            values[x] = body.operation(node[0], operands)
+            values[group[0]] = body.operation(node[0], operands)
     return values
+
+
+def _scheduled(pool: Expressions, nodes: Iterable[int], looped: bool) -> list[list[int]]:
+    """The expressions one by one, operands first, but calls of one function of elementary.py that
+    do not need one another together."""
+    made = [x for x in nodes if pool.nodes[x][0] not in ("const", "load")]
+    if looped or not any(pool.nodes[x][0] in OWN for x in made):
+        return [[x] for x in made]
+    # How many such calls stand before an expression, one needing the other.
+    depth: dict[int, int] = {}
+    stages: dict[int, tuple[list[int], dict[str, list[int]]]] = {}
+    for x in made:
+        name = pool.nodes[x][0]
+        level = max((depth.get(operand, 0) for operand in pool.nodes[x][1:]), default=0)
+        others, calls = stages.setdefault(level, ([], {}))
+        if name in OWN:
+            calls.setdefault(name, []).append(x)
+            depth[x] = level + 1
+        else:
+            others.append(x)
+            depth[x] = level
+    groups = []
+    for level in sorted(stages):
+        others, calls = stages[level]
+        groups += [[x] for x in others]
+        for found in calls.values():
+            for start in range(0, len(found), LANES):
+                together = found[start : start + LANES]
+                groups += [together] if len(together) >= _TOGETHER else [[x] for x in together]
+    return groups
 
 
 def reachable(pool: Expressions, roots: Iterable[int]) -> list[int]:
@@ -192,10 +102,11 @@ def reachable(pool: Expressions, roots: Iterable[int]) -> list[int]:
 
 
 class Module:
-    """The text of an LLVM module."""
+    """The text of an LLVM module. looped: whether its functions consist of loops."""
 
-    def __init__(self, real: str) -> None:
+    def __init__(self, real: str, looped: bool = False) -> None:
         self.real = real
+        self.looped = looped
         self.used: set[str] = set()
         self.functions: list[str] = []
         self.globals: list[str] = []
@@ -203,7 +114,7 @@ class Module:
 
     def body(self) -> Body:
         """The body of a further function."""
-        return Body(self.real, self.used)
+        return Body(self.real, self.used, self.looped)
 
     def add(self, name: str, body: Body, internal: bool = False) -> None:
         """Finish a function."""
@@ -228,7 +139,13 @@ class Module:
     def text(self) -> str:
         """The whole module."""
         lines = list(self.globals)
-        for name in sorted(self.used):
+        inline = sum(text.count("@own.") for text in self.functions) <= _INLINED
+        declared = {name for name in self.used if not name.startswith("own.")}
+        for name in sorted(self.used - declared):
+            text, needed = definition(name.removeprefix("own."), inline)
+            lines.append(text)
+            declared |= needed
+        for name in sorted(declared):
             lines.append(self._declaration(name))
         lines.extend(self.functions)
         lines.append("attributes #0 = { nounwind willreturn memory(none) }")
@@ -236,13 +153,19 @@ class Module:
 
     def _declaration(self, name: str) -> str:
         if name.startswith("llvm."):
-            return f"declare {self.real} @{name}({self.real}) #0"
-        arguments = "double, double" if name in _TWO else "double"
-        return f"declare double @{name}({arguments}) #0"
+            _, short, kind = name.split(".")
+            type_ = _INTRINSIC_TYPES[kind]
+            return f"declare {type_} @{name}({', '.join([type_] * _OPERANDS.get(short, 1))}) #0"
+        operands = ", ".join(["double"] * _OPERANDS.get(name, 1))
+        return f"declare double @{name}({operands}) #0"
 
 
-def scalar_function(module: Module, name: str, pool: Expressions, outs: Sequence[int]) -> int:
+def scalar_function(
+    module: Module, name: str, pool: Expressions, outs: Sequence[int], added: range = range(0)
+) -> int:
     """A function that writes these expressions to out. Return how many numbers of work it uses.
+
+    added: the places in out to which expressions are added.
 
     Large functions are divided into pieces, which pass numbers on in work.
     """
@@ -250,7 +173,7 @@ def scalar_function(module: Module, name: str, pool: Expressions, outs: Sequence
     pieces = [live[i : i + PIECE] for i in range(0, len(live), PIECE)] or [[]]
     if len(pieces) == 1:
         body = module.body()
-        _Piece(body, pool, {}, {}, 0).write(pieces[0], list(enumerate(outs)), [])
+        _Piece(body, pool, {}, {}, 0, added).write(pieces[0], list(enumerate(outs)), [])
         module.add(name, body)
         return 0
     home = {x: i for i, piece in enumerate(pieces) for x in piece}
@@ -263,7 +186,7 @@ def scalar_function(module: Module, name: str, pool: Expressions, outs: Sequence
     for i, piece in enumerate(pieces):
         body = module.body()
         passed = [x for x in piece if x in slots]
-        _Piece(body, pool, home, slots, i).write(piece, writes[i], passed)
+        _Piece(body, pool, home, slots, i, added).write(piece, writes[i], passed)
         module.add(f"{name}.{i}", body, internal=True)
         main.put(f"call void @{name}.{i}({_PASSED})")
     module.add(name, main)
@@ -291,18 +214,22 @@ class _Piece:
         home: dict[int, int],
         slots: dict[int, int],
         index: int,
+        added: range,
     ) -> None:
         self._body = body
         self._pool = pool
         self._home = home
         self._slots = slots
         self._index = index
+        self._added = added
 
     def write(self, nodes: list[int], outs: list[tuple[int, int]], passed: list[int]) -> None:
         """Compute the nodes, write the results, and pass numbers on."""
         body = self._body
         values = emit(body, self._pool, nodes, self._load)
         for place, x in outs:
+            if place in self._added and x == self._pool.zero:
+                continue
             value = values.get(x)
             if value is None:
                 constant = self._pool.value(x)
@@ -311,6 +238,8 @@ class _Piece:
                 else:
                     value = self._load(x)
                     values[x] = value
+            if place in self._added:
+                value = body.operation("add", [body.load("%out", place), value])
             body.store(value, "%out", place)
         for x in passed:
             value = values[x]

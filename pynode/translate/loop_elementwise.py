@@ -8,7 +8,8 @@ import numpy as np
 
 from .expressions import BOOL, Expressions
 from .graph import Buffer, Constant, Map, Statement, View
-from .llvm import emit, number, reachable
+from .instructions import number
+from .llvm import emit, reachable
 from .nests import Access, Nest, joined, plain, strided
 from .scalar_functions import SCALAR
 

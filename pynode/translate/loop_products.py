@@ -8,7 +8,8 @@ import numpy as np
 
 from .expressions import Expressions
 from .graph import View
-from .llvm import emit, number, reachable
+from .instructions import number
+from .llvm import emit, reachable
 from .nests import Access, Nest, joined, plain
 from .scalar_functions import SCALAR
 

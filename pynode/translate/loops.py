@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,10 +23,12 @@ from .graph import (
     Statement,
     View,
 )
-from .llvm import Body, Module, number
+from .instructions import Body, number
+from .llvm import Module
 from .loop_elementwise import Elementwise, Group, fusable, uniform
 from .loop_products import COMBINE, NEUTRAL, Products
 from .nests import Access, Nest, plain, strided
+from .sums import Adder
 
 _PASSED = "double %t, ptr %y, ptr %v, ptr %inputs, ptr %out, ptr %work"
 # Groups of statements in one LLVM function.
@@ -57,7 +60,8 @@ class LoopProgram:
     """Writes the function that computes some results of a graph.
 
     starts: where the vectors begin in v. seeds: the rows of a Jacobian: what depends on w is then
-    computed for all rows together, as arrays with one more axis.
+    computed for all rows together, as arrays with one more axis. added: the results that are added
+    to what stands in out.
     """
 
     def __init__(
@@ -67,6 +71,7 @@ class LoopProgram:
         names: Sequence[str],
         starts: Mapping[str, int],
         seeds: Seeds | None = None,
+        added: Collection[str] = (),
     ) -> None:
         self._module = module
         self._starts = starts
@@ -77,10 +82,12 @@ class LoopProgram:
         if seeds is not None:
             self._add_seeds(seeds)
         self.size = 0
-        seen: list[Buffer] = [v.buffer for name in names for v in graph.results[name]]
-        self._single = {buffer for buffer in seen if seen.count(buffer) == 1}
+        self._uses = Counter(view.buffer for name in names for view in graph.results[name])
         for name in names:
-            self._add_results(graph.results[name], seeds if name == "vjp" else None)
+            if name in added:
+                self._add_to_results(graph.results[name])
+            else:
+                self._add_results(graph.results[name], seeds if name == "vjp" else None)
         self._fixed = self._fixed_buffers()
         self._places: dict[Buffer, int] = {}
         self.work = 0
@@ -123,12 +130,19 @@ class LoopProgram:
             self._statements.append(Map(target, "to_real", (source,)))
             self.size += count
 
+    def _add_to_results(self, views: Sequence[View]) -> None:
+        adder = Adder(self._statements, self._uses)
+        for view in views:
+            out = Buffer(view.size, REAL, "out", self.size)
+            adder.add(view, View(out, 0, view.shape, _row_major(view.shape)))
+            self.size += view.size
+
     def _written_directly(self, view: View, out: Buffer) -> bool:
         """Let statements write a result where it belongs, if it is a whole array of its own."""
         buffer = view.buffer
         if buffer.role is not None or buffer.kind != REAL or buffer in self._batched:
             return False
-        if buffer not in self._single or view.size != buffer.size or buffer.size < 64:
+        if self._uses[buffer] > 1 or view.size != buffer.size or buffer.size < 64:
             return False
         places = view.places().reshape(-1)
         moved = np.full(buffer.size, -1, dtype=np.int64)

@@ -87,13 +87,6 @@ def compiled(text: str, level: int = 2) -> bytes:
         return machine.emit_object(module)
 
 
-@functools.lru_cache(maxsize=64)
-def loaded(code: bytes) -> Loaded:
-    """Object code in memory. Equal code is there once, while it is one of those used last: an f
-    that is defined anew in every iteration needs what the last one needed."""
-    return Loaded(code)
-
-
 class Loaded:
     """Object code in memory. It lives as long as this object.
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from .graph import Buffer
-from .llvm import Body, Module
+from .instructions import Body
+from .llvm import Module
 
 
 @dataclass(frozen=True)

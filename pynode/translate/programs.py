@@ -31,6 +31,9 @@ LAYOUT: dict[str, tuple[tuple[str, ...], bool, tuple[str, ...]]] = {
     "jac": (("vjp",), False, ()),
     "jac_time": (("vjp", "vjp_time"), False, ()),
 }
+# The same, but these results are added to what stands in out.
+ADDED = ("vjp_p", "second_p")
+LAYOUT.update({f"add_{name}": LAYOUT[name] for name in ("vjp_p", "pullback", "second")})
 # Expressions above which LLVM's slower passes no longer pay.
 _QUICK = 600
 # Scalar operations above which a Jacobian isn't tried as scalars, and expressions of df/dt at most.
@@ -64,11 +67,11 @@ class Programs:
 
     def text(self, name: str) -> Text:
         """The function of this name."""
-        module = Module(self._real)
         scalars = self.scalars(name)
+        module = Module(self._real, looped=scalars is None)
         if scalars is not None:
             pool, outs = scalars
-            work = scalar_function(module, "entry", pool, outs)
+            work = scalar_function(module, "entry", pool, outs, self.added(name))
             level = 1 if len(pool.nodes) > _QUICK else 2
             return Text(module.text(), len(outs), work, level)
         program = self._loops(module, name)
@@ -95,7 +98,7 @@ class Programs:
             raise TranslationRefused(
                 f"The function {name} of this field is too large for Python source of scalars."
             )
-        return python_function(name, *scalars, targets)
+        return python_function(name, *scalars, targets, self.added(name))
 
     def _loops(self, module: Module, name: str) -> LoopProgram:
         if name == "jac":
@@ -104,7 +107,21 @@ class Programs:
             names = ("vjp", "jvp_time")
             return LoopProgram(module, self._graph(True), names, {}, self._loop_seeds())
         results, twice, vectors = LAYOUT[name]
-        return LoopProgram(module, self._graph(twice), results, self._starts(vectors))
+        added = ADDED if name.startswith("add_") else ()
+        return LoopProgram(module, self._graph(twice), results, self._starts(vectors), added=added)
+
+    def added(self, name: str) -> range:
+        """The places in out of the results that a function adds to what stands there."""
+        if not name.startswith("add_"):
+            return range(0)
+        results, twice, _ = LAYOUT[name]
+        start = 0
+        for result in results:
+            size = sum(view.size for view in self._graph(twice).results[result])
+            if result in ADDED:
+                return range(start, start + size)
+            start += size
+        raise AssertionError(name)
 
     def _starts(self, vectors: Sequence[str]) -> dict[str, int]:
         """Where the vectors begin in v; all but the last have n numbers."""

@@ -39,10 +39,13 @@ _CALLS["une"] = "{0} != {0} or {1} != {1}"
 _CALLS["select"] = "{1} if {0} else {2}"
 
 
-def python_function(name: str, pool: Expressions, outs: Sequence[int], targets: int) -> str:
+def python_function(
+    name: str, pool: Expressions, outs: Sequence[int], targets: int, added: range = range(0)
+) -> str:
     """The source of a function that writes these expressions to out.
 
-    targets: how many input arrays the function takes after v, as input0, input1, ...
+    targets: how many input arrays the function takes after v, as input0, input1, ... added: the
+    places in out to which expressions are added.
     """
     inputs = [f"input{i}" for i in range(targets)]
     arguments = ", ".join(["t", "y", "v", *inputs, "out", "work"])
@@ -54,7 +57,8 @@ def python_function(name: str, pool: Expressions, outs: Sequence[int], targets: 
         text = _loaded(node) if node[0] == "load" else _operation(pool, node)
         lines.append(f"    x{x} = {text}")
     for place, x in enumerate(outs):
-        lines.append(f"    out[{place}] = {_operand(pool, x)}")
+        sign = "+=" if place in added else "="
+        lines.append(f"    out[{place}] {sign} {_operand(pool, x)}")
     if not outs:
         lines.append("    return")
     return "import math\n\n\n" + "\n".join(lines) + "\n"

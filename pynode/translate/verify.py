@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -31,10 +31,13 @@ def call(
     addresses: np.ndarray,
     size: int,
     work: int,
+    before: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Call a native function. arrays: y and v."""
+    """Call a native function. arrays: y and v. before: what stands in out; NaN if not given."""
     y, v = arrays
     out = np.full(max(size, 1), np.nan, dtype=y.dtype)
+    if before is not None:
+        out[:size] = before
     memory = np.full(max(work, 1), np.nan, dtype=y.dtype)
     pointers = (y, v, addresses, out, memory)
     _CALL(address)(t, *[x.ctypes.data for x in pointers])
@@ -172,15 +175,21 @@ class Comparison:
         vectors: Sequence[str],
         twice: bool,
         name: str,
+        added: Collection[str] = (),
     ) -> None:
         """Compare a function that writes these results. Raise TranslationRefused if it is wrong.
 
-        shape: the sizes of out and of work. vectors: the names of what v holds.
+        shape: the sizes of out and of work. vectors: the names of what v holds. added: the results
+        that are added to what stands in out.
         """
         for point, drawn, values in self._points(results, twice):
             expected = torch.cat([values[result] for result in results]).numpy()
-            found = self._called(address, shape, point, _packed(drawn, vectors, point.y))
             scale = self._scales(values, results)
+            there = [torch.full_like(values[x], x not in added) for x in results]
+            before = np.where(torch.cat(there).numpy() != 0, np.nan, scale)
+            v = _packed(drawn, vectors, point.y)
+            found = self._called(address, shape, point, v, before)
+            expected = expected + np.nan_to_num(before)
             self._judge(
                 found,
                 expected,
@@ -226,11 +235,16 @@ class Comparison:
                 )
 
     def _called(
-        self, address: int, shape: tuple[int, int], point: Point, v: np.ndarray
+        self,
+        address: int,
+        shape: tuple[int, int],
+        point: Point,
+        v: np.ndarray,
+        before: np.ndarray | None = None,
     ) -> np.ndarray:
         addresses, held = self._addresses(point)
         y = np.ascontiguousarray(point.y.detach().numpy())
-        result = call(address, float(point.t), (y, v), addresses, *shape)
+        result = call(address, float(point.t), (y, v), addresses, *shape, before)
         del held
         return result
 

@@ -1,6 +1,9 @@
 """The short way of a native solve (pynode/solve_short.py): the numbers and the errors of the long
 way."""
 
+import math
+
+import numpy as np
 import pytest
 import torch
 
@@ -134,3 +137,37 @@ def test_failures_are_those_of_the_long_way():
         solve(lambda t, y: y * float(y[0]), start, (0.0, 1.0), method="tsit5", backend="native")
     with torch.no_grad(), pytest.raises(TypeError, match="convert the module or y0"):
         solve(lambda t, y: y.float(), start, (0.0, 1.0), method="tsit5", backend="native")
+
+
+def test_times_that_change_in_place_are_checked_again():
+    """The check of the times is kept from solve to solve."""
+    memory = np.array([0.0, 0.5, 1.0])
+    times = torch.from_numpy(memory)
+    y0 = tensor(1.0, 2.0)
+
+    def f(t, y):
+        return -y
+
+    for _ in range(2):
+        solution = solve(f, y0, times, backend="native", method="tsit5")
+    memory[1] = 0.25  # torch does not notice this
+    solution = solve(f, y0, times, backend="native", method="tsit5")
+    assert solution.t.tolist() == [0.0, 0.25, 1.0]
+    assert solution.y[1, 0].item() == pytest.approx(math.exp(-0.25), rel=1e-5)
+    memory[1] = 2.0
+    with pytest.raises(ValueError, match="strictly increasing"):
+        solve(f, y0, times, backend="native", method="tsit5")
+    with pytest.raises(ValueError, match="strictly increasing"):
+        solve(f, y0, memory.tolist(), backend="native", method="tsit5")
+
+
+def test_the_times_of_a_solution_are_its_own():
+    y0 = tensor(1.0)
+
+    def f(t, y):
+        return -y
+
+    for _ in range(2):
+        first = solve(f, y0, [0.0, 1.0], backend="native", method="tsit5")
+    first.t[1] = 7.0
+    assert solve(f, y0, [0.0, 1.0], backend="native", method="tsit5").t.tolist() == [0.0, 1.0]

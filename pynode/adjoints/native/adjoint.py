@@ -12,7 +12,8 @@ from ...backends.native.engine import NativeSegment
 from ...core.batched_cotangents import stacked
 from ...translate import TranslationRefused
 from ..discrete.adjoint import DiscreteAdjoint
-from .pullback import NativeGradient, functions, pullback, pullback_many
+from .prepared import prepared
+from .pullback import NativeGradient, pullback, pullback_many
 
 if TYPE_CHECKING:
     from ...core.batched_field import RowField
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ...core.trajectory import Trajectory
     from ...core.vector_field import VectorField
     from ...methods.base import Method
+    from .rows import RowGradients
 
 CHANGED = (
     "a tensor that f uses has changed in place since the solve, so pynode can no longer compute its"
@@ -63,7 +65,7 @@ class NativeDiscreteAdjoint(DiscreteAdjoint):
         if solved is None or solved.starts is None:
             return
         try:
-            functions(trajectory.bound, solved)
+            prepared(trajectory.bound, solved)
         except TranslationRefused:
             # The derivatives can be NaN where a solve fails. That error says more.
             if trajectory.status.success:
@@ -126,7 +128,7 @@ def no_second() -> NoReturn:
     )
 
 
-def add_backward_counts(stats: Stats, gradient: NativeGradient) -> None:
+def add_backward_counts(stats: Stats, gradient: NativeGradient | RowGradients) -> None:
     """Count the work of a backward pass. A product with the Jacobian evaluates f, too."""
     stats.backward_nfe += gradient.counts["nvjp"]
     for name, count in gradient.counts.items():

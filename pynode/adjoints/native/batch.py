@@ -9,35 +9,30 @@ import torch
 from torch import Tensor
 
 from .adjoint import CHANGED, add_backward_counts, of_parameters
-from .pullback import functions
+from .prepared import prepared
 from .rows import pullback_rows
 
 if TYPE_CHECKING:
     from ...backends.native.batch import NativeRows
     from ...core.batched_field import RowField
 
-# Rows that go back side by side before their cotangents of shared tensors are added up. It bounds
-# the memory, and the sum does not depend on the number of threads.
-GROUP = 64
-
 
 class NativeRowGradient:
-    """The gradient of the states at times ``when`` of the rows ``who``, (q,) each, in the starts of
-    the rows and in the tensors of f.
+    """The gradient of the outputs and the last states of the rows in their starts and in the
+    tensors of f.
 
-    rows: the result of the segment.
+    rows: the result of the segment. who: (q,) the row of each state: of the outputs of all rows,
+    row after row, then of their last states.
     """
 
-    def __init__(
-        self, field: RowField, rows: NativeRows, when: np.ndarray, who: np.ndarray
-    ) -> None:
+    def __init__(self, field: RowField, rows: NativeRows, who: np.ndarray) -> None:
         self.field = field
         self.rows = rows
-        self.when = when
         self.who = who
         self.inputs = [*field.leaves.parameters, *field.leaves.spare]
         # Made now: later f may hold copies of its tensors.
-        functions(rows.fields.bound, rows.solved[0])
+        longest = int(np.argmax(rows.solved.numbers["accepted"]))
+        prepared(rows.fields.bound, rows.solved[longest])
 
     def pullback(self, grads: Tensor) -> tuple[Tensor, list[Tensor | None]]:
         """Return (cotangent of the starts (m, n), cotangents of the inputs). grads: cotangents of
@@ -45,38 +40,36 @@ class NativeRowGradient:
         field = self.field
         field.module_state.check()
         rows = self.rows
-        if any(one.changed() for one in rows.solved[:1]):
+        if rows.solved[0].changed():
             raise RuntimeError(CHANGED)
-        order = np.argsort(self.who, kind="stable")
-        bounds = np.searchsorted(self.who[order], np.arange(len(rows.solved) + 1))
+        fields = rows.fields
+        solved = rows.solved
+        count = len(solved)
         cotangents = grads.detach().numpy()
-        totals = [torch.zeros_like(target) for target in rows.fields.targets]
-        starts = np.zeros((len(rows.solved), grads.shape[1]), cotangents.dtype)
-        addresses = rows.fields.addresses(rows.index)
-        for first in range(0, len(rows.solved), GROUP):
-            members = range(first, min(first + GROUP, len(rows.solved)))
-            places = [order[bounds[i] : bounds[i + 1]] for i in members]
-            found = pullback_rows(
-                rows.fields.bound,
-                [rows.solved[i] for i in members],
-                [self.when[place].tolist() for place in places],
-                [cotangents[place] for place in places],
-                inputs=addresses[first : members.stop],
-            )
-            for i, gradient in zip(members, found, strict=True):
-                starts[i] = gradient.y0
-                self._add(totals, int(rows.index[i]), gradient)
+        # First the outputs, row after row, then the ends.
+        after = solved.outputs.shape[1] - 1
+        outputs = np.zeros((count, after, grads.shape[1]), cotangents.dtype)
+        who = self.who[:-count]
+        firsts = np.searchsorted(who, np.arange(count))
+        outputs[who, np.arange(len(who)) - firsts[who]] = cotangents[:-count]
+        totals = [torch.zeros_like(target) for target in fields.targets]
+        starts = np.empty((count, grads.shape[1]), cotangents.dtype)
+        addresses = fields.addresses(rows.index)
+        ends = cotangents[-count:]
+        for group in pullback_rows(fields.bound, solved, outputs, ends, inputs=addresses):
+            members = slice(group.first, group.first + len(group.starts))
+            starts[members] = group.starts
+            add_backward_counts(field.stats, group)
+            self._add(totals, rows.index[members], group.targets)
         return torch.from_numpy(starts), self._of_inputs(totals)
 
-    def _add(self, totals, row, gradient):
-        """Add to totals what one row gives. A total belongs to a whole tensor of the field."""
-        add_backward_counts(self.field.stats, gradient)
-        fields = self.rows.fields
-        for total, part, own in zip(totals, gradient.targets, fields.by_row, strict=True):
+    def _add(self, totals, index, targets):
+        """Add to totals what some rows give. A total belongs to a whole tensor of the field."""
+        for total, part, own in zip(totals, targets, self.rows.fields.by_row, strict=True):
             if own:
-                total[row] += torch.from_numpy(part)[0]
+                total[torch.from_numpy(index)] += torch.from_numpy(part[:, 0])
             else:
-                total += torch.from_numpy(part)
+                total += torch.from_numpy(part.sum(0))
 
     def _of_inputs(self, totals):
         field = self.field

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -10,28 +9,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...backends.native import bdf as bdf_steps
-from ...backends.native import esdirk as esdirk_steps
-from ...backends.native import explicit as explicit_steps
-from ...backends.native import radau as radau_steps
-from ...backends.native import rosenbrock as rosenbrock_steps
+from ...backends.native.blocks import Blocks
 from ...backends.native.compiler import entry
-from ...backends.native.linear import linear_arrays
-from ...backends.native.repair import repairs
 from ...backends.native.rows import each
 from ...backends.native.solve import PIECE, check_state, parameters
 from ...backends.native.trajectory import NativeTrajectory
-from . import bdf, esdirk, explicit, radau, rosenbrock, stability
-from .sweep import RECORD, Memory, Run, go_back
+from . import explicit, stability
+from .prepared import PreparedSweep, prepared
+from .sweep import RECORD, Run, go_back
 
-# The module that goes back (sweep.py) by the module that went forward.
-BACKWARD = {
-    bdf_steps: bdf,
-    esdirk_steps: esdirk,
-    explicit_steps: explicit,
-    radau_steps: radau,
-    rosenbrock_steps: rosenbrock,
-}
 COUNTS = ("nfe", "njac", "nlu", "nsolve", "nvjp")  # of Run
 FIRST_PIECE = 500  # steps in the first piece
 
@@ -48,7 +34,7 @@ class NativeGradient(NamedTuple):
 def pullback(
     field: Any,
     trajectory: NativeTrajectory,
-    times: Sequence[float],
+    times: Sequence[float] | None,
     grads: np.ndarray,
     inputs: np.ndarray | None = None,
     loop: Callable | None = None,
@@ -56,20 +42,20 @@ def pullback(
     """The discrete adjoint of the recorded steps. The result of DiscreteAdjoint.pullback.
 
     field: the NativeField of the solve, with the same parameters. trajectory: of ``integrate`` with
-    record=True. times: inside the trajectory, in any order. grads: (T, n), cotangents of the states
-    there. inputs: as in ``integrate``. loop: runs instead of the compiled loop, for debugging:
-    ``interpreted``.
+    record=True. times: inside the trajectory, in any order; None for its outputs. grads: (T, n),
+    cotangents of the states there. inputs: as in ``integrate``. loop: runs instead of the compiled
+    loop, for debugging: ``interpreted``.
     """
-    way = _WayBack(field, trajectory, times, inputs, loop or _compiled)
+    way = _WayBack(field, trajectory, times, inputs, loop or compiled)
     y0, flat, counts = way.pull(np.asarray(grads, trajectory.y.dtype))
     way.warn()
-    return NativeGradient(y0, [part.reshape(shape) for part, shape in way.split(flat)], counts)
+    return NativeGradient(y0, way.plan.split(flat), counts)
 
 
 def pullback_many(
     field: Any,
     trajectory: NativeTrajectory,
-    times: Sequence[float],
+    times: Sequence[float] | None,
     grads: np.ndarray,
     threads: int | None = None,
     inputs: np.ndarray | None = None,
@@ -78,7 +64,7 @@ def pullback_many(
 
     They go back side by side, by several threads. The results do not depend on the threads.
     """
-    way = _WayBack(field, trajectory, times, inputs, _compiled)
+    way = _WayBack(field, trajectory, times, inputs, compiled)
     grads = np.asarray(grads, trajectory.y.dtype)
     count = len(grads)
     y0 = np.empty((count, grads.shape[2]), grads.dtype)
@@ -93,8 +79,7 @@ def pullback_many(
         for name, done in work.items():
             counts[name] += done
     way.warn()
-    targets = [part.reshape(count, *shape) for part, shape in way.split(flat)]
-    return NativeGradient(y0, targets, counts)
+    return NativeGradient(y0, way.plan.split(flat), counts)
 
 
 class _WayBack:
@@ -110,15 +95,16 @@ class _WayBack:
         self.field = field
         self.trajectory = trajectory
         self.loop = loop
-        self.family = BACKWARD[trajectory.family]
-        self.sizes = self.family.sizes(trajectory.tables)
+        self.plan = prepared(field, trajectory)
+        self.size = self.plan.total
         self.pointers, self._held = parameters(field, inputs)
-        self.functions = functions(field, trajectory)
-        self._shapes = [tuple(field.targets[i].shape) for i in field.differentiable]
-        self._ends = np.cumsum([math.prod(shape) for shape in self._shapes], dtype=np.int64)
-        self.size = 0
-        if len(self._ends):
-            self.size = int(self._ends[-1])
+        if times is None:
+            # In native code the outputs are in the order of the sweep.
+            self._at_start = slice(0, 1)
+            self._later = slice(1, None)
+            self.steps = trajectory.output_steps[1:]
+            self.thetas = trajectory.thetas[1:]
+            return
         if trajectory.accepted:
             steps, thetas = located(trajectory, times)
         else:
@@ -142,56 +128,54 @@ class _WayBack:
         if len(used):
             outputs = int(used[-1]) + 1
             steps = int(self.steps[outputs - 1]) + 1
-        memory = _memory(self, cotangents[:outputs])
-        run = self._run(steps, outputs)
-        _pieces(self.family, run, self.trajectory.tables, memory, self.loop)
-        counts = {name: int(run[0][name]) for name in COUNTS}
-        return memory.ybar + grads[self._at_start].sum(0), memory.grads, counts
+        blocks = self._blocks(np.ascontiguousarray(cotangents[:outputs]))
+        numbers = self.plan.template.copy()
+        run = numbers[0]
+        run["h0"] = self.trajectory.h0
+        run["step"] = steps
+        run["output"] = outputs
+        _pieces(self.plan, numbers, blocks, self.loop)
+        counts = dict(zip(Run._fields, run.tolist()))
+        done = {name: counts[name] for name in COUNTS}
+        return blocks.of("ybar") + grads[self._at_start].sum(0), blocks.of("grads"), done
 
-    def split(self, flat):
-        """(the part of flat, (..., size), for a target, its shape) of all targets."""
-        parts = np.split(flat, self._ends[:-1], axis=-1)
-        return zip(parts, self._shapes, strict=False)  # one empty part if there are no targets
+    def _blocks(self, cotangents):
+        """The memory of a pullback. cotangents: of the outputs after the start, in their order."""
+        blocks = self.plan.blueprint.blocks()
+        path = self.trajectory
+        blocks.give(
+            inputs=self.pointers,
+            work=np.empty(self.plan.work, self.plan.real),
+            starts=path.starts,
+            sizes=path.sizes,
+            states=path.states,
+            stages=path.stages,
+            tape_numbers=path.numbers,
+            last=path.end_state,
+            output_steps=self.steps,
+            thetas=self.thetas,
+            cotangents=cotangents,
+        )
+        return blocks
 
     def warn(self):
         """Warn if the gradient is mostly noise."""
-        if self.family is explicit:
+        if self.plan.family is explicit:
             stability.check(self.field, self.trajectory, self.pointers)
 
-    def _run(self, steps, outputs):
-        addresses = dict.fromkeys(("f", "pullback", "jac", "vjp_p", "second"), 0)
-        for name, function in self.functions.items():
-            addresses[name] = function.address
-        repair = 0
-        if self.sizes.implicit:
-            repair = repairs(self.field)
-        run = Run(h0=self.trajectory.h0, repair=repair, **addresses, step=steps, output=outputs)
-        return np.array([tuple(run)], dtype=RECORD)
 
-
-def functions(field: Any, trajectory: NativeTrajectory) -> dict[str, Any]:
-    """The functions of the field that the backward pass needs, by their names in Run."""
-    sizes = BACKWARD[trajectory.family].sizes(trajectory.tables)
-    names = {"f": "f", "pullback": "pullback"}
-    if sizes.slopes:
-        names["jac"] = "jac_time"
-        names["second"] = "second"
-    elif sizes.implicit:
-        names["jac"] = "jac"
-        names["vjp_p"] = "vjp_p"
-    return {name: field.function(wanted) for name, wanted in names.items()}
-
-
-def interpreted(family: Any, run: np.ndarray, tables: Any, memory: Memory) -> None:
+def interpreted(plan: PreparedSweep, numbers: np.ndarray, blocks: Blocks) -> None:
     """The loop as Python, to debug it."""
-    go_back(family, run.view(np.recarray)[0], tables, memory)
+    go_back(plan.family, numbers.view(np.recarray)[0], plan.tables, blocks.memory())
 
 
-def _compiled(family, run, tables, memory):
-    entry(go_back, family, RECORD, tables, memory)(run, tables, memory)
+def compiled(plan: PreparedSweep, numbers: np.ndarray, blocks: Blocks) -> None:
+    """The compiled loop."""
+    loop = entry(go_back, plan.family, RECORD, plan.tables, plan.blueprint)
+    loop(numbers, plan.tables, blocks.slots)
 
 
-def _pieces(family, numbers, tables, memory, loop):
+def _pieces(plan, numbers, blocks, loop):
     """Run the loop to its end."""
     run = numbers[0]
     size = FIRST_PIECE
@@ -199,7 +183,7 @@ def _pieces(family, numbers, tables, memory, loop):
         before = int(run["step"])
         run["pause"] = max(0, before - size)
         begun = time.monotonic()
-        loop(family, numbers, tables, memory)
+        loop(plan, numbers, blocks)
         if run["step"] == 0:
             return
         elapsed = max(time.monotonic() - begun, 1e-9)
@@ -220,47 +204,3 @@ def located(trajectory: NativeTrajectory, times: Sequence[float]) -> tuple[np.nd
     thetas[at == ends[steps]] = -1.0
     steps[at == trajectory.t0] = -1
     return steps, thetas
-
-
-def _memory(way, cotangents):
-    """The Memory of a pullback. cotangents: of the outputs after the start, in their order."""
-    trajectory = way.trajectory
-    sizes = way.sizes
-    n = len(trajectory.y)
-    real = trajectory.y.dtype
-    total = way.size
-    rows = columns = np.empty(0, np.int64)
-    matrices = 0
-    if sizes.implicit:
-        rows, columns = way.field.pattern()
-        matrices = n * sizes.width
-    work = max(function.work for function in way.functions.values())
-    vectors = np.zeros((3 + sizes.bars + sizes.vectors, n), real)
-    return Memory(
-        ybar=vectors[0],
-        start=vectors[1],
-        point=vectors[2],
-        grads=np.zeros(total, real),
-        pulled=np.zeros(n + total + 1, real),
-        pair=np.zeros(2 * n + 1, real),
-        bars=vectors[3 : 3 + sizes.bars],
-        vectors=vectors[3 + sizes.bars :],
-        numbers=np.zeros(sizes.numbers),
-        jac=np.zeros(len(rows) + n * sizes.implicit, real),
-        rows=rows,
-        columns=columns,
-        matrix=np.empty((matrices, matrices), real),
-        pivots=np.empty(matrices, np.int64),
-        **linear_arrays(n, rows, columns, real, sizes.sparse),
-        inputs=way.pointers,
-        work=np.empty(max(1, work), real),
-        starts=trajectory.starts,
-        sizes=trajectory.sizes,
-        states=trajectory.states,
-        stages=trajectory.stages,
-        tape_numbers=trajectory.numbers,
-        last=trajectory.end_state,
-        output_steps=way.steps,
-        thetas=way.thetas,
-        cotangents=np.ascontiguousarray(cotangents),
-    )

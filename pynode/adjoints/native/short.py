@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..base import Rules
 from .adjoint import CHANGED, add_backward_counts, no_second
-from .pullback import functions, pullback, pullback_many
+from .prepared import prepared
+from .pullback import pullback, pullback_many
 
 if TYPE_CHECKING:
     from ...backends.native.engine import NativeSegment
@@ -35,7 +36,7 @@ class ShortGradient:
         ]
         self._versions = [(x, x._version) for x in targets if not x.is_inference()]
         # Made now: later f may be another.
-        functions(path.bound, path.solved)
+        prepared(path.bound, path.solved)
 
     @property
     def rules(self) -> Rules:
@@ -59,11 +60,13 @@ class ShortGradient:
         moved = any(x._version != version for x, version in self._versions)
         if moved or solved.changed():
             raise RuntimeError(CHANGED)
-        times = self.path.times[: grads.shape[-2]]
-        gradient = function(self.path.bound, solved, times, grads.detach().numpy())
+        gradient = function(self.path.bound, solved, None, grads.detach().numpy())
         add_backward_counts(self.stats, gradient)
         cotangents = []
         for x, places in zip(self.inputs, self._places, strict=True):
+            if len(places) == 1:
+                cotangents.append(torch.from_numpy(gradient.targets[places[0]]))
+                continue
             total = x.new_zeros((*rows, *x.shape))
             for place in places:
                 total += torch.from_numpy(gradient.targets[place])

@@ -13,10 +13,15 @@ from ...backends.native.trajectory import NativeTrajectory
 from ..discrete.stability import LARGEST, check_explicit, sampled
 
 
+def watches(field: Any, trajectory: NativeTrajectory) -> bool:
+    """Whether ``check`` looks at a trajectory, with the field's Jacobian."""
+    return field.n <= LARGEST and sampled(trajectory.accepted) is not None
+
+
 def check(field: Any, trajectory: NativeTrajectory, inputs: np.ndarray) -> None:
     """Warn if an explicit method kept fast modes alive. inputs: addresses of the parameters."""
     chosen = sampled(trajectory.accepted)
-    if chosen is None or field.n > LARGEST:
+    if chosen is None or not watches(field, trajectory):
         return
     n = field.n
     jac = field.function("jac")

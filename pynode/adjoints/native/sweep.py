@@ -40,7 +40,8 @@ class Run(NamedTuple):
     """The numbers of a backward pass, which Python and compiled code share."""
 
     h0: float  # the first step that the solve tried
-    # Functions of the field by address; 0 for those that the family does not need.
+    # Functions of the field by address; 0 for those that the family does not need. pullback, vjp_p
+    # and second add to the cotangents of the targets.
     f: int
     pullback: int
     jac: int
@@ -68,8 +69,8 @@ class Memory(NamedTuple):
     ybar: Any  # (n,) T: the cotangent of the state
     start: Any  # (n,) T: the cotangent of the start of a step
     point: Any  # (n,) T: where f is evaluated
-    grads: Any  # (P,) T: cotangents of the targets
-    pulled: Any  # (n + P + 1,) T: what pullback and second write
+    pulled: Any  # (n + P + 1,) T: what pullback and second write; they add to the P numbers
+    grads: Any  # (P,) T: these numbers, the cotangents of the targets
     pair: Any  # (2 n + 1,) T: the vectors of second
     bars: Any  # (s, n) T: cotangents of stages
     vectors: Any  # (v, n) T
@@ -142,20 +143,17 @@ def inside_outputs(run: Any, memory: Any, k: int, scale: float, dense: Any) -> N
 
 
 def pull(run: Any, memory: Any, t: float, y: Any, cotangent: Any) -> None:
-    """memory.pulled = cotangent^T (df/dy, df/dp, df/dt) at (t, y). Adds the part of the targets to
-    memory.grads, and that of the state to memory.start."""
+    """memory.pulled = cotangent^T (df/dy, df/dp, df/dt) at (t, y), but the part of the targets is
+    added to memory.grads. Adds the part of the state to memory.start, too."""
     run.nvjp += 1
     call(run.pullback, t, y, cotangent, memory.inputs, memory.pulled, memory.work)
     collect(memory)
 
 
 def collect(memory: Any) -> None:
-    """Add the parts of memory.pulled to memory.start and memory.grads."""
-    n = len(memory.start)
-    for i in range(n):
+    """Add the part of the state in memory.pulled to memory.start."""
+    for i in range(len(memory.start)):
         memory.start[i] += memory.pulled[i]
-    for i in range(len(memory.grads)):
-        memory.grads[i] += memory.pulled[n + i]
 
 
 def pull_targets(run: Any, memory: Any, t: float, y: Any, cotangent: Any) -> None:
@@ -163,9 +161,7 @@ def pull_targets(run: Any, memory: Any, t: float, y: Any, cotangent: Any) -> Non
     if len(memory.grads) == 0:
         return
     run.nvjp += 1
-    call(run.vjp_p, t, y, cotangent, memory.inputs, memory.pulled, memory.work)
-    for i in range(len(memory.grads)):
-        memory.grads[i] += memory.pulled[i]
+    call(run.vjp_p, t, y, cotangent, memory.inputs, memory.grads, memory.work)
 
 
 def linearise_at(run: Any, memory: Any, t: float, y: Any) -> None:

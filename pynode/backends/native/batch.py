@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,10 +9,10 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from ...core.stats import Stats
 from .engine import COUNTS, INSTEAD, check
 from .fields import FlatCall, translated
-from .rows import integrate_rows
+from .rows import RowTrajectories, integrate_rows
+from .run import STATUSES
 
 if TYPE_CHECKING:
     from ...core.batched_field import RowField
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from ...core.stop_conditions import RowLimits
     from ...methods.base import Method
     from ..torch.batched_loop import RowSpans
-    from .trajectory import NativeTrajectory
 
 
 class RowFields:
@@ -70,50 +68,51 @@ def _owned(field):
 class NativeRows:
     """The result for a batch, as backends/torch/batched_loop.Rows, made of native solves.
 
-    fields: RowFields. index: (m,) the numbers of the rows. solved: their results.
+    fields: RowFields. index: (m,) the numbers of the rows. solved: their results. wanted: the
+    output times of all rows, (T,) from the start on, or a list of those after the start for each
+    row.
     """
 
     def __init__(
         self,
         fields: RowFields,
         index: np.ndarray,
-        solved: list[NativeTrajectory],
+        solved: RowTrajectories,
         spans: RowSpans,
-        like: Tensor,
+        wanted: np.ndarray | list,
     ) -> None:
         self.fields = fields
         self.index = index
         self.solved = solved
-        count = len(solved)
-        ys = np.full((len(spans.times), count, like.shape[1]), np.nan, _dtype(like))
-        self.place = spans.place.copy()
-        moving = solved[0].slopes is not None
-        slopes = np.zeros_like(ys) if moving else None
-        for i, one in enumerate(solved):
-            reached = _outputs(one, spans, i)
-            first = spans.place[i]
-            ys[first : first + reached, i] = one.outputs[1 : 1 + reached]
-            if slopes is not None:
-                slopes[first : first + reached, i] = one.slopes[1 : 1 + reached]
-            self.place[i] += reached
-        self.ys = torch.from_numpy(ys)
-        self.slopes = None if slopes is None else torch.from_numpy(slopes)
-        self.last = torch.from_numpy(np.stack([one.y for one in solved]))
-        self.t = np.array([one.t for one in solved])
-        self.statuses = [one.status for one in solved]
-        self.attempts = spans.attempts + [one.accepted + one.rejected for one in solved]
+        numbers = solved.numbers
+        # How many output times after the start each row has reached.
+        self.reached = numbers["position"] - 1
+        if isinstance(wanted, list):
+            self.reached = np.minimum(self.reached, [len(times) for times in wanted])
+        self.place = spans.place + self.reached
+        self.ys = torch.from_numpy(self._spread(solved.outputs, spans, wanted))
+        self.slopes = None
+        if solved.plan.slopes:
+            self.slopes = torch.from_numpy(self._spread(solved.slopes, spans, wanted))
+        self.last = torch.from_numpy(solved.blocks.each("y").copy())
+        self.t = numbers["t"].copy()
+        self.statuses = [STATUSES[code] for code in numbers["status"].tolist()]
+        self.attempts = spans.attempts + numbers["accepted"] + numbers["rejected"]
 
-
-def _dtype(like):
-    if like.dtype == torch.float32:
-        return np.float32
-    return np.float64
-
-
-def _outputs(one, spans, i):
-    """How many output times of row i a solve has reached."""
-    reached = one.outputs.shape[0] - 1
-    return min(reached, len(_times(spans, i)))
+    def _spread(self, rows, spans, wanted):
+        """(T, m, n) of rows (m, _, n), which begin with the start: each at its output times."""
+        total = len(spans.times)
+        count = len(rows)
+        if not isinstance(wanted, list) and total == rows.shape[1]:
+            spread = np.empty((total, count, rows.shape[2]), rows.dtype)
+            spread[:] = rows.transpose(1, 0, 2)
+            for i in np.flatnonzero(self.reached < total - 1):
+                spread[1 + self.reached[i] :, i] = np.nan
+            return spread
+        spread = np.full((total, count, rows.shape[2]), np.nan, rows.dtype)
+        for i, (first, reached) in enumerate(zip(spans.place, self.reached, strict=True)):
+            spread[first : first + reached, i] = rows[i, 1 : 1 + reached]
+        return spread
 
 
 def _times(spans, i):
@@ -121,6 +120,17 @@ def _times(spans, i):
     later = spans.times[spans.place[i] :, i]
     direction = np.sign(spans.end[i] - spans.start[i])
     return later[direction * (later - spans.end[i]) <= 0]
+
+
+def _shared_times(spans):
+    """The times that all rows share, (T,): their start and all outputs up to their end. None if
+    rows differ."""
+    times = spans.times
+    if not np.all(spans.place == 1) or np.any(times != times[:, :1]):
+        return None
+    if np.any(spans.start != times[0]) or np.any(spans.end != times[-1]):
+        return None
+    return np.ascontiguousarray(times[:, 0])
 
 
 def integrate_batch(
@@ -143,12 +153,16 @@ def integrate_batch(
     check(field)
     numbers = index.numpy()
     fields = RowFields(field, float(spans.start[0]), starts[0])
-    times: list[Sequence[float]] = []
-    for i in range(len(numbers)):
-        row_times = [float(spans.start[i]), *_times(spans, i).tolist()]
-        if row_times[-1] != spans.end[i]:
-            row_times.append(float(spans.end[i]))
-        times.append(row_times)
+    times: Any = _shared_times(spans)
+    wanted = times
+    if times is None:
+        wanted = [_times(spans, i).tolist() for i in range(len(numbers))]
+        times = [
+            _with_end([start, *own], end)
+            for start, own, end in zip(
+                spans.start.tolist(), wanted, spans.end.tolist(), strict=True
+            )
+        ]
     size = starts.shape[1]
     solved = integrate_rows(
         fields.bound,
@@ -164,15 +178,17 @@ def integrate_batch(
         slopes=slopes,
         deadline=None if limits is None else limits.deadline,
     )
-    add_counts(field.stats, solved)
-    return NativeRows(fields, numbers, solved, spans, starts)
-
-
-def add_counts(stats: Stats, solved: Sequence[NativeTrajectory]) -> None:
-    """Count the work of solves."""
     for name in COUNTS:
-        total = sum(getattr(one, name) for one in solved)
-        setattr(stats, name, getattr(stats, name) + total)
+        total = int(solved.numbers[name].sum())
+        setattr(field.stats, name, getattr(field.stats, name) + total)
+    return NativeRows(fields, numbers, solved, spans, wanted)
+
+
+def _with_end(times, end):
+    """The times with the end after them."""
+    if times[-1] != end:
+        times.append(end)
+    return times
 
 
 def _by_row(values, numbers, size, batch):

@@ -8,6 +8,7 @@ numba.
 from __future__ import annotations
 
 import ctypes
+import functools
 import hashlib
 import importlib.metadata
 import inspect
@@ -20,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from ...translate import store
-from ...translate.machine import Loaded, processor
+from ...translate.machine import Loaded, compiled, processor
 from . import machine, parts
+from .blocks import Blueprint
 from .machine import address, slots
 
 # Without reference counts, wrappers for Python and checks of division: the loops need none, and
@@ -57,46 +59,117 @@ class Entry:
 
     def __init__(self, code: Loaded, name: str) -> None:
         self._code = code  # keeps the function in memory
-        self._call = ENTRY(code.address(name))
+        self._address = code.address(name)
+        self._call = ENTRY(self._address)
         self._result = ctypes.create_string_buffer(64)
         self._pointer = ctypes.addressof(self._result)
         # Of the last call: solves by one method follow one another.
-        self._last: tuple[Any, Any] = (None, None)
+        self._last: tuple[Any, Any, int] = (None, None, 0)
 
-    def __call__(self, run: np.ndarray, tables: Any, memory: Any) -> None:
-        """run: (1,) records; tables, memory: NamedTuples of contiguous arrays."""
-        known, table_slots = self._last
+    def __call__(self, runs: np.ndarray, tables: Any, numbers: np.ndarray) -> None:
+        """Go on with one solve. runs: (1,) records. tables: a NamedTuple of contiguous arrays.
+        numbers: (1, ...) int64, where the arrays of its memory are (blocks.Blocks.slots)."""
+        check(
+            self._call(
+                self._pointer,
+                self._pointer + 32,
+                address(runs),
+                self._tables(tables),
+                address(numbers),
+            )
+        )
+
+    def each(self, runs: np.ndarray, tables: Any, numbers: np.ndarray, which: np.ndarray) -> None:
+        """Go on with the solves of these places, int64, one after another. runs: (B,). numbers:
+        (B, ...). Python does not hold the GIL between them."""
+        function, _ = each_entry()
+        check(
+            function(
+                self._address,
+                self._pointer,
+                self._pointer + 32,
+                address(runs),
+                runs.strides[0],
+                self._tables(tables),
+                address(numbers),
+                numbers.strides[0],
+                address(which),
+                len(which),
+            )
+        )
+
+    def _tables(self, tables):
+        """The address of the numbers that say where the tables are."""
+        known, table_slots, where = self._last
         if known is not tables:
             table_slots = slots(tables)
-            self._last = (tables, table_slots)
-        memory_slots = slots(memory)
-        code = self._call(
-            self._pointer,
-            self._pointer + 32,
-            address(run),
-            address(table_slots),
-            address(memory_slots),
+            where = address(table_slots)
+            self._last = (tables, table_slots, where)
+        return where
+
+
+def check(code: int) -> None:
+    """RuntimeError if a loop has ended with an error of numba."""
+    if code > 0:
+        raise RuntimeError(
+            f"the native loop ended with the error {code}; please report this, and use"
+            " backend='torch'"
         )
-        if code > 0:
-            raise RuntimeError(
-                f"the native loop ended with the error {code}; please report this, and use"
-                " backend='torch'"
-            )
 
 
-def entry(work: Callable, family: Any, record: Any, tables: Any, memory: Any) -> Entry:
-    """The compiled work(family, run, tables, memory) for arrays like those of tables and memory.
+# int each(entry, result, exception, runs, size of a record, tables, memories, size of a memory,
+# which, count): the entry for the solves at these places, until one fails.
+EACH = """
+define i32 @each(i64 %entry, i64 %result, i64 %exception, i64 %runs, i64 %record, i64 %tables,
+                 i64 %memories, i64 %memory, i64 %which, i64 %count) {
+begin:
+  %work = inttoptr i64 %entry to i32 (i64, i64, i64, i64, i64)*
+  %places = inttoptr i64 %which to i64*
+  br label %head
+head:
+  %i = phi i64 [ 0, %begin ], [ %next, %body ]
+  %failed = phi i32 [ 0, %begin ], [ %code, %body ]
+  %left = icmp slt i64 %i, %count
+  %good = icmp sle i32 %failed, 0
+  %more = and i1 %left, %good
+  br i1 %more, label %body, label %end
+body:
+  %place = getelementptr i64, i64* %places, i64 %i
+  %k = load i64, i64* %place
+  %run_offset = mul i64 %k, %record
+  %run = add i64 %runs, %run_offset
+  %memory_offset = mul i64 %k, %memory
+  %arrays = add i64 %memories, %memory_offset
+  %code = call i32 %work(i64 %result, i64 %exception, i64 %run, i64 %tables, i64 %arrays)
+  %next = add i64 %i, 1
+  br label %head
+end:
+  ret i32 %failed
+}
+"""
+
+
+@functools.cache
+def each_entry() -> tuple[Any, Loaded]:
+    """The function ``each`` of EACH, and what keeps it in memory."""
+    code = Loaded(compiled(EACH))
+    kind = ctypes.CFUNCTYPE(ctypes.c_int, *[ctypes.c_int64] * 10)
+    return kind(code.address("each")), code
+
+
+def entry(work: Callable, family: Any, record: Any, tables: Any, blueprint: Blueprint) -> Entry:
+    """The compiled work(family, run, tables, memory) for arrays like those of tables, and for the
+    memory of this Blueprint.
 
     record: the dtype of run.
     """
-    dtype = memory[0].dtype.char
-    key = (work, family, dtype)
+    key = (work, family, blueprint.real)
     found = _loaded.get(key)
     if found is None:
         with _lock:
             found = _loaded.get(key)
             if found is None:
-                found = load(work, family, record, tables, memory)
+                found = load(work, family, record, tables, blueprint)
                 _loaded[key] = found
     return found
 
@@ -107,17 +180,24 @@ def forget() -> None:
         _loaded.clear()
 
 
-def load(work: Callable, family: Any, record: Any, tables: Any, memory: Any) -> Entry:
+def load(work: Callable, family: Any, record: Any, tables: Any, blueprint: Blueprint) -> Entry:
     """The compiled function from the disk. If it is not there, compile and store it."""
     functions = list(reached(work, family))
-    shapes = [(a.dtype.str, a.ndim) for a in (*tables, *memory)]
+    shapes = [*_kinds(tables).values(), *blueprint.kinds.values()]
     key = key_of(functions, [work.__qualname__, family.__name__, str(shapes), str(record)])
     code = store.read(key, ENDING)
     if code is None:
-        code = _compile(functions, work, family, record, tables, memory)
+        code = _compile(functions, work, family, record, tables, blueprint)
         store.write(key, ENDING, code)
     name, _, binary = code.partition(b"\n")
     return Entry(Loaded(binary), name.decode())
+
+
+def _kinds(arrays):
+    """The dtype and the number of dimensions of the arrays of a NamedTuple."""
+    return {
+        name: (array.dtype, array.ndim) for name, array in zip(arrays._fields, arrays, strict=True)
+    }
 
 
 def reached(*roots: Any) -> Iterator[Callable]:
@@ -171,7 +251,7 @@ def _numba_version():
         return ""
 
 
-def _compile(functions, work, family, record, tables, memory):
+def _compile(functions, work, family, record, tables, blueprint):
     """The name of the compiled function, a newline, and the object code."""
     try:
         from numba import from_dtype, njit
@@ -186,8 +266,8 @@ def _compile(functions, work, family, record, tables, memory):
             register_jitable(**OPTIONS, **parts.part_options())(function)
             _registered.add(function)
     run_at = machine.record_at(from_dtype(record))
-    tables_at = machine.arrays_at(tables)
-    memory_at = machine.arrays_at(memory)
+    tables_at = machine.arrays_at(type(tables).__qualname__, _kinds(tables))
+    memory_at = machine.arrays_at(blueprint.kind.__qualname__, blueprint.kinds)
 
     def whole(run, tables, memory):
         work(family, run_at(run), tables_at(tables), memory_at(memory))

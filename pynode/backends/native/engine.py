@@ -15,9 +15,9 @@ from ...core.trajectory import Attempt, Trajectory
 from ...methods import registry
 from ...methods.selection import SMALL, choose
 from ...translate import TranslationRefused
+from .families import FAMILIES
 from .fields import BoundField, native_field
 from .observer import Observer
-from .solve import FAMILIES
 from .solve import integrate as integrate_native
 from .trajectory import NativeTrajectory
 

@@ -73,6 +73,7 @@ class BoundField:
         self.differentiable = native.differentiable
         self.function = native.function
         self.pattern = native.pattern
+        self.kept = native.kept
         _check_apart(native.targets)
         self._held = [x.detach() for x in native.targets]
         self._addresses = np.array([x.data_ptr() for x in self._held], dtype=np.int64)

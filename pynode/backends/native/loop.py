@@ -43,6 +43,7 @@ from .steps import evaluate, fail
 # zero.
 SMALLEST = 1e-40
 SMALLEST_NORMAL = 2.2250738585072014e-308
+AT_END = -1.0  # in place of theta: at the end of a step
 
 
 def advance(family: Any, run: Any, tables: Any, memory: Any) -> None:
@@ -65,6 +66,7 @@ def start(run: Any, memory: Any) -> None:
     run.started = 1
     slope = row(memory.stages, 0)
     evaluate(run, memory, run.t, memory.y, slope)
+    copy(slope, memory.first_slope)
     h = run.first_step
     if h == 0.0:
         h = first_step(run, memory, slope)
@@ -257,6 +259,9 @@ def write_outputs(family: Any, run: Any, tables: Any, memory: Any) -> None:
             family.interpolate(run, tables, memory, theta, target)
         else:
             copy(memory.y1, target)
+        if run.record:
+            memory.output_steps[run.position] = run.accepted
+            memory.thetas[run.position] = theta if inside else AT_END
         if run.slopes:
             slope = row(memory.slopes, run.position)
             family.interpolate_slope(run, tables, memory, theta, slope)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -157,8 +158,9 @@ def record_at(kind: Any) -> Any:
     return at
 
 
-def arrays_at(example: Any) -> Any:
-    """A compiled function address -> NamedTuple of arrays like those of the example.
+def arrays_at(name: str, arrays: Mapping[str, tuple[Any, int]]) -> Any:
+    """A compiled function address -> object with these arrays: for each name the dtype and the
+    number of dimensions.
 
     At the address are int64 numbers, four for each array: its address and its shape, filled up with
     ones. Compiled code passes the address on, and reads the numbers of an array where it needs the
@@ -169,10 +171,10 @@ def arrays_at(example: Any) -> Any:
     from numba.extending import intrinsic
 
     fields = {
-        name: types.Array(from_dtype(array.dtype), array.ndim, "C")
-        for name, array in zip(example._fields, example, strict=True)
+        key: types.Array(from_dtype(np.dtype(dtype)), ndim, "C")
+        for key, (dtype, ndim) in arrays.items()
     }
-    kind = _arrays_type()(type(example).__qualname__, fields)
+    kind = _arrays_type()(name, fields)
 
     @intrinsic
     def at(context, address):

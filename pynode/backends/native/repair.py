@@ -7,7 +7,6 @@ function, and gets the memory of the Jacobian as ``out``.
 from __future__ import annotations
 
 import ctypes
-import weakref
 from typing import Any
 
 import numpy as np
@@ -16,15 +15,14 @@ import torch
 from ...core.finite_differences import repaired_entries, repaired_slope
 from .machine import FIELD
 
-_functions: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+def repairs(field: Any) -> Any:
+    """The C function that repairs df/dy and df/dt of a NativeField. The caller keeps it alive."""
+    return FIELD(_Repair(field))
 
 
-def repairs(field: Any) -> int:
-    """The address of the function that repairs df/dy and df/dt of a NativeField."""
-    function = _functions.get(field)
-    if function is None:
-        function = FIELD(_Repair(field))
-        _functions[field] = function
+def where(function: Any) -> int:
+    """The address of a C function."""
     return ctypes.cast(function, ctypes.c_void_p).value or 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -11,55 +12,217 @@ from typing import Any
 import numpy as np
 import torch
 
-from .solve import integrate
+from ...core.status import Status
+from ...core.step_control import stops_between
+from .compiler import entry
+from .loop import SMALLEST_NORMAL, advance
+from .prepared import Prepared, prepared
+from .run import RECORD, RUNNING, STATUSES
+from .solve import check_state, first_piece, grow
 from .trajectory import NativeTrajectory
+
+# Rows that a thread takes at first, and the seconds that it then spends on the rows it takes.
+FIRST_ROWS = 4
+SECONDS = 0.02
+
+
+class RowTrajectories(Sequence):
+    """The results of the rows of a batch: a NativeTrajectory for each, made when asked for.
+
+    numbers: (B,) RECORD. blocks: the memory of all rows. outputs: (B, T, n). slopes: the same, or
+    (B, 0, n).
+    """
+
+    def __init__(self, plan: Prepared, numbers: np.ndarray, blocks: Any) -> None:
+        self.plan = plan
+        self.numbers = numbers
+        self.blocks = blocks
+        self.outputs = blocks.each("outputs")
+        self.slopes = blocks.each("slopes")
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, i: Any) -> Any:
+        return NativeTrajectory(self.plan, self.numbers, self.blocks, range(len(self))[i])
 
 
 def integrate_rows(
     field: Any,
     method: Any,
     starts: np.ndarray,
-    times: Sequence[Sequence[float]],
+    times: np.ndarray | Sequence[Sequence[float]],
     options: Any,
     atol: np.ndarray,
     threads: int | None = None,
     inputs: np.ndarray | None = None,
     attempts: np.ndarray | None = None,
     bounds: tuple[np.ndarray, np.ndarray] | None = None,
-    **more: Any,
-) -> list[NativeTrajectory]:
+    record: bool = False,
+    slopes: bool = False,
+    deadline: float | None = None,
+) -> RowTrajectories:
     """A solve for each row: the results of ``integrate``. They do not depend on the threads.
 
-    starts: (B, n). times: of each row. atol: (B,) or (B, n). threads: by default those of torch.
-    inputs: (B, k) int64 addresses of the parameters of each row; None for those of the field.
-    attempts: (B,) steps that each row has tried before. bounds: (lowest, floor), (B, n) each. more:
-    arguments of ``integrate``, the same for all rows.
+    starts: (B, n). times: (T,) of all rows, or those of each row. atol: (B,) or (B, n). threads: by
+    default those of torch. inputs: (B, k) int64 addresses of the parameters of each row; None for
+    those of the field. attempts: (B,) steps that each row has tried before. bounds: (lowest,
+    floor), (B, n) each. record, slopes, deadline: as in ``integrate``, for all rows.
     """
+    starts = np.ascontiguousarray(starts)
+    check_state(field, starts[0])
+    if options.step_size is not None:
+        method.fixed()  # raises for a method that chooses its own steps
+    plan = prepared(field, method, starts.dtype, record, False, slopes)
+    held = None
+    if inputs is None:
+        pointers, held = field.pointers()
+        inputs = np.tile(pointers, (len(starts), 1))
+    tolerances = np.empty(starts.shape)
+    tolerances[:] = np.reshape(atol, (len(starts), -1))
+    numbers, blocks = _memory(plan, starts, times, options, tolerances, bounds)
+    blocks.give_each("inputs", inputs)
+    if attempts is not None:
+        numbers["attempts"] = attempts
+    _Pass(plan, numbers, blocks, deadline).run(threads)
+    del held
+    return RowTrajectories(plan, numbers, blocks)
+
+
+def _memory(plan, starts, times, options, atol, bounds):
+    """(records, memory) of all rows."""
+    count = len(starts)
+    grid, lengths = _padded(times)
+    zero_atol = bool(np.min(atol) <= plan.tiny)
+    one = plan.numbers(options, zero_atol, bounds is not None)
+    numbers = np.tile(one.view(np.uint8), count).view(RECORD)
+    first = grid[..., 0]
+    if lengths is None:
+        last = grid[-1]
+    else:
+        last = grid[np.arange(count), lengths - 1]
+    numbers["t"] = first
+    numbers["end"] = last
+    numbers["direction"] = np.copysign(1.0, last - first)
+    blocks = plan.blueprint.blocks(count)
+    blocks.each("y")[:] = starts
+    blocks.each("atol")[:] = atol
+    if bounds is not None:
+        blocks.each("lowest")[:], blocks.each("floor")[:] = bounds
+    outputs = np.empty((count, grid.shape[-1], plan.size), starts.dtype)
+    outputs[:, 0] = starts
+    blocks.give_each("outputs", outputs)
+    places = (count, grid.shape[-1] if plan.record else 0)
+    blocks.give_each("output_steps", np.full(places, -1))
+    blocks.give_each("thetas", np.empty(places))
+    blocks.give_each("slopes", np.empty_like(outputs) if plan.slopes else outputs[:, :0].copy())
+    if lengths is None:
+        blocks.give(times=grid, stops=np.array(_stops(options, first, last)))
+    else:
+        blocks.give_each("times", grid, lengths)
+        own = [_stops(options, a, b) for a, b in zip(first.tolist(), last.tolist(), strict=True)]
+        blocks.give_each("stops", *_padded(own))
+    return numbers, blocks
+
+
+def _padded(values):
+    """(array, lengths) of numbers for each row; of numbers for all rows: (array (T,), None)."""
+    if isinstance(values, np.ndarray) and values.ndim == 1:
+        return np.ascontiguousarray(values, np.float64), None
+    lengths = np.array([len(row) for row in values], dtype=np.int64)
+    padded = np.zeros((len(values), lengths.max()))
+    for i, row in enumerate(values):
+        padded[i, : len(row)] = row
+    return padded, lengths
+
+
+def _stops(options, first, last):
+    return stops_between(options.tstops, float(first), float(last), SMALLEST_NORMAL)
+
+
+class _Pass:
+    """Runs the loops of all rows to their ends."""
+
+    def __init__(self, plan, numbers, blocks, deadline):
+        self.plan = plan
+        self.numbers = numbers
+        self.blocks = blocks
+        self.deadline = deadline
+        self.loop = entry(advance, plan.family, RECORD, plan.tables, plan.blueprint)
+        self.piece = first_piece(plan)
+
+    def run(self, threads):
+        """Rows that are not ready after a piece go on when the others have had theirs."""
+        status = self.numbers["status"]
+        going = np.arange(len(status))
+        while len(going):
+            if not in_shares(self._advance, going, threads, self.deadline, self._work):
+                status[status == RUNNING] = STATUSES.index(Status.MAX_SECONDS)
+            going = np.flatnonzero(status == RUNNING)
+
+    def _work(self):
+        return np.empty(self.plan.work, self.plan.real)
+
+    def _advance(self, which, work):
+        """Go on with these rows."""
+        numbers = self.numbers
+        blocks = self.blocks
+        blocks.lend("work", which, work)
+        numbers["pause"][which] = numbers["attempts"][which] + self.piece
+        self.loop.each(numbers, self.plan.tables, blocks.slots, which)
+        if not self.plan.record:
+            return
+        for i in which[numbers["status"][which] == RUNNING].tolist():
+            if numbers["accepted"][i] == len(blocks.of("tape_t", i)):
+                grow(blocks, i)
+
+
+def in_shares(
+    task: Callable[[np.ndarray, Any], None],
+    which: np.ndarray,
+    threads: int | None,
+    deadline: float | None = None,
+    resource: Callable[[], Any] = lambda: None,
+) -> bool:
+    """Call task(share, resource()) for shares of which, int64, by several threads. Whether all was
+    done by the deadline.
+
+    resource: makes what a thread needs for all its shares. If a task raises an error, or Ctrl-C
+    interrupts, the other threads end after their present shares.
+    """
+    workers = min(threads or torch.get_num_threads(), len(which))
     stop = threading.Event()
+    lock = threading.Lock()
+    place = 0
+    largest = max(1, len(which) // (8 * workers))
 
-    def solve(i: int) -> NativeTrajectory:
-        own = None if inputs is None else inputs[i]
-        counts = (0, 0)
-        if attempts is not None:
-            counts = (int(attempts[i]), 0)
-        limits = None
-        if bounds is not None:
-            limits = (bounds[0][i], bounds[1][i])
-        return integrate(
-            field,
-            method,
-            starts[i],
-            times[i],
-            options,
-            atol[i],
-            cancelled=stop.is_set,
-            inputs=own,
-            counts=counts,
-            bounds=limits,
-            **more,
-        )
+    def work() -> bool:
+        nonlocal place
+        own = resource()
+        size = FIRST_ROWS
+        while not stop.is_set():
+            with lock:
+                share = which[place : place + min(size, largest)]
+                place += len(share)
+            if not len(share):
+                return True
+            begun = time.monotonic()
+            if deadline is not None and begun > deadline:
+                return False
+            task(share, own)
+            elapsed = max(time.monotonic() - begun, 1e-9)
+            size = max(1, min(int(len(share) * SECONDS / elapsed), 4 * size))
+        return True
 
-    return each(solve, len(starts), threads, stop)
+    if workers < 2:
+        return work()
+    with ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(work) for _ in range(workers)]
+        try:
+            return all([future.result() for future in futures])
+        except BaseException:
+            stop.set()
+            raise
 
 
 def each(

@@ -122,6 +122,7 @@ class Memory(NamedTuple):
     atol: Any  # (n,) float64
     lowest: Any  # (n,) float64: bounds after a step from a negative state (core/stop_conditions.py)
     floor: Any  # (n,) float64: bounds after a step from another state
+    first_slope: Any  # (n,) T: f at the start of the solve
     stages: Any  # (s, n) T: what a step leaves for its dense output and its gradient
     vectors: Any  # (v, n) T
     numbers: Any  # float64
@@ -144,6 +145,10 @@ class Memory(NamedTuple):
     work: Any  # T: of the field's functions
     times: Any  # (T,) float64: the outputs; the first is the start
     outputs: Any  # (T, n) T
+    output_steps: (
+        Any  # (T,) int64: the recorded step in which an output lies; (0,) without a record
+    )
+    thetas: Any  # (T,) float64: its place in the step; negative at the end; (0,) without a record
     slopes: Any  # (T, n) T, or (0, n) without slopes
     stops: Any  # float64: times at which steps must end; the last one is the end
     history: Any  # (HISTORY, 4) float64: t, h, ratio and failure of the last attempts

@@ -2,35 +2,20 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Sequence
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...core.status import Status
-from ...core.step_control import (
-    FILTERS,
-    FIXED_STOP_TOLERANCE,
-    STOP_TOLERANCE,
-    Controller,
-    stops_between,
-)
-from ...methods.base import ByFamily
-from ...methods.bdf.step import BDF
-from ...methods.esdirk import DIRK
-from ...methods.explicit import ExplicitRungeKutta
-from ...methods.radau import Radau
-from ...methods.rosenbrock import RosenbrockMethod
-from . import bdf, esdirk, explicit, radau, rosenbrock
+from ...core.step_control import stops_between
+from .blocks import Blocks
 from .compiler import entry
 from .hooks import Cut, Hook, NativeStep
-from .linear import linear_arrays
 from .loop import SMALLEST_NORMAL, advance
-from .repair import repairs
-from .run import HISTORY, RECORD, RUNNING, STATUSES, Memory, Run
+from .prepared import TAPE, Prepared, direction, prepared
+from .run import RECORD, RUNNING, STATUSES
 from .trajectory import NativeTrajectory
 
 if TYPE_CHECKING:
@@ -38,19 +23,9 @@ if TYPE_CHECKING:
 
     from ...core.options import Options
 
-# By family of methods: the module with its attempts (steps.py).
-FAMILIES = ByFamily()
-FAMILIES.register(ExplicitRungeKutta)(explicit)
-FAMILIES.register(RosenbrockMethod)(rosenbrock)
-FAMILIES.register(DIRK)(esdirk)
-FAMILIES.register(Radau)(radau)
-FAMILIES.register(BDF)(bdf)
-
-UNUSED = Controller()
 PIECE = 0.1  # seconds that the loop runs before it returns to Python
 FIRST_PIECE = 1000  # attempts in the first piece, at most
 FIRST_WORK = 250_000  # attempts times n^2 in the first piece
-CAPACITY = 256  # steps that the record has room for at the start
 
 
 def integrate(
@@ -93,32 +68,40 @@ def integrate(
     """
     if options.step_size is not None:
         method.fixed()  # raises for a method that chooses its own steps
-    family = FAMILIES.get(method)
-    if family is None:
-        raise TypeError(
-            f"the native engine has no {method.name}; use 'tsit5', 'rodas5p' or another method of"
-            " their families, or backend='torch'"
-        )
     check_state(field, y0)
-    tables = tables_of(family, method)
-    sizes = family.sizes(tables)
-    run = _run(field, method, sizes, times, options, atol, np.finfo(y0.dtype), counts)
-    run = run._replace(
-        record=int(record or dense),
-        dense=int(dense),
-        slopes=int(slopes),
-        bounded=int(bounds is not None),
-    )
+    plan = prepared(field, method, y0.dtype, record, dense, slopes)
+    blocks = plan.blueprint.blocks()
     pointers, held = parameters(field, inputs)
-    memory = _memory(field, sizes, y0, times, options, atol, run, pointers)
+    zero_atol = bool(np.min(atol) <= plan.tiny)
+    numbers = plan.numbers(options, zero_atol, bounds is not None)
+    run = numbers[0]
+    run["t"] = times[0]
+    run["end"] = times[-1]
+    run["direction"] = direction(times)
+    run["attempts"], run["nfe"] = counts
+    blocks.of("y")[:] = y0
+    blocks.of("atol")[:] = atol
     if bounds is not None:
-        memory.lowest[:], memory.floor[:] = bounds
-    numbers = np.array([tuple(run)], dtype=RECORD)
+        blocks.of("lowest")[:], blocks.of("floor")[:] = bounds
+    outputs = np.empty((len(times), len(y0)), y0.dtype)
+    outputs[0] = y0
+    stops = stops_between(options.tstops, times[0], times[-1], SMALLEST_NORMAL)
+    count = len(times) if plan.record else 0
+    blocks.give(
+        inputs=pointers,
+        work=np.empty(plan.work, y0.dtype),
+        times=np.array(times, dtype=np.float64),
+        outputs=outputs,
+        output_steps=np.full(count, -1),
+        thetas=np.empty(count),
+        slopes=np.empty_like(outputs) if slopes else outputs[:0],
+        stops=np.array(stops),
+    )
     hook = None
     if allow is not None or watch is not None:
-        hook = Hook(family, tables, numbers, memory, allow, watch)
-    memory = _pieces(family, numbers, tables, memory, deadline, cancelled, hook, loop or _compiled)
-    result = NativeTrajectory(method, family, tables, numbers, memory)
+        hook = Hook(plan.family, plan.tables, numbers, blocks.memory(), allow, watch)
+    _pieces(plan, numbers, blocks, deadline, cancelled, hook, loop or compiled)
+    result = NativeTrajectory(plan, numbers, blocks)
     if hook is not None and hook.end_state is not None:
         result.end_state = hook.end_state
     del held
@@ -142,175 +125,52 @@ def parameters(field: Any, inputs: np.ndarray | None) -> tuple[np.ndarray, Any]:
     return np.ascontiguousarray(inputs, np.int64), None
 
 
-def tables_of(family: ModuleType, method: Any) -> Any:
-    """The tables of a method. Each method makes its own once."""
-    kept = method.__dict__.get("_native_tables")
-    if kept is None:
-        kept = family.tables_of(method)
-        object.__setattr__(method, "_native_tables", kept)
-    return kept
-
-
-def interpreted(family: Any, run: np.ndarray, tables: Any, memory: Memory) -> None:
+def interpreted(plan: Prepared, numbers: np.ndarray, blocks: Blocks) -> None:
     """The loop as Python, to debug it."""
-    advance(family, run.view(np.recarray)[0], tables, memory)
+    advance(plan.family, numbers.view(np.recarray)[0], plan.tables, blocks.memory())
 
 
-def _compiled(family, run, tables, memory):
-    entry(advance, family, RECORD, tables, memory)(run, tables, memory)
+def compiled(plan: Prepared, numbers: np.ndarray, blocks: Blocks) -> None:
+    """The compiled loop."""
+    loop = entry(advance, plan.family, RECORD, plan.tables, plan.blueprint)
+    loop(numbers, plan.tables, blocks.slots)
 
 
-def _pieces(family, numbers, tables, memory, deadline, cancelled, hook, loop):
-    """Run the loop to its end. Returns the memory, whose record may have grown."""
+def _pieces(plan, numbers, blocks, deadline, cancelled, hook, loop):
+    """Run the loop to its end."""
     run = numbers[0]
-    # The first piece is short if a step of a large system can take long.
-    size = max(4, min(FIRST_PIECE, FIRST_WORK // len(memory.y) ** 2))
+    size = first_piece(plan)
     while True:
         before = int(run["attempts"])
         run["pause"] = before + size
         begun = time.monotonic()
-        loop(family, numbers, tables, memory)
+        loop(plan, numbers, blocks)
         if hook is not None and hook.error is not None:
             raise hook.error
         now = time.monotonic()
         if run["status"] != RUNNING:
-            return memory
+            return
         if deadline is not None and now > deadline:
             run["status"] = STATUSES.index(Status.MAX_SECONDS)
-            return memory
+            return
         if cancelled is not None and cancelled():
             raise KeyboardInterrupt
-        if run["record"] and run["accepted"] == len(memory.tape_t):
-            memory = grown(memory)
+        if run["record"] and run["accepted"] == len(blocks.of("tape_t")):
+            grow(blocks, 0)
         done = int(run["attempts"]) - before
         size = max(1, min(int(done * PIECE / max(now - begun, 1e-9)), 10 * size))
 
 
-def grown(memory: Memory) -> Memory:
-    """The memory with a record of twice the size."""
-    larger = {}
-    for name in ("tape_t", "tape_h", "tape_y", "tape_stages", "tape_numbers"):
-        array = getattr(memory, name)
-        larger[name] = np.empty((2 * len(array), *array.shape[1:]), array.dtype)
-        larger[name][: len(array)] = array
-    return memory._replace(**larger)
+def first_piece(plan: Prepared) -> int:
+    """How many attempts the loop may make before it returns to Python for the first time. Few, if
+    a step of a large system can take long."""
+    return max(4, min(FIRST_PIECE, FIRST_WORK // plan.size**2))
 
 
-def _run(field, method, sizes, times, options, atol, limits, counts):
-    # BDF has no controller: it has its own rule.
-    controller = getattr(method, "controller", UNUSED)
-    beta1, beta2, beta3 = FILTERS[controller.kind]
-    fixed = options.step_size is not None
-    first = options.first_step or 0.0
-    stop_tolerance = STOP_TOLERANCE
-    if fixed:
-        first = options.step_size
-        stop_tolerance = FIXED_STOP_TOLERANCE
-    most = options.max_nfe
-    if most is None:
-        most = method.evaluations_a_step * options.max_steps
-    jac = 0
-    repair = 0
-    if sizes.implicit:
-        jac = field.function(_jacobian(sizes)).address
-        repair = repairs(field)
-    return Run(
-        t=times[0],
-        h=0.0,
-        end=times[-1],
-        direction=math.copysign(1.0, times[-1] - times[0]),
-        rtol=options.rtol,
-        min_step=options.min_step,
-        max_step=options.max_step,
-        max_nfe=most,
-        stop_tolerance=stop_tolerance,
-        tiny=float(limits.tiny),
-        eps=float(limits.eps),
-        zero_atol=int(np.min(atol) <= limits.tiny),
-        beta1=beta1,
-        beta2=beta2,
-        beta3=beta3,
-        safety=controller.safety,
-        smallest=controller.smallest,
-        largest=controller.largest,
-        order=method.error_order,
-        adaptive=int(getattr(method, "adaptive", True) and not fixed),
-        fixed=int(fixed),
-        max_steps=options.max_steps,
-        record=0,
-        dense=0,
-        slopes=0,
-        bounded=0,
-        f=field.function("f").address,
-        jac=jac,
-        repair=repair,
-        hook=0,
-        watched=0,
-        first_step=first,
-        attempts=counts[0],
-        nfe=counts[1],
-    )
-
-
-def _jacobian(sizes):
-    """The name of the function that writes the Jacobian of a family."""
-    if sizes.slopes:
-        return "jac_time"
-    return "jac"
-
-
-def _memory(field, sizes, y0, times, options, atol, run, pointers):
-    n = len(y0)
-    real = y0.dtype
-    work = field.function("f").work
-    matrices = 0
-    rows = columns = _NONE
-    if sizes.implicit:
-        work = max(work, field.function(_jacobian(sizes)).work)
-        rows, columns = field.pattern()
-        matrices = n
-    capacity = CAPACITY if run.record else 0
-    tape_stages = sizes.stages if run.dense else sizes.tape_stages
-    count = len(times)
-    vectors = np.zeros((4 + sizes.stages + sizes.vectors, n), real)
-    limits = np.empty((3, n))
-    limits[0] = atol
-    outputs = np.empty((count, n), real)
-    outputs[0] = y0
-    vectors[0] = y0
-    return Memory(
-        y=vectors[0],
-        y1=vectors[1],
-        point=vectors[2],
-        error=vectors[3],
-        atol=limits[0],
-        lowest=limits[1],
-        floor=limits[2],
-        stages=vectors[4 : 4 + sizes.stages],
-        vectors=vectors[4 + sizes.stages :],
-        numbers=np.zeros(sizes.numbers),
-        marks=np.zeros(sizes.marks, np.int64),
-        jac=np.zeros(len(rows) + n * sizes.implicit, real),
-        rows=rows,
-        columns=columns,
-        matrix=np.empty((matrices, matrices), real),
-        pivots=np.empty(matrices, np.int64),
-        **linear_arrays(n, rows, columns, real, sizes.sparse),
-        blocks=np.empty((sizes.blocks, 2 * n, 2 * n), real),
-        block_pivots=np.empty((sizes.blocks, 2 * n), np.int64),
-        inputs=pointers,
-        work=np.empty(max(1, work), real),
-        times=np.array(times, dtype=np.float64),
-        outputs=outputs,
-        slopes=np.empty((count * run.slopes, n), real),
-        stops=np.array(stops_between(options.tstops, times[0], times[-1], SMALLEST_NORMAL)),
-        history=np.empty((HISTORY, 4)),
-        tape_t=np.empty(capacity),
-        tape_h=np.empty(capacity),
-        tape_y=np.empty((capacity, n), real),
-        tape_stages=np.empty((capacity, tape_stages, n), real),
-        tape_numbers=np.empty((capacity, sizes.tape_numbers)),
-    )
-
-
-_NONE = np.empty(0, np.int64)
+def grow(blocks: Blocks, i: int) -> None:
+    """Twice the room for the record of one solve."""
+    for name in TAPE:
+        array = blocks.of(name, i)
+        larger = np.empty((2 * len(array), *array.shape[1:]), array.dtype)
+        larger[: len(array)] = array
+        blocks.replace(name, i, larger)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...core.trajectory import Attempt
 from .machine import call
-from .run import HISTORY, NO_FAILURE, STATUSES, Memory, Run
+from .run import HISTORY, NO_FAILURE, STATUSES, Run
+
+if TYPE_CHECKING:
+    from .blocks import Blocks
+    from .prepared import Prepared
+    from .run import Memory
 
 
 class NativeTrajectory:
@@ -20,8 +24,9 @@ class NativeTrajectory:
     (m, n) at the first m of them; slopes: dy/dt there, (m, n), or None. status: how it ended.
     attempts: the last attempted steps. accepted, rejected, nfe, njac, nlu, nsolve,
     newton_failures: counts as in core/stats.py. starts, sizes, states, stages, numbers: of the
-    recorded steps, (k,), (k,), (k, n), (k, s, n) and (k, ...); None without a record. dense:
-    whether the stages suffice for the polynomials.
+    recorded steps, (k,), (k,), (k, n), (k, s, n) and (k, ...); None without a record. output_steps,
+    thetas: of the outputs, (m,): the recorded step and the place in it, -1 at the start of the
+    solve and at the end of a step. dense: whether the stages suffice for the polynomials.
     """
 
     # Of the recorded steps.
@@ -30,47 +35,50 @@ class NativeTrajectory:
     states: Any = None
     stages: Any = None
     numbers: Any = None
+    output_steps: Any = None
+    thetas: Any = None
 
-    def __init__(
-        self, method: Any, family: ModuleType, tables: Any, run: np.ndarray, memory: Memory
-    ) -> None:
-        self.method = method
-        self.family = family
-        self.tables = tables
-        self.memory = memory
-        self.run = run
-        numbers = dict(zip(Run._fields, run[0].tolist(), strict=True))
-        self.h0 = numbers["h0"]
-        self.t0 = float(memory.times[0])
-        self.t = numbers["t"]
-        self.end = numbers["last_end"] if numbers["accepted"] else numbers["t"]
-        self.y = memory.y
+    def __init__(self, plan: Prepared, numbers: np.ndarray, blocks: Blocks, i: int = 0) -> None:
+        self.method = plan.method
+        self.family = plan.family
+        self.tables = plan.tables
+        self.plan = plan
+        self._blocks = blocks
+        self._place = i
+        run = Run._make(numbers[i].item())
+        times = blocks.of("times", i)
+        self.h0 = run.h0
+        self.t0 = float(times[0])
+        self.t = run.t
+        self.end = run.last_end if run.accepted else run.t
+        self.y = blocks.of("y", i)
         self.end_state = self.y
-        self.times = memory.times
-        position = numbers["position"]
-        self.outputs = memory.outputs[:position]
-        self.slopes: Any = memory.slopes[:position] if numbers["slopes"] else None
-        self.status = STATUSES[numbers["status"]]
-        self.accepted = numbers["accepted"]
-        self.rejected = numbers["rejected"]
-        self.nfe = numbers["nfe"]
-        self.njac = numbers["njac"]
-        self.nlu = numbers["nlu"]
-        self.nsolve = numbers["nsolve"]
-        self.newton_failures = numbers["newton_failures"]
-        self.dense = bool(numbers["dense"])
-        self._attempts = numbers["attempts"]
+        self.times = times
+        position = run.position
+        self.outputs = blocks.of("outputs", i)[:position]
+        self.slopes: Any = blocks.of("slopes", i)[:position] if run.slopes else None
+        self.status = STATUSES[run.status]
+        self.accepted = run.accepted
+        self.rejected = run.rejected
+        self.nfe = run.nfe
+        self.njac = run.njac
+        self.nlu = run.nlu
+        self.nsolve = run.nsolve
+        self.newton_failures = run.newton_failures
+        self.dense = bool(run.dense)
+        self._attempts = run.attempts
         self._before = self._attempts - self.accepted - self.rejected
-        if numbers["record"]:
+        if run.record:
             count = self.accepted
-            self.starts = memory.tape_t[:count]
-            self.sizes = memory.tape_h[:count]
-            self.states = memory.tape_y[:count]
-            self.stages = memory.tape_stages[:count]
-            self.numbers = memory.tape_numbers[:count]
+            self.starts = blocks.of("tape_t", i)[:count]
+            self.sizes = blocks.of("tape_h", i)[:count]
+            self.states = blocks.of("tape_y", i)[:count]
+            self.stages = blocks.of("tape_stages", i)[:count]
+            self.numbers = blocks.of("tape_numbers", i)[:count]
+            self.output_steps = blocks.of("output_steps", i)[:position]
+            self.thetas = blocks.of("thetas", i)[:position]
             # A copy: the user may change the outputs.
-            self.start = memory.outputs[0].copy()
-            self.f0 = self._slope()
+            self.start = self.outputs[0].copy()
 
     def polynomials(self) -> np.ndarray:
         """(k, degree + 1, n) coefficients of the powers of theta on the recorded steps. Needs
@@ -81,16 +89,19 @@ class NativeTrajectory:
 
     def changed(self) -> bool:
         """Whether a tensor that f uses has changed since the solve: f at the start is another."""
-        return not np.array_equal(self._slope(), self.f0, equal_nan=True)
-
-    def _slope(self):
-        """f at the start, (n,)."""
-        memory = self.memory
+        blocks = self._blocks
         start = self.start
         slope = np.empty_like(start)
-        address = int(self.run["f"][0])
-        call(address, self.t0, start, start, memory.inputs, slope, memory.work)
-        return slope
+        inputs = blocks.of("inputs", self._place)
+        work = np.empty(self.plan.work, start.dtype)
+        call(self.plan.f.address, self.t0, start, start, inputs, slope, work)
+        before = blocks.of("first_slope", self._place)
+        return not np.array_equal(slope, before, equal_nan=True)
+
+    @property
+    def memory(self) -> Memory:
+        """The arrays of the solve, as its loop has left them."""
+        return self._blocks.memory(self._place)
 
     @property
     def attempts(self) -> list[Attempt]:
@@ -98,7 +109,7 @@ class NativeTrajectory:
         count = self._attempts
         order = [i % HISTORY for i in range(max(self._before, count - HISTORY), count)]
         result = []
-        for t, h, ratio, failure in self.memory.history[order].tolist():
+        for t, h, ratio, failure in self._blocks.of("history", self._place)[order].tolist():
             reason = None
             if failure != NO_FAILURE:
                 reason = STATUSES[int(failure)]

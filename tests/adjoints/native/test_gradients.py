@@ -5,10 +5,12 @@ import pytest
 import torch
 
 from pynode import methods, solve
+from pynode.adjoints.native import rows
 from pynode.adjoints.native.pullback import interpreted, located, pullback
 from pynode.adjoints.native.rows import pullback_rows
 from pynode.backends.native.rows import integrate_rows
 from pynode.core.options import Options
+from pynode.methods import registry
 from pynode.translate.field import translate
 from tests.support.native_solves import (
     assert_close,
@@ -108,13 +110,38 @@ def test_rows_do_not_depend_on_threads():
     paths = integrate_rows(
         field, methods.Rodas5P(), starts, given, Options(), [1e-9] * 20, record=True
     )
-    grads = random_like((20, len(times), 3)).numpy()
-    alone = pullback_rows(field, paths, given, grads, threads=1)
-    together = pullback_rows(field, paths, given, grads, threads=4)
+    grads = random_like((20, len(times) - 1, 3)).numpy()
+    ends = random_like((20, 3)).numpy()
+    alone = list(pullback_rows(field, paths, grads, ends, threads=1))
+    together = list(pullback_rows(field, paths, grads, ends, threads=4))
     for one, other in zip(alone, together, strict=True):
-        np.testing.assert_array_equal(one.y0, other.y0)
+        np.testing.assert_array_equal(one.starts, other.starts)
         for a, b in zip(one.targets, other.targets, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("method", ["Tsit5", "Rodas5P", "QNDF", "Kvaerno5", "RadauIIA5"])
+def test_rows_are_solves_alone(method):
+    """Rows of times, starts and cotangents of their own, in groups of three."""
+    f, y0, times = forced()
+    field = translate(f, y0, 0.0)
+    starts = y0.numpy() * np.linspace(0.5, 1.5, 7)[:, None]
+    given = [times[: 3 + i].tolist() for i in range(7)]
+    solver = registry.get(method)
+    paths = integrate_rows(field, solver, starts, given, Options(), [1e-9] * 7, record=True)
+    grads = random_like((7, 8, 2)).numpy()
+    ends = random_like((7, 2)).numpy()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows, "NUMBERS", 15)
+        groups = list(pullback_rows(field, paths, grads, ends))
+    assert [group.first for group in groups] == [0, 3, 6]
+    found = np.concatenate([group.starts for group in groups])
+    targets = np.concatenate([group.targets[0] for group in groups])
+    for i, path in enumerate(paths):
+        own = np.concatenate((np.zeros((1, 2)), grads[i, : 2 + i], ends[i : i + 1]))
+        expected = pullback(field, path, [*given[i], given[i][-1]], own)
+        assert_close(found[i], expected.y0, 1e-13)
+        assert_close(targets[i], expected.targets[0], 1e-13)
 
 
 def test_rows_with_their_own_parameters():
@@ -126,13 +153,15 @@ def test_rows_with_their_own_parameters():
     starts = np.stack([y0.numpy()] * 2)
     given = [times.tolist()] * 2
     grads = random_like((2, len(times), 2)).numpy()
+    grads[:, 0] = 0.0
     arguments = (starts, given, Options(), [1e-9] * 2)
     paths = integrate_rows(field, methods.Rodas5P(), *arguments, inputs=inputs, record=True)
-    results = pullback_rows(field, paths, given, grads, inputs=inputs)
-    for k, path, result, cotangents in zip(own, paths, results, grads, strict=True):
+    ends = np.zeros((2, 2))
+    (results,) = pullback_rows(field, paths, grads[:, 1:], ends, inputs=inputs)
+    for k, path, found, cotangents in zip(own, paths, results.targets[0], grads, strict=True):
         with torch.no_grad():
             f.k.copy_(k)
         alone = native(f, y0, times, "Rodas5P", extra=RECORD)
         expected = pullback(translate(f, y0, 0.0), alone, times.tolist(), cotangents)
         assert_close(path.outputs, alone.outputs, 1e-13)
-        assert_close(result.targets[0], expected.targets[0], 1e-12)
+        assert_close(found, expected.targets[0], 1e-12)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from pynode.adjoints.native.pullback import pullback
+from pynode.solve import solve
 from pynode.translate.field import translate
 from tests.support.cases import tensor
 from tests.support.native_solves import native
@@ -23,6 +24,18 @@ class Fast(nn.Module):
 
     def forward(self, t, y):
         return -self.a * (y - torch.sin(t))
+
+
+class Slow(nn.Module):
+    """y' = -s a y with a buffer s. Only one test uses it: its functions are not made before."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = nn.Parameter(tensor(1.2))
+        self.register_buffer("s", tensor(0.9))
+
+    def forward(self, t, y):
+        return -self.s * self.a * y
 
 
 def gradient(method, end, **options):
@@ -52,3 +65,15 @@ def test_others_are_silent(method, end, options):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         gradient(method, end, **options)
+
+
+def test_the_first_gradient_of_a_long_solve():
+    """The Jacobian for this check is made before the backward pass, in which f has copies of its
+    buffers."""
+    f = Slow()
+    y0 = tensor(1.0)
+    solution = solve(f, y0, (0.0, 0.5), method="tsit5", max_step=2e-3, backend="native")
+    solution.y[-1].backward()
+    assert solution.stats.accepted >= 100
+    exact = -0.45 * torch.exp(-0.45 * f.a.detach())
+    torch.testing.assert_close(f.a.grad, exact, rtol=1e-6, atol=0.0)
