@@ -29,9 +29,7 @@ from .loop import (
     Sizes,
     add_jacobian,
     add_targets,
-    block,
     has_inside,
-    output_block,
     write_slope,
 )
 
@@ -50,16 +48,16 @@ def sizes(tables: BDFTables) -> Sizes:
 
 def begin(run: Any, tables: BDFTables, memory: Any) -> None:
     """The first history: y0 and its slope."""
-    second = block(memory, HISTORY + 1)
+    second = row(memory.blocks, HISTORY + 1)
     for i in range(tables.reading.shape[2]):
-        clear(block(memory, HISTORY + i))
-    copy(block(memory, NOW), block(memory, HISTORY))
+        clear(row(memory.blocks, HISTORY + i))
+    copy(row(memory.blocks, NOW), row(memory.blocks, HISTORY))
     write_slope(run, memory, memory.starts[0], row(memory.states, 0), NOW, START)
     weight = run.h0
     if tables.flags[VALUES_FORM]:
-        copy(block(memory, NOW), second)
+        copy(row(memory.blocks, NOW), second)
         weight = -weight
-    add(second, weight, block(memory, START))
+    add(second, weight, row(memory.blocks, START))
 
 
 def push_step(run: Any, tables: BDFTables, memory: Any, k: int) -> None:
@@ -76,13 +74,13 @@ def push_step(run: Any, tables: BDFTables, memory: Any, k: int) -> None:
     t1 = memory.starts[k] + memory.sizes[k]
     factorise_at(run, memory, t1, y1, c)
     write_reading(tables, numbers, order)
-    start = block(memory, START)
-    move = block(memory, MOVE)
+    start = row(memory.blocks, START)
+    move = row(memory.blocks, MOVE)
     clear(start)
     clear(move)
     for j in range(order + 1):
-        add(start, numbers[VALUES + j], block(memory, HISTORY + j))
-        add(move, -numbers[TERMS + j], block(memory, HISTORY + j))
+        add(start, numbers[VALUES + j], row(memory.blocks, HISTORY + j))
+        add(move, -numbers[TERMS + j], row(memory.blocks, HISTORY + j))
     add_jacobian(memory, c, START, MOVE)
     add_targets(run, memory, t1, y1, c, MOVE)
     solve_block(memory, MOVE, SPARE)
@@ -90,12 +88,12 @@ def push_step(run: Any, tables: BDFTables, memory: Any, k: int) -> None:
     advance(tables, memory, order)
     while has_inside(run, memory, k):
         write_output_weights(tables, numbers, memory.thetas[run.output])
-        target = output_block(memory, run.output)
+        target = row(memory.outputs, run.output)
         clear(target)
         for j in range(order + 1):
-            add(target, numbers[VALUES + j], block(memory, HISTORY + j))
+            add(target, numbers[VALUES + j], row(memory.blocks, HISTORY + j))
         run.output += 1
-    copy(block(memory, HISTORY), block(memory, NOW))
+    copy(row(memory.blocks, HISTORY), row(memory.blocks, NOW))
 
 
 def push_grid(tables: BDFTables, memory: Any, k: int) -> None:
@@ -104,11 +102,11 @@ def push_grid(tables: BDFTables, memory: Any, k: int) -> None:
     redifference(numbers[GRID:], k, numbers[RATIO])
     old = keep(tables, memory)
     for i in range(tables.reading.shape[2]):
-        target = block(memory, HISTORY + i)
+        target = row(memory.blocks, HISTORY + i)
         clear(target)
         if i <= k:
             for j in range(k + 1):
-                add(target, numbers[GRID + (k + 1) * i + j], block(memory, old + j))
+                add(target, numbers[GRID + (k + 1) * i + j], row(memory.blocks, old + j))
 
 
 def advance(tables: BDFTables, memory: Any, k: int) -> None:
@@ -116,18 +114,18 @@ def advance(tables: BDFTables, memory: Any, k: int) -> None:
     old = keep(tables, memory)
     rows = tables.reading.shape[2]
     if tables.flags[VALUES_FORM]:
-        end = block(memory, HISTORY)
-        copy(block(memory, START), end)
-        add(end, 1.0, block(memory, MOVE))
+        end = row(memory.blocks, HISTORY)
+        copy(row(memory.blocks, START), end)
+        add(end, 1.0, row(memory.blocks, MOVE))
         for i in range(1, rows):
-            copy(block(memory, old + i - 1), block(memory, HISTORY + i))
+            copy(row(memory.blocks, old + i - 1), row(memory.blocks, HISTORY + i))
         return
     for i in range(rows):
-        target = block(memory, HISTORY + i)
+        target = row(memory.blocks, HISTORY + i)
         clear(target)
-        add(target, tables.moving[k, i, rows], block(memory, MOVE))
+        add(target, tables.moving[k, i, rows], row(memory.blocks, MOVE))
         for j in range(rows):
-            add(target, tables.moving[k, i, j], block(memory, old + j))
+            add(target, tables.moving[k, i, j], row(memory.blocks, old + j))
 
 
 def keep(tables: BDFTables, memory: Any) -> int:
@@ -135,5 +133,5 @@ def keep(tables: BDFTables, memory: Any) -> int:
     rows = tables.reading.shape[2]
     old = HISTORY + rows
     for i in range(rows):
-        copy(block(memory, HISTORY + i), block(memory, old + i))
+        copy(row(memory.blocks, HISTORY + i), row(memory.blocks, old + i))
     return old

@@ -11,7 +11,6 @@ from ....backends.native.arithmetic import add, copy
 from ....backends.native.linear import SPARSE
 from ....backends.native.machine import row
 from ....backends.native.sparse import COMPONENT, DIAGONAL, FACTOR
-from .loop import block_row
 
 
 def solve_block(memory: Any, b: int, spare: int) -> None:
@@ -26,7 +25,7 @@ def solve_block(memory: Any, b: int, spare: int) -> None:
         pivots = memory.corner_pivots
         first = spare * n + n - len(matrix)
         eliminate_lower(memory, b, spare)
-    solve_rows(matrix, pivots, memory.blocks, first)
+    solve_rows(matrix, pivots, memory.lines, first)
     if sparse:
         eliminate_upper(memory, b, spare)
 
@@ -34,11 +33,12 @@ def solve_block(memory: Any, b: int, spare: int) -> None:
 def eliminate_lower(memory: Any, b: int, spare: int) -> None:
     """Block spare = L^-1 times block b in the order of the pivots, as linear.solve_system."""
     rows = memory.plan_rows
-    for i in range(len(memory.point)):
-        target = block_row(memory, spare, i)
-        copy(block_row(memory, b, rows[i, COMPONENT]), target)
+    n = len(memory.point)
+    for i in range(n):
+        target = row(memory.lines, spare * n + i)
+        copy(row(memory.lines, b * n + rows[i, COMPONENT]), target)
         for p in range(rows[i, FACTOR], rows[i, DIAGONAL]):
-            other = block_row(memory, spare, memory.plan_columns[p])
+            other = row(memory.lines, spare * n + memory.plan_columns[p])
             add(target, -memory.factors[p], other)
 
 
@@ -48,31 +48,31 @@ def eliminate_upper(memory: Any, b: int, spare: int) -> None:
     n = len(memory.point)
     inner = n - len(memory.corner)
     for i in range(n - 1, -1, -1):
-        target = block_row(memory, spare, i)
+        target = row(memory.lines, spare * n + i)
         if i < inner:
             diagonal = rows[i, DIAGONAL]
             for p in range(diagonal + 1, rows[i + 1, FACTOR]):
-                other = block_row(memory, spare, memory.plan_columns[p])
+                other = row(memory.lines, spare * n + memory.plan_columns[p])
                 add(target, -memory.factors[p], other)
             scale(target, memory.factors[diagonal])
-        copy(target, block_row(memory, b, rows[i, COMPONENT]))
+        copy(target, row(memory.lines, b * n + rows[i, COMPONENT]))
 
 
-def solve_rows(matrix: Any, pivots: Any, blocks: Any, first: int) -> None:
-    """X = A^-1 X from the dense factors of A, (m, m), where X is m rows of blocks from ``first``
+def solve_rows(matrix: Any, pivots: Any, lines: Any, first: int) -> None:
+    """X = A^-1 X from the dense factors of A, (m, m), where X is m of the lines from ``first``
     on."""
     m = len(matrix)
     for k in range(m):
         if pivots[k] != k:
-            exchange(row(blocks, first + k), row(blocks, first + pivots[k]))
+            exchange(row(lines, first + k), row(lines, first + pivots[k]))
     for i in range(1, m):
-        target = row(blocks, first + i)
+        target = row(lines, first + i)
         for j in range(i):
-            add(target, -matrix[i, j], row(blocks, first + j))
+            add(target, -matrix[i, j], row(lines, first + j))
     for i in range(m - 1, -1, -1):
-        target = row(blocks, first + i)
+        target = row(lines, first + i)
         for j in range(i + 1, m):
-            add(target, -matrix[i, j], row(blocks, first + j))
+            add(target, -matrix[i, j], row(lines, first + j))
         scale(target, 1.0 / matrix[i, i])
 
 

@@ -13,7 +13,7 @@ from ....backends.native.esdirk import EXPLICIT_FIRST, STAGES, ESDIRKTables
 from ....backends.native.machine import row
 from ..sweep import factorise_at
 from .columns import scale, solve_block
-from .loop import NOW, Sizes, add_targets, block, write_inside, write_slope
+from .loop import NOW, Sizes, add_targets, write_inside, write_slope
 
 # Blocks: of the known part of a stage; one that the solution of a system overwrites; of the slopes
 # of the stages.
@@ -43,7 +43,11 @@ def push_step(run: Any, tables: ESDIRKTables, memory: Any, k: int) -> None:
     # of the slopes.
     write_inside(run, memory, k, h, tables.dense, SLOPES, count + 1)
     for j in range(count):
-        add(block(memory, NOW), h * tables.a[count, count + 1 + j], block(memory, SLOPES + j))
+        add(
+            row(memory.blocks, NOW),
+            h * tables.a[count, count + 1 + j],
+            row(memory.blocks, SLOPES + j),
+        )
 
 
 def push_stage(run: Any, tables: ESDIRKTables, memory: Any, k: int, i: int, t: float) -> None:
@@ -52,11 +56,11 @@ def push_stage(run: Any, tables: ESDIRKTables, memory: Any, k: int, i: int, t: f
     c = tables.gamma[0] * h
     count = tables.flags[STAGES]
     y = row(row(memory.stages, k), i)
-    base = block(memory, BASE)
-    slope = block(memory, SLOPES + i)
-    copy(block(memory, NOW), base)
+    base = row(memory.blocks, BASE)
+    slope = row(memory.blocks, SLOPES + i)
+    copy(row(memory.blocks, NOW), base)
     for j in range(i):
-        add(base, h * tables.a[i, count + 1 + j], block(memory, SLOPES + j))
+        add(base, h * tables.a[i, count + 1 + j], row(memory.blocks, SLOPES + j))
     factorise_at(run, memory, t, y, c)
     copy(base, slope)
     add_targets(run, memory, t, y, c, SLOPES + i)

@@ -9,7 +9,7 @@ from ....backends.native.arithmetic import add, combine, copy
 from ....backends.native.explicit import ExplicitTables
 from ....backends.native.machine import row
 from ..explicit import complete
-from .loop import NOW, Sizes, block, has_inside, write_inside, write_slope
+from .loop import NOW, Sizes, has_inside, write_inside, write_slope
 
 # Blocks: of the state at a stage, and of the slopes of the stages.
 STATE = 1
@@ -31,7 +31,7 @@ def push_step(run: Any, tables: ExplicitTables, memory: Any, k: int) -> None:
     first = 0
     if k > 0 and tables.counts[1]:
         # The first stage is the last one of the step before.
-        copy(block(memory, SLOPES + count - 1), block(memory, SLOPES))
+        copy(row(memory.blocks, SLOPES + count - 1), row(memory.blocks, SLOPES))
         first = 1
     if has_inside(run, memory, k):
         complete(run, tables, memory, k)
@@ -40,7 +40,7 @@ def push_step(run: Any, tables: ExplicitTables, memory: Any, k: int) -> None:
     else:
         push_stages(run, tables, memory, k, first, count)
     for j in range(count):
-        add(block(memory, NOW), h * tables.a[total, j], block(memory, SLOPES + j))
+        add(row(memory.blocks, NOW), h * tables.a[total, j], row(memory.blocks, SLOPES + j))
 
 
 def push_stages(
@@ -51,8 +51,8 @@ def push_stages(
     for i in range(first, last):
         copy(row(memory.states, k), memory.point)
         combine(memory.point, h, tables.a, i, row(memory.stages, k))
-        copy(block(memory, NOW), block(memory, STATE))
+        copy(row(memory.blocks, NOW), row(memory.blocks, STATE))
         for j in range(i):
-            add(block(memory, STATE), h * tables.a[i, j], block(memory, SLOPES + j))
+            add(row(memory.blocks, STATE), h * tables.a[i, j], row(memory.blocks, SLOPES + j))
         t = memory.starts[k] + tables.nodes[i] * h
         write_slope(run, memory, t, memory.point, STATE, SLOPES + i)

@@ -1,9 +1,9 @@
 """The recorded steps forwards with the derivatives of the state, in one compiled loop.
 
 The derivative of a vector of the state, (n,), in all directions is a block, (n, D): the first n
-directions are the components of y0, the others numbers of the targets. Memory.blocks has the blocks
-one below the other: block b has the rows from b n on. Block NOW belongs to the state at the start
-of a step.
+directions are the components of y0, the others numbers of the targets. Memory.blocks has one block
+in each row. Memory.lines has the same numbers, with one component in each row: block b has the
+rows from b n on. Block NOW belongs to the state at the start of a step.
 
 A family is a module with these functions. ``run`` is a record (RECORD), ``memory`` a Memory,
 ``tables`` those of the forward family.
@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, get_type_hints
 import numpy as np
 
 from ....backends.native.arithmetic import add, clear, copy
-from ....backends.native.machine import call, flat, row
+from ....backends.native.machine import call, row
 from ..sweep import linearise_at
 
 NOW = 0  # the block of the state at the start of a step
@@ -72,8 +72,9 @@ class Memory(NamedTuple):
     unit: Any  # (n,) T: a unit vector, otherwise zero
     pulled: Any  # (n + P + 1,) T: what vjp_p and second write
     pair: Any  # (2 n + 1,) T: the vectors of second
-    blocks: Any  # (b n, D) T
-    outputs: Any  # (m n, D) T: the blocks of the outputs
+    blocks: Any  # (b, n D) T
+    lines: Any  # (b n, D) T: the same numbers
+    outputs: Any  # (m, n D) T: the blocks of the outputs
     kept: Any  # (q, 3) int64: runs of the numbers of the targets: first, last + 1, first direction
     numbers: Any  # float64
     jac: Any  # (nnz + n,) T
@@ -108,7 +109,7 @@ def go_forward(family: Any, run: Any, tables: Any, memory: Any) -> None:
         k = run.step
         family.push_step(run, tables, memory, k)
         while has_output(run, memory, k):
-            copy(block(memory, NOW), output_block(memory, run.output))
+            copy(row(memory.blocks, NOW), row(memory.outputs, run.output))
             run.output += 1
         run.step += 1
 
@@ -123,31 +124,15 @@ def has_inside(run: Any, memory: Any, k: int) -> bool:
     return has_output(run, memory, k) and memory.thetas[run.output] >= 0
 
 
-def block(memory: Any, b: int) -> Any:
-    """Block b as one vector, (n D,), a view."""
-    n = len(memory.point)
-    return flat(memory.blocks, b * n, n)
-
-
-def output_block(memory: Any, i: int) -> Any:
-    """The block of output i, (n D,), a view."""
-    n = len(memory.point)
-    return flat(memory.outputs, i * n, n)
-
-
-def block_row(memory: Any, b: int, i: int) -> Any:
-    """The derivative of component i in block b, (D,), a view."""
-    return row(memory.blocks, b * len(memory.point) + i)
-
-
 def add_jacobian(memory: Any, weight: float, source: int, target: int) -> None:
     """Block target += weight J times block source, for the Jacobian in memory.jac."""
+    n = len(memory.point)
     for m in range(len(memory.rows)):
         value = weight * memory.jac[m]
         add(
-            block_row(memory, target, memory.rows[m]),
+            row(memory.lines, target * n + memory.rows[m]),
             value,
-            block_row(memory, source, memory.columns[m]),
+            row(memory.lines, source * n + memory.columns[m]),
         )
 
 
@@ -155,12 +140,13 @@ def add_targets(run: Any, memory: Any, t: float, y: Any, weight: float, target: 
     """Block target += weight df/dp at (t, y)."""
     if len(memory.kept) == 0:
         return
-    for j in range(len(y)):
+    n = len(memory.point)
+    for j in range(n):
         memory.unit[j] = 1.0
         run.nvjp += 1
         call(run.vjp_p, t, y, memory.unit, memory.inputs, memory.pulled, memory.work)
         memory.unit[j] = 0.0
-        add_kept(memory, 0, weight, block_row(memory, target, j))
+        add_kept(memory, 0, weight, row(memory.lines, target * n + j))
 
 
 def add_kept(memory: Any, first: int, weight: float, target: Any) -> None:
@@ -175,7 +161,7 @@ def add_kept(memory: Any, first: int, weight: float, target: Any) -> None:
 def write_slope(run: Any, memory: Any, t: float, y: Any, source: int, target: int) -> None:
     """Block target = that of f(t, y), for block source of y."""
     linearise_at(run, memory, t, y)
-    clear(block(memory, target))
+    clear(row(memory.blocks, target))
     add_jacobian(memory, 1.0, source, target)
     add_targets(run, memory, t, y, 1.0, target)
 
@@ -189,11 +175,11 @@ def write_inside(
     """
     while has_inside(run, memory, k):
         theta = memory.thetas[run.output]
-        target = output_block(memory, run.output)
-        copy(block(memory, NOW), target)
+        target = row(memory.outputs, run.output)
+        copy(row(memory.blocks, NOW), target)
         for j in range(shift, dense.shape[0]):
             weight = 0.0
             for m in range(dense.shape[1] - 1, -1, -1):
                 weight = (weight + dense[j, m]) * theta
-            add(target, weight * scale, block(memory, first + j - shift))
+            add(target, weight * scale, row(memory.blocks, first + j - shift))
         run.output += 1

@@ -13,7 +13,7 @@ from ....backends.native.machine import row
 from ....backends.native.radau_stages import RadauTables, output_weight
 from ..radau import factorise_stages
 from .columns import solve_rows
-from .loop import NOW, Sizes, add_targets, block, has_inside, output_block
+from .loop import NOW, Sizes, add_targets, has_inside
 
 # Blocks: of df/dp at a stage, and of the stages.
 FORCING = 1
@@ -34,32 +34,32 @@ def push_step(run: Any, tables: RadauTables, memory: Any, k: int) -> None:
     count = len(tables.nodes)
     factorise_stages(run, tables, memory, k)
     for i in range(count):
-        copy(block(memory, NOW), block(memory, STATES + i))
-    forcing = block(memory, FORCING)
+        copy(row(memory.blocks, NOW), row(memory.blocks, STATES + i))
+    forcing = row(memory.blocks, FORCING)
     for j in range(count):
         state = row(row(memory.stages, k), j)
         clear(forcing)
         add_targets(run, memory, memory.starts[k] + tables.nodes[j] * h, state, 1.0, FORCING)
         for i in range(count):
-            add(block(memory, STATES + i), h * tables.a[i, j], forcing)
-    solve_rows(memory.matrix, memory.pivots, memory.blocks, STATES * len(memory.point))
+            add(row(memory.blocks, STATES + i), h * tables.a[i, j], forcing)
+    solve_rows(memory.matrix, memory.pivots, memory.lines, STATES * len(memory.point))
     run.nsolve += 1
     while has_inside(run, memory, k):
-        target = output_block(memory, run.output)
-        copy(block(memory, NOW), target)
+        target = row(memory.outputs, run.output)
+        copy(row(memory.blocks, NOW), target)
         for i in range(count):
             share(memory, target, i, output_weight(tables, i, memory.thetas[run.output]))
         run.output += 1
     if tables.ends[0]:
-        copy(block(memory, STATES + count - 1), block(memory, NOW))
+        copy(row(memory.blocks, STATES + count - 1), row(memory.blocks, NOW))
         return
-    copy(block(memory, NOW), forcing)
+    copy(row(memory.blocks, NOW), forcing)
     for i in range(count):
         share(memory, forcing, i, tables.ending[i])
-    copy(forcing, block(memory, NOW))
+    copy(forcing, row(memory.blocks, NOW))
 
 
 def share(memory: Any, target: Any, i: int, weight: float) -> None:
     """target += that of weight (Y_i - y)."""
-    add(target, weight, block(memory, STATES + i))
-    add(target, -weight, block(memory, NOW))
+    add(target, weight, row(memory.blocks, STATES + i))
+    add(target, -weight, row(memory.blocks, NOW))

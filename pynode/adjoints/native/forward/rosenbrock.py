@@ -20,8 +20,6 @@ from .loop import (
     add_jacobian,
     add_kept,
     add_targets,
-    block,
-    block_row,
     write_inside,
 )
 
@@ -49,22 +47,26 @@ def push_step(run: Any, tables: RosenbrockTables, memory: Any, k: int) -> None:
         target = STAGES + i
         copy(row(memory.states, k), memory.point)
         combine(memory.point, 1.0, tables.a, i, row(memory.stages, k))
-        copy(block(memory, NOW), block(memory, STATE))
+        copy(row(memory.blocks, NOW), row(memory.blocks, STATE))
         for j in range(i):
-            add(block(memory, STATE), tables.a[i, j], block(memory, STAGES + j))
+            add(row(memory.blocks, STATE), tables.a[i, j], row(memory.blocks, STAGES + j))
         if i > 0:
             linearise_at(run, memory, t + tables.nodes[i] * h, memory.point)
         write_second(run, tables, memory, k, i)
         add_jacobian(memory, 1.0, STATE, target)
         add_targets(run, memory, t + tables.nodes[i] * h, memory.point, 1.0, target)
         for j in range(i):
-            add(block(memory, target), tables.couplings[i, j] / h, block(memory, STAGES + j))
-        scale(block(memory, target), c)
+            add(
+                row(memory.blocks, target),
+                tables.couplings[i, j] / h,
+                row(memory.blocks, STAGES + j),
+            )
+        scale(row(memory.blocks, target), c)
         solve_block(memory, target, STATE)
         run.nsolve += 1
     write_inside(run, memory, k, 1.0, tables.dense, STAGES, 0)
     for i in range(count):
-        add(block(memory, NOW), tables.a[count, i], block(memory, STAGES + i))
+        add(row(memory.blocks, NOW), tables.a[count, i], row(memory.blocks, STAGES + i))
 
 
 def write_second(run: Any, tables: RosenbrockTables, memory: Any, k: int, i: int) -> None:
@@ -81,9 +83,9 @@ def write_second(run: Any, tables: RosenbrockTables, memory: Any, k: int, i: int
         memory.pair[j] = 1.0
         call(run.second, t, y, memory.pair, memory.inputs, memory.pulled, memory.work)
         memory.pair[j] = 0.0
-        target = block_row(memory, STAGES + i, j)
+        target = row(memory.lines, (STAGES + i) * n + j)
         for d in range(len(target)):
             target[d] = 0.0
         for m in range(n):
-            add(target, memory.pulled[m], block_row(memory, NOW, m))
+            add(target, memory.pulled[m], row(memory.lines, NOW * n + m))
         add_kept(memory, n, 1.0, target)

@@ -76,11 +76,11 @@ def sensitivities(
         return NativeSensitivities(matrix, counts)
     memory = _memory(field, trajectory, inputs, runs, size, directions)
     memory = memory._replace(
-        outputs=np.empty((len(later) * n, directions), start.dtype),
+        outputs=np.empty((len(later), n * directions), start.dtype),
         output_steps=np.ascontiguousarray(steps[later], dtype=np.int64),
         thetas=np.ascontiguousarray(thetas[later]),
     )
-    memory.blocks[NOW * n : (NOW + 1) * n] = start
+    memory.blocks[NOW] = start.reshape(-1)
     found = functions(field, trajectory)
     run = _run(field, trajectory, found)
     family = FORWARD[trajectory.family]
@@ -152,13 +152,15 @@ def _memory(field, trajectory, inputs, runs, size, directions):
     work = max(function.work for function in functions(field, trajectory).values())
     matrices = n * sizes.width
     pointers, _held = parameters(field, inputs)
+    lines = np.zeros((sizes.blocks * n, directions), real)
     return Memory(
         point=np.zeros(n, real),
         unit=np.zeros(n, real),
         pulled=np.zeros(n + size + 1, real),
         pair=np.zeros(2 * n + 1, real),
-        blocks=np.zeros((sizes.blocks * n, directions), real),
-        outputs=np.empty((0, directions), real),
+        blocks=lines.reshape(sizes.blocks, n * directions),
+        lines=lines,
+        outputs=np.empty((0, n * directions), real),
         kept=runs,
         numbers=np.zeros(sizes.numbers),
         jac=np.zeros(len(rows) + n, real),
