@@ -64,6 +64,11 @@ class ForwardSensitivity(Adjoint):
             raise ValueError(
                 f"ForwardSensitivity does not support {reason}: use adjoint='discrete'"
             )
+        self.check_columns(field)
+
+    @staticmethod
+    def check_columns(field: VectorField) -> None:
+        """Raise ValueError for very many parameters."""
         columns = field.size + sum(p.numel() for p in field.parameters)
         if columns > COLUMNS:
             raise ValueError(
@@ -82,7 +87,7 @@ class ForwardSensitivity(Adjoint):
         options: Options,
     ) -> tuple[Tensor, list[Tensor]]:
         made = self._made(field, method, trajectory, times)
-        return _split(field, torch.einsum("tn,tnk->k", grads, made))
+        return self.split(field, trajectory, torch.einsum("tn,tnk->k", grads, made))
 
     def pullback_many(
         self,
@@ -94,7 +99,7 @@ class ForwardSensitivity(Adjoint):
         options: Options,
     ) -> tuple[Tensor, list[Tensor]]:
         made = self._made(field, method, trajectory, times)
-        return _split(field, torch.einsum("rtn,tnk->rk", grads, made))
+        return self.split(field, trajectory, torch.einsum("rtn,tnk->rk", grads, made))
 
     def _made(self, field, method, trajectory, times):
         """The sensitivities of the trajectory at the times."""
@@ -102,15 +107,22 @@ class ForwardSensitivity(Adjoint):
         key = tuple(times)
         if key not in cached:
             with torch.no_grad():
-                cached[key] = sensitivities(field, method, trajectory, times)
+                cached[key] = self.propagate(field, method, trajectory, times)
         return cached[key]
 
+    def propagate(
+        self, field: VectorField, method: Method, trajectory: Trajectory, times: Sequence[float]
+    ) -> Tensor:
+        """The derivatives of the states at the times, (T, n, columns)."""
+        return sensitivities(field, method, trajectory, times)
 
-def _split(field, pulled):
-    """Split pulled, (..., n + p): return the cotangent of y0 and those of the parameters."""
-    ybar, *rest = pulled.split([field.size, *(p.numel() for p in field.parameters)], -1)
-    parts = zip(rest, field.parameters, strict=True)
-    return ybar, [g.reshape((*pulled.shape[:-1], *p.shape)) for g, p in parts]
+    def split(
+        self, field: VectorField, trajectory: Trajectory, pulled: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Split pulled, (..., columns): return the cotangent of y0 and those of the parameters."""
+        ybar, *rest = pulled.split([field.size, *(p.numel() for p in field.parameters)], -1)
+        parts = zip(rest, field.parameters, strict=True)
+        return ybar, [g.reshape((*pulled.shape[:-1], *p.shape)) for g, p in parts]
 
 
 @with_double_backward

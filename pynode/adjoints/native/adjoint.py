@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ...core.trajectory import Trajectory
     from ...core.vector_field import VectorField
     from ...methods.base import Method
+    from .forward.sensitivities import NativeSensitivities
 
 CHANGED = (
     "a tensor that f uses has changed in place since the solve, so pynode can no longer compute its"
@@ -126,7 +127,7 @@ def no_second() -> NoReturn:
     )
 
 
-def add_backward_counts(stats: Stats, gradient: NativeGradient) -> None:
+def add_backward_counts(stats: Stats, gradient: NativeGradient | NativeSensitivities) -> None:
     """Count the work of a backward pass. A product with the Jacobian evaluates f, too."""
     stats.backward_nfe += gradient.counts["nvjp"]
     for name, count in gradient.counts.items():
