@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ..methods.base import Method
 
 COLUMNS = 2000  # the largest number of columns of S
+NATIVE_COLUMNS = 10_000  # the same in compiled code
 VALUES = 1 << 22  # numbers of B in memory together
 
 
@@ -49,6 +50,7 @@ class ForwardSensitivity(Adjoint):
 
     name = "ForwardSensitivity"
     takes_many = True
+    most = COLUMNS
 
     def __init__(self) -> None:
         self._sensitivities: weakref.WeakKeyDictionary = (
@@ -64,18 +66,7 @@ class ForwardSensitivity(Adjoint):
             raise ValueError(
                 f"ForwardSensitivity does not support {reason}: use adjoint='discrete'"
             )
-        self.check_columns(field)
-
-    @staticmethod
-    def check_columns(field: VectorField) -> None:
-        """Raise ValueError for very many parameters."""
-        columns = field.size + sum(p.numel() for p in field.parameters)
-        if columns > COLUMNS:
-            raise ValueError(
-                f"ForwardSensitivity would propagate {columns} columns, one for each state and"
-                " parameter, but it suits few columns: use adjoint='discrete', whose cost hardly"
-                " depends on their number"
-            )
+        check_columns(field.size + sum(p.numel() for p in field.parameters), self.most)
 
     def pullback(
         self,
@@ -123,6 +114,16 @@ class ForwardSensitivity(Adjoint):
         ybar, *rest = pulled.split([field.size, *(p.numel() for p in field.parameters)], -1)
         parts = zip(rest, field.parameters, strict=True)
         return ybar, [g.reshape((*pulled.shape[:-1], *p.shape)) for g, p in parts]
+
+
+def check_columns(columns: int, most: int) -> None:
+    """Raise ValueError if there are too many columns."""
+    if columns > most:
+        raise ValueError(
+            f"ForwardSensitivity would propagate {columns} columns, one for each state and"
+            " parameter, but it suits few columns: use adjoint='discrete', whose cost hardly"
+            " depends on their number"
+        )
 
 
 @with_double_backward

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +11,12 @@ from torch import Tensor
 
 from ....backends.native.engine import NativeSegment
 from ....translate import TranslationRefused
-from ...forward import ForwardSensitivity
+from ...forward import NATIVE_COLUMNS, ForwardSensitivity, check_columns
 from ..adjoint import CHANGED, add_backward_counts, of_parameters
 from .sensitivities import functions, sensitivities
 
 if TYPE_CHECKING:
+    from ....core.batched_field import RowField
     from ....core.trajectory import Trajectory
     from ....core.vector_field import VectorField
     from ....methods.base import Method
@@ -27,7 +29,7 @@ class NativeForwardSensitivity(ForwardSensitivity):
     """
 
     def check(self, field: VectorField, method: Method) -> None:
-        self.check_columns(field)
+        check_columns(field.size + sum(p.numel() for p in field.parameters), NATIVE_COLUMNS)
 
     def validate_trajectory(self, field: VectorField, trajectory: Any) -> None:
         """Make the native functions now: later f may hold copies of its tensors."""
@@ -50,7 +52,8 @@ class NativeForwardSensitivity(ForwardSensitivity):
         solved = trajectory.solved
         if solved.changed():
             raise RuntimeError(CHANGED)
-        found = sensitivities(trajectory.bound, solved, times, _kept(field, trajectory))
+        wanted = kept(field, _targets(trajectory))
+        found = sensitivities(trajectory.bound, solved, times, wanted)
         add_backward_counts(field.stats, found)
         return torch.from_numpy(found.matrix)
 
@@ -60,8 +63,8 @@ class NativeForwardSensitivity(ForwardSensitivity):
         rows = tuple(pulled.shape[:-1])
         if not isinstance(trajectory, NativeSegment):
             return pulled, [p.new_zeros((*rows, *p.shape)) for p in field.parameters]
-        kept = zip(_targets(trajectory), _kept(field, trajectory), strict=True)
-        targets = [target for target, wanted in kept if wanted]
+        targets = _targets(trajectory)
+        targets = list(itertools.compress(targets, kept(field, targets)))
         ybar, *parts = pulled.split([field.size, *(x.numel() for x in targets)], -1)
         shaped = [g.reshape((*rows, *x.shape)) for g, x in zip(parts, targets, strict=True)]
         return ybar, of_parameters(field, targets, shaped, rows)
@@ -73,8 +76,8 @@ def _targets(trajectory):
     return [bound.targets[i] for i in bound.differentiable]
 
 
-def _kept(field, trajectory):
-    """For each of them whether it is a parameter, or computed from parameters."""
+def kept(field: VectorField | RowField, targets: Sequence[Tensor]) -> list[bool]:
+    """For each target whether it is a parameter of the field, or computed from parameters."""
     known = {id(p) for p in field.parameters}
-    inside = [field.module_state.inside(target) for target in _targets(trajectory)]
+    inside = [field.module_state.inside(target) for target in targets]
     return [id(x) in known or x.grad_fn is not None for x in inside]
