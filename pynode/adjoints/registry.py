@@ -83,7 +83,7 @@ def _native(adjoint):
     if type(found) is DiscreteAdjoint:  # a subclass has a pullback of its own
         from .native.adjoint import NativeDiscreteAdjoint
 
-        return NativeDiscreteAdjoint.of(found)
+        return NativeDiscreteAdjoint(found.checkpoints, found.max_memory, found.keep_graphs)
     if type(found) is ForwardSensitivity:
         from .native.forward.adjoint import NativeForwardSensitivity
 

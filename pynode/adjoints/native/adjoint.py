@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 from torch import Tensor
 
+from ...backends.native.checkpoints import Checkpoints
 from ...backends.native.engine import NativeSegment
 from ...core.batched_cotangents import stacked
 from ...translate import TranslationRefused
@@ -39,20 +40,11 @@ class NativeDiscreteAdjoint(DiscreteAdjoint):
 
     takes_many = True
 
-    @classmethod
-    def of(cls, adjoint: DiscreteAdjoint) -> NativeDiscreteAdjoint:
-        """The adjoint of the native engine for a DiscreteAdjoint. ValueError for options that it
-        does not take."""
-        if adjoint.checkpoints is not None or adjoint.max_memory is not None:
-            raise ValueError(
-                "the native engine records all steps: leave out checkpoints and max_memory of the"
-                " adjoint, or backend='native'"
-            )
-        return cls()
-
     def record(self, field: VectorField, method: Method, tol: Tolerance) -> Any:
-        """Not called: the native loop records the steps itself."""
-        raise NotImplementedError
+        """The Checkpoints of the solve, or None for a record of all steps."""
+        if self.checkpoints is None and self.max_memory is None:
+            return None
+        return Checkpoints(self.checkpoints, self.max_memory)
 
     def tape(self, field: VectorField, method: Method) -> None:
         """None: native code keeps no graphs."""

@@ -22,6 +22,7 @@ from ...backends.native.rows import each
 from ...backends.native.solve import PIECE, check_state, parameters
 from ...backends.native.trajectory import NativeTrajectory
 from . import bdf, esdirk, explicit, radau, rosenbrock, stability
+from .pieces import pull_pieces
 from .sweep import RECORD, Memory, Run, go_back
 
 # The module that goes back (sweep.py) by the module that went forward.
@@ -34,6 +35,9 @@ BACKWARD = {
 }
 COUNTS = ("nfe", "njac", "nlu", "nsolve", "nvjp")  # of Run
 FIRST_PIECE = 500  # steps in the first piece
+# Of Memory: what belongs to the steps and to the outputs.
+OF_STEPS = ("starts", "sizes", "states", "stages", "tape_numbers", "last")
+OF_STEPS += ("output_steps", "thetas", "cotangents")
 
 
 class NativeGradient(NamedTuple):
@@ -61,7 +65,11 @@ def pullback(
     ``interpreted``.
     """
     way = _WayBack(field, trajectory, times, inputs, loop or _compiled)
-    y0, flat, counts = way.pull(np.asarray(grads, trajectory.y.dtype))
+    cotangents = np.asarray(grads, trajectory.y.dtype)
+    if trajectory.restarts is None:
+        y0, flat, counts = way.pull(cotangents)
+    else:
+        ((y0, flat, counts),) = pull_pieces(way, [cotangents], 1)
     way.warn()
     return NativeGradient(y0, [part.reshape(shape) for part, shape in way.split(flat)], counts)
 
@@ -88,8 +96,16 @@ def pullback_many(
         y0[i], flat[i], work = way.pull(grads[i])
         return work
 
-    counts = dict.fromkeys(COUNTS, 0)
-    for work in each(task, count, threads, threading.Event()):
+    if trajectory.restarts is None:
+        found = each(task, count, threads, threading.Event())
+    else:
+        found = []
+        for i, (start, targets, work) in enumerate(pull_pieces(way, list(grads), threads)):
+            y0[i] = start
+            flat[i] = targets
+            found.append(work)
+    counts = dict.fromkeys((*COUNTS, "steps"), 0)
+    for work in found:
         for name, done in work.items():
             counts[name] += done
     way.warn()
@@ -116,6 +132,7 @@ class _WayBack:
         self.functions = functions(field, trajectory)
         self._shapes = [tuple(field.targets[i].shape) for i in field.differentiable]
         self._ends = np.cumsum([math.prod(shape) for shape in self._shapes], dtype=np.int64)
+        self.seen: dict[int, np.ndarray] = {}  # states at the starts of sampled steps
         self.size = 0
         if len(self._ends):
             self.size = int(self._ends[-1])
@@ -134,19 +151,51 @@ class _WayBack:
 
     def pull(self, grads):
         """(cotangent of y0 (n,), cotangents of all targets (size,), counts). grads: (T, n)."""
+        outputs, steps, cotangents = self.needed(grads)
+        memory = self.memory_of(self.trajectory, slice(0, outputs), cotangents)
+        counts = self.sweep(memory, steps, outputs, True)
+        return memory.ybar + self.at_start(grads), memory.grads, counts
+
+    def needed(self, grads):
+        """(outputs, steps, cotangents of all outputs after the start). Nothing comes back from the
+        outputs after the last one that has a cotangent."""
         cotangents = grads[self._later]
-        # Nothing comes back from the outputs after the last one that has a cotangent.
         used = np.flatnonzero(cotangents.any(1))
         outputs = 0
         steps = 0
         if len(used):
             outputs = int(used[-1]) + 1
             steps = int(self.steps[outputs - 1]) + 1
-        memory = _memory(self, cotangents[:outputs])
-        run = self._run(steps, outputs)
+        return outputs, steps, cotangents
+
+    def at_start(self, grads):
+        """The cotangent of y0 from the outputs at the start, (n,)."""
+        return grads[self._at_start].sum(0)
+
+    def memory_of(self, steps, outputs, cotangents, before=None):
+        """The Memory for some of the steps and outputs. steps: a NativeTrajectory, or Steps.
+        outputs: a slice. before: of the steps after them, whose cotangents go on."""
+        memory = before
+        if memory is None:
+            memory = _memory(self)
+        return memory._replace(
+            starts=steps.starts,
+            sizes=steps.sizes,
+            states=steps.states,
+            stages=steps.stages,
+            tape_numbers=steps.numbers,
+            last=steps.end_state,
+            output_steps=self.steps[outputs],
+            thetas=self.thetas[outputs],
+            cotangents=np.ascontiguousarray(cotangents[outputs]),
+        )
+
+    def sweep(self, memory, steps, outputs, opens):
+        """Go back over the steps of the memory. opens: whether the first is that of the solve.
+        Returns the counts."""
+        run = self._run(steps, outputs, opens)
         _pieces(self.family, run, self.trajectory.tables, memory, self.loop)
-        counts = {name: int(run[0][name]) for name in COUNTS}
-        return memory.ybar + grads[self._at_start].sum(0), memory.grads, counts
+        return {name: int(run[0][name]) for name in COUNTS}
 
     def split(self, flat):
         """(the part of flat, (..., size), for a target, its shape) of all targets."""
@@ -156,16 +205,23 @@ class _WayBack:
     def warn(self):
         """Warn if the gradient is mostly noise."""
         if self.family is explicit:
-            stability.check(self.field, self.trajectory, self.pointers)
+            stability.check(self.field, self.trajectory, self.pointers, self.seen)
 
-    def _run(self, steps, outputs):
+    def _run(self, steps, outputs, opens):
         addresses = dict.fromkeys(("f", "pullback", "jac", "vjp_p", "second"), 0)
         for name, function in self.functions.items():
             addresses[name] = function.address
         repair = 0
         if self.sizes.implicit:
             repair = repairs(self.field)
-        run = Run(h0=self.trajectory.h0, repair=repair, **addresses, step=steps, output=outputs)
+        run = Run(
+            h0=self.trajectory.h0,
+            repair=repair,
+            **addresses,
+            step=steps,
+            output=outputs,
+            opens=int(opens),
+        )
         return np.array([tuple(run)], dtype=RECORD)
 
 
@@ -222,8 +278,8 @@ def located(trajectory: NativeTrajectory, times: Sequence[float]) -> tuple[np.nd
     return steps, thetas
 
 
-def _memory(way, cotangents):
-    """The Memory of a pullback. cotangents: of the outputs after the start, in their order."""
+def _memory(way):
+    """The Memory of a pullback, without steps and outputs."""
     trajectory = way.trajectory
     sizes = way.sizes
     n = len(trajectory.y)
@@ -254,13 +310,5 @@ def _memory(way, cotangents):
         **linear_arrays(n, rows, columns, real, sizes.sparse),
         inputs=way.pointers,
         work=np.empty(max(1, work), real),
-        starts=trajectory.starts,
-        sizes=trajectory.sizes,
-        states=trajectory.states,
-        stages=trajectory.stages,
-        tape_numbers=trajectory.numbers,
-        last=trajectory.end_state,
-        output_steps=way.steps,
-        thetas=way.thetas,
-        cotangents=np.ascontiguousarray(cotangents),
+        **dict.fromkeys(OF_STEPS),
     )

@@ -55,7 +55,7 @@ def advance(family: Any, run: Any, tables: Any, memory: Any) -> None:
         run.status = limit_reached(run, memory)
         if run.status != RUNNING or run.attempts >= run.pause:
             return
-        if run.record and run.accepted == capacity:
+        if run.record and run.accepted - run.first == capacity:
             return
         take_step(family, run, tables, memory)
 
@@ -225,7 +225,7 @@ def finish_step(family: Any, run: Any, tables: Any, memory: Any) -> None:
         ask(run, memory, ACCEPTED)
     write_outputs(family, run, tables, memory)
     if run.record:
-        k = run.accepted
+        k = run.accepted - run.first
         memory.tape_t[k] = run.t
         memory.tape_h[k] = run.h
         copy(memory.y, row(memory.tape_y, k))

@@ -25,6 +25,7 @@ from ...methods.explicit import ExplicitRungeKutta
 from ...methods.radau import Radau
 from ...methods.rosenbrock import RosenbrockMethod
 from . import bdf, esdirk, explicit, radau, rosenbrock
+from .checkpoints import CAPACITY, Checkpoints, RestartRecord, resized
 from .compiler import entry
 from .hooks import Cut, Hook, NativeStep
 from .linear import linear_arrays
@@ -50,7 +51,6 @@ UNUSED = Controller()
 PIECE = 0.1  # seconds that the loop runs before it returns to Python
 FIRST_PIECE = 1000  # attempts in the first piece, at most
 FIRST_WORK = 250_000  # attempts times n^2 in the first piece
-CAPACITY = 256  # steps that the record has room for at the start
 
 
 def integrate(
@@ -71,6 +71,7 @@ def integrate(
     allow: Callable[[float, np.ndarray], bool] | None = None,
     watch: Callable[[NativeStep], Cut | None] | None = None,
     loop: Callable | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> NativeTrajectory:
     """Integrate from times[0] to times[-1] with outputs at all times, in either direction.
 
@@ -88,6 +89,7 @@ def integrate(
     allow: allow(t, y) says whether a step may end there; a refused step is halved. watch: receives
     each accepted step, and can end the solve there (hooks.py). Both cost some microseconds a step.
     loop: runs instead of the compiled loop, for debugging: ``interpreted``.
+    checkpoints: record only restart points (checkpoints.py), except with dense=True.
     Raise TypeError if no family runs the method, ValueError if it takes no fixed steps, or if y0
     does not fit the field.
     """
@@ -117,8 +119,19 @@ def integrate(
     hook = None
     if allow is not None or watch is not None:
         hook = Hook(family, tables, numbers, memory, allow, watch)
-    memory = _pieces(family, numbers, tables, memory, deadline, cancelled, hook, loop or _compiled)
+    loop = loop or _compiled
+    room = grown
+    record_of_points = None
+    if checkpoints is not None and not dense:
+        record_of_points = RestartRecord(
+            checkpoints, method, family, tables, numbers, memory, loop, allow
+        )
+        memory = record_of_points.memory
+        room = record_of_points.more_room
+    memory = _pieces(family, numbers, tables, memory, deadline, cancelled, hook, loop, room)
     result = NativeTrajectory(method, family, tables, numbers, memory)
+    if record_of_points is not None:
+        record_of_points.finish(result, memory)
     if hook is not None and hook.end_state is not None:
         result.end_state = hook.end_state
     del held
@@ -160,7 +173,7 @@ def _compiled(family, run, tables, memory):
     entry(advance, family, RECORD, tables, memory)(run, tables, memory)
 
 
-def _pieces(family, numbers, tables, memory, deadline, cancelled, hook, loop):
+def _pieces(family, numbers, tables, memory, deadline, cancelled, hook, loop, room):
     """Run the loop to its end. Returns the memory, whose record may have grown."""
     run = numbers[0]
     # The first piece is short if a step of a large system can take long.
@@ -180,20 +193,15 @@ def _pieces(family, numbers, tables, memory, deadline, cancelled, hook, loop):
             return memory
         if cancelled is not None and cancelled():
             raise KeyboardInterrupt
-        if run["record"] and run["accepted"] == len(memory.tape_t):
-            memory = grown(memory)
+        if run["record"] and run["accepted"] - run["first"] == len(memory.tape_t):
+            memory = room(memory)
         done = int(run["attempts"]) - before
         size = max(1, min(int(done * PIECE / max(now - begun, 1e-9)), 10 * size))
 
 
 def grown(memory: Memory) -> Memory:
     """The memory with a record of twice the size."""
-    larger = {}
-    for name in ("tape_t", "tape_h", "tape_y", "tape_stages", "tape_numbers"):
-        array = getattr(memory, name)
-        larger[name] = np.empty((2 * len(array), *array.shape[1:]), array.dtype)
-        larger[name][: len(array)] = array
-    return memory._replace(**larger)
+    return resized(memory, 2 * len(memory.tape_t))
 
 
 def _run(field, method, sizes, times, options, atol, limits, counts):

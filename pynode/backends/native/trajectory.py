@@ -20,8 +20,9 @@ class NativeTrajectory:
     (m, n) at the first m of them; slopes: dy/dt there, (m, n), or None. status: how it ended.
     attempts: the last attempted steps. accepted, rejected, nfe, njac, nlu, nsolve,
     newton_failures: counts as in core/stats.py. starts, sizes, states, stages, numbers: of the
-    recorded steps, (k,), (k,), (k, n), (k, s, n) and (k, ...); None without a record. dense:
-    whether the stages suffice for the polynomials.
+    recorded steps, (k,), (k,), (k, n), (k, s, n) and (k, ...); None without a record. restarts: a
+    RestartRecord, from which states, stages and numbers can be made again; then they are None.
+    dense: whether the stages suffice for the polynomials.
     """
 
     # Of the recorded steps.
@@ -30,6 +31,7 @@ class NativeTrajectory:
     states: Any = None
     stages: Any = None
     numbers: Any = None
+    restarts: Any = None
 
     def __init__(
         self, method: Any, family: ModuleType, tables: Any, run: np.ndarray, memory: Memory

@@ -17,6 +17,7 @@ from .sensitivities import functions, sensitivities
 
 if TYPE_CHECKING:
     from ....core.batched_field import RowField
+    from ....core.norm import Tolerance
     from ....core.trajectory import Trajectory
     from ....core.vector_field import VectorField
     from ....methods.base import Method
@@ -30,6 +31,10 @@ class NativeForwardSensitivity(ForwardSensitivity):
 
     def check(self, field: VectorField, method: Method) -> None:
         check_columns(field.size + sum(p.numel() for p in field.parameters), NATIVE_COLUMNS)
+
+    def record(self, field: VectorField, method: Method, tol: Tolerance) -> Any:
+        """None: the solve keeps all steps."""
+        return None
 
     def validate_trajectory(self, field: VectorField, trajectory: Any) -> None:
         """Make the native functions now: later f may hold copies of its tensors."""
