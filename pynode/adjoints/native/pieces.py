@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,22 +25,21 @@ def pull_pieces(
     sweeps = [_Sweep(way, cotangents) for cotangents in grads]
     before = dict(restarts.counts)
     chosen = sampled(way.trajectory.accepted)
-    for first, steps in restarts.backwards(max(sweep.steps for sweep in sweeps)):
+    for first, steps in restarts.backwards(max((sweep.steps for sweep in sweeps), default=0)):
         if chosen is not None:
             seen = chosen[(chosen >= first) & (chosen < first + len(steps.starts))]
             way.seen.update((int(k), steps.states[k - first].copy()) for k in seen)
-        piece = (first, steps)
-        each(
-            lambda i, piece=piece: sweeps[i].back(*piece),
-            len(sweeps),
-            threads,
-            threading.Event(),
-        )
+        tasks = [partial(sweep.back, first, steps) for sweep in sweeps]
+        each(partial(_run, tasks), len(tasks), threads, threading.Event())
     results = [sweep.result() for sweep in sweeps]
-    for name, count in restarts.counts.items():
-        work = results[0][2]
-        work[name] = work.get(name, 0) + count - before[name]
+    for _, _, work in results[:1]:
+        for name, count in restarts.counts.items():
+            work[name] = work.get(name, 0) + count - before[name]
     return results
+
+
+def _run(tasks, i):
+    tasks[i]()
 
 
 class _Sweep:

@@ -37,7 +37,7 @@ COUNTS = ("nfe", "njac", "nlu", "nsolve", "nvjp")  # of Run
 FIRST_PIECE = 500  # steps in the first piece
 # Of Memory: what belongs to the steps and to the outputs.
 OF_STEPS = ("starts", "sizes", "states", "stages", "tape_numbers", "last")
-OF_STEPS += ("output_steps", "thetas", "cotangents")
+OF_OUTPUTS = ("output_steps", "thetas", "cotangents")
 
 
 class NativeGradient(NamedTuple):
@@ -100,9 +100,9 @@ def pullback_many(
         found = each(task, count, threads, threading.Event())
     else:
         found = []
-        for i, (start, targets, work) in enumerate(pull_pieces(way, list(grads), threads)):
+        for i, (start, parts, work) in enumerate(pull_pieces(way, list(grads), threads)):
             y0[i] = start
-            flat[i] = targets
+            flat[i] = parts
             found.append(work)
     counts = dict.fromkeys((*COUNTS, "steps"), 0)
     for work in found:
@@ -310,5 +310,5 @@ def _memory(way):
         **linear_arrays(n, rows, columns, real, sizes.sparse),
         inputs=way.pointers,
         work=np.empty(max(1, work), real),
-        **dict.fromkeys(OF_STEPS),
+        **dict.fromkeys((*OF_STEPS, *OF_OUTPUTS)),
     )

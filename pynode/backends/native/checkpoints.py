@@ -32,7 +32,7 @@ MOST = 1000  # attempts between two looks at Ctrl-C
 class Checkpoints(NamedTuple):
     """What DiscreteAdjoint asks for: a number of states, or bytes."""
 
-    count: int | None = None
+    states: int | None = None
     max_memory: int | None = None
 
 
@@ -64,7 +64,7 @@ class RestartRecord:
         loop: Callable,
         allow: Callable[[float, np.ndarray], bool] | None,
     ) -> None:
-        limit = every = wanted.count
+        limit = every = wanted.states
         if wanted.max_memory is not None:
             n = len(memory.y)
             sizes = _point_bytes(memory), _step_bytes(memory)
@@ -154,8 +154,10 @@ class _Repetition:
         self._restore(point)
         count = last - point.index
         self._take(point.index, last)
-        parts = [getattr(self.memory, name)[:count] for name in TAPE]
-        return Steps(*parts, end_state=self.memory.y.copy())
+        starts, sizes, states, stages, numbers = (
+            getattr(self.memory, name)[:count] for name in TAPE
+        )
+        return Steps(starts, sizes, states, stages, numbers, self.memory.y.copy())
 
     def _restore(self, point):
         numbers, arrays = point.content
