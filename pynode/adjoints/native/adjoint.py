@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,8 +12,10 @@ from ...backends.native.checkpoints import Checkpoints
 from ...backends.native.engine import NativeSegment
 from ...core.batched_cotangents import stacked
 from ...translate import TranslationRefused
+from ..discrete import second_order
 from ..discrete.adjoint import DiscreteAdjoint
 from .pullback import NativeGradient, functions, pullback, pullback_many
+from .retake import retake
 
 if TYPE_CHECKING:
     from ...core.batched_field import RowField
@@ -35,7 +37,7 @@ class NativeDiscreteAdjoint(DiscreteAdjoint):
     """Differentiates the accepted steps of a native solve in reverse, in compiled code.
 
     It gives the exact gradient of these steps, as DiscreteAdjoint does for the torch engine. Many
-    cotangents go back at once, on all cores that torch may use.
+    cotangents go back at once, on all cores that torch may use. Second derivatives run in torch.
     """
 
     takes_many = True
@@ -109,14 +111,14 @@ class NativeDiscreteAdjoint(DiscreteAdjoint):
         grads: Tensor,
         vectors: Sequence[Tensor],
     ) -> list[Tensor]:
-        no_second()
-
-
-def no_second() -> NoReturn:
-    """Refuse second derivatives."""
-    raise NotImplementedError(
-        "the native engine has only first derivatives: for second ones leave out backend='native'"
-    )
+        """In torch: the recorded steps are taken again with a graph (retake.py)."""
+        if not isinstance(trajectory, NativeSegment):
+            # The solve could not leave its start, so its only output is y0.
+            inputs = [trajectory.y0, *field.parameters]
+            return [vectors[0].expand_as(grads), *map(torch.zeros_like, inputs)]
+        if trajectory.solved.changed():
+            raise RuntimeError(CHANGED)
+        return second_order.pullback(field, trajectory, times, grads, vectors, retake)
 
 
 def add_backward_counts(stats: Stats, gradient: NativeGradient | NativeSensitivities) -> None:

@@ -124,6 +124,16 @@ class RestartRecord:
             yield point.index, repetition.steps(point, last)
 
 
+    def whole(self) -> Steps:
+        """All steps at once."""
+        pieces = [
+            Steps(*(part.copy() for part in steps))
+            for _, steps in self.backwards(len(self.starts))
+        ]
+        *parts, ends = zip(*reversed(pieces), strict=True)
+        return Steps(*(np.concatenate(arrays) for arrays in parts), ends[-1])
+
+
 class _Repetition:
     """Takes recorded steps again, in a memory of its own."""
 
