@@ -68,7 +68,7 @@ def short_solve(arguments: Arguments, problem: ODEProblem) -> Solution | None:
     if inputs is not None:
         from .adjoints.native.short import ShortGradient
 
-        gradient = ShortGradient(path, stats, inputs)
+        gradient = ShortGradient(problem, path, stats, inputs)
         outputs = Integrate.apply(path.outputs, gradient.rules, problem.y0, *inputs)
     return Solution(
         t=times.to(torch.float64),

@@ -38,12 +38,7 @@ class ModuleState:
         self.modules = [
             m for root in roots for m in root.modules() if not isinstance(m, torch.jit.ScriptModule)
         ]
-        self._slots = [
-            (holder, name, tensor)
-            for module in self.modules
-            for holder in (module._parameters, module._buffers)
-            for name, tensor in holder.items()
-        ]
+        self._slots = _slots(self.modules)
         self._device = device.type
         computed = {
             id(x): x
@@ -174,6 +169,39 @@ class ModuleState:
             if not training or sum(x.numel() for x in self._buffers) > FEW:
                 return {}
         return {id(x): x.detach().clone() for x in self._buffers if not x.requires_grad}
+
+
+class HeldTensors:
+    """The tensors that the modules of a field hold now."""
+
+    def __init__(self, f: Callable) -> None:
+        self._slots = _slots(m for root in _modules_of(f) for m in root.modules())
+
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """A block in which the modules hold them again."""
+        changed = [
+            (holder, name, holder[name], x)
+            for holder, name, x in self._slots
+            if name in holder and holder[name] is not x
+        ]
+        try:
+            for holder, name, _, x in changed:
+                holder[name] = x
+            yield
+        finally:
+            for holder, name, before, _ in changed:
+                holder[name] = before
+
+
+def _slots(modules):
+    """[(dict, name, tensor)] of the parameters and buffers of modules."""
+    return [
+        (holder, name, tensor)
+        for module in modules
+        for holder in (module._parameters, module._buffers)
+        for name, tensor in holder.items()
+    ]
 
 
 def _modules_of(f) -> list:

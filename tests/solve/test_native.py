@@ -220,14 +220,6 @@ def test_other_adjoints_are_refused(adjoint):
         solve(Forced(3), torch.ones(3).double(), TIMES, backend="native", adjoint=adjoint)
 
 
-def test_second_derivatives_are_refused():
-    start = torch.ones(3, dtype=torch.float64, requires_grad=True)
-    y = solve(Forced(3), start, TIMES, backend="native").y
-    (grad,) = torch.autograd.grad(y.sum(), start, create_graph=True)
-    with pytest.raises(NotImplementedError, match="first derivatives"):
-        grad.sum().backward()
-
-
 def test_a_tensor_in_two_places():
     """Twice in args, or in args and held by f: both parts of its gradient count, whatever was
     solved before."""

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...algebra.jacobian import Jacobian
 from ...algebra.newton import implicit_diff
-from ...algebra.structure import linearise
 from ...backends.native import bdf_history
 from ...backends.native.bdf_history import write_output_weights, write_reading
 from ...backends.native.esdirk import EXPLICIT_FIRST, STAGES
@@ -106,7 +106,7 @@ def _rosenbrock(field: VectorField, solved: Any, recorded: Any, y0: Tensor) -> R
     method = solved.method
     steps = _Recorded(recorded, y0)
     dense = solved.tables.dense
-    jacobian = linearise(field)
+    jacobian = Jacobian(field)
     y = y0
     for k, t, h in steps:
         start = y
@@ -127,7 +127,7 @@ def _dirk(field: VectorField, solved: Any, recorded: Any, y0: Tensor) -> Retaken
     count = int(tables.flags[STAGES])
     matrix = tables.a[:, count + 1 :]
     dense = tables.dense[count + 1 :]
-    jacobian = linearise(field)
+    jacobian = Jacobian(field)
     y = y0
     for k, t, h in steps:
         start = y
@@ -186,7 +186,7 @@ def _bdf(field: VectorField, solved: Any, recorded: Any, y0: Tensor) -> Retaken:
     tables = solved.tables
     by_values = bool(tables.flags[bdf_history.VALUES_FORM])
     rows = tables.reading.shape[2]
-    jacobian = linearise(field)
+    jacobian = Jacobian(field)
     slope = solved.h0 * field(solved.t0, y0)
     if by_values:
         slope = y0 - slope

@@ -123,15 +123,20 @@ class RestartRecord:
         for point, last in self.restarts.backwards(end, repetition.content_at):
             yield point.index, repetition.steps(point, last)
 
-
     def whole(self) -> Steps:
         """All steps at once."""
         pieces = [
-            Steps(*(part.copy() for part in steps))
-            for _, steps in self.backwards(len(self.starts))
+            Steps(*(part.copy() for part in steps)) for _, steps in self.backwards(len(self.starts))
         ]
-        *parts, ends = zip(*reversed(pieces), strict=True)
-        return Steps(*(np.concatenate(arrays) for arrays in parts), ends[-1])
+        starts, sizes, states, stages, numbers, ends = zip(*reversed(pieces), strict=True)
+        return Steps(
+            np.concatenate(starts),
+            np.concatenate(sizes),
+            np.concatenate(states),
+            np.concatenate(stages),
+            np.concatenate(numbers),
+            ends[-1],
+        )
 
 
 class _Repetition:
