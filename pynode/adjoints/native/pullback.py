@@ -35,9 +35,6 @@ BACKWARD = {
 }
 COUNTS = ("nfe", "njac", "nlu", "nsolve", "nvjp")  # of Run
 FIRST_PIECE = 500  # steps in the first piece
-# Of Memory: what belongs to the steps and to the outputs.
-OF_STEPS = ("starts", "sizes", "states", "stages", "tape_numbers", "last")
-OF_OUTPUTS = ("output_steps", "thetas", "cotangents")
 
 
 class NativeGradient(NamedTuple):
@@ -175,20 +172,20 @@ class _WayBack:
     def memory_of(self, steps, outputs, cotangents, before=None):
         """The Memory for some of the steps and outputs. steps: a NativeTrajectory, or Steps.
         outputs: a slice. before: of the steps after them, whose cotangents go on."""
-        memory = before
-        if memory is None:
-            memory = _memory(self)
-        return memory._replace(
-            starts=steps.starts,
-            sizes=steps.sizes,
-            states=steps.states,
-            stages=steps.stages,
-            tape_numbers=steps.numbers,
-            last=steps.end_state,
-            output_steps=self.steps[outputs],
-            thetas=self.thetas[outputs],
-            cotangents=np.ascontiguousarray(cotangents[outputs]),
-        )
+        parts = {
+            "starts": steps.starts,
+            "sizes": steps.sizes,
+            "states": steps.states,
+            "stages": steps.stages,
+            "tape_numbers": steps.numbers,
+            "last": steps.end_state,
+            "output_steps": self.steps[outputs],
+            "thetas": self.thetas[outputs],
+            "cotangents": np.ascontiguousarray(cotangents[outputs]),
+        }
+        if before is None:
+            return _memory(self, parts)
+        return before._replace(**parts)
 
     def sweep(self, memory, steps, outputs, opens):
         """Go back over the steps of the memory. opens: whether the first is that of the solve.
@@ -278,8 +275,8 @@ def located(trajectory: NativeTrajectory, times: Sequence[float]) -> tuple[np.nd
     return steps, thetas
 
 
-def _memory(way):
-    """The Memory of a pullback, without steps and outputs."""
+def _memory(way, parts):
+    """The Memory of a pullback. parts: what belongs to its steps and outputs."""
     trajectory = way.trajectory
     sizes = way.sizes
     n = len(trajectory.y)
@@ -310,5 +307,5 @@ def _memory(way):
         **linear_arrays(n, rows, columns, real, sizes.sparse),
         inputs=way.pointers,
         work=np.empty(max(1, work), real),
-        **dict.fromkeys((*OF_STEPS, *OF_OUTPUTS)),
+        **parts,
     )
