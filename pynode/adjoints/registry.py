@@ -90,7 +90,6 @@ def _native(adjoint):
         return NativeForwardSensitivity()
     name = getattr(found, "name", found)
     raise ValueError(
-        f"adjoint={name!r} needs the steps of the torch engine (torch.func's forward mode takes"
-        " 'direct'): take adjoint='discrete' or 'forward' and reverse mode, or leave out"
-        " backend='native'"
+        f"adjoint={name!r} needs the torch engine: take adjoint='discrete' or 'forward', or leave"
+        " out backend='native'"
     )
