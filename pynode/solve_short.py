@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 READ = {"f", "y0", "t", "method", "rtol", "atol", "args", "backend", "throw", "adjoint"}
 READ |= {"first_step", "min_step", "max_step", "max_steps", "max_nfe"}
 DEFAULTS = {field.name: field.default for field in fields(Arguments) if field.name not in READ}
+# By the value of ``adjoint`` the name of the adjoint.
+ADJOINTS = {
+    "auto": "DiscreteAdjoint",
+    "discrete": "DiscreteAdjoint",
+    "forward": "ForwardSensitivity",
+}
 COUNTS = ("nfe", "njac", "nlu", "nsolve", "accepted", "rejected", "newton_failures")
 
 
@@ -66,9 +72,12 @@ def short_solve(arguments: Arguments, problem: ODEProblem) -> Solution | None:
     stats = Stats(**{name: getattr(solved, name) for name in COUNTS})
     outputs = path.outputs()
     if inputs is not None:
-        from .adjoints.native.short import ShortGradient
-
-        gradient = ShortGradient(problem, path, stats, inputs)
+        kind: Any
+        if arguments.adjoint == "forward":
+            from .adjoints.native.forward.short import ShortSensitivities as kind
+        else:
+            from .adjoints.native.short import ShortGradient as kind
+        gradient = kind(problem, path, stats, inputs)
         outputs = Integrate.apply(path.outputs, gradient.rules, problem.y0, *inputs)
     return Solution(
         t=times.to(torch.float64),
@@ -79,7 +88,7 @@ def short_solve(arguments: Arguments, problem: ODEProblem) -> Solution | None:
         method=method.name,
         layout=layout,
         segments=[DenseSegment(path, path.evaluate)],
-        adjoint="DiscreteAdjoint",
+        adjoint=ADJOINTS[str(arguments.adjoint)],
         backend="native",
     )
 
@@ -102,7 +111,7 @@ def _plain(arguments: Arguments, problem: ODEProblem) -> bool:
     """Whether the solve asks for the outputs of a flat state by a named method, and no more."""
     if arguments.method == "auto":
         return False
-    if arguments.adjoint not in ("auto", "discrete"):
+    if not (isinstance(arguments.adjoint, str) and arguments.adjoint in ADJOINTS):
         return False
     if not all(_default(getattr(arguments, name), value) for name, value in DEFAULTS.items()):
         return False

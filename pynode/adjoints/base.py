@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -97,10 +97,15 @@ class Adjoint(ABC):
 
         vectors: one for each result of pullback, for y0 first, then for the parameters.
         """
-        raise NotImplementedError(
-            f"{self.name} has only first derivatives: for second derivatives use"
-            " adjoint='discrete' or 'direct', backend='torch'"
-        )
+        only_first(self.name)
+
+
+def only_first(name: str) -> NoReturn:
+    """Refuse second derivatives through the adjoint of this name."""
+    raise NotImplementedError(
+        f"{name} has only first derivatives: for second derivatives use"
+        " adjoint='discrete' or 'direct', backend='torch'"
+    )
 
 
 class Gradient:

@@ -26,8 +26,10 @@ class NativeRowGradient:
     """The gradient of the states at times ``when`` of the rows ``who``, (q,) each, in the starts of
     the rows and in the tensors of f.
 
-    rows: the result of the segment.
+    rows: the result of the segment. functions: makes the native functions.
     """
+
+    functions = staticmethod(functions)
 
     def __init__(
         self, field: RowField, rows: NativeRows, when: np.ndarray, who: np.ndarray
@@ -38,7 +40,7 @@ class NativeRowGradient:
         self.who = who
         self.inputs = [*field.leaves.parameters, *field.leaves.spare]
         # Made now: later f may hold copies of its tensors.
-        functions(rows.fields.bound, rows.solved[0])
+        self.functions(rows.fields.bound, rows.solved[0])
 
     def pullback(self, grads: Tensor) -> tuple[Tensor, list[Tensor | None]]:
         """Return (cotangent of the starts (m, n), cotangents of the inputs). grads: cotangents of

@@ -14,7 +14,7 @@ from ...core.vector_field import VectorField
 from ..base import Rules
 from ..discrete import second_order
 from .adjoint import CHANGED, add_backward_counts
-from .pullback import functions, pullback, pullback_many
+from .pullback import NativeGradient, functions, pullback, pullback_many
 from .retake import retake
 
 if TYPE_CHECKING:
@@ -27,8 +27,11 @@ class ShortGradient:
     """The gradient of the outputs of a solve in its start and in the inputs.
 
     problem, path: of the solve. inputs: tensors that f reads, in any order; others get zeros. Raise
-    RuntimeError if a tensor that f reads has changed before the backward pass.
+    RuntimeError if a tensor that f reads has changed before the backward pass. functions: makes the
+    native functions.
     """
+
+    functions = staticmethod(functions)
 
     def __init__(
         self, problem: ODEProblem, path: NativeSegment, stats: Stats, inputs: Sequence[Tensor]
@@ -45,7 +48,7 @@ class ShortGradient:
         ]
         self._versions = [(x, x._version) for x in targets if not x.is_inference()]
         # Made now: later f may be another.
-        functions(path.bound, path.solved)
+        self.functions(path.bound, path.solved)
 
     @property
     def rules(self) -> Rules:
@@ -81,9 +84,8 @@ class ShortGradient:
 
     def _pulled(self, function: Callable, grads: Tensor, rows: tuple[int, ...]) -> Any:
         self._check()
-        solved = self.path.solved
         times = self.path.times[: grads.shape[-2]]
-        gradient = function(self.path.bound, solved, times, grads.detach().numpy())
+        gradient = self.gradient(function, times, grads)
         add_backward_counts(self.stats, gradient)
         cotangents = []
         for x, places in zip(self.inputs, self._places, strict=True):
@@ -92,6 +94,10 @@ class ShortGradient:
                 total += torch.from_numpy(gradient.targets[place])
             cotangents.append(total)
         return torch.from_numpy(gradient.y0), cotangents
+
+    def gradient(self, function: Callable, times: Sequence[float], grads: Tensor) -> NativeGradient:
+        """The cotangents of the start and of all targets. function: pullback or pullback_many."""
+        return function(self.path.bound, self.path.solved, times, grads.detach().numpy())
 
     def _check(self) -> None:
         moved = any(x._version != version for x, version in self._versions)

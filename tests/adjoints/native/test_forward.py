@@ -204,3 +204,20 @@ def test_changed_parameters_and_many_columns():
             adjoint="forward",
             backend="native",
         )
+
+
+def test_the_short_way_and_the_long_way():
+    """The first solve of a field, and one with a further option, take the long way."""
+    f = Forced()
+    found = []
+    for more in ({}, {}, {"max_seconds": 1e6}):
+        y0 = leaf(tensor(1.0, -0.5, 0.3))
+        options = {"method": "rodas5p", "backend": "native", **more}
+        gradients, solution = weighted_gradients(
+            [y0, *f.parameters()], f, y0, (0.0, 0.5, 1.0), "forward", **options
+        )
+        assert solution.adjoint == "ForwardSensitivity"
+        assert solution.stats.backward_nlu == solution.stats.accepted
+        found.append(gradients)
+    for other in found[1:]:
+        assert distance(other, found[0]) < 1e-14

@@ -16,7 +16,7 @@ from ..adjoint import add_backward_counts
 from ..batch import NativeRowGradient
 from ..pullback import NativeGradient
 from .adjoint import kept
-from .sensitivities import COUNTS, NativeSensitivities, functions, sensitivities
+from .sensitivities import NativeSensitivities, functions, sensitivities, split_products
 
 if TYPE_CHECKING:
     from ....backends.native.batch import NativeRows
@@ -28,12 +28,13 @@ class NativeRowSensitivities(NativeRowGradient):
     and later ones use again. They take D numbers for each number of a state, where D is the number
     of states and parameters of a row."""
 
+    functions = staticmethod(functions)
+
     def __init__(
         self, field: RowField, rows: NativeRows, when: np.ndarray, who: np.ndarray
     ) -> None:
         super().__init__(field, rows, when, who)
         bound = rows.fields.bound
-        functions(bound, rows.solved[0])
         self._shapes = [tuple(bound.targets[i].shape) for i in bound.differentiable]
         self._kept = kept(field, [rows.fields.targets[i] for i in bound.differentiable])
         sizes = [math.prod(shape) for shape in self._shapes]
@@ -52,7 +53,11 @@ class NativeRowSensitivities(NativeRowGradient):
         made = self._made
         if made is None:
             made = self._made = self._sensitivities(places)
-        return [self._gradient(made[i], own) for i, own in zip(members, cotangents, strict=True)]
+        n = self.rows.fields.bound.n
+        return [
+            split_products(np.tensordot(own, made[i].matrix, 2), n, self._shapes, self._kept)
+            for i, own in zip(members, cotangents, strict=True)
+        ]
 
     def _sensitivities(self, places):
         """Those of each row, side by side."""
@@ -69,18 +74,3 @@ class NativeRowSensitivities(NativeRowGradient):
         for one in made:
             add_backward_counts(self.field.stats, one)
         return made
-
-    def _gradient(self, made, cotangents):
-        pulled = np.tensordot(cotangents, made.matrix, 2)
-        n = cotangents.shape[-1]
-        lead = pulled.shape[:-1]
-        targets = []
-        first = n
-        for shape, wanted in zip(self._shapes, self._kept, strict=True):
-            if not wanted:
-                targets.append(np.zeros((*lead, *shape), pulled.dtype))
-                continue
-            size = math.prod(shape)
-            targets.append(pulled[..., first : first + size].reshape((*lead, *shape)))
-            first += size
-        return NativeGradient(pulled[..., :n], targets, dict.fromkeys(COUNTS, 0))

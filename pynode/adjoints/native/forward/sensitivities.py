@@ -19,7 +19,7 @@ from ....backends.native.linear import linear_arrays
 from ....backends.native.repair import repairs
 from ....backends.native.solve import PIECE, check_state, parameters
 from ....backends.native.trajectory import NativeTrajectory
-from ..pullback import located
+from ..pullback import NativeGradient, located
 from . import bdf, esdirk, explicit, radau, rosenbrock
 from .loop import NOW, RECORD, Memory, Run, go_forward
 
@@ -88,6 +88,24 @@ def sensitivities(
     _pieces(family, run, trajectory.tables, memory, int(steps[later[-1]]) + 1, loop or _compiled)
     matrix[later] = memory.outputs.reshape(len(later), n, directions)
     return NativeSensitivities(matrix, {name: int(run[0][name]) for name in COUNTS})
+
+
+def split_products(
+    pulled: np.ndarray, n: int, shapes: Sequence[tuple[int, ...]], kept: Sequence[bool]
+) -> NativeGradient:
+    """The products with the sensitivities, (..., D), as cotangents of y0 and of the targets, of
+    these shapes. Those that are not kept get zeros."""
+    lead = pulled.shape[:-1]
+    targets = []
+    first = n
+    for shape, wanted in zip(shapes, kept, strict=True):
+        if not wanted:
+            targets.append(np.zeros((*lead, *shape), pulled.dtype))
+            continue
+        size = math.prod(shape)
+        targets.append(pulled[..., first : first + size].reshape((*lead, *shape)))
+        first += size
+    return NativeGradient(pulled[..., :n], targets, dict.fromkeys(COUNTS, 0))
 
 
 def functions(field: Any, trajectory: NativeTrajectory) -> dict[str, Any]:
