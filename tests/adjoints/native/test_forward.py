@@ -108,6 +108,8 @@ def test_kept_targets():
         part = sensitivities(field, trajectory, times.tolist(), kept).matrix
         expected = whole[:, :, np.r_[:3, ends[place] : ends[place + 1]]]
         assert_close(part, torch.from_numpy(expected), 1e-13)
+    alone = sensitivities(field, trajectory, times.tolist(), of_start=False).matrix
+    assert_close(alone, torch.from_numpy(whole[:, :, 3:]), 1e-13)
 
 
 def test_outputs_in_any_order_and_again():
@@ -210,6 +212,7 @@ def test_the_short_way_and_the_long_way():
     """The first solve of a field, and one with a further option, take the long way."""
     f = Forced()
     found = []
+    alone = []
     for more in ({}, {}, {"max_seconds": 1e6}):
         y0 = leaf(tensor(1.0, -0.5, 0.3))
         options = {"method": "rodas5p", "backend": "native", **more}
@@ -219,5 +222,12 @@ def test_the_short_way_and_the_long_way():
         assert solution.adjoint == "ForwardSensitivity"
         assert solution.stats.backward_nlu == solution.stats.accepted
         found.append(gradients)
+        alone.append(
+            weighted_gradients(
+                [*f.parameters()], f, y0.detach(), (0.0, 0.5, 1.0), "forward", **options
+            )[0]
+        )
     for other in found[1:]:
         assert distance(other, found[0]) < 1e-14
+    for other in alone:
+        assert distance(other, found[0][1:]) < 1e-12

@@ -48,6 +48,7 @@ def sensitivities(
     trajectory: NativeTrajectory,
     times: Sequence[float],
     kept: Sequence[bool] | None = None,
+    of_start: bool = True,
     inputs: np.ndarray | None = None,
     loop: Callable | None = None,
 ) -> NativeSensitivities:
@@ -55,14 +56,15 @@ def sensitivities(
 
     field: the NativeField of the solve, with the same parameters. trajectory: of ``integrate`` with
     record=True. times: inside the trajectory, in any order. kept: for each differentiable target
-    whether it has directions; None for all. inputs: as in ``integrate``. loop: runs instead of the
-    compiled loop, for debugging: ``interpreted``.
+    whether it has directions; None for all. of_start: whether y0 has directions. inputs: as in
+    ``integrate``. loop: runs instead of the compiled loop, for debugging: ``interpreted``.
     """
     check_state(field, trajectory.y)
     n = len(trajectory.y)
-    runs, size, directions = _runs(field, n, kept)
+    first = n if of_start else 0
+    runs, size, directions = _runs(field, first, kept)
     start = np.zeros((n, directions), trajectory.y.dtype)
-    start[:, :n] = np.eye(n)
+    start[:, :first] = np.eye(n, first)
     matrix = np.empty((len(times), n, directions), start.dtype)
     matrix[:] = start
     counts = dict.fromkeys(COUNTS, 0)
@@ -74,14 +76,14 @@ def sensitivities(
     later = order[np.count_nonzero(steps < 0) :]
     if not len(later):
         return NativeSensitivities(matrix, counts)
-    memory = _memory(field, trajectory, inputs, runs, size, directions)
+    found = functions(field, trajectory)
+    memory = _memory(field, trajectory, found, inputs, runs, size, directions)
     memory = memory._replace(
         outputs=np.empty((len(later), n * directions), start.dtype),
         output_steps=np.ascontiguousarray(steps[later], dtype=np.int64),
         thetas=np.ascontiguousarray(thetas[later]),
     )
     memory.blocks[NOW] = start.reshape(-1)
-    found = functions(field, trajectory)
     run = _run(field, trajectory, found)
     family = FORWARD[trajectory.family]
     # Nothing is needed after the last output.
@@ -91,13 +93,21 @@ def sensitivities(
 
 
 def split_products(
-    pulled: np.ndarray, n: int, shapes: Sequence[tuple[int, ...]], kept: Sequence[bool]
+    pulled: np.ndarray,
+    n: int,
+    shapes: Sequence[tuple[int, ...]],
+    kept: Sequence[bool],
+    of_start: bool = True,
 ) -> NativeGradient:
     """The products with the sensitivities, (..., D), as cotangents of y0 and of the targets, of
-    these shapes. Those that are not kept get zeros."""
+    these shapes. What has no directions gets zeros."""
     lead = pulled.shape[:-1]
     targets = []
-    first = n
+    first = 0
+    y0 = np.zeros((*lead, n), pulled.dtype)
+    if of_start:
+        first = n
+        y0 = pulled[..., :n]
     for shape, wanted in zip(shapes, kept, strict=True):
         if not wanted:
             targets.append(np.zeros((*lead, *shape), pulled.dtype))
@@ -105,7 +115,7 @@ def split_products(
         size = math.prod(shape)
         targets.append(pulled[..., first : first + size].reshape((*lead, *shape)))
         first += size
-    return NativeGradient(pulled[..., :n], targets, dict.fromkeys(COUNTS, 0))
+    return NativeGradient(y0, targets, dict.fromkeys(COUNTS, 0))
 
 
 def functions(field: Any, trajectory: NativeTrajectory) -> dict[str, Any]:
@@ -126,11 +136,11 @@ def _compiled(family, run, tables, memory):
     entry(go_forward, family, RECORD, tables, memory)(run, tables, memory)
 
 
-def _runs(field, n, kept):
-    """(Memory.kept, numbers in all targets, directions)."""
+def _runs(field, first, kept):
+    """(Memory.kept, numbers in all targets, directions). first: of the directions of targets."""
     runs = []
     size = 0
-    directions = n
+    directions = first
     for place, i in enumerate(field.differentiable):
         count = math.prod(field.targets[i].shape)
         if kept is None or kept[place]:
@@ -161,13 +171,13 @@ def _pieces(family, numbers, tables, memory, last, loop):
         size = max(1, min(int((run["step"] - before) * PIECE / elapsed), 10 * size))
 
 
-def _memory(field, trajectory, inputs, runs, size, directions):
+def _memory(field, trajectory, found, inputs, runs, size, directions):
     """The Memory of a forward pass, without outputs."""
     sizes = FORWARD[trajectory.family].sizes(trajectory.tables)
     n = len(trajectory.y)
     real = trajectory.y.dtype
     rows, columns = field.pattern()
-    work = max(function.work for function in functions(field, trajectory).values())
+    work = max(function.work for function in found.values())
     matrices = n * sizes.width
     pointers, _held = parameters(field, inputs)
     lines = np.zeros((sizes.blocks * n, directions), real)

@@ -37,6 +37,7 @@ class ShortSensitivities(ShortGradient):
         self._kept = [id(x) in known for x in targets]
         self._shapes = [tuple(x.shape) for x in targets]
         check_columns(bound.n + sum(x.numel() for x in inputs), NATIVE_COLUMNS)
+        self._of_start = problem.y0.requires_grad  # type: ignore[union-attr]  # a tensor
         self._matrix: np.ndarray | None = None
 
     def second(self, grads: Tensor, vectors: Sequence[Tensor]) -> Any:
@@ -44,8 +45,10 @@ class ShortSensitivities(ShortGradient):
 
     def gradient(self, function: Callable, times: Sequence[float], grads: Tensor) -> NativeGradient:
         if self._matrix is None:
-            made = sensitivities(self.path.bound, self.path.solved, times, self._kept)
+            made = sensitivities(
+                self.path.bound, self.path.solved, times, self._kept, self._of_start
+            )
             add_backward_counts(self.stats, made)
             self._matrix = made.matrix
         pulled = np.tensordot(grads.detach().numpy(), self._matrix, 2)
-        return split_products(pulled, self.path.bound.n, self._shapes, self._kept)
+        return split_products(pulled, self.path.bound.n, self._shapes, self._kept, self._of_start)
