@@ -56,6 +56,7 @@ class Run(NamedTuple):
     step: int  # the next one is the step before this number
     output: int  # the next one is the output before this number
     pause: int = 0  # the loop returns to Python at this step
+    opens: int = 1  # whether step 0 is the first one of the solve
     nfe: int = 0
     njac: int = 0
     nlu: int = 0
@@ -109,7 +110,7 @@ def go_back(family: Any, run: Any, tables: Any, memory: Any) -> None:
     while run.step > run.pause:
         run.step -= 1
         family.pull_step(run, tables, memory, run.step)
-    if run.step == 0:
+    if run.step == 0 and run.opens:
         family.finish(run, tables, memory)
 
 
@@ -173,7 +174,7 @@ def linearise_at(run: Any, memory: Any, t: float, y: Any) -> None:
     """memory.jac = df/dy at (t, y)."""
     run.njac += 1
     call(run.jac, t, y, y, memory.inputs, memory.jac, memory.work)
-    if not finite(memory.jac, len(memory.rows) + len(memory.start)):
+    if not finite(memory.jac, len(memory.rows) + len(memory.point)):
         call(run.repair, t, y, y, memory.inputs, memory.jac, memory.work)
 
 
