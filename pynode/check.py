@@ -98,7 +98,8 @@ def check_gradients(
     - the dot-product test <J^T u, v> = <u, J v>, where J v is a forward product with the derivative
       of the same steps (adjoint="direct", reverse mode twice). The discrete adjoint passes it up to
       rounding, other adjoints up to tol. It finds errors of the adjoint. same_steps=False skips it,
-      because it keeps a graph of the whole solve.
+      because it keeps a graph of the whole solve. With backend='native' the torch engine repeats
+      the solve for this test.
 
     rtol, atol: of the solves. They are tight, because differences see errors of the order rtol /
         eps.
@@ -124,7 +125,7 @@ def check_gradients(
         leaves = VectorField(problem, layout, float(times[0]), params).leaves
         ys, solution = run(adjoint)
         if same_steps:
-            graph = run(registry.DIRECT)[0]
+            graph = _direct(run, solution, options)
         else:
             graph = None
     parameters = _parameters(start, leaves, params, graph)
@@ -159,13 +160,29 @@ def check_gradients(
 
 
 def _run(problem, layout, start, times, options, adjoint):
-    """(flat outputs (T, n), solution) of a solve from start, (n,), with this adjoint. options: the
-    other arguments of ``solve``."""
+    """(flat outputs (T, n), solution) of a solve from start, (n,), with this adjoint, None for one
+    without a gradient. options: the other arguments of ``solve``."""
+    if adjoint is None and options.get("backend") == "native":
+        adjoint = "discrete"
+    elif adjoint is None:
+        adjoint = registry.DIRECT
     state = ODEProblem(
         problem.f, layout.unravel(start), times, problem.args, problem.jac, problem.mass
     )
     solution = solve(state, adjoint=adjoint, **options)
     return layout.ravel_rows(solution.y, len(solution.t)), solution
+
+
+def _direct(run, solution, options):
+    """The outputs, (T, n), of a solve whose steps are in the graph. Of native steps the torch
+    engine repeats the method."""
+    if options.get("backend") == "native":
+        method = options["method"]
+        if method == "auto":
+            method = solution.method
+        repeated = {**options, "backend": "torch", "method": method}
+        run = partial(run.func, *run.args[:-1], repeated)
+    return run(registry.DIRECT)[0]
 
 
 def _parameters(start, leaves, params, graph):
@@ -248,7 +265,7 @@ def _difference(run, inputs, u, v, eps):
         for sign in (1.0, -1.0):
             for x, x0, direction in zip(inputs, originals, v, strict=True):
                 x.copy_(x0 + sign * step * direction)
-            values.append(float((u * run(registry.DIRECT)[0]).sum()))
+            values.append(float((u * run(None)[0]).sum()))
         return (values[0] - values[1]) / (2 * step)
 
     with torch.no_grad():

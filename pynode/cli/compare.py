@@ -135,7 +135,7 @@ def _run(arguments) -> int:
 
 def _stiffness(chosen, arguments, out) -> tuple:
     """(rows as plain data, paths written)."""
-    report = stiffness_over(chosen)
+    report = stiffness_over(chosen, arguments.backend)
     if not arguments.json:
         print(report)
     return report.rows, _drawn(report, out / "stiffness.png")

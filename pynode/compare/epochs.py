@@ -81,7 +81,12 @@ class Epochs(PlottableTable):
         return lines(list(self.diagnoses), series, "stiffness, field by field")
 
 
-def stiffness_over(problems: Mapping[str, Problem]) -> Epochs:
+def stiffness_over(problems: Mapping[str, Problem], backend: str = "auto") -> Epochs:
     """Diagnose several Problems, {label: Problem}, for instance one field after different epochs of
-    its training."""
-    return Epochs({label: diagnose(problem, trials=False) for label, problem in problems.items()})
+    its training. backend: the engine, see ``diagnose``."""
+    return Epochs(
+        {
+            label: diagnose(problem, trials=False, backend=backend)
+            for label, problem in problems.items()
+        }
+    )

@@ -62,7 +62,7 @@ def odeint(
     event_fn: event_fn(t, y); the solve ends where it crosses zero, however late. Returns (time,
         states at the start and at the event). Of the times in t only the first one and the
         direction count.
-    solve_options: keywords of ``solve``: adjoint='gauss', backend='julia', jac=..., max_steps=...
+    solve_options: keywords of ``solve``: adjoint='gauss', backend='native', jac=..., max_steps=...
         ``solve`` then also runs for torchdiffeq's names of methods.
 
     Raises BadInput and BadType, which are AssertionErrors and also ValueErrors or TypeErrors, and

@@ -6,6 +6,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Mapping
+from operator import is_
 from typing import Any
 
 import torch
@@ -48,12 +49,23 @@ class SolveModule(torch.nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         """A copy has no graph of the last call and no listeners."""
-        return {**self.__dict__, "events": [], "_listeners": []}
+        return {**self.__dict__, "events": [], "_listeners": [], "_wrappers": {}}
 
     @property
     def _timed(self):
         """The field as a module whose first argument is the time."""
-        return timed(self.field, self.inputs)
+        return self._wrapped(timed, self.field, self.inputs)
+
+    def _wrapped(self, make: Callable[..., torch.nn.Module], *parts: Any) -> torch.nn.Module:
+        """make(*parts): what the last call with the same objects returned. What the engines know
+        about a field, its native code above all, they know about this object."""
+        # Not an attribute of the module, which would count it as one of its modules.
+        kept = self.__dict__.setdefault("_wrappers", {})
+        before, wrapper = kept.get(make, ((), None))
+        if wrapper is None or len(before) != len(parts) or not all(map(is_, before, parts)):
+            wrapper = make(*parts)
+            kept[make] = (parts, wrapper)
+        return wrapper
 
     def _solved(self, field, y0, times, args=(), **more):
         """Solve with the options and further ones; returns y at the times. Writes the counts to
@@ -211,8 +223,8 @@ class Autonomous(torch.nn.Module):
 
     @property
     def pynode_lasting(self) -> torch.nn.Module:
-        """The module that stores the compiled steps. The present module lives for one solve
-        only."""
+        """The module that stores the compiled steps. The present module can have a shorter
+        life."""
         return self.field
 
     def forward(self, t: torch.Tensor, *inputs: Any) -> torch.Tensor:

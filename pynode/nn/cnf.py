@@ -13,8 +13,6 @@ from ..core.protocols import Times
 from .integrands import NOISES
 from .neural_ode import NeuralODE
 
-TRACES = ("exact", "hutchinson")
-
 
 class CNF(NeuralODE):
     """The density of x = z(t_1), where dz/dt = field(t, z) and z(t_0) has the density base.
@@ -87,7 +85,7 @@ class CNF(NeuralODE):
         """log p(x), (...,), of x (..., dim); with trace='hutchinson' an unbiased estimate."""
         self._check(x)
         z, change = self._integrated(
-            x, self._backwards, (_Trace(self.trace),), x.dim() - 1, self.noise
+            x, self._backwards, (TRACES[self.trace],), x.dim() - 1, self.noise
         )
         return self._base(x).log_prob(z[-1]) + change[-1]
 
@@ -149,3 +147,6 @@ class _Trace:
         if self.needs == "probe":
             return (local.probe * local.e).sum(-1)
         return sum(row[..., i] for i, row in enumerate(local.rows))
+
+
+TRACES = {trace: _Trace(trace) for trace in ("exact", "hutchinson")}

@@ -64,7 +64,7 @@ class ControlledODE(NeuralODE):
                 f"u must be a path or a function u(t), not {type(u).__name__}; hold values with"
                 " ZeroOrderHold"
             )
-        field = _WithInput(self._timed, u, forwards(times))
+        field = self._wrapped(_WithInput, self._timed, u, forwards(times))
         y = self._solved(field, y0, times, args, **stops)
         if last_only:
             return last(y)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import cached_property
 from typing import Literal, Protocol
 
@@ -25,17 +25,17 @@ class AugmentedField(torch.nn.Module):
     """d/dt (y, l_1, ..., l_k) = (field(t, y), g_1, ..., g_k), for the integrals l of integrands g,
     one value a row.
 
-    integrands: Integrands. g has the shape of the first ``lead`` dimensions of y.
     lead: how many dimensions of y number independent rows.
+    integrands: Integrands. g has the shape of these first dimensions of y.
 
     The state is a tuple (y, l_1, ..., l_k). e is noise in the shape of y, or None if no integrand
     needs 'probe'.
     """
 
-    def __init__(self, field: torch.nn.Module, integrands: Sequence[Integrand], lead: int) -> None:
+    def __init__(self, field: torch.nn.Module, lead: int, *integrands: Integrand) -> None:
         super().__init__()
         self.field = field
-        self.integrands = tuple(integrands)
+        self.integrands = integrands
         self.lead = lead
         self.linear = any(g.needs != "slope" for g in self.integrands)
 

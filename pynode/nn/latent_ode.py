@@ -35,7 +35,7 @@ class LatentODE(torch.nn.Module):
     noise: the standard deviation of the noise of an observation, in units of x. learn_noise: make
         it a parameter.
     t0: t_0, a time before all observations.
-    method, rtol, atol, options: of ``solve``, for all solves.
+    method, rtol, atol, options: of ``solve``, for all solves; backend='native' for compiled code.
 
     Observations are x (B, T, data_dim) at t: (T,) for all series, or (B, T) with different times.
     mask, bool, (B, T, data_dim) or (B, T), says which values were seen. By default these are the

@@ -66,7 +66,7 @@ class NeuralCDE(SolveModule):
         path.check_span(times)
         z0 = self.initial(path(times[0]))
         stops = path.stops(1, self.options)
-        driven = _Driven(self._timed, path, forwards(times))
+        driven = self._wrapped(_Driven, self._timed, path, forwards(times))
         z = self._solved(driven, z0, times, (path.slopes(),), **stops)
         if t is None:
             return z[-1]

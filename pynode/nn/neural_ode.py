@@ -30,7 +30,8 @@ class NeuralODE(DefaultTimes, SolveModule):
         training mode. The first dimension of y then numbers independent rows; a y of one dimension
         is a single row. ``penalty`` is for the loss: the sum of their weights times their means
         over the rows in the last call. ``penalties`` holds each by name, one value a row.
-    options: of ``solve`` (method, rtol, atol, adjoint, max_steps, ...).
+    options: of ``solve`` (method, rtol, atol, adjoint, max_steps, ...). backend='native' makes the
+        solves and their gradients compiled code (docs/native.md), here and in all other models.
 
     With t = (0, N), method="euler" and step_size=1.0 it is a residual network of N blocks y +
     field(t, y) (ibid., sec. 1). If the field does not depend on t, all blocks share its weights
@@ -125,7 +126,8 @@ class NeuralODE(DefaultTimes, SolveModule):
         else:
             e = None
         start = (y0, *[y0.new_zeros(y0.shape[:lead]) for _ in every])
-        outputs = self._solved(AugmentedField(self._timed, every, lead), start, times, (e,))
+        field = self._wrapped(AugmentedField, self._timed, lead, *every)
+        outputs = self._solved(field, start, times, (e,))
         # Backwards in time they are negative.
         integrals = [integral[-1].abs() for integral in outputs[1 + len(integrands) :]]
         self.penalties = {r.name: integral for r, integral in zip(chosen, integrals, strict=True)}

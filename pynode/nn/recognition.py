@@ -85,7 +85,7 @@ class _Between(SolveModule):
     """The hidden state h, (B, hidden), after the gap of its row, (B, 1)."""
 
     def forward(self, h: torch.Tensor, gap: torch.Tensor) -> torch.Tensor:
-        return self._solved(_Paced(self.field), h, (0.0, 1.0), (gap,))[-1]
+        return self._solved(self._wrapped(_Paced, self.field), h, (0.0, 1.0), (gap,))[-1]
 
 
 class _Paced(Autonomous):

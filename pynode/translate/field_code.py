@@ -259,9 +259,11 @@ class FieldCode:
         shape = (function.size, function.work)
         comparison = self._comparison()
         if name.startswith("jac"):
-            comparison.jacobian(function.address, shape, self.pattern(), name == "jac_time")
+            results = layout(name).results
+            comparison.jacobian(function.address, shape, self.pattern(), results)
             return
-        comparison.function(function.address, shape, layout(name), name)
+        first = self.function("jac_kept") if name == "add_kept" else None
+        comparison.function(function.address, shape, layout(name), name, first)
 
     def _remember(self, name: str, entry: dict[str, Any]) -> None:
         """Add a function to the field's table on disk."""

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import Module
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.module import _has_any_global_hook
 
 from .refusal import TranslationRefused, user_line
@@ -22,11 +24,13 @@ _LOCK = threading.RLock()
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Refuse that this thread reads numbers of tensors outside torch's operations."""
+    """Refuse that this thread reads numbers of tensors outside torch's operations. Some operations
+    run as others that native code has."""
     with _LOCK:
-        replaced = {name: vars(Tensor).get(name) for name in _EXITS}
+        replaced = {name: vars(Tensor).get(name) for name in (*_EXITS, "__getitem__")}
         for name in _EXITS:
             setattr(Tensor, name, _watched(name, getattr(Tensor, name)))
+        setattr(Tensor, "__getitem__", _indexed(Tensor.__getitem__))  # noqa: B010
         called = Module._call_impl
         setattr(Module, "_call_impl", _checked_call(called))  # noqa: B010, mypy forbids to assign
         before = getattr(_STATE, "on", False)
@@ -64,6 +68,38 @@ def _watched(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
         return original(self, *args, **kwargs)
 
     return method
+
+
+def _indexed(original: Callable[..., Any]) -> Callable[..., Any]:
+    """x[i] for a tensor i of one integer, which torch turns into a Python number: with i as a
+    tensor of indices it means the same."""
+
+    def method(self: Tensor, index: Any) -> Any:
+        parts = index if isinstance(index, tuple) else (index,)
+        numbers = [part for part in parts if _is_number(part)]
+        whole = all(_is_number(part) or part == slice(None) for part in parts)
+        if getattr(_STATE, "on", False) and len(numbers) == 1 and whole:
+            indices = [part if _is_number(part) else None for part in parts]
+            return torch.ops.aten.index.Tensor(self, indices)
+        return original(self, index)
+
+    return method
+
+
+def _is_number(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.ndim == 0 and x.dtype in (torch.int64, torch.int32)
+
+
+@contextmanager
+def separate_attention() -> Iterator[None]:
+    """Attention runs as products and a softmax, not as one operation."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def check_hooks(tensors: list[Tensor]) -> None:

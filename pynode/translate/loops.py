@@ -6,7 +6,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -57,7 +57,8 @@ class Seeds:
     places: np.ndarray
 
 
-class Sets(NamedTuple):
+@dataclass(frozen=True)
+class Sets:
     """Several sets of vectors in v, over which the results are summed. length: of a set."""
 
     count: int
@@ -90,6 +91,7 @@ class LoopProgram:
         self._statements = list(graph.live(list(names)))
         self._batched: set[Buffer] = set()
         self._seed: Buffer | None = None
+        self._totals: set[Buffer] = set()  # sums over the rows or the sets
         if seeds is not None:
             self._add_seeds(seeds)
         self.size = 0
@@ -153,6 +155,8 @@ class LoopProgram:
         """The place of a result in out."""
         out = Buffer(view.size, REAL, "out", self.size)
         self.size += view.size
+        if self._sets.count > 1:
+            self._totals.add(out)
         return View(out, 0, view.shape, _row_major(view.shape))
 
     def _add_sums(self, views: Sequence[View]) -> None:
@@ -183,7 +187,7 @@ class LoopProgram:
         replaced = []
         for statement in self._statements:
             if buffer in (statement.out.buffer, *(v.buffer for v in statement.reads)):
-                statement = _with_views(statement, put)
+                statement = with_views(statement, put)
                 views = (statement.out, *statement.reads)
                 if any(v.positions is not None and v.buffer is out for v in views):
                     return False
@@ -240,11 +244,11 @@ class LoopProgram:
 
     # --------------------------------------------------------------- the groups
 
-    def _groups(self) -> list[list[Statement]]:
+    def groups(self, statements: Sequence[Statement]) -> list[list[Statement]]:
         """Statements that one nest of loops carries out together."""
         groups: list[list[Statement]] = []
         current = Group(self)
-        for statement in self._statements:
+        for statement in statements:
             if statement.out.buffer in self._fixed:
                 continue
             if current.takes(statement):
@@ -279,10 +283,18 @@ class LoopProgram:
     # ------------------------------------------------------------------ writing
 
     def write(self, name: str) -> None:
-        """Add the function, in pieces that pass everything on in memory."""
-        groups = self._groups()
+        """Add the function."""
+        groups = self.groups(self._statements)
+        self.plan(groups)
+        self.write_groups(name, groups)
+
+    def plan(self, groups: list[list[Statement]]) -> None:
+        """Give the arrays their memory."""
         self.keep = self._kept(groups)
         self._allocate(groups, self.keep)
+
+    def write_groups(self, name: str, groups: list[list[Statement]]) -> None:
+        """Add a function of these groups, in pieces that pass everything on in memory."""
         pieces = [groups[i : i + _PIECE] for i in range(0, len(groups), _PIECE)] or [[]]
         main = self._module.body()
         for i, piece in enumerate(pieces):
@@ -332,9 +344,9 @@ class LoopProgram:
 
     def _stride(self, buffer: Buffer) -> int:
         """How far the numbers of one row are from those of the next."""
-        if buffer.role in self._starts and self._sets.count > 1:
-            return self._sets.length
-        return buffer.size if buffer in self._batched or buffer is self._seed else 0
+        if buffer in self._batched or buffer is self._seed:
+            return buffer.size
+        return self._sets.length if buffer.role in self._starts else 0
 
     def extents(self, shape: tuple[int, ...], batched: bool) -> list[int]:
         """The lengths of the loops over a shape."""
@@ -361,8 +373,7 @@ class LoopProgram:
         if isinstance(statement, Constant):
             self._table(nest, statement, batched)
         elif isinstance(statement, Contract):
-            # A result that is a sum over the sets.
-            summed = self._sets.count > 1 and statement.out.buffer.role == "out"
+            summed = statement.out.buffer in self._totals
             factors = [
                 self._factor(nest, view, batched, summed)
                 for view in (statement.left, statement.right)
@@ -490,7 +501,7 @@ class LoopProgram:
         nest.loop(self._rows if batched else 1, row)
 
 
-def _with_views(statement: Statement, put: Any) -> Statement:
+def with_views(statement: Statement, put: Any) -> Statement:
     """The statement with other views."""
     changed = {}
     for entry in dataclasses.fields(statement):

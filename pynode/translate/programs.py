@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,9 @@ import numpy as np
 
 from .expressions import Expressions
 from .graph import Graph
+from .instructions import number
 from .llvm import Module, scalar_function
+from .loop_kept import KeptProgram
 from .loops import LoopProgram, Seeds, Sets, work_of
 from .machine import vector_register
 from .python_source import python_function
@@ -49,6 +51,10 @@ _LAYOUTS = {
     "second": Layout(("second_y", "second_p", "second_t"), True, ("w", "u", "s")),
     "jac": Layout(("vjp",)),
     "jac_time": Layout(("vjp", "vjp_time")),
+    "jac_step": Layout(("vjp", "vjp_time", "f")),
+    # The Jacobian; and afterwards, with the same work, the cotangents at the same point.
+    "jac_kept": Layout(("vjp",)),
+    "add_kept": Layout(("vjp_p",), vectors=("w",), added=("vjp_p",)),
 }
 # The same, but the cotangents of the targets are added to what stands in out.
 for _name in ("vjp_p", "pullback", "second"):
@@ -67,6 +73,8 @@ def layout(name: str) -> Layout:
 
 # Expressions above which LLVM's slower passes no longer pay.
 _QUICK = 600
+# Expressions of several sets of vectors at most that one function computes together.
+_TOGETHER = 1500
 # Scalar operations above which a Jacobian isn't tried as scalars, and expressions of df/dt at most.
 _MOST_WORK = 20_000_000
 _LARGEST_SLOPE = 100_000
@@ -98,21 +106,61 @@ class Programs:
 
     def text(self, name: str) -> Text:
         """The function of this name."""
-        scalars = self.scalars(name)
+        if name.endswith("_kept"):
+            return self._kept(name)
+        base, _, sets = name.partition("*")
+        scalars = self.scalars(base)
+        if sets and scalars is not None:
+            if len(scalars[0].nodes) * int(sets) > _TOGETHER:
+                return self._repeated(name, *scalars)
+            scalars = self.scalars(name)
         module = Module(self._real, scalars is None, vector_register())
         if scalars is not None:
             pool, outs = scalars
             work = scalar_function(module, "entry", pool, outs, self.added(name))
-            level = 1 if len(pool.nodes) > _QUICK else 2
-            return Text(module.text(), len(outs), work, level)
+            return Text(module.text(), len(outs), work, _level(pool))
         program = self._loops(module, name)
         program.write("entry")
         return Text(module.text(), program.size, program.work, 2)
 
+    def _kept(self, name: str) -> Text:
+        """One of the two functions of loop_kept.py, or one of two that share nothing."""
+        others = {"jac_kept": "jac", "add_kept": "add_vjp_p"}
+        if any(self.scalars(other) is not None for other in others.values()):
+            return self.text(others[name])
+        seeds = self._loop_seeds()
+        if not np.array_equal(seeds.matrix, np.eye(self._n)):
+            return self.text(others[name])
+        module = Module(self._real, True, vector_register())
+        program = KeptProgram(module, self._graph(False), seeds)
+        second = name == "add_kept"
+        program.write_part("entry", second)
+        return Text(module.text(), program.sizes[second], program.work, 2)
+
+    def _repeated(self, name: str, pool: Expressions, outs: list[int]) -> Text:
+        """A function of several sets of vectors that calls a function of one set for each. pool,
+        outs: the expressions of this one."""
+        plan = layout(name)
+        module = Module(self._real)
+        added = self.added(name)
+        work = scalar_function(module, "one", pool, outs, range(len(outs)))
+        body = module.body()
+        for place in range(len(outs)):
+            if place not in added:
+                body.store(number(0.0, self._real), "%out", place)
+        for k in range(plan.sets):
+            vectors = body.address("%v", k * self._length(plan))
+            body.put(
+                f"call void @one(double %t, ptr %y, ptr {vectors}, ptr %inputs, ptr %out, ptr"
+                " %work)"
+            )
+        module.add("entry", body)
+        return Text(module.text(), len(outs), work, _level(pool))
+
     def scalars(self, name: str) -> tuple[Expressions, list[int]] | None:
         """The expressions of a function; None if loops are the better form."""
         if name.startswith("jac"):
-            return self._jacobian(name == "jac_time")
+            return self._jacobian(layout(name).results)
         plan = layout(name)
         graph = self._graph(plan.twice)
         statements = graph.live(list(plan.results))
@@ -140,8 +188,8 @@ class Programs:
     def _loops(self, module: Module, name: str) -> LoopProgram:
         if name == "jac":
             return LoopProgram(module, self._graph(False), ("vjp",), {}, self._loop_seeds())
-        if name == "jac_time":
-            names = ("vjp", "jvp_time")
+        if name.startswith("jac"):
+            names = ("vjp", "jvp_time", *layout(name).results[2:])
             return LoopProgram(module, self._graph(True), names, {}, self._loop_seeds())
         plan = layout(name)
         graph = self._graph(plan.twice)
@@ -185,17 +233,19 @@ class Programs:
         seeds, rows, columns, colours = self._coloured()
         return Seeds(seeds, np.stack([colours[rows], columns], axis=1))
 
-    def _jacobian(self, with_time: bool) -> tuple[Expressions, list[int]] | None:
+    def _jacobian(self, results: Sequence[str]) -> tuple[Expressions, list[int]] | None:
         basis = self._basis()
         if basis is None:
             return None
         pool, entries, slopes = basis
         outs = [x for _, _, x in entries]
-        if with_time and slopes is not None:
+        limit = len(pool.nodes) + _LARGEST_SLOPE
+        if "vjp_time" in results and slopes is not None:
             outs = outs + slopes
-        elif with_time:
-            limit = len(pool.nodes) + _LARGEST_SLOPE
+        elif "vjp_time" in results:
             outs = outs + evaluated(self._graph(True), ("jvp_time",), {}, limit, pool)[1]
+        if "f" in results:
+            outs = outs + evaluated(self._graph(False), ("f",), {}, limit, pool)[1]
         return pool, outs
 
     def _basis(self) -> tuple[Expressions, list[tuple[int, int, int]], list[int] | None] | None:
@@ -236,3 +286,8 @@ class Programs:
             return rows, columns
         table = np.array([entry[:2] for entry in basis[1]], dtype=np.int64).reshape(-1, 2)
         return table[:, 0].copy(), table[:, 1].copy()
+
+
+def _level(pool: Expressions) -> int:
+    """LLVM's level for scalar code."""
+    return 1 if len(pool.nodes) > _QUICK else 2

@@ -205,7 +205,10 @@ class Recorder(TorchDispatchMode):
         """Write the statements of an operation whose numbers depend on the inputs."""
         for x in outs:
             if isinstance(x, Tensor) and x.dtype.is_floating_point and x.dtype != self._real:
-                self._check_kind(x, name)
+                # torch.where(condition, 2.0, 1.0) has torch's default type. Its numbers are known.
+                numbers = [v for v in views.values() if v.buffer.kind == REAL]
+                if name != "where" or any(v.buffer not in self._constant for v in numbers):
+                    self._check_kind(x, name)
         for view in fresh:
             self._constant.discard(view.buffer)
         rule(Call(self.graph.statements, name, bound, views, fresh, self._constant))

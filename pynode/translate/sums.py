@@ -66,6 +66,8 @@ class Adder:
         if moved is None or self._is_read(buffer):
             return False
         writers = [s for s in self._statements if s.out.buffer is buffer]
+        if not writers:
+            return False
         only = writers[0]
         if len(writers) == 1 and isinstance(only, Map):
             return self._mapped(only, target.buffer, moved, scale)

@@ -32,14 +32,19 @@ def call(
     size: int,
     work: int,
     before: np.ndarray | None = None,
+    first: Any = None,
 ) -> np.ndarray:
-    """Call a native function. arrays: y and v. before: what stands in out; NaN if not given."""
+    """Call a native function. arrays: y and v. before: what stands in out; NaN if not given.
+    first: a NativeFunction that is called before, with the same work."""
     y, v = arrays
     out = np.full(max(size, 1), np.nan, dtype=y.dtype)
     if before is not None:
         out[:size] = before
-    memory = np.full(max(work, 1), np.nan, dtype=y.dtype)
+    memory = np.full(max(work, 1, first.work if first else 0), np.nan, dtype=y.dtype)
     pointers = (y, v, addresses, out, memory)
+    if first is not None:
+        other = np.empty(max(first.size, 1), dtype=y.dtype)
+        _CALL(first.address)(t, *[x.ctypes.data for x in (y, v, addresses, other, memory)])
     _CALL(address)(t, *[x.ctypes.data for x in pointers])
     return out[:size]
 
@@ -183,10 +188,13 @@ class Comparison:
         held = [point.replace(x) for x in self._targets]
         return np.array([x.data_ptr() for x in held], dtype=np.int64), held
 
-    def function(self, address: int, shape: tuple[int, int], plan: Any, name: str) -> None:
+    def function(
+        self, address: int, shape: tuple[int, int], plan: Any, name: str, first: Any = None
+    ) -> None:
         """Compare a function. Raise TranslationRefused if it is wrong.
 
-        shape: the sizes of out and of work. plan: its Layout.
+        shape: the sizes of out and of work. plan: its Layout. first: a NativeFunction that is
+        called before it.
         """
         results = plan.results
         for point, drawn, values in self._points(results, plan.twice):
@@ -200,7 +208,7 @@ class Comparison:
             written = [torch.full_like(values[x], x not in plan.added) for x in results]
             before = np.where(torch.cat(written).numpy() != 0, np.nan, scale)
             v = np.concatenate([_packed(x, plan.vectors, point.y) for x in sets])
-            found = self._called(address, shape, point, v, before)
+            found = self._called(address, shape, point, v, before, first)
             self._judge(
                 found,
                 expected + np.nan_to_num(before),
@@ -214,12 +222,12 @@ class Comparison:
         address: int,
         shape: tuple[int, int],
         pattern: tuple[np.ndarray, np.ndarray],
-        with_time: bool,
+        names: Sequence[str],
     ) -> None:
-        """Compare the nonzeros of df/dy, through two products w^T df/dy, and df/dt."""
+        """Compare the nonzeros of df/dy, through two products w^T df/dy, and df/dt and f after
+        them. names: of the results."""
         rows, columns = pattern
         n = self._y0.numel()
-        names = ("vjp", "vjp_time") if with_time else ("vjp",)
         for point, drawn, values in self._points(names, False):
             empty = np.zeros(1, dtype=point.y.numpy().dtype)
             found = self._called(address, shape, point, empty)
@@ -232,10 +240,14 @@ class Comparison:
                 nonzeros = found[: len(rows)]
                 product = np.bincount(columns, w[rows] * nonzeros, minlength=n)
                 scale = np.bincount(columns, np.abs(w[rows] * nonzeros), minlength=n)
-                if with_time:
-                    slope = found[len(rows) :]
+                if "vjp_time" in names:
+                    slope = found[len(rows) : len(rows) + n]
                     product = np.append(product, w @ slope)
                     scale = np.append(scale, np.abs(w) @ np.abs(slope))
+                if "f" in names:
+                    value = found[len(rows) + n :]
+                    product = np.append(product, value)
+                    scale = np.append(scale, np.full(n, np.abs(value).max(initial=0.0)))
                 expected = torch.cat([values[name] for name in names]).numpy()
                 self._judge(
                     product,
@@ -252,10 +264,11 @@ class Comparison:
         point: Point,
         v: np.ndarray,
         before: np.ndarray | None = None,
+        first: Any = None,
     ) -> np.ndarray:
         addresses, held = self._addresses(point)
         y = np.ascontiguousarray(point.y.detach().numpy())
-        result = call(address, float(point.t), (y, v), addresses, *shape, before)
+        result = call(address, float(point.t), (y, v), addresses, *shape, before, first)
         del held
         return result
 

@@ -23,6 +23,18 @@ def test_right_gradients_pass(method):
     assert len(result.vjps) == len(result.jvps) == len(result.differences) == 2
 
 
+@pytest.mark.parametrize("method", ["auto", "Tsit5", "QNDF"])
+def test_native_gradients(method):
+    """The torch engine repeats the steps."""
+    pytest.importorskip("numba")
+    pytest.importorskip("llvmlite")
+    times = [0.0, 0.5, 1.0]
+    result = check_gradients(Forced(), Y0, times, method=method, directions=2, backend="native")
+    assert result.ok
+    assert result.same_steps < 1e-7
+    assert result.adjoint == "DiscreteAdjoint"
+
+
 @pytest.mark.parametrize("adjoint", ["gauss", "interpolating", "backsolve", "direct"])
 def test_every_adjoint_can_be_checked(adjoint):
     result = check_gradients(

@@ -35,7 +35,7 @@ def linear(rows):
 
 def test_the_exact_trace_is_autograds_divergence():
     field, z, t = Timed(3), torch.randn(5, 3, dtype=torch.float64), tensor(0.3)[0]
-    slope, trace = AugmentedField(field, [_Trace("exact")], 1)(t, (z, torch.zeros(5)), None)
+    slope, trace = AugmentedField(field, 1, _Trace("exact"))(t, (z, torch.zeros(5)), None)
     expected = [torch.autograd.functional.jacobian(lambda x: field(t, x), row).trace() for row in z]
     torch.testing.assert_close(trace, torch.stack(expected), rtol=1e-12, atol=1e-14)
     assert torch.equal(slope, field(t, z))

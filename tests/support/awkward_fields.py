@@ -111,16 +111,12 @@ def _mask(t, y):
     return y * y[y > -10.0].sum()
 
 
-def _solve(t, y):
-    return torch.linalg.solve(torch.eye(3, dtype=DOUBLE) * (1 + y[0]), y)
+def _eigenvalues(t, y):
+    return torch.linalg.eigvalsh(torch.eye(3, dtype=DOUBLE) * (1 + y[0]))
 
 
 def _sort(t, y):
     return torch.sort(y).values
-
-
-def _cast_to_integer(t, y):
-    return y * torch.arange(3, dtype=DOUBLE)[(y * 0).long()]
 
 
 def _shape(t, y):
@@ -229,9 +225,8 @@ AWKWARD = [
     ("the state changed in place", _state_in_place, "changes the state in place"),
     ("nonzero", _nonzero, "operation nonzero"),
     ("a mask from the state", _mask, "indices that depend on the state"),
-    ("a linear solve", _solve, "_linalg_solve_ex"),
+    ("eigenvalues", _eigenvalues, "_linalg_eigh"),
     ("a sort", _sort, "operation sort"),
-    ("integers from the state", _cast_to_integer, "from floating numbers to integers"),
     ("a result of another shape", _shape, "must return a tensor of the state's shape"),
     ("a sparse matrix", _sparse, "dense"),
     ("a hook of a module", _Hooked(), "has a hook"),

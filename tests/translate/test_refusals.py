@@ -35,7 +35,7 @@ def test_awkward_fields(f, words):
 def test_the_users_line_is_named():
     def f(t, y):
         z = y * 2
-        return torch.linalg.solve(torch.eye(3, dtype=DOUBLE), z)
+        return torch.sort(z).values
 
     line = f.__code__.co_firstlineno + 2
     with pytest.raises(TranslationRefused, match=rf"test_refusals\.py:{line}"):

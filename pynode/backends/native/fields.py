@@ -136,7 +136,7 @@ def refusal(f: Callable, y0: Tensor, t0: float) -> str:
     can."""
     try:
         native = translate(f, y0.detach(), t0)
-        for name in ("f", "jac", "pullback"):
+        for name in ("f", "jac_kept", "add_pullback"):
             native.function(name)
     except (TranslationRefused, RejectStep) as reason:
         return str(reason)

@@ -52,7 +52,8 @@ class Prepared:
         self.repair = 0
         self.work = self.f.work
         if self.sizes.implicit:
-            self.jac = field.function("jac_time" if self.sizes.slopes else "jac")
+            # The backward pass has the same Jacobian, with what is beside it.
+            self.jac = field.function("jac_step" if self.sizes.slopes else "jac_kept")
             self.work = max(self.work, self.jac.work)
             self._repair = repairs(field)
             self.repair = where(self._repair)
@@ -92,7 +93,7 @@ class Prepared:
             "vectors": Own((sizes.vectors, n), real, True),
             "numbers": Own((sizes.numbers,), np.float64, True),
             "marks": Own((sizes.marks,), np.int64, True),
-            "jac": Own((len(rows) + n * sizes.implicit,), real, True),
+            "jac": Own((len(rows) + n * (sizes.implicit + sizes.slopes),), real, True),
             "rows": rows,
             "columns": columns,
             "matrix": Own((matrices, matrices), real),

@@ -143,7 +143,7 @@ class Memory(NamedTuple):
     vectors: Any  # (v, n) T
     numbers: Any  # float64
     marks: Any  # int64
-    jac: Any  # (nnz + n,) T: the nonzeros of df/dy, then df/dt
+    jac: Any  # (nnz + n,) T or (nnz + 2 n,): the nonzeros of df/dy, df/dt and f (steps.linearise)
     rows: Any  # (nnz,) int64
     columns: Any  # (nnz,) int64
     matrix: Any  # (n, n) T

@@ -10,6 +10,7 @@ from . import (  # noqa: F401, they fill the table
     moves,
     products,
     reductions,
+    systems,
 )
 from .call import RULES, Call
 

@@ -112,7 +112,7 @@ class Call:
         if out.buffer.kind != source.buffer.kind:
             function = "to_bool" if out.buffer.kind == BOOL else "to_real"
             if out.buffer.kind == INT and source.buffer.kind == REAL:
-                raise self.refuse("from floating numbers to integers")
+                function = "trunc"
         self.map(out, function, source)
 
     def integers(self, x: Tensor) -> Tensor:

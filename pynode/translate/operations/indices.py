@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..graph import Constant, ScatterAdd, View, at_places
+from ..graph import BOOL, REAL, Constant, Reduce, ScatterAdd, View, at_places
 from .call import Call, rule
 from .moves import move
 
@@ -25,12 +27,106 @@ def _add_at(call: Call, out: View, chosen: np.ndarray, source: View) -> None:
     call.statements.append(ScatterAdd(at_places(out.buffer, places), source))
 
 
+@rule("bucketize", "searchsorted")
+def _sorted_place(call: Call) -> None:
+    """The number of boundaries before a value. As in torch, NaN comes after all of them."""
+    found = call.operand("self")
+    if call.name == "bucketize":
+        boundaries = call.view("boundaries")
+    else:
+        boundaries = call.view("sorted_sequence")
+        if call.get("sorter") is not None:
+            raise call.refuse("with a sorter")
+    right = call["right"] or call.get("side") == "right"
+    axis = len(call.out.shape)
+    if isinstance(found, View):
+        found = found.insert(axis)
+    if len(boundaries.shape) > 1:
+        boundaries = boundaries.insert(len(boundaries.shape) - 1)
+    before = call.made("lt" if right else "le", found, boundaries)
+    after = call.made("to_real", call.made("logical_not", before))
+    count = call.fresh(call.out.shape)
+    call.statements.append(Reduce(count, after, "sum"))
+    call.copy(call.out, count)
+
+
+def _unknown(call: Call) -> tuple[int, View] | None:
+    """(axis, the index there) if the one index of an operation depends on the state; None if all
+    are known."""
+    if "dim" in call.bound:
+        indices = [call["index"]]
+        axis = call["dim"] % max(len(call.view("self").shape), 1)
+    else:
+        indices = call["indices"]
+        axis = next((k for k, index in enumerate(indices) if index is not None), 0)
+    given = [index for index in indices if index is not None]
+    if all(call.view(index).buffer in call.constant for index in given):
+        return None
+    if len(given) > 1 or call.view(given[0]).buffer.kind == BOOL:
+        raise call.refuse("with a mask, or with several indices that depend on the state")
+    index = call.view(given[0])
+    extent = float(call.view("self").shape[axis])
+    negative = call.made("lt", index, 0.0)
+    return axis, call.made("where", negative, call.made("add", index, extent), index)
+
+
+def _within(index: View, axis: int, rank: int) -> View:
+    """An index with an axis before it for each of the first axes, and behind it up to rank."""
+    for _ in range(axis):
+        index = index.insert(0)
+    while len(index.shape) < rank:
+        index = index.insert(len(index.shape))
+    return index
+
+
+@rule("index_select", "index")
+def _index(call: Call) -> None:
+    unknown = _unknown(call)
+    if unknown is None:
+        move(call)
+        return
+    axis, index = unknown
+    source = call.view("self")
+    places = _within(index, axis, len(call.out.shape))
+    # No place: torch raises an error, and native code must not go on with a number.
+    call.fill(call.out, math.nan if source.buffer.kind == REAL else 0.0)
+    for place in _choices(call, source.shape[axis]):
+        element = source.narrow(axis, place, 1).drop(axis)
+        for _ in index.shape:
+            element = element.insert(axis)
+        call.map(call.out, "select_place", places, float(place), element, call.out)
+
+
+def _add_unknown(call: Call, axis: int, index: View, source: View) -> None:
+    """out[..., index, ...] += source, for an index that depends on the state."""
+    out = call.out
+    numbers = call.fresh((out.shape[axis],))
+    call.statements.append(Constant(numbers, np.arange(out.shape[axis], dtype=float)))
+    numbers = _within(numbers, axis, len(out.shape))
+    shape = (*out.shape[:axis], *index.shape, *out.shape[axis + 1 :])
+    source = source.expand(shape)
+    _choices(call, index.size)
+    for place in np.ndindex(*index.shape):
+        here = index
+        element = source
+        for k in reversed(range(len(place))):
+            here = here.narrow(k, place[k], 1).drop(k)
+            element = element.narrow(axis + k, place[k], 1).drop(axis + k)
+        new = call.made("add", out, element.insert(axis).expand(out.shape))
+        call.map(out, "select_place", _within(here, 0, len(out.shape)), numbers, new, out)
+
+
 @rule("index_put", "_unsafe_index_put", "_index_put_impl")
 def _index_put(call: Call) -> None:
     out = call.out
     source = call.view("self")
     if out.buffer is not source.buffer:
         call.copy(out, source)
+    if call["accumulate"]:
+        unknown = _unknown(call)
+        if unknown is not None:
+            _add_unknown(call, *unknown, call.view("values"))
+            return
     indices = [None if i is None else call.integers(i) for i in call["indices"]]
     chosen = torch.ops.aten.index(_numbered(out), indices).numpy()
     values = call.view("values")
@@ -46,11 +142,15 @@ def _index_add(call: Call) -> None:
     out = call.out
     if out.buffer is not call.view("self").buffer:
         call.copy(out, call.view("self"))
-    index = call.integers(call["index"])
-    chosen = torch.ops.aten.index_select(_numbered(out), call["dim"], index).numpy()
     source = call.view("source")
     if float(call["alpha"]) != 1.0:
         source = call.made("mul", source, float(call["alpha"]))
+    unknown = _unknown(call)
+    if unknown is not None:
+        _add_unknown(call, *unknown, source)
+        return
+    index = call.integers(call["index"])
+    chosen = torch.ops.aten.index_select(_numbered(out), call["dim"], index).numpy()
     _add_at(call, out, chosen, source)
 
 

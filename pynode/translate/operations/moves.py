@@ -11,7 +11,7 @@ from torch import Tensor
 from ..graph import Reduce, View, at_places
 from .call import Call, rule
 
-_MOVES = """flip roll repeat index_select index take embedding tril triu diag_embed
+_MOVES = """flip roll repeat take embedding tril triu diag_embed
 select_backward slice_backward diagonal_backward select_scatter slice_scatter diagonal_scatter
 as_strided_scatter permute_copy transpose_copy t_copy unsqueeze_copy squeeze_copy select_copy
 slice_copy diagonal_copy split_copy unbind_copy as_strided_copy unfold_copy _reshape_copy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ..graph import Reduce, Scan, View
@@ -141,6 +142,46 @@ def _softmax(call: Call) -> None:
         call.map(call.out, "div", exponentials, total)
         return
     call.map(call.out, "sub", shifted, call.made("log", total))
+
+
+@rule("_safe_softmax")
+def _safe_softmax(call: Call) -> None:
+    """Zero where all numbers are minus infinity: nothing to attend to."""
+    source = call.view("self")
+    axes = _axes(source, call["dim"])
+    largest = _kept(_reduced(call, source, axes, "max"), axes)
+    nothing = call.made("eq", largest, -math.inf)
+    exponentials = call.made("exp", call.made("sub", source, largest))
+    total = _kept(_reduced(call, exponentials, axes, "sum"), axes)
+    call.map(call.out, "where", nothing, 0.0, call.made("div", exponentials, total))
+
+
+@rule("_weight_norm_interface")
+def _weight_norm(call: Call) -> None:
+    """w = g v / |v|, with the norms over all axes but one."""
+    norms = _norms(call, call.view("v"), call["dim"])
+    call.copy(call.outs[1], norms)
+    call.map(call.outs[0], "mul", call.view("v"), call.made("div", call.view("g"), norms))
+
+
+def _norms(call: Call, v: View, dim: int) -> View:
+    axes = [axis for axis in range(len(v.shape)) if axis != dim % len(v.shape)]
+    total = _kept(_reduced(call, call.made("mul", v, v), axes, "sum"), axes)
+    return call.made("sqrt", total)
+
+
+@rule("_weight_norm_interface_backward")
+def _weight_norm_backward(call: Call) -> None:
+    gradient = call.view("grad_w")
+    v = call.view("saved_v")
+    norms = call.view("saved_norms")
+    axes = [axis for axis in range(len(v.shape)) if axis != call["dim"] % len(v.shape)]
+    along = _kept(_reduced(call, call.made("mul", gradient, v), axes, "sum"), axes)
+    scale = call.made("div", call.view("saved_g"), norms)
+    part = call.made("div", along, call.made("mul", norms, norms))
+    rest = call.made("sub", gradient, call.made("mul", v, part))
+    call.map(call.outs[0], "mul", scale, rest)
+    call.map(call.outs[1], "div", along, norms)
 
 
 @rule("_softmax_backward_data")
