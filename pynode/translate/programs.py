@@ -14,7 +14,7 @@ from .expressions import Expressions
 from .graph import Graph
 from .instructions import number
 from .llvm import Module, scalar_function
-from .loop_kept import KeptProgram
+from .loop_kept import GatherProgram, KeptProgram, StageProgram
 from .loops import LoopProgram, Seeds, Sets, work_of
 from .machine import vector_register
 from .python_source import python_function
@@ -55,10 +55,17 @@ _LAYOUTS = {
     # The Jacobian; and afterwards, with the same work, the cotangents at the same point.
     "jac_kept": Layout(("vjp",)),
     "add_kept": Layout(("vjp_p",), vectors=("w",), added=("vjp_p",)),
+    # The cotangents of the state at a stage; and those of the targets from all works of the stages.
+    # Functions without a result if this does not pay.
+    "pull_stage": Layout(("vjp", "vjp_time"), vectors=("w",)),
+    "add_stages": Layout(("vjp_p",), added=("vjp_p",)),
 }
 # The same, but the cotangents of the targets are added to what stands in out.
 for _name in ("vjp_p", "pullback", "second"):
     _LAYOUTS[f"add_{_name}"] = dataclasses.replace(_LAYOUTS[_name], added=("vjp_p", "second_p"))
+
+
+_SEVERAL = ("add_second", "add_stages")
 
 
 def layout(name: str) -> Layout:
@@ -66,13 +73,15 @@ def layout(name: str) -> Layout:
     vectors, one after the other in v."""
     base, star, sets = name.partition("*")
     found = _LAYOUTS.get(base)
-    if found is None or (star and not (base == "add_second" and sets.isdecimal())):
+    if found is None or (star and not (base in _SEVERAL and sets.isdecimal())):
         raise ValueError(f"There is no native function {name!r}. There are {', '.join(_LAYOUTS)}.")
     return dataclasses.replace(found, sets=int(sets or 1))
 
 
 # Expressions above which LLVM's slower passes no longer pay.
 _QUICK = 600
+# Numbers in the targets below which their cotangents are added stage by stage.
+_FEWEST = 500
 # Expressions of several sets of vectors at most that one function computes together.
 _TOGETHER = 1500
 # Scalar operations above which a Jacobian isn't tried as scalars, and expressions of df/dt at most.
@@ -108,6 +117,8 @@ class Programs:
         """The function of this name."""
         if name.endswith("_kept"):
             return self._kept(name)
+        if "_stage" in name:
+            return self._stages(name)
         base, _, sets = name.partition("*")
         scalars = self.scalars(base)
         if sets and scalars is not None:
@@ -136,6 +147,23 @@ class Programs:
         second = name == "add_kept"
         program.write_part("entry", second)
         return Text(module.text(), program.sizes[second], program.work, 2)
+
+    def _stages(self, name: str) -> Text:
+        """One of the two functions for stages (loop_kept.py)."""
+        module = Module(self._real, True, vector_register())
+        first = None
+        if self.scalars("add_pullback") is None:
+            first = StageProgram(module, self._graph(False))
+        if first is None or not first.possible or first.total < _FEWEST:
+            module.add("entry", module.body())
+            return Text(module.text(), 0, 0, 2)
+        first.write_first("entry")
+        if name == "pull_stage":
+            return Text(module.text(), first.size, first.work, 2)
+        module = Module(self._real, True, vector_register())
+        program = GatherProgram(module, first, layout(name).sets)
+        program.write("entry")
+        return Text(module.text(), program.size, program.work, 2)
 
     def _repeated(self, name: str, pool: Expressions, outs: list[int]) -> Text:
         """A function of several sets of vectors that calls a function of one set for each. pool,
