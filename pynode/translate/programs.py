@@ -80,7 +80,7 @@ def layout(name: str) -> Layout:
 
 # Expressions above which LLVM's slower passes no longer pay.
 _QUICK = 600
-# Numbers in the targets below which their cotangents are added stage by stage.
+# Numbers in the targets below which it does not pay to add their cotangents for several stages.
 _FEWEST = 500
 # Expressions of several sets of vectors at most that one function computes together.
 _TOGETHER = 1500
