@@ -20,7 +20,7 @@ from .machine import vector_register
 from .python_source import python_function
 from .refusal import TranslationRefused
 from .sparsity import coloured, dependence
-from .unrolled import TooLarge, basis_rows, dependents, evaluated, scalar_limit
+from .unrolled import TooLarge, basis_rows, dependents, evaluated, scalar_limit, suits_loops
 
 
 @dataclass(frozen=True)
@@ -185,8 +185,11 @@ class Programs:
         module.add("entry", body)
         return Text(module.text(), len(outs), work, _level(pool))
 
-    def scalars(self, name: str) -> tuple[Expressions, list[int]] | None:
-        """The expressions of a function; None if loops are the better form."""
+    def scalars(self, name: str, always: bool = False) -> tuple[Expressions, list[int]] | None:
+        """The expressions of a function; None if loops are the better form. always: unless they
+        are too many."""
+        if not always and self._suits_loops():
+            return None
         if name.startswith("jac"):
             return self._jacobian(layout(name).results)
         plan = layout(name)
@@ -204,9 +207,13 @@ class Programs:
             return None
         return pool, [functools.reduce(pool.add, parts) for parts in zip(*found)]
 
+    def _suits_loops(self) -> bool:
+        """Whether loops are the better form of all functions."""
+        return suits_loops(self._graph(False).live(["f"]))
+
     def python(self, name: str, targets: int) -> str:
         """The function of this name as Python source, always of scalars."""
-        scalars = self.scalars(name)
+        scalars = self.scalars(name, always=True)
         if scalars is None:
             raise TranslationRefused(
                 f"The function {name} of this field is too large for Python source of scalars."
@@ -266,7 +273,9 @@ class Programs:
         if basis is None:
             return None
         pool, entries, slopes = basis
-        outs = [x for _, _, x in entries]
+        found = {(row, column): x for row, column, x in entries}
+        places = zip(*(x.tolist() for x in self.pattern()))
+        outs = [found.get(place, pool.zero) for place in places]
         limit = len(pool.nodes) + _LARGEST_SLOPE
         if "vjp_time" in results and slopes is not None:
             outs = outs + slopes
@@ -308,7 +317,7 @@ class Programs:
 
     def pattern(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows and columns of the structural nonzeros of df/dy, in row-major order."""
-        basis = self._basis()
+        basis = None if self._suits_loops() else self._basis()
         if basis is None:
             _, rows, columns, _ = self._coloured()
             return rows, columns
