@@ -262,6 +262,12 @@ class FieldCode:
             results = layout(name).results
             comparison.jacobian(function.address, shape, self.pattern(), results)
             return
+        if "_stage" in name and not function.size:
+            return
+        if name.startswith("add_stages"):
+            first = self.function("pull_stage")
+            comparison.stages(function, first, layout(name).sets)
+            return
         first = self.function("jac_kept") if name == "add_kept" else None
         comparison.function(function.address, shape, layout(name), name, first)
 
