@@ -216,21 +216,20 @@ class FieldCode:
         if self._table is None or name not in self._table["functions"]:
             return None
         found = self._table["functions"][name]
-        code = store.read(found["code"], "o")
-        if code is None:
+        loaded = _recent(found["code"])
+        if loaded is None:
             return None
-        loaded = Loaded(code)
         return NativeFunction(loaded.address("entry"), found["size"], found["work"], loaded)
 
     def _made(self, name: str) -> NativeFunction:
         """The function compiled, or taken from another field with the same text."""
         program = self._programs.text(name)
         key = store.key("code", processor(), program.level, program.text)
-        code = store.read(key, "o")
-        loaded = Loaded(code or compiled(program.text, program.level))
+        known = _recent(key)
+        loaded = known or Loaded(compiled(program.text, program.level))
         function = NativeFunction(loaded.address("entry"), program.size, program.work, loaded)
         self._compare(name, function)
-        if code is None:
+        if known is None:
             store.write(key, "o", loaded.code)
         self._remember(name, {"code": key, "size": program.size, "work": program.work})
         return function
@@ -269,6 +268,28 @@ class FieldCode:
                 else:
                     self._pattern = self._programs.pattern()
             return self._pattern
+
+
+# Code that was loaded lately, by its key: a function that the user defines anew for each solve has
+# the same code each time. The newest comes last.
+_RECENT: dict[str, Loaded] = {}
+_MOST_RECENT = 64
+_RECENT_LOCK = threading.Lock()
+
+
+def _recent(key: str) -> Loaded | None:
+    """The code with this key in memory; None if it is not on the disk either."""
+    with _RECENT_LOCK:
+        loaded = _RECENT.pop(key, None)
+        if loaded is None:
+            code = store.read(key, "o")
+            if code is None:
+                return None
+            loaded = Loaded(code)
+        _RECENT[key] = loaded
+        while len(_RECENT) > _MOST_RECENT:
+            del _RECENT[next(iter(_RECENT))]
+        return loaded
 
 
 def _reference(f: Callable[..., Any]) -> Any:
