@@ -1,5 +1,6 @@
 """A batch of Van der Pol oscillators with batched=True, beside a Python loop over SciPy's BDF with
-the same torch field.
+the same torch field. "qndf, native" among the methods is the native engine, and "diffrax" is its
+Kvaerno5 under jax.vmap, compiled.
 
 Row i has mu_i from 1 to 10,000, evenly spaced in the logarithm; all rows start at (2, 0) and run to
 --span with 11 outputs. The target is 1/30 of the time of the loop. SciPy's time for all rows is
@@ -14,8 +15,11 @@ import numpy as np  # isort: skip
 import torch  # isort: skip
 
 from benchmarks import report
+from benchmarks.peers.diffrax import DiffraxBatch
 from pynode.solve import solve
 
+NATIVE = ", native"  # behind the name of a method: by the native engine
+DIFFRAX = "diffrax"
 METHODS = ("qndf", "fbdf")
 
 
@@ -23,6 +27,13 @@ def oscillator(t, y, mu):
     """Van der Pol: y (..., 2) and mu (...)."""
     x, v = y.unbind(-1)
     return torch.stack((v, mu * ((1 - x * x) * v) - x), -1)
+
+
+def twin(t, y, mu):
+    """The same in JAX: y (2,)."""
+    from jax import numpy as jnp
+
+    return jnp.stack((y[1], mu * ((1 - y[0] * y[0]) * y[1]) - y[0]))
 
 
 class Batch:
@@ -46,6 +57,10 @@ class Batch:
         return torch.linspace(0, span, 11, dtype=torch.float64)
 
     def pynode(self, method: str):
+        """A solve of all rows by one of METHODS."""
+        name = method.removesuffix(NATIVE)
+        backend = "torch" if name == method else "native"
+
         def run():
             with torch.no_grad():
                 return solve(
@@ -53,13 +68,29 @@ class Batch:
                     self.y0,
                     self.t,
                     args=(self.constants,),
-                    method=method,
+                    method=name,
                     rtol=self.rtol,
                     atol=self.atol,
                     batched=True,
+                    backend=backend,
                 )
 
         return run
+
+    def diffrax(self):
+        """The same by diffrax: (states without the start, rows that did not reach the end)."""
+        return DiffraxBatch(
+            twin,
+            self.y0,
+            self.constants,
+            self.t,
+            "Kvaerno5",
+            self.rtol,
+            self.atol,
+            self.start,
+            100_000,
+            "cpu",
+        ).forward
 
     def scipy(self):
         """The loop over the sampled rows; the field without copies, time as a float, no graph."""
@@ -113,6 +144,21 @@ class Batch:
         return {"error": float(scaled.median()), "worst": float(scaled.max())}
 
 
+def outcome(solution) -> tuple:
+    """(counts, states of all rows at the last of the outputs) of a solve."""
+    if isinstance(solution, tuple):  # diffrax
+        return {}, torch.from_numpy(np.array(solution[0]))
+    stats = solution.stats
+    work = {
+        "nfe": stats.nfe,
+        "njac": stats.njac,
+        "nlu": stats.nlu,
+        "steps": stats.accepted,
+        "rejected": stats.rejected,
+    }
+    return work, solution.y
+
+
 def main(argv=None):
     parser = report.parser(__doc__)
     parser.add_argument("--rows", type=int, default=1024)
@@ -124,8 +170,10 @@ def main(argv=None):
     )
     parser.add_argument("--rtol", type=float, default=1e-6, help="atol is a hundredth of it")
     parser.add_argument("--methods", nargs="+", default=METHODS)
+    parser.add_argument("--threads", type=int, default=1, help="threads of torch, with --wall")
     parser.set_defaults(seconds=60.0)
     args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
     if report.missing("scipy.integrate", "scipy"):
         parser.exit(1, "this benchmark needs SciPy: pip install scipy\n")
     report.heading()
@@ -142,23 +190,16 @@ def main(argv=None):
     ]
     for method in args.methods:
         report.progress(method)
-        run = batch.pynode(method)
+        run = batch.diffrax() if method == DIFFRAX else batch.pynode(method)
         solution = run()
         timed = pair(run, base, args.seconds, args.clock, rounds=(3, 100)).row()
         for key in ("base_ms", "base_min_ms"):
             timed[key] *= whole
         for key in ("ratio", "low", "high"):
             timed[key] /= whole
-        stats = solution.stats
-        work = {
-            "nfe": stats.nfe,
-            "njac": stats.njac,
-            "nlu": stats.nlu,
-            "steps": stats.accepted,
-            "rejected": stats.rejected,
-        }
+        work, states = outcome(solution)
         rows.append({"method": method, **timed, "times": 1 / timed["ratio"], **work})
-        rows[-1].update(batch.errors(solution.y[:, batch.sample], reference))
+        rows[-1].update(batch.errors(states[:, batch.sample], reference[-len(states) :]))
     columns = (
         "method",
         "ms",

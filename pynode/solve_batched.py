@@ -179,10 +179,6 @@ class _BatchSolve:
         compiler = method.compiler
         if compiler is not None:
             self.isolated.compiled = CompiledRows(self.method, self.isolated, compiler)
-        if engine == "native":
-            from .backends.native.batch import check_batch
-
-            check_batch(self.events[0], self.limits, options)
         self.inference = False
         graph = field.leaves.any or self.flat.requires_grad or self.moving_times
         if engine == "torch" and not graph:
@@ -217,7 +213,7 @@ class _BatchSolve:
         spans = RowSpans(t, end, self.values[:, rows], place, self.stops, attempts)
         path: Any
         if self.engine == "native":
-            path = self._integrate_natively(index, start, spans, wanted)
+            path = self._integrate_natively(index, start, spans, wanted, watch)
         else:
             path = run_in_inference_mode(
                 lambda: self._integrate(index, start, spans, steps, watch), self.inference
@@ -263,7 +259,12 @@ class _BatchSolve:
         )
 
     def _integrate_natively(
-        self, index: Tensor, start: Tensor, spans: RowSpans, record: bool
+        self,
+        index: Tensor,
+        start: Tensor,
+        spans: RowSpans,
+        record: bool,
+        watch: BatchEventDetector | None,
     ) -> NativeRows:
         from .backends.native.batch import integrate_batch
 
@@ -278,6 +279,7 @@ class _BatchSolve:
             self.moving_times,
             self.limits,
             index,
+            watch,
         )
 
     def _integrate(

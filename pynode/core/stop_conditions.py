@@ -208,15 +208,20 @@ class RowLimits(_Limits):
         if self.bounds is not None:
             bad = self.bounds.crossed(y, start, which).any(1)
         if self.domain is not None:
-            clock = self.field.clock(t, y)
-            allowed = torch.as_tensor(self.domain(clock, self._user_state(y)), device=y.device)
-            if allowed.shape != bad.shape or allowed.dtype != torch.bool:
-                raise ValueError(
-                    f"domain must return a bool for each of the {len(y)} rows that it is given, a"
-                    f" tensor of shape ({len(y)},), not {tuple(allowed.shape)} of {allowed.dtype}"
-                )
-            bad = bad | ~allowed
+            bad = bad | ~self.in_domain(t, y)
         return bad.cpu().numpy()
+
+    def in_domain(self, t: Tensor, y: Tensor) -> Tensor:
+        """Which of the states y, (w, n), at t (w,) the user's domain has: (w,) bool."""
+        assert self.domain is not None
+        clock = self.field.clock(t, y)
+        allowed = torch.as_tensor(self.domain(clock, self._user_state(y)), device=y.device)
+        if allowed.shape != (len(y),) or allowed.dtype != torch.bool:
+            raise ValueError(
+                f"domain must return a bool for each of the {len(y)} rows that it is given, a"
+                f" tensor of shape ({len(y)},), not {tuple(allowed.shape)} of {allowed.dtype}"
+            )
+        return allowed
 
     def ended(self, index: Tensor, t: Tensor, y: Tensor, stats: Stats) -> np.ndarray:
         """The mask, (m,), of the running rows that the callback ends. index: (m,) their numbers; t:

@@ -27,7 +27,7 @@ from .diagnosis import Diagnosis
 from .discontinuities import jumps
 from .dynamics import lyapunov_growth, turns
 from .race import finalists, has_native_code, race
-from .reference_solve import DENSE_UP_TO, economical, solve_reference
+from .reference_solve import DENSE_UP_TO, economical, solve_reference, starts
 from .scales import ABOVE, PROPOSED, scales
 from .spectrum import spectrum
 
@@ -99,15 +99,12 @@ def diagnose(
     flat = layout.ravel(problem.y0).detach()
     options = Options(rtol, atol)
     limits = options.flat_atol(layout, flat)
+    solver = solve_reference
+    # Where f is not finite at the start there are no steps to take.
+    if native and starts(field, times[0], flat):
+        solver = _native_solver()
     solve_with = partial(
-        solve_reference,
-        field,
-        times,
-        flat,
-        rtol,
-        max_steps=max_steps,
-        max_seconds=max_seconds,
-        native=native,
+        solver, field, times, flat, rtol, max_steps=max_steps, max_seconds=max_seconds
     )
     reference, sizes, fine = _reference(solve_with, field, times, flat, rtol, limits)
     eigenvalues = spectrum(field, reference)
@@ -175,6 +172,12 @@ def _field(problem, layout, times, structure):
     elif layout.size > DENSE_UP_TO:
         field.structure = economical()
     return field
+
+
+def _native_solver() -> Callable:
+    from .native_steps import solve_native_reference
+
+    return solve_native_reference
 
 
 def _reference(solve_with, field, times, start, rtol, atol):

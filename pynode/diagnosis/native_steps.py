@@ -10,18 +10,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..backends.native.compiler import entry
+from ..backends.native.blocks import Blocks
 from ..backends.native.engine import NativeSegment, check
 from ..backends.native.fields import BoundField, native_field
-from ..backends.native.loop import advance
-from ..backends.native.run import HISTORY, NO_FAILURE, RECORD, RUNNING, STATUSES
-from ..backends.native.solve import integrate
-from ..core.norm import Tolerance
+from ..backends.native.prepared import Prepared
+from ..backends.native.run import HISTORY, NO_FAILURE, RUNNING, STATUSES
+from ..backends.native.solve import compiled, integrate
 from ..core.options import Options
 from ..core.status import Status
 from ..core.vector_field import VectorField
 from ..methods import registry
-from .reference_solve import AttemptedStep, ChatterLimit, ReferenceSolve
+from .reference_solve import AttemptedStep, ChatterLimit, ReferenceSolve, reference_settings
 
 TIMED = 200  # steps of an explicit method whose time is measured
 # An atol that no error reaches: every step is accepted.
@@ -42,52 +41,52 @@ class RecordingLoop:
         self.attempts = attempts
         self.limits = limits
 
-    def __call__(self, family: Any, numbers: np.ndarray, tables: Any, memory: Any) -> None:
+    def __call__(self, plan: Prepared, numbers: np.ndarray, blocks: Blocks) -> None:
         run = numbers[0]
-        compiled = entry(advance, family, RECORD, tables, memory)
         last = int(run["pause"])
         while True:
             done = int(run["attempts"])
             run["pause"] = min(done + 1, last)
-            compiled(numbers, tables, memory)
+            compiled(plan, numbers, blocks)
             if run["attempts"] == done:
                 return
-            self._note(run, memory)
+            self._note(run, blocks)
             if run["status"] == RUNNING and self.limits.expired():
                 run["status"] = STATUSES.index(Status.MAX_SECONDS)
             if run["status"] != RUNNING or run["attempts"] >= last:
                 return
 
-    def _note(self, run, memory):
-        t, h, ratio, failure = memory.history[(int(run["attempts"]) - 1) % HISTORY].tolist()
+    def _note(self, run, blocks):
+        place = (int(run["attempts"]) - 1) % HISTORY
+        t, h, ratio, failure = blocks.of("history")[place].tolist()
         if failure != NO_FAILURE:
             self.attempts.append(AttemptedStep(t, h, float("inf"), False, None))
             return
         accepted = ratio <= 1.0
-        start = memory.y
+        start = blocks.of("y")
         if accepted:
-            start = memory.tape_y[int(run["accepted"]) - 1]  # memory.y is its end now
-        size = np.maximum(np.abs(start), np.abs(memory.y1))
-        scaled = np.abs(memory.error) / (self.atol + self.rtol * size)
+            start = blocks.of("tape_y")[int(run["accepted"]) - 1]  # y is its end now
+        size = np.maximum(np.abs(start), np.abs(blocks.of("y1")))
+        scaled = np.abs(blocks.of("error")) / (self.atol + self.rtol * size)
         self.attempts.append(AttemptedStep(t, h, ratio, accepted, int(np.argmax(scaled))))
 
 
 def solve_native_reference(
     field: VectorField,
-    name: str,
     times: Sequence[float],
     y0: torch.Tensor,
-    options: Options,
+    rtol: float,
     atol: torch.Tensor,
-    tol: Tolerance,
-    seconds: float,
+    max_steps: int,
+    max_seconds: float,
 ) -> ReferenceSolve:
-    """The ReferenceSolve of ``solve_reference`` by native code. name: of the method.
+    """The ReferenceSolve of ``solve_reference`` by native code.
 
     Raises ValueError for an f or a problem that native code does not take. The time in which code
     is compiled does not count.
     """
     check(field)
+    name, options, tol = reference_settings(field, rtol, atol, max_steps)
     bound = native_field(field, times[0], y0)
     method = registry.get(name)
     start = y0.detach().numpy()
@@ -108,7 +107,7 @@ def solve_native_reference(
         )
 
     run(replace(options, max_steps=1), False, None, None)  # compiles the loop
-    limits = ChatterLimit(field, seconds, attempts, times[-1], options.max_steps)
+    limits = ChatterLimit(field, max_seconds, attempts, times[-1], options.max_steps)
     loop = RecordingLoop(options.rtol, limits_of_errors, attempts, limits)
     began = time.perf_counter()
     solved = run(options, True, limits.deadline, loop)

@@ -228,29 +228,17 @@ def solve_reference(
     atol: torch.Tensor,
     max_steps: int,
     max_seconds: float,
-    native: bool = False,
 ) -> ReferenceSolve:
     """Solve from times[0] to times[-1] (floats) and record the steps. y0: (n,); atol: 0-d or (n,).
 
     It ends at the limits of steps and seconds, or when it chatters. The ReferenceSolve then holds
-    the part that was reached, as it does after a failure. native: whether native code takes the
-    steps; ValueError if it cannot. At a start where f is not finite there are none to take.
+    the part that was reached, as it does after a failure.
     """
-    if field.size <= ROSENBROCK_UP_TO:
-        name = "rodas5p"
-    else:
-        name = "kencarp47"
-    steps = max(100, min(max_steps, int(MEMORY / (8 * field.size * field.dtype.itemsize))))
-    options = replace(Options(rtol=rtol, max_steps=steps), atol=atol)
-    tol = WatchedTolerance(Tolerance(rtol, atol, field.size))
-    if native and _starts(field, times[0], y0):
-        from .native_steps import solve_native_reference
-
-        return solve_native_reference(field, name, times, y0, options, atol, tol, max_seconds)
+    name, options, tol = reference_settings(field, rtol, atol, max_steps)
     method = RecordingMethod(registry.get(name))
     began = time.perf_counter()
     before = field.stats.nfe
-    limits = ChatterLimit(field, max_seconds, method.attempts, times[-1], steps)
+    limits = ChatterLimit(field, max_seconds, method.attempts, times[-1], options.max_steps)
 
     def run():
         method.attempts.clear()
@@ -281,7 +269,20 @@ def solve_reference(
     )
 
 
-def _starts(field, t0, y0) -> bool:
+def reference_settings(
+    field: VectorField, rtol: float, atol: torch.Tensor, max_steps: int
+) -> tuple[str, Options, WatchedTolerance]:
+    """(name of the method, options, tolerance) of a reference solve. It takes no more steps than
+    memory has room for."""
+    name = "kencarp47"
+    if field.size <= ROSENBROCK_UP_TO:
+        name = "rodas5p"
+    steps = max(100, min(max_steps, int(MEMORY / (8 * field.size * field.dtype.itemsize))))
+    options = replace(Options(rtol=rtol, max_steps=steps), atol=atol)
+    return name, options, WatchedTolerance(Tolerance(rtol, atol, field.size))
+
+
+def starts(field: VectorField, t0: float, y0: torch.Tensor) -> bool:
     """Whether f is finite at the start."""
     try:
         return bool(torch.isfinite(field.initial_slope(t0, y0)).all())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -61,26 +61,36 @@ def _wanting_gradients(tensors: Sequence[Tensor]) -> Iterator[None]:
             x.requires_grad_(False)
 
 
-def record_value(f: Callable[..., Any], point: Point, args: tuple) -> Recording:
-    """f alone."""
-    recorder = Recorder(point.y.dtype, point.replace)
+def record_value(
+    f: Callable[..., Any],
+    point: Point,
+    args: tuple,
+    tables: Collection[int] = (),
+    outputs: int | None = None,
+) -> Recording:
+    """f alone. tables: see Recorder. outputs: how many numbers it returns; None for as many as the
+    state has."""
+    recorder = Recorder(point.y.dtype, point.replace, tables)
     y = point.y.detach().clone()
     t = point.t.detach().clone()
     recorder.declare(t, "t")
     recorder.declare(y, "y")
     with _LOCK, torch.no_grad(), separate_attention(), guarded(), recorder:
         out = f(t, y, *args)
-    _check(out, y)
+    _check(out, y, outputs)
     recorder.graph.results["f"] = [recorder.view(out)]
     return Recording(recorder.graph, recorder.captured)
 
 
-def _check(out: Any, y: Tensor) -> None:
-    if not isinstance(out, Tensor) or out.shape != y.shape:
+def _check(out: Any, y: Tensor, outputs: int | None = None) -> None:
+    shape = tuple(y.shape)
+    wanted = f"the state's shape {shape}"
+    if outputs is not None:
+        shape = (outputs,)
+        wanted = f"shape {shape}"
+    if not isinstance(out, Tensor) or tuple(out.shape) != shape:
         found = tuple(out.shape) if isinstance(out, Tensor) else type(out).__name__
-        raise TranslationRefused(
-            f"f must return a tensor of the state's shape {tuple(y.shape)}, but returns {found}."
-        )
+        raise TranslationRefused(f"f must return a tensor of {wanted}, but returns {found}.")
     if out.dtype != y.dtype:
         raise TranslationRefused(
             f"f returns {out.dtype}, but its state has type {y.dtype}. Return the state's type."
@@ -88,15 +98,21 @@ def _check(out: Any, y: Tensor) -> None:
 
 
 def record_derivatives(
-    f: Callable[..., Any], point: Point, args: tuple, targets: Sequence[Tensor], twice: bool
+    f: Callable[..., Any],
+    point: Point,
+    args: tuple,
+    targets: Sequence[Tensor],
+    twice: bool,
+    tables: Collection[int] = (),
 ) -> Recording:
     """f and its products with the Jacobians; twice: also those that need a second derivative.
+    tables: see Recorder.
 
     The results by name: f; vjp, vjp_p, vjp_time: of the cotangent w. With twice: jvp: df/dy u;
     jvp_p: df/dp q; jvp_time: df/dt; second_y, second_p, second_t: the gradient of
     w^T [(df/dy) u + s df/dt].
     """
-    recorder = Recorder(point.y.dtype, point.replace)
+    recorder = Recorder(point.y.dtype, point.replace, tables)
     y = point.y.detach().clone().requires_grad_()
     t = point.t.detach().clone().requires_grad_()
     recorder.declare(t, "t")
@@ -119,7 +135,14 @@ def record_derivatives(
 @contextmanager
 def _recording(targets: Sequence[Tensor]) -> Iterator[None]:
     """torch differentiates; what it cannot differentiate is refused."""
-    with _LOCK, _wanting_gradients(targets), torch.enable_grad(), separate_attention():
+    with _refusing(), _wanting_gradients(targets), torch.enable_grad(), separate_attention():
+        yield
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """Refuse what torch cannot evaluate."""
+    with _LOCK:
         try:
             yield
         except (RuntimeError, NotImplementedError) as error:
@@ -127,6 +150,18 @@ def _recording(targets: Sequence[Tensor]) -> Iterator[None]:
             raise TranslationRefused(
                 f"torch could not evaluate or differentiate f as native code needs it: {reason[0]}"
             ) from error
+
+
+def evaluate_value(
+    f: Callable[..., Any], point: Point, args: tuple, targets: Sequence[Tensor], outputs: int
+) -> dict[str, Tensor]:
+    """The result of record_value at a point, as torch computes it: {"f": (outputs,)}."""
+    y = point.y.detach().clone()
+    t = point.t.detach().clone()
+    with _refusing(), torch.no_grad(), Substituted(point.replace, list(targets)):
+        out = f(t, y, *args)
+    _check(out, y, outputs)
+    return {"f": out.detach()}
 
 
 def evaluate(
@@ -192,6 +227,10 @@ class Vectors:
 
         w = draw(y.shape).requires_grad_()
         return cls(w, draw(y.shape), draw(()), [draw(x.shape) for x in targets])
+
+    def multiplied(self, left: float, right: float) -> Vectors:
+        """The cotangent times one number, the directions times another."""
+        return Vectors(left * self.w, right * self.u, right * self.s, [right * x for x in self.q])
 
 
 def _gradients(

@@ -154,12 +154,12 @@ def _new_code(
 ) -> FieldCode:
     _check_state(y0)
     with torch.inference_mode(False):  # recordings need autograd
-        walk = Walk([f, tuple(args), frame and frame.key])
+        walk = Walk([f, tuple(args), frame and frame.key], args)
         code = FieldCode(f, y0, t0, args, walk, frame)
         if code.agrees(f, args):
             return code
         # The code on the disk belongs to another f, which the walk cannot tell from this one.
-        walk = Walk([f, tuple(args), frame and frame.key])
+        walk = Walk([f, tuple(args), frame and frame.key], args)
         code = FieldCode(f, y0, t0, args, walk, frame, stored=False)
         if code.agrees(f, args):
             return code

@@ -19,7 +19,7 @@ from .graph import Graph
 from .guard import check_hooks
 from .key import Walk
 from .machine import Loaded, compiled, processor
-from .programs import ADDED, LAYOUT, Programs
+from .programs import Programs, layout
 from .refusal import TranslationRefused
 from .verify import Comparison, Probe
 
@@ -42,7 +42,14 @@ class NativeFunction:
 
 class Frame(Protocol):
     """frame(f, t, y, *args): how f is called with a flat state. Frames with equal keys do the
-    same."""
+    same.
+
+    outputs: how many numbers f returns. It then has no derivatives: the only function is "f". None:
+    as many as the state has, with all functions.
+    """
+
+    @property
+    def outputs(self) -> int | None: ...
 
     @property
     def key(self) -> Hashable:
@@ -72,6 +79,7 @@ class FieldCode:
         stored: bool = True,
     ) -> None:
         self._frame = frame
+        self._outputs = None if frame is None else frame.outputs
         self.n = y0.numel()
         self.dtype = y0.dtype
         self.watch = walk.watch
@@ -87,6 +95,8 @@ class FieldCode:
         self._graphs: dict[bool, Graph] = {}
         self._pattern: tuple[np.ndarray, np.ndarray] | None = None
         self._programs = Programs(self.n, REAL_TYPES[self.dtype], self._graph)
+        self._held = walk.tables
+        self._tables = frozenset(map(id, walk.tables))
         self._key = _field_key(walk, self.n, self.dtype) if stored else None
         self._table = self._stored()
         if self._table is not None:
@@ -100,10 +110,9 @@ class FieldCode:
 
     def _record_targets(self, walk: Walk) -> None:
         """Find what f reads by recording it once, and again at another point."""
-        value = record_value(self._function(), self._point(), self.args)
-        self.targets = [x for x in value.captured if x.dtype.is_floating_point]
-        other = self._comparison().point(11, 1e-3)
-        again = record_value(self._function(), other, self.args)
+        value = self._recorded_value(self._point())
+        self.targets = [x for x in value.captured if self._reads(x)]
+        again = self._recorded_value(self._comparison().point(11, 1e-3))
         _check_same(value.graph, again.graph)
         same = [a is b for a, b in zip(value.captured, again.captured)]
         if len(value.captured) != len(again.captured) or not all(same):
@@ -124,6 +133,10 @@ class FieldCode:
             found = [places[id(x)] for x in self.targets]
             self._table = {"targets": found, "functions": {}}
 
+    def _reads(self, x: Tensor) -> bool:
+        """Whether native code reads the numbers of a tensor from outside through a pointer."""
+        return x.dtype.is_floating_point and id(x) not in self._tables
+
     def _function(self) -> Callable[..., Any]:
         f = self._f()
         if f is None:
@@ -136,7 +149,9 @@ class FieldCode:
         return Point(torch.tensor(self._t0, dtype=self.dtype), self._y0, {})
 
     def _comparison(self) -> Comparison:
-        return Comparison(self._function(), self.args, self._y0, self._t0, self.targets)
+        return Comparison(
+            self._function(), self.args, self._y0, self._t0, self.targets, self._outputs
+        )
 
     def _graph(self, twice: bool) -> Graph:
         """The recording, made when it is first needed, at two points that must agree."""
@@ -148,8 +163,16 @@ class FieldCode:
             self._graphs[twice] = graph
         return graph
 
+    def _recorded_value(self, point: Point) -> Recording:
+        return record_value(self._function(), point, self.args, self._tables, self._outputs)
+
     def _recorded(self, point: Point, twice: bool) -> Graph:
-        recording = record_derivatives(self._function(), point, self.args, self.targets, twice)
+        if self._outputs is not None:
+            recording = self._recorded_value(point)
+        else:
+            recording = record_derivatives(
+                self._function(), point, self.args, self.targets, twice, self._tables
+            )
         self._number_inputs(recording)
         return recording.graph
 
@@ -158,7 +181,7 @@ class FieldCode:
         places = {id(x): i for i, x in enumerate(self.targets)}
         order = {}
         for index, x in enumerate(recording.captured):
-            if not x.dtype.is_floating_point:
+            if not self._reads(x):
                 continue
             if id(x) not in places:
                 raise TranslationRefused(
@@ -181,10 +204,7 @@ class FieldCode:
         known = self._functions.get(name)
         if known is not None:
             return known
-        if name not in LAYOUT:
-            raise ValueError(
-                f"There is no native function {name!r}. There are {', '.join(LAYOUT)}."
-            )
+        layout(name)  # whether there is such a function
         with self._lock, torch.inference_mode(False):
             if name not in self._functions:
                 self._functions[name] = self._loaded(name) or self._made(name)
@@ -238,11 +258,11 @@ class FieldCode:
         shape = (function.size, function.work)
         comparison = self._comparison()
         if name.startswith("jac"):
-            comparison.jacobian(function.address, shape, self.pattern(), name == "jac_time")
+            results = layout(name).results
+            comparison.jacobian(function.address, shape, self.pattern(), results)
             return
-        results, twice, vectors = LAYOUT[name]
-        added = ADDED if name.startswith("add_") else ()
-        comparison.function(function.address, shape, results, vectors, twice, name, added)
+        first = self.function("jac_kept") if name == "add_kept" else None
+        comparison.function(function.address, shape, layout(name), name, first)
 
     def _remember(self, name: str, entry: dict[str, Any]) -> None:
         """Add a function to the field's table on disk."""

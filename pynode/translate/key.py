@@ -25,6 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .tables import is_table, numbers_of, watched
+
 # What looks up names that only exist as text.
 _BY_TEXT = frozenset(
     "globals locals vars getattr eval exec __import__ import_module attrgetter modules"
@@ -52,12 +54,16 @@ _BUILTIN = (
 class Walk:
     """What a walk has found.
 
-    tensors: the tensors, in the order of the walk. reason: why there is no key, or None. certain:
+    roots: where it begins. args: of f, whose numbers can differ in every call.
+    tensors: the tensors, in the order of the walk. tables: those of them whose numbers become
+    constants of the code (tables.py). reason: why there is no key, or None. certain:
     whether the walk has seen everything that f can look up, so that the watch notices each change.
     """
 
-    def __init__(self, roots: Iterable[Any]) -> None:
+    def __init__(self, roots: Iterable[Any], args: Iterable[Any] = ()) -> None:
+        self._args = set(map(id, args))
         self.tensors: list[Tensor] = []
+        self.tables: list[Tensor] = []
         self.reason: str | None = None
         self.certain = True
         self.watch = Watch()
@@ -140,6 +146,11 @@ class Walk:
             self._put("tensor", str(x.layout), str(x.device))
             return
         self._put("tensor", tuple(x.shape), x.stride(), str(x.dtype), type(x).__name__)
+        if id(x) not in self._args and is_table(x):
+            self.tables.append(x)
+            self._put("table", numbers_of(x))
+            self.watch.contents(watched(x))
+            return
         if x.dtype.is_floating_point or x.dtype.is_complex:
             self.watch.contents(lambda: (x.shape, x.stride(), x.dtype, bool(x._backward_hooks)))
             return

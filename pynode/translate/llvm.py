@@ -102,15 +102,24 @@ def reachable(pool: Expressions, roots: Iterable[int]) -> list[int]:
 
 
 class Module:
-    """The text of an LLVM module. looped: whether its functions consist of loops."""
+    """The text of an LLVM module.
 
-    def __init__(self, real: str, looped: bool = False) -> None:
+    looped: whether its functions consist of loops. register: the bytes of a vector register.
+    """
+
+    def __init__(self, real: str, looped: bool = False, register: int = 16) -> None:
         self.real = real
         self.looped = looped
+        self.register = register
         self.used: set[str] = set()
         self.functions: list[str] = []
         self.globals: list[str] = []
         self._tables: dict[tuple[bytes, str], str] = {}
+
+    @property
+    def lanes(self) -> int:
+        """Real numbers in a vector register."""
+        return self.register // (8 if self.real == "double" else 4)
 
     def body(self) -> Body:
         """The body of a further function."""

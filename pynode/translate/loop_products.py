@@ -10,6 +10,7 @@ from .expressions import Expressions
 from .graph import View
 from .instructions import number
 from .llvm import emit, reachable
+from .loop_tiles import Tiles
 from .nests import Access, Nest, joined, plain
 from .scalar_functions import SCALAR
 
@@ -37,12 +38,17 @@ class Products:
         self._scale = scale
         self._function = function
 
-    def write(self, out: View, factors: list[Any], batched: bool) -> None:
-        """factors: pairs of a view and its walk, or of a view and a known number."""
+    def write(
+        self, out: View, factors: list[Any], batched: bool, summed_rows: bool = False
+    ) -> None:
+        """factors: pairs of a view and its walk, or of a view and a known number. summed_rows: the
+        rows are a further summed axis, the last one."""
         program = self._program
         shape = factors[0][0].shape
         rank = len(out.shape)
         extents = program.extents(shape, batched)
+        if summed_rows:
+            extents += program.extents((), True)
         lead = 1 if batched else 0
         if 0 in extents:
             return
@@ -57,6 +63,10 @@ class Products:
         self._walks = walks
         self._sizes = sizes
         self._bases = [self._nest.base(w) for w in walks]
+        if self._function == "sum" and not self._numbers:
+            tiles = Tiles(self._nest, sizes, walks, self._bases, self._scale)
+            if tiles.write(outer, summed):
+                return
         self._order(outer, summed)
 
     def _order(self, outer: list[int], summed: list[int]) -> None:

@@ -28,7 +28,8 @@ from .llvm import Module
 from .loop_elementwise import Elementwise, Group, fusable, uniform
 from .loop_products import COMBINE, NEUTRAL, Products
 from .nests import Access, Nest, plain, strided
-from .sums import Adder
+from .sums import Adder, total_of
+from .unrolled import dependents
 
 _PASSED = "double %t, ptr %y, ptr %v, ptr %inputs, ptr %out, ptr %work"
 # Groups of statements in one LLVM function.
@@ -56,12 +57,20 @@ class Seeds:
     places: np.ndarray
 
 
+@dataclass(frozen=True)
+class Sets:
+    """Several sets of vectors in v, over which the results are summed. length: of a set."""
+
+    count: int
+    length: int
+
+
 class LoopProgram:
     """Writes the function that computes some results of a graph.
 
-    starts: where the vectors begin in v. seeds: the rows of a Jacobian: what depends on w is then
-    computed for all rows together, as arrays with one more axis. added: the results that are added
-    to what stands in out.
+    starts: where the vectors begin in v. seeds: the rows of a Jacobian, or sets: of vectors. What
+    depends on w, or on the vectors, is then computed for all rows or sets together, as arrays with
+    one more axis. added: the results that are added to what stands in out.
     """
 
     def __init__(
@@ -71,14 +80,18 @@ class LoopProgram:
         names: Sequence[str],
         starts: Mapping[str, int],
         seeds: Seeds | None = None,
+        sets: Sets | None = None,
         added: Collection[str] = (),
     ) -> None:
         self._module = module
         self._starts = starts
-        self._rows = 1 if seeds is None else len(seeds.matrix)
+        sets = sets or Sets(1, 0)
+        self._rows = sets.count if seeds is None else len(seeds.matrix)
+        self._sets = sets
         self._statements = list(graph.live(list(names)))
         self._batched: set[Buffer] = set()
         self._seed: Buffer | None = None
+        self._totals: set[Buffer] = set()  # sums over the rows or the sets
         if seeds is not None:
             self._add_seeds(seeds)
         self.size = 0
@@ -86,8 +99,13 @@ class LoopProgram:
         for name in names:
             if name in added:
                 self._add_to_results(graph.results[name])
+            elif sets.count > 1:
+                self._add_sums(graph.results[name])
             else:
                 self._add_results(graph.results[name], seeds if name == "vjp" else None)
+        if sets.count > 1:
+            reached = set().union(*(dependents(self._statements, x) for x in starts))
+            self._batched = {buffer for buffer in reached if buffer.role is None}
         self._fixed = self._fixed_buffers()
         self._places: dict[Buffer, int] = {}
         self.work = 0
@@ -95,8 +113,6 @@ class LoopProgram:
     # ---------------------------------------------------------------- the plan
 
     def _add_seeds(self, seeds: Seeds) -> None:
-        from .unrolled import dependents
-
         self._batched = dependents(self._statements, "w")
         for statement in self._statements:
             for view in statement.reads:
@@ -131,11 +147,24 @@ class LoopProgram:
             self.size += count
 
     def _add_to_results(self, views: Sequence[View]) -> None:
-        adder = Adder(self._statements, self._uses)
+        adder = Adder(self._statements, self._uses, summed=self._sets.count > 1)
         for view in views:
-            out = Buffer(view.size, REAL, "out", self.size)
-            adder.add(view, View(out, 0, view.shape, _row_major(view.shape)))
-            self.size += view.size
+            adder.add(view, self._next_result(view))
+
+    def _next_result(self, view: View) -> View:
+        """The place of a result in out."""
+        out = Buffer(view.size, REAL, "out", self.size)
+        self.size += view.size
+        if self._sets.count > 1:
+            self._totals.add(out)
+        return View(out, 0, view.shape, _row_major(view.shape))
+
+    def _add_sums(self, views: Sequence[View]) -> None:
+        """Results that are sums over the sets."""
+        for view in views:
+            target = self._next_result(view)
+            self._statements.append(Constant(target, np.zeros(target.shape)))
+            self._statements += total_of(view, target, 1.0)
 
     def _written_directly(self, view: View, out: Buffer) -> bool:
         """Let statements write a result where it belongs, if it is a whole array of its own."""
@@ -158,7 +187,7 @@ class LoopProgram:
         replaced = []
         for statement in self._statements:
             if buffer in (statement.out.buffer, *(v.buffer for v in statement.reads)):
-                statement = _with_views(statement, put)
+                statement = with_views(statement, put)
                 views = (statement.out, *statement.reads)
                 if any(v.positions is not None and v.buffer is out for v in views):
                     return False
@@ -215,11 +244,11 @@ class LoopProgram:
 
     # --------------------------------------------------------------- the groups
 
-    def _groups(self) -> list[list[Statement]]:
+    def groups(self, statements: Sequence[Statement]) -> list[list[Statement]]:
         """Statements that one nest of loops carries out together."""
         groups: list[list[Statement]] = []
         current = Group(self)
-        for statement in self._statements:
+        for statement in statements:
             if statement.out.buffer in self._fixed:
                 continue
             if current.takes(statement):
@@ -254,10 +283,18 @@ class LoopProgram:
     # ------------------------------------------------------------------ writing
 
     def write(self, name: str) -> None:
-        """Add the function, in pieces that pass everything on in memory."""
-        groups = self._groups()
+        """Add the function."""
+        groups = self.groups(self._statements)
+        self.plan(groups)
+        self.write_groups(name, groups)
+
+    def plan(self, groups: list[list[Statement]]) -> None:
+        """Give the arrays their memory."""
         self.keep = self._kept(groups)
         self._allocate(groups, self.keep)
+
+    def write_groups(self, name: str, groups: list[list[Statement]]) -> None:
+        """Add a function of these groups, in pieces that pass everything on in memory."""
         pieces = [groups[i : i + _PIECE] for i in range(0, len(groups), _PIECE)] or [[]]
         main = self._module.body()
         for i, piece in enumerate(pieces):
@@ -300,11 +337,16 @@ class LoopProgram:
         """The walk over a view; batched: with a loop over the rows before the view's."""
         lead: tuple[int, ...] = ()
         if batched:
-            inside = view.buffer in self._batched or view.buffer is self._seed
-            lead = (view.buffer.size if inside else 0,)
+            lead = (self._stride(view.buffer),)
         if view.positions is not None:
             return Access(view.buffer, 0, lead, view.positions.reshape(-1))
         return Access(view.buffer, view.offset, lead + view.strides)
+
+    def _stride(self, buffer: Buffer) -> int:
+        """How far the numbers of one row are from those of the next."""
+        if buffer in self._batched or buffer is self._seed:
+            return buffer.size
+        return self._sets.length if buffer.role in self._starts else 0
 
     def extents(self, shape: tuple[int, ...], batched: bool) -> list[int]:
         """The lengths of the loops over a shape."""
@@ -331,9 +373,12 @@ class LoopProgram:
         if isinstance(statement, Constant):
             self._table(nest, statement, batched)
         elif isinstance(statement, Contract):
-            left = self._factor(nest, statement.left, batched)
-            right = self._factor(nest, statement.right, batched)
-            Products(self, nest, statement.scale).write(statement.out, [left, right], batched)
+            summed = statement.out.buffer in self._totals
+            factors = [
+                self._factor(nest, view, batched, summed)
+                for view in (statement.left, statement.right)
+            ]
+            Products(self, nest, statement.scale).write(statement.out, factors, batched, summed)
         elif isinstance(statement, Reduce):
             self._reduce(nest, statement, batched)
         elif isinstance(statement, Scan):
@@ -341,11 +386,15 @@ class LoopProgram:
         elif isinstance(statement, ScatterAdd):
             self._scatter(nest, statement, batched)
 
-    def _factor(self, nest: Nest, view: View, batched: bool) -> Any:
+    def _factor(self, nest: Nest, view: View, batched: bool, summed: bool = False) -> Any:
         known = self.literal(view)
         if known is not None:
             return (view, known)
-        return (view, self.access(view, batched))
+        walk = self.access(view, batched)
+        if summed:
+            strides = (*walk.strides, self._stride(view.buffer))
+            walk = Access(walk.buffer, walk.offset, strides, walk.table)
+        return (view, walk)
 
     def _table(self, nest: Nest, statement: Constant, batched: bool) -> None:
         """Numbers that differ: zeros, and the few others from a table."""
@@ -452,7 +501,7 @@ class LoopProgram:
         nest.loop(self._rows if batched else 1, row)
 
 
-def _with_views(statement: Statement, put: Any) -> Statement:
+def with_views(statement: Statement, put: Any) -> Statement:
     """The statement with other views."""
     changed = {}
     for entry in dataclasses.fields(statement):

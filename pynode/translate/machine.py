@@ -57,6 +57,15 @@ def processor() -> str:
     return f"{llvmlite.__version__} {version} {llvm.get_process_triple()} {name} {features}"
 
 
+@functools.cache
+def vector_register() -> int:
+    """The bytes of the processor's vector registers."""
+    features = _binding().get_host_cpu_features()
+    if features.get("avx512f"):
+        return 64
+    return 32 if features.get("avx") else 16
+
+
 def _target(level: int) -> Any:
     llvm = _binding()
     target = llvm.Target.from_triple(llvm.get_process_triple())

@@ -92,10 +92,16 @@ class Nest:
         start: Sequence[str] = (),
         first: int = 0,
         step: int = 1,
+        types: Sequence[str] = (),
     ) -> list[str]:
-        """for i in range(first, extent, step): inside(i, carried). Return what was carried."""
+        """for i in range(first, extent, step): inside(i, carried). Return what was carried.
+
+        start: what is carried into the first step. types: of what is carried, real numbers if not
+        given.
+        """
         body = self.body
-        if extent - first <= step and step == 1:
+        types = types or [body.real] * len(start)
+        if extent - first <= step:
             if extent <= first:
                 return list(start)
             return inside(str(first), list(start))
@@ -122,9 +128,9 @@ class Nest:
         body.lines[place] = (
             f"  {counter} = phi i64 [ {first}, %{before} ], [ {following}, %{latch} ]"
         )
-        for k, (name, old, new) in enumerate(zip(carried, start, after)):
+        for k, (name, type_, old, new) in enumerate(zip(carried, types, start, after)):
             body.lines[place + 1 + k] = (
-                f"  {name} = phi {body.real} [ {old}, %{before} ], [ {new}, %{latch} ]"
+                f"  {name} = phi {type_} [ {old}, %{before} ], [ {new}, %{latch} ]"
             )
         return list(after)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,32 +12,69 @@ import numpy as np
 
 from .expressions import Expressions
 from .graph import Graph
+from .instructions import number
 from .llvm import Module, scalar_function
-from .loops import LoopProgram, Seeds, work_of
+from .loop_kept import KeptProgram
+from .loops import LoopProgram, Seeds, Sets, work_of
+from .machine import vector_register
 from .python_source import python_function
 from .refusal import TranslationRefused
 from .sparsity import coloured, dependence
 from .unrolled import TooLarge, basis_rows, dependents, evaluated, scalar_limit
 
-# For each function the results that it writes, whether they need second derivatives, and the
-# vectors that v holds.
-LAYOUT: dict[str, tuple[tuple[str, ...], bool, tuple[str, ...]]] = {
-    "f": (("f",), False, ()),
-    "vjp": (("vjp",), False, ("w",)),
-    "vjp_p": (("vjp_p",), False, ("w",)),
-    "vjp_time": (("vjp_time",), False, ("w",)),
-    "pullback": (("vjp", "vjp_p", "vjp_time"), False, ("w",)),
-    "jvp": (("jvp",), True, ("u",)),
-    "jvp_p": (("jvp_p",), True, ("q",)),
-    "second": (("second_y", "second_p", "second_t"), True, ("w", "u", "s")),
-    "jac": (("vjp",), False, ()),
-    "jac_time": (("vjp", "vjp_time"), False, ()),
+
+@dataclass(frozen=True)
+class Layout:
+    """What a function reads and writes.
+
+    results: what it writes to out, one after the other. twice: whether this needs second
+    derivatives. vectors: what v holds; all but the last have n numbers. added: the results that are
+    added to what stands in out. sets: how many sets of the vectors v holds; the results are the
+    sums over them.
+    """
+
+    results: tuple[str, ...]
+    twice: bool = False
+    vectors: tuple[str, ...] = ()
+    added: tuple[str, ...] = ()
+    sets: int = 1
+
+
+_LAYOUTS = {
+    "f": Layout(("f",)),
+    "vjp": Layout(("vjp",), vectors=("w",)),
+    "vjp_p": Layout(("vjp_p",), vectors=("w",)),
+    "vjp_time": Layout(("vjp_time",), vectors=("w",)),
+    "pullback": Layout(("vjp", "vjp_p", "vjp_time"), vectors=("w",)),
+    "jvp": Layout(("jvp",), True, ("u",)),
+    "jvp_p": Layout(("jvp_p",), True, ("q",)),
+    "second": Layout(("second_y", "second_p", "second_t"), True, ("w", "u", "s")),
+    "jac": Layout(("vjp",)),
+    "jac_time": Layout(("vjp", "vjp_time")),
+    "jac_step": Layout(("vjp", "vjp_time", "f")),
+    # The Jacobian; and afterwards, with the same work, the cotangents at the same point.
+    "jac_kept": Layout(("vjp",)),
+    "add_kept": Layout(("vjp_p",), vectors=("w",), added=("vjp_p",)),
 }
-# The same, but these results are added to what stands in out.
-ADDED = ("vjp_p", "second_p")
-LAYOUT.update({f"add_{name}": LAYOUT[name] for name in ("vjp_p", "pullback", "second")})
+# The same, but the cotangents of the targets are added to what stands in out.
+for _name in ("vjp_p", "pullback", "second"):
+    _LAYOUTS[f"add_{_name}"] = dataclasses.replace(_LAYOUTS[_name], added=("vjp_p", "second_p"))
+
+
+def layout(name: str) -> Layout:
+    """What the function of this name reads and writes. "add_second*3": the sum over three sets of
+    vectors, one after the other in v."""
+    base, star, sets = name.partition("*")
+    found = _LAYOUTS.get(base)
+    if found is None or (star and not (base == "add_second" and sets.isdecimal())):
+        raise ValueError(f"There is no native function {name!r}. There are {', '.join(_LAYOUTS)}.")
+    return dataclasses.replace(found, sets=int(sets or 1))
+
+
 # Expressions above which LLVM's slower passes no longer pay.
 _QUICK = 600
+# Expressions of several sets of vectors at most that one function computes together.
+_TOGETHER = 1500
 # Scalar operations above which a Jacobian isn't tried as scalars, and expressions of df/dt at most.
 _MOST_WORK = 20_000_000
 _LARGEST_SLOPE = 100_000
@@ -67,29 +106,75 @@ class Programs:
 
     def text(self, name: str) -> Text:
         """The function of this name."""
-        scalars = self.scalars(name)
-        module = Module(self._real, looped=scalars is None)
+        if name.endswith("_kept"):
+            return self._kept(name)
+        base, _, sets = name.partition("*")
+        scalars = self.scalars(base)
+        if sets and scalars is not None:
+            if len(scalars[0].nodes) * int(sets) > _TOGETHER:
+                return self._repeated(name, *scalars)
+            scalars = self.scalars(name)
+        module = Module(self._real, scalars is None, vector_register())
         if scalars is not None:
             pool, outs = scalars
             work = scalar_function(module, "entry", pool, outs, self.added(name))
-            level = 1 if len(pool.nodes) > _QUICK else 2
-            return Text(module.text(), len(outs), work, level)
+            return Text(module.text(), len(outs), work, _level(pool))
         program = self._loops(module, name)
         program.write("entry")
         return Text(module.text(), program.size, program.work, 2)
 
+    def _kept(self, name: str) -> Text:
+        """One of the two functions of loop_kept.py, or one of two that share nothing."""
+        others = {"jac_kept": "jac", "add_kept": "add_vjp_p"}
+        if any(self.scalars(other) is not None for other in others.values()):
+            return self.text(others[name])
+        seeds = self._loop_seeds()
+        if not np.array_equal(seeds.matrix, np.eye(self._n)):
+            return self.text(others[name])
+        module = Module(self._real, True, vector_register())
+        program = KeptProgram(module, self._graph(False), seeds)
+        second = name == "add_kept"
+        program.write_part("entry", second)
+        return Text(module.text(), program.sizes[second], program.work, 2)
+
+    def _repeated(self, name: str, pool: Expressions, outs: list[int]) -> Text:
+        """A function of several sets of vectors that calls a function of one set for each. pool,
+        outs: the expressions of this one."""
+        plan = layout(name)
+        module = Module(self._real)
+        added = self.added(name)
+        work = scalar_function(module, "one", pool, outs, range(len(outs)))
+        body = module.body()
+        for place in range(len(outs)):
+            if place not in added:
+                body.store(number(0.0, self._real), "%out", place)
+        for k in range(plan.sets):
+            vectors = body.address("%v", k * self._length(plan))
+            body.put(
+                f"call void @one(double %t, ptr %y, ptr {vectors}, ptr %inputs, ptr %out, ptr"
+                " %work)"
+            )
+        module.add("entry", body)
+        return Text(module.text(), len(outs), work, _level(pool))
+
     def scalars(self, name: str) -> tuple[Expressions, list[int]] | None:
         """The expressions of a function; None if loops are the better form."""
         if name.startswith("jac"):
-            return self._jacobian(name == "jac_time")
-        names, twice, vectors = LAYOUT[name]
-        graph = self._graph(twice)
-        statements = graph.live(list(names))
-        limit = scalar_limit(len(statements), sum(work_of(s) for s in statements))
+            return self._jacobian(layout(name).results)
+        plan = layout(name)
+        graph = self._graph(plan.twice)
+        statements = graph.live(list(plan.results))
+        work = sum(work_of(s) for s in statements)
+        limit = scalar_limit(len(statements), plan.sets * work)
+        pool = Expressions()
         try:
-            return evaluated(graph, names, self._starts(vectors), limit)
+            found = [
+                evaluated(graph, plan.results, self._starts(plan, k), limit, pool)[1]
+                for k in range(plan.sets)
+            ]
         except TooLarge:
             return None
+        return pool, [functools.reduce(pool.add, parts) for parts in zip(*found)]
 
     def python(self, name: str, targets: int) -> str:
         """The function of this name as Python source, always of scalars."""
@@ -103,29 +188,34 @@ class Programs:
     def _loops(self, module: Module, name: str) -> LoopProgram:
         if name == "jac":
             return LoopProgram(module, self._graph(False), ("vjp",), {}, self._loop_seeds())
-        if name == "jac_time":
-            names = ("vjp", "jvp_time")
+        if name.startswith("jac"):
+            names = ("vjp", "jvp_time", *layout(name).results[2:])
             return LoopProgram(module, self._graph(True), names, {}, self._loop_seeds())
-        results, twice, vectors = LAYOUT[name]
-        added = ADDED if name.startswith("add_") else ()
-        return LoopProgram(module, self._graph(twice), results, self._starts(vectors), added=added)
+        plan = layout(name)
+        graph = self._graph(plan.twice)
+        sets = Sets(plan.sets, self._length(plan))
+        starts = self._starts(plan, 0)
+        return LoopProgram(module, graph, plan.results, starts, sets=sets, added=plan.added)
 
     def added(self, name: str) -> range:
         """The places in out of the results that a function adds to what stands there."""
-        if not name.startswith("add_"):
-            return range(0)
-        results, twice, _ = LAYOUT[name]
+        plan = layout(name)
         start = 0
-        for result in results:
-            size = sum(view.size for view in self._graph(twice).results[result])
-            if result in ADDED:
+        for result in plan.results if plan.added else ():
+            size = sum(view.size for view in self._graph(plan.twice).results[result])
+            if result in plan.added:
                 return range(start, start + size)
             start += size
-        raise AssertionError(name)
+        return range(0)
 
-    def _starts(self, vectors: Sequence[str]) -> dict[str, int]:
-        """Where the vectors begin in v; all but the last have n numbers."""
-        return {vector: self._n * place for place, vector in enumerate(vectors)}
+    def _starts(self, plan: Layout, which: int) -> dict[str, int]:
+        """Where the vectors of a set begin in v."""
+        first = which * self._length(plan)
+        return {vector: first + self._n * place for place, vector in enumerate(plan.vectors)}
+
+    def _length(self, plan: Layout) -> int:
+        """The numbers of a set of vectors, of which the last can be s, one number."""
+        return self._n * len(plan.vectors) - (self._n - 1) * ("s" in plan.vectors)
 
     def _coloured(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Unit vectors, those of rows that share no column as one, (rows, n); and for each entry
@@ -143,17 +233,19 @@ class Programs:
         seeds, rows, columns, colours = self._coloured()
         return Seeds(seeds, np.stack([colours[rows], columns], axis=1))
 
-    def _jacobian(self, with_time: bool) -> tuple[Expressions, list[int]] | None:
+    def _jacobian(self, results: Sequence[str]) -> tuple[Expressions, list[int]] | None:
         basis = self._basis()
         if basis is None:
             return None
         pool, entries, slopes = basis
         outs = [x for _, _, x in entries]
-        if with_time and slopes is not None:
+        limit = len(pool.nodes) + _LARGEST_SLOPE
+        if "vjp_time" in results and slopes is not None:
             outs = outs + slopes
-        elif with_time:
-            limit = len(pool.nodes) + _LARGEST_SLOPE
+        elif "vjp_time" in results:
             outs = outs + evaluated(self._graph(True), ("jvp_time",), {}, limit, pool)[1]
+        if "f" in results:
+            outs = outs + evaluated(self._graph(False), ("f",), {}, limit, pool)[1]
         return pool, outs
 
     def _basis(self) -> tuple[Expressions, list[tuple[int, int, int]], list[int] | None] | None:
@@ -194,3 +286,8 @@ class Programs:
             return rows, columns
         table = np.array([entry[:2] for entry in basis[1]], dtype=np.int64).reshape(-1, 2)
         return table[:, 0].copy(), table[:, 1].copy()
+
+
+def _level(pool: Expressions) -> int:
+    """LLVM's level for scalar code."""
+    return 1 if len(pool.nodes) > _QUICK else 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -23,17 +23,24 @@ _LIFT = frozenset({"lift_fresh", "lift", "lift_fresh_copy"})
 class Recorder(TorchDispatchMode):
     """Turns the operations that run inside it into a Graph.
 
-    real: the floating type of the field. replaced: for a tensor's id the tensor whose numbers the
-    recording uses in its place (other parameters than the present ones). captured: the tensors
+    real: the floating type of the field. replace: gives for a tensor from outside the one whose
+    numbers the recording uses in its place (other parameters than the present ones). tables: ids of
+    floating tensors whose numbers are constants of the code (tables.py). captured: the tensors
     that f uses and that are not its arguments, in the order of their first use.
     """
 
-    def __init__(self, real: torch.dtype, replace: Callable[[Tensor], Tensor]) -> None:
+    def __init__(
+        self,
+        real: torch.dtype,
+        replace: Callable[[Tensor], Tensor],
+        tables: Collection[int] = (),
+    ) -> None:
         super().__init__()
         self.graph = Graph()
         self.captured: list[Tensor] = []
         self._real = real
         self._replace = replace
+        self._tables = tables
         self._views: dict[int, View] = {}
         self._held: list[Any] = []
         self._constant: set[Buffer] = set()
@@ -73,33 +80,22 @@ class Recorder(TorchDispatchMode):
         return self._capture(x, name)
 
     def _capture(self, x: Tensor, name: str) -> View:
-        """A tensor from outside: numbers read through a pointer, or integers as constants."""
+        """A tensor from outside: numbers read through a pointer; integers and tables as
+        constants."""
         self._check_kind(x, name)
         self.captured.append(x)
-        if x.dtype.is_floating_point:
+        if x.dtype.is_floating_point and id(x) not in self._tables:
             replacement = self._replace(x)
             self._substitutes[id(x)] = replacement
-            extent = 1
-            for size, stride in zip(x.shape, x.stride()):
-                extent += (size - 1) * stride
-            buffer = Buffer(extent, REAL, "input", len(self.captured) - 1)
+            buffer = Buffer(_extent(x), REAL, "input", len(self.captured) - 1)
             return self._hold(x, buffer, offset=0)
         return self._bake(x)
 
     def _bake(self, x: Tensor) -> View:
         """A tensor whose numbers are constants of the code."""
-        data = _numbers(x)
-        buffer = Buffer(data.size, _kind(x.dtype), None)
-        strides = []
-        step = 1
-        for extent in reversed(x.shape):
-            strides.append(step)
-            step *= extent
-        view = View(buffer, 0, tuple(x.shape), tuple(reversed(strides)))
-        self._views[id(x)] = view
-        self._held.append(x)
-        self._constant.add(buffer)
-        self.graph.statements.append(Constant(view, data))
+        # As in its memory, because f can take views of it.
+        view = self._hold(x, Buffer(_extent(x), _kind(x.dtype)), offset=0)
+        self._write_constant(view, _numbers(x))
         return view
 
     def _check_kind(self, x: Tensor, name: str) -> None:
@@ -283,8 +279,7 @@ class Recorder(TorchDispatchMode):
                 self._held.append(out)
                 continue
             only_views = False
-            size = 1 + sum((n - 1) * s for n, s in zip(out.shape, out.stride()))
-            buffer = Buffer(max(size, 0) if out.numel() else 0, _kind(out.dtype), None)
+            buffer = Buffer(_extent(out), _kind(out.dtype), None)
             fresh.append(self._hold(out, buffer, offset=0))
         if only_views:
             return None
@@ -336,6 +331,13 @@ class Substituted(TorchDispatchMode):
             return x
 
         return func(*map(put, args), **{name: put(x) for name, x in (kwargs or {}).items()})
+
+
+def _extent(x: Tensor) -> int:
+    """How many numbers of memory a tensor spans."""
+    if not x.numel():
+        return 0
+    return 1 + sum((size - 1) * stride for size, stride in zip(x.shape, x.stride()))
 
 
 def _kind(dtype: torch.dtype) -> str:

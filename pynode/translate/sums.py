@@ -22,6 +22,7 @@ from .graph import (
     Statement,
     View,
     at_places,
+    contiguous,
 )
 
 # Sums of at most two arrays, and the sign of the second: its factor is their parameter.
@@ -32,12 +33,16 @@ _COPIES = {"copy": 1.0, "to_real": 1.0, "neg": -1.0}
 class Adder:
     """Changes statements so that they add results to memory.
 
-    statements: the list that is changed. uses: how often each buffer is a result.
+    statements: the list that is changed. uses: how often each buffer is a result. summed: whether
+    the results are sums over sets of vectors; only sums of products can then write to memory.
     """
 
-    def __init__(self, statements: list[Statement], uses: Mapping[Buffer, int]) -> None:
+    def __init__(
+        self, statements: list[Statement], uses: Mapping[Buffer, int], summed: bool = False
+    ) -> None:
         self._statements = statements
         self._uses = dict(uses)
+        self._summed = summed
 
     def add(self, source: View, target: View) -> None:
         """target += source at the end, for a result. The views have the same shape, and no
@@ -47,9 +52,12 @@ class Adder:
 
     def _add(self, source: View, target: View, scale: float, place: int) -> None:
         """The same for scale times the source; place: where a statement of its own would stand."""
-        if not self._taken(source, target, scale):
-            total = Map(target, "add", (target, source), (scale,))
-            self._statements.insert(place, total)
+        if self._taken(source, target, scale):
+            return
+        total: list[Statement] = [Map(target, "add", (target, source), (scale,))]
+        if self._summed:
+            total = total_of(source, target, scale)
+        self._statements[place:place] = total
 
     def _taken(self, source: View, target: View, scale: float) -> bool:
         """Let the statements that make the source write to the target; whether this is possible."""
@@ -58,6 +66,8 @@ class Adder:
         if moved is None or self._is_read(buffer):
             return False
         writers = [s for s in self._statements if s.out.buffer is buffer]
+        if not writers:
+            return False
         only = writers[0]
         if len(writers) == 1 and isinstance(only, Map):
             return self._mapped(only, target.buffer, moved, scale)
@@ -115,7 +125,7 @@ class Adder:
                 return False
             if isinstance(last, Contract):
                 found[-1] = dataclasses.replace(last, out=target, scale=last.scale * scale)
-            elif scale == 1.0:
+            elif scale == 1.0 and not self._summed:
                 found[-1] = dataclasses.replace(last, out=target)
             else:
                 return False
@@ -153,6 +163,16 @@ def _factors(statement: Map) -> list[tuple[View, float]] | None:
 
 def _as_products(statement: Reduce) -> list[Statement]:
     """A sum over axes as a sum of products with one."""
+    return total_of(statement.source, statement.out, 1.0)
+
+
+def total_of(source: View, target: View, scale: float) -> list[Statement]:
+    """target += scale times the sum of the source over its further axes."""
+    found: list[Statement] = []
+    if source.positions is not None:
+        copied = contiguous(Buffer(source.size, REAL), source.shape)
+        found.append(Map(copied, "copy", (source,)))
+        source = copied
     one = View(Buffer(1, REAL), 0, (), ())
-    ones = one.expand(statement.source.shape)
-    return [Constant(one, np.ones(())), Contract(statement.out, statement.source, ones)]
+    ones = one.expand(source.shape)
+    return [*found, Constant(one, np.ones(())), Contract(target, source, ones, scale)]

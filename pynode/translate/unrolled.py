@@ -55,6 +55,7 @@ class Evaluation:
         self.limit = limit
         self._load = load
         self.memory: dict[Buffer, list[int]] = {}
+        self.arrays: dict[Buffer, np.ndarray] = {}  # of the memory, as far as it was needed
 
     def array(self, buffer: Buffer) -> list[int]:
         """The expressions of a buffer."""
@@ -72,10 +73,19 @@ class Evaluation:
         array = self.array(view.buffer)
         return [array[place] for place in view.flat_places]
 
+    def factor(self, view: View) -> np.ndarray:
+        """The same as an array, (size,) int64."""
+        known = self.arrays.get(view.buffer)
+        if known is None:
+            known = np.array(self.array(view.buffer), dtype=np.int64)
+            self.arrays[view.buffer] = known
+        return known[view.places().reshape(-1)]
+
     def run(self, statements: Sequence[Statement]) -> None:
         """Evaluate the statements one after the other."""
         for statement in statements:
             array = self.array(statement.out.buffer)
+            self.arrays.pop(statement.out.buffer, None)
             places = statement.out.flat_places
             if isinstance(statement, ScatterAdd):
                 self._scatter(array, places, self.read(statement.source))
@@ -127,16 +137,16 @@ class Evaluation:
     def _contracted(self, statement: Contract) -> list[int]:
         e = self.pool
         width = _product(statement.left.shape[len(statement.out.shape) :])
-        left = self.read(statement.left)
-        right = self.read(statement.right)
+        left = self.factor(statement.left)
+        right = self.factor(statement.right)
+        products = [e.zero] * statement.out.size
+        kept = np.flatnonzero((left != e.zero) & (right != e.zero))
+        for k, a, b in zip(kept.tolist(), left[kept].tolist(), right[kept].tolist()):
+            row = k // width
+            products[row] = e.add(products[row], e.mul(e.real(a), e.real(b)))
         scale = e.const(statement.scale)
-        made = []
-        for row, total in enumerate(self.read(statement.out)):
-            products = e.zero
-            for k in range(row * width, row * width + width):
-                products = e.add(products, e.mul(e.real(left[k]), e.real(right[k])))
-            made.append(e.add(total, e.mul(scale, products)))
-        return made
+        totals = self.read(statement.out)
+        return [e.add(total, e.mul(scale, x)) for total, x in zip(totals, products)]
 
     def _reduced(self, statement: Reduce) -> list[int]:
         width = _product(statement.source.shape[len(statement.out.shape) :])
@@ -238,10 +248,16 @@ def basis_rows(
     base = Evaluation(pool, loader({}), limit)
     base.run([s for s in statements if s.out.buffer not in dependent])
     rest = [s for s in statements if s.out.buffer in dependent]
+    for statement in rest:
+        if isinstance(statement, Contract):
+            for view in (statement.left, statement.right):
+                if view.buffer not in dependent and view.buffer.role is None:
+                    base.factor(view)
     rows = []
     for seed in seeds:
         row = Evaluation(pool, _seed_loader(seed), limit)
         row.memory = {b: a for b, a in base.memory.items() if b.role is None}
+        row.arrays = {b: a for b, a in base.arrays.items() if b.role is None}
         row.run(rest)
         rows.append({name: results(row, graph.results[name]) for name in names})
     return pool, rows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .derivatives import Point, Vectors, evaluate
+from .derivatives import Point, Vectors, evaluate, evaluate_value
 from .refusal import TranslationRefused
 
 # How many points, and how near y0 they are drawn, relative to y0 and the parameters.
@@ -32,14 +32,19 @@ def call(
     size: int,
     work: int,
     before: np.ndarray | None = None,
+    first: Any = None,
 ) -> np.ndarray:
-    """Call a native function. arrays: y and v. before: what stands in out; NaN if not given."""
+    """Call a native function. arrays: y and v. before: what stands in out; NaN if not given.
+    first: a NativeFunction that is called before, with the same work."""
     y, v = arrays
     out = np.full(max(size, 1), np.nan, dtype=y.dtype)
     if before is not None:
         out[:size] = before
-    memory = np.full(max(work, 1), np.nan, dtype=y.dtype)
+    memory = np.full(max(work, 1, first.work if first else 0), np.nan, dtype=y.dtype)
     pointers = (y, v, addresses, out, memory)
+    if first is not None:
+        other = np.empty(max(first.size, 1), dtype=y.dtype)
+        _CALL(first.address)(t, *[x.ctypes.data for x in (y, v, addresses, other, memory)])
     _CALL(address)(t, *[x.ctypes.data for x in pointers])
     return out[:size]
 
@@ -72,6 +77,8 @@ class Probe:
         """
         address, size, work = native
         expected = self._values(f, args, self._t, self._y)
+        if len(expected) != size:
+            return False
         out = np.empty(max(size, 1), self._state.dtype)
         memory = np.empty(max(work, 1), self._state.dtype)
         addresses = np.array([x.data_ptr() for x in targets], dtype=np.int64)
@@ -110,17 +117,31 @@ class Comparison:
     """Compares the native functions of one field with torch, at the same points for all.
 
     f, args: the field. y0, t0: the point near which it is compared. targets: the tensors that
-    native code reads through pointers.
+    native code reads through pointers. outputs: how many numbers f returns if it has no
+    derivatives; otherwise None.
     """
 
     def __init__(
-        self, f: Callable[..., Any], args: tuple, y0: Tensor, t0: float, targets: list[Tensor]
+        self,
+        f: Callable[..., Any],
+        args: tuple,
+        y0: Tensor,
+        t0: float,
+        targets: list[Tensor],
+        outputs: int | None = None,
     ) -> None:
         self._f = f
         self._args = args
         self._y0 = y0
         self._t0 = t0
         self._targets = targets
+        self._outputs = outputs
+
+    def _values(self, point: Point, vectors: Vectors, twice: bool) -> dict[str, Tensor]:
+        """The results at a point, as torch computes them."""
+        if self._outputs is not None:
+            return evaluate_value(self._f, point, self._args, self._targets, self._outputs)
+        return evaluate(self._f, point, self._args, self._targets, vectors, twice)
 
     def point(self, seed: int, spread: float) -> Point:
         """A random point near y0, with other parameters and another time."""
@@ -148,7 +169,7 @@ class Comparison:
             for spread in _SPREADS:
                 point = self.point(seed, spread)
                 vectors = Vectors.drawn(self._y0, self._targets, seed)
-                values = evaluate(self._f, point, self._args, self._targets, vectors, twice)
+                values = self._values(point, vectors, twice)
                 if all(bool(values[name].isfinite().all()) for name in results):
                     yield point, vectors, values
                     found += 1
@@ -168,34 +189,32 @@ class Comparison:
         return np.array([x.data_ptr() for x in held], dtype=np.int64), held
 
     def function(
-        self,
-        address: int,
-        shape: tuple[int, int],
-        results: Sequence[str],
-        vectors: Sequence[str],
-        twice: bool,
-        name: str,
-        added: Collection[str] = (),
+        self, address: int, shape: tuple[int, int], plan: Any, name: str, first: Any = None
     ) -> None:
-        """Compare a function that writes these results. Raise TranslationRefused if it is wrong.
+        """Compare a function. Raise TranslationRefused if it is wrong.
 
-        shape: the sizes of out and of work. vectors: the names of what v holds. added: the results
-        that are added to what stands in out.
+        shape: the sizes of out and of work. plan: its Layout. first: a NativeFunction that is
+        called before it.
         """
-        for point, drawn, values in self._points(results, twice):
+        results = plan.results
+        for point, drawn, values in self._points(results, plan.twice):
+            # Several sets are multiples of one: their results are multiples of the result of one.
+            factors = [(1.0 + 0.5 * k, 1.0 / (k + 1)) for k in range(plan.sets)]
+            sets = [drawn.multiplied(left, right) for left, right in factors]
+            multiple = sum(left * right for left, right in factors)
+            values = {result: multiple * values[result] for result in results}
             expected = torch.cat([values[result] for result in results]).numpy()
             scale = self._scales(values, results)
-            there = [torch.full_like(values[x], x not in added) for x in results]
-            before = np.where(torch.cat(there).numpy() != 0, np.nan, scale)
-            v = _packed(drawn, vectors, point.y)
-            found = self._called(address, shape, point, v, before)
-            expected = expected + np.nan_to_num(before)
+            written = [torch.full_like(values[x], x not in plan.added) for x in results]
+            before = np.where(torch.cat(written).numpy() != 0, np.nan, scale)
+            v = np.concatenate([_packed(x, plan.vectors, point.y) for x in sets])
+            found = self._called(address, shape, point, v, before, first)
             self._judge(
                 found,
-                expected,
+                expected + np.nan_to_num(before),
                 scale,
                 name,
-                partial(self._moved, point, drawn, results, twice),
+                partial(self._moved, point, drawn, results, plan.twice),
             )
 
     def jacobian(
@@ -203,28 +222,32 @@ class Comparison:
         address: int,
         shape: tuple[int, int],
         pattern: tuple[np.ndarray, np.ndarray],
-        with_time: bool,
+        names: Sequence[str],
     ) -> None:
-        """Compare the nonzeros of df/dy, through two products w^T df/dy, and df/dt."""
+        """Compare the nonzeros of df/dy, through two products w^T df/dy, and df/dt and f after
+        them. names: of the results."""
         rows, columns = pattern
         n = self._y0.numel()
-        names = ("vjp", "vjp_time") if with_time else ("vjp",)
         for point, drawn, values in self._points(names, False):
             empty = np.zeros(1, dtype=point.y.numpy().dtype)
             found = self._called(address, shape, point, empty)
             for seed in (0, 1):
                 if seed:
                     drawn = Vectors.drawn(self._y0, self._targets, 1000 + seed)
-                    values = evaluate(self._f, point, self._args, self._targets, drawn, False)
+                    values = self._values(point, drawn, False)
                 w = drawn.w.detach().numpy()
                 # The products cancel where the Jacobian's rows do: their size is the scale.
                 nonzeros = found[: len(rows)]
                 product = np.bincount(columns, w[rows] * nonzeros, minlength=n)
                 scale = np.bincount(columns, np.abs(w[rows] * nonzeros), minlength=n)
-                if with_time:
-                    slope = found[len(rows) :]
+                if "vjp_time" in names:
+                    slope = found[len(rows) : len(rows) + n]
                     product = np.append(product, w @ slope)
                     scale = np.append(scale, np.abs(w) @ np.abs(slope))
+                if "f" in names:
+                    value = found[len(rows) + n :]
+                    product = np.append(product, value)
+                    scale = np.append(scale, np.full(n, np.abs(value).max(initial=0.0)))
                 expected = torch.cat([values[name] for name in names]).numpy()
                 self._judge(
                     product,
@@ -241,10 +264,11 @@ class Comparison:
         point: Point,
         v: np.ndarray,
         before: np.ndarray | None = None,
+        first: Any = None,
     ) -> np.ndarray:
         addresses, held = self._addresses(point)
         y = np.ascontiguousarray(point.y.detach().numpy())
-        result = call(address, float(point.t), (y, v), addresses, *shape, before)
+        result = call(address, float(point.t), (y, v), addresses, *shape, before, first)
         del held
         return result
 
@@ -271,7 +295,7 @@ class Comparison:
         other = Point(rounded(point.t), rounded(point.y), values)
         totals = []
         for p in (point, other):
-            found = evaluate(self._f, p, self._args, self._targets, vectors, twice)
+            found = self._values(p, vectors, twice)
             totals.append(torch.cat([found[name] for name in results]).numpy())
         return np.abs(totals[1] - totals[0])
 

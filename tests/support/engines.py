@@ -138,6 +138,22 @@ class Native(Single):
         return super().solve(f, y0, t, backend="native", **options)
 
 
+class NativeRows(Rows):
+    """The native engine for rows, with a batch of one row."""
+
+    refuses: ClassVar[dict] = {
+        **Rows.refuses,
+        "RejectStep": Native.refuses["RejectStep"],
+        "python": Native.refuses["python"],
+        "structure": Native.refuses["structure"],
+        "direct": Native.refuses["direct"],
+        "checkpoints": Native.refuses["checkpoints"],
+    }
+
+    def solve(self, f, y0, t, **options) -> Outcome:
+        return super().solve(f, y0, t, backend="native", **options)
+
+
 class Julia(Single):
     """SciML's solvers, by NativeGauss where a test asks for the default adjoint."""
 
@@ -170,7 +186,13 @@ class Julia(Single):
         return super().solve(f, y0, t, backend="julia", **options)
 
 
-ENGINES = {"single": Single(), "rows": Rows(), "native": Native(), "julia": Julia()}
+ENGINES = {
+    "single": Single(),
+    "rows": Rows(),
+    "native": Native(),
+    "native rows": NativeRows(),
+    "julia": Julia(),
+}
 
 
 def by_rows(function, args=()):

@@ -10,7 +10,19 @@ from torch import nn
 from pynode.translate.verify import call
 
 DOUBLE = torch.float64
-NAMES = ("f", "jac", "jac_time", "jvp", "jvp_p", "vjp", "vjp_p", "vjp_time", "pullback", "second")
+NAMES = (
+    "f",
+    "jac",
+    "jac_time",
+    "jac_step",
+    "jvp",
+    "jvp_p",
+    "vjp",
+    "vjp_p",
+    "vjp_time",
+    "pullback",
+    "second",
+)
 
 
 def mlp(*widths, act=nn.Tanh, dtype=DOUBLE, seed=0):
@@ -286,6 +298,9 @@ _PRODUCTS = {
     "jac": lambda out, state, slope, parameters, w, v: state.reshape(-1),
     "jac_time": lambda out, state, slope, parameters, w, v: torch.cat(
         [state.reshape(-1), slope[:, 0]]
+    ),
+    "jac_step": lambda out, state, slope, parameters, w, v: torch.cat(
+        [state.reshape(-1), slope[:, 0], out]
     ),
     "jvp": lambda out, state, slope, parameters, w, v: state @ w,
     "jvp_p": lambda out, state, slope, parameters, w, v: parameters @ v,

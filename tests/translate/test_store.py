@@ -145,9 +145,9 @@ def test_what_has_no_key_is_compiled_all_the_same(tmp_path, monkeypatch):
     monkeypatch.setenv("PYNODE_CACHE", str(tmp_path))
     generator = torch.Generator()
 
+    # No assert: pytest's reaches all of pytest, which changes while f is recorded.
     def f(t, y):
-        assert generator is not None
-        return -2.0 * y
+        return -2.0 * y if generator is not None else y
 
     field = translate(f, torch.ones(2, dtype=DOUBLE), 0.0)
     assert field.function("f").size == 2

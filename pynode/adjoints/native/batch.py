@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .adjoint import CHANGED, add_backward_counts, of_parameters
 from .prepared import prepared
+from .row_events import RowEvents
 from .rows import pullback_rows
 
 if TYPE_CHECKING:
@@ -18,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class NativeRowGradient:
-    """The gradient of the outputs and the last states of the rows in their starts and in the
-    tensors of f.
+    """The gradient of the outputs, the states at events and the last states of the rows in their
+    starts and in the tensors of f.
 
     rows: the result of the segment. who: (q,) the row of each state: of the outputs of all rows,
-    row after row, then of their last states.
+    row after row, then of the events, then of the last states.
     """
 
     def __init__(self, field: RowField, rows: NativeRows, who: np.ndarray) -> None:
@@ -46,17 +47,23 @@ class NativeRowGradient:
         solved = rows.solved
         count = len(solved)
         cotangents = grads.detach().numpy()
-        # First the outputs, row after row, then the ends.
+        # First the outputs, row after row, then the events, then the ends.
+        events = None
+        hits = 0
+        if rows.found is not None:
+            hits = len(rows.found.row)
+            events = RowEvents(rows.found, cotangents[len(cotangents) - count - hits : -count])
         after = solved.outputs.shape[1] - 1
         outputs = np.zeros((count, after, grads.shape[1]), cotangents.dtype)
-        who = self.who[:-count]
+        who = self.who[: len(self.who) - count - hits]
         firsts = np.searchsorted(who, np.arange(count))
-        outputs[who, np.arange(len(who)) - firsts[who]] = cotangents[:-count]
+        outputs[who, np.arange(len(who)) - firsts[who]] = cotangents[: len(who)]
         totals = [torch.zeros_like(target) for target in fields.targets]
         starts = np.empty((count, grads.shape[1]), cotangents.dtype)
         addresses = fields.addresses(rows.index)
         ends = cotangents[-count:]
-        for group in pullback_rows(fields.bound, solved, outputs, ends, inputs=addresses):
+        groups = pullback_rows(fields.bound, solved, outputs, ends, inputs=addresses, events=events)
+        for group in groups:
             members = slice(group.first, group.first + len(group.starts))
             starts[members] = group.starts
             add_backward_counts(field.stats, group)
@@ -69,7 +76,7 @@ class NativeRowGradient:
             if own:
                 total[torch.from_numpy(index)] += torch.from_numpy(part[:, 0])
             else:
-                total += torch.from_numpy(part.sum(0))
+                total += torch.from_numpy(np.asarray(part.sum(0)))  # 0-d parts give numbers
 
     def _of_inputs(self, totals):
         field = self.field

@@ -37,7 +37,9 @@ OLD = 2
 
 def sizes(tables: BDFTables) -> Sizes:
     rows = tables.reading.shape[2]
-    return Sizes(bars=rows, vectors=OLD + rows, numbers=NUMBERS, implicit=True, sparse=True)
+    return Sizes(
+        bars=rows, vectors=OLD + rows, numbers=NUMBERS, implicit=True, sparse=True, kept=True
+    )
 
 
 def pull_step(run: Any, tables: BDFTables, memory: Any, k: int) -> None:

@@ -18,7 +18,8 @@ INCOMING = 0  # position in Memory.vectors: the cotangent of a slope from elsewh
 
 
 def sizes(tables: ESDIRKTables) -> Sizes:
-    return Sizes(bars=2 * len(tables.nodes) + 1, vectors=1, implicit=True, sparse=True)
+    bars = 2 * len(tables.nodes) + 1
+    return Sizes(bars=bars, vectors=1, implicit=True, sparse=True, kept=True)
 
 
 def pull_step(run: Any, tables: ESDIRKTables, memory: Any, k: int) -> None:

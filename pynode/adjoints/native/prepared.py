@@ -56,11 +56,11 @@ class PreparedSweep:
         """The functions of the field by their names in Run."""
         names = {"f": "f", "pullback": "add_pullback"}
         if self.sizes.slopes:
-            names["jac"] = "jac_time"
-            names["second"] = "add_second"
+            names["jac"] = "jac_step"
+            names["second"] = f"add_second*{min(self.sizes.slopes, field.n)}"
         elif self.sizes.implicit:
-            names["jac"] = "jac"
-            names["vjp_p"] = "add_vjp_p"
+            names["jac"] = "jac_kept"
+            names["vjp_p"] = "add_kept" if self.sizes.kept else "add_vjp_p"
         return {name: field.function(wanted) for name, wanted in names.items()}
 
     def split(self, flat: np.ndarray) -> list[np.ndarray]:
@@ -95,11 +95,11 @@ class PreparedSweep:
             "point": Own((n,), real, True),
             "pulled": Own((n + total + 1,), real, True),
             "grads": Part("pulled", n, (total,), real),
-            "pair": Own((2 * n + 1,), real, True),
+            "pairs": Own((min(sizes.slopes, n), 2 * n + 1), real, True),
             "bars": Own((sizes.bars, n), real, True),
             "vectors": Own((sizes.vectors, n), real, True),
             "numbers": Own((sizes.numbers,), np.float64, True),
-            "jac": Own((len(rows) + n * sizes.implicit,), real, True),
+            "jac": Own((len(rows) + n * (sizes.implicit + bool(sizes.slopes)),), real, True),
             "rows": rows,
             "columns": columns,
             "matrix": Own((matrices, matrices), real),

@@ -12,7 +12,8 @@ from .sweep import Sizes, collect, end_outputs, factorise_at, inside_outputs, pu
 
 
 def sizes(tables: RosenbrockTables) -> Sizes:
-    return Sizes(bars=len(tables.nodes), implicit=True, slopes=True, sparse=True)
+    count = len(tables.nodes)
+    return Sizes(bars=count, implicit=True, slopes=count, sparse=True)
 
 
 def pull_step(run: Any, tables: RosenbrockTables, memory: Any, k: int) -> None:
@@ -47,45 +48,40 @@ def pull_step(run: Any, tables: RosenbrockTables, memory: Any, k: int) -> None:
             for m in range(n):
                 memory.bars[j, m] += a * memory.pulled[m] + coupling * v[m]
     if n < count:
-        pull_rows(run, tables, memory, k)
+        write_rows(tables, memory, k)
     else:
-        pull_stages(run, tables, memory, k)
+        write_stages(tables, memory, k)
+    # Through J and df/dt at the start of step k: the derivative of the sum of v_i . (J u_i + h d_i
+    # df/dt) over the stages.
+    pair = row(memory.pairs, 0)
+    call(run.second, t, y, pair, memory.inputs, memory.pulled, memory.work)
+    collect(memory)
     copy(memory.start, memory.ybar)
 
 
-def pull_stages(run: Any, tables: RosenbrockTables, memory: Any, k: int) -> None:
-    """Through J and df/dt at the start of step k: the derivative of the sum of v_i . (J u_i + h d_i
-    df/dt) over the stages. memory.bars has the v_i."""
+def write_stages(tables: RosenbrockTables, memory: Any, k: int) -> None:
+    """A set of vectors for each stage: v_i from memory.bars, u_i, and h d_i."""
     n = len(memory.start)
     for i in range(len(tables.nodes)):
         for m in range(n):
-            memory.pair[m] = memory.bars[i, m]
-            memory.pair[n + m] = memory.stages[k, i, m]
-        memory.pair[2 * n] = memory.sizes[k] * tables.drifts[i]
-        pull_second(run, memory, k)
+            memory.pairs[i, m] = memory.bars[i, m]
+            memory.pairs[i, n + m] = memory.stages[k, i, m]
+        memory.pairs[i, 2 * n] = memory.sizes[k] * tables.drifts[i]
 
 
-def pull_rows(run: Any, tables: RosenbrockTables, memory: Any, k: int) -> None:
+def write_rows(tables: RosenbrockTables, memory: Any, k: int) -> None:
     """The same sum over the components, which are fewer than the stages: e_j . (J U_j + s_j df/dt)
     with U_j = sum_i v_ij u_i and s_j = sum_i v_ij h d_i."""
     n = len(memory.start)
     for j in range(n):
         for m in range(2 * n + 1):
-            memory.pair[m] = 0.0
-        memory.pair[j] = 1.0
+            memory.pairs[j, m] = 0.0
+        memory.pairs[j, j] = 1.0
         for i in range(len(tables.nodes)):
             v = memory.bars[i, j]
             for m in range(n):
-                memory.pair[n + m] += v * memory.stages[k, i, m]
-            memory.pair[2 * n] += v * memory.sizes[k] * tables.drifts[i]
-        pull_second(run, memory, k)
-
-
-def pull_second(run: Any, memory: Any, k: int) -> None:
-    """Add the derivative of w . (J u + s df/dt) at the start of step k. memory.pair: w, u and s."""
-    y = row(memory.states, k)
-    call(run.second, memory.starts[k], y, memory.pair, memory.inputs, memory.pulled, memory.work)
-    collect(memory)
+                memory.pairs[j, n + m] += v * memory.stages[k, i, m]
+            memory.pairs[j, 2 * n] += v * memory.sizes[k] * tables.drifts[i]
 
 
 def finish(run: Any, tables: RosenbrockTables, memory: Any) -> None:

@@ -14,6 +14,7 @@ from ...backends.native.rows import RowTrajectories, in_shares
 from . import explicit, stability
 from .prepared import PreparedSweep, prepared
 from .pullback import COUNTS, FIRST_PIECE
+from .row_events import RowEvents
 from .sweep import RECORD, go_back
 
 # Numbers in the gradients of the rows that go back side by side. It bounds the memory.
@@ -47,12 +48,13 @@ def pullback_rows(
     ends: np.ndarray,
     threads: int | None = None,
     inputs: np.ndarray | None = None,
+    events: RowEvents | None = None,
 ) -> Iterator[RowGradients]:
     """The ``pullback`` of all rows, some at a time. The results do not depend on the threads.
 
     grads: (B, T - 1, n) cotangents of the outputs after the start; those that a row has not reached
     are not read. ends: (B, n) cotangents of the last states. threads, inputs: as in
-    ``integrate_rows``.
+    ``integrate_rows``. events: the events of the rows, with their cotangents.
     """
     if inputs is None:
         inputs = np.tile(field.pointers()[0], (len(rows), 1))
@@ -60,13 +62,14 @@ def pullback_rows(
     size = max(1, NUMBERS // (plan.total + rows.plan.size))
     for first in range(0, len(rows), size):
         members = slice(first, min(first + size, len(rows)))
-        yield _group(plan, rows, members, grads[members], ends[members], inputs[members], threads)
+        parts = (grads[members], ends[members], inputs[members])
+        yield _group(plan, rows, members, *parts, threads, events)
     if plan.family is explicit:
         for i in range(len(rows)):
             stability.check(field, rows[i], inputs[i])
 
 
-def _group(plan, rows, members, grads, ends, inputs, threads):
+def _group(plan, rows, members, grads, ends, inputs, threads, events):
     forward = rows.numbers[members]
     count = len(forward)
     outputs = grads.shape[1] + 1
@@ -84,6 +87,10 @@ def _group(plan, rows, members, grads, ends, inputs, threads):
     thetas[:, :-1] = rows.blocks.each("thetas")[members, 1:]
     steps[place, reached] = forward["accepted"] - 1
     thetas[place, reached] = AT_END
+    if events is not None:
+        thetas[place, reached] = events.found.end_theta[members]
+        steps, thetas, cotangents = events.joined(members, reached, steps, thetas, cotangents)
+        outputs = steps.shape[1]
     # Nothing comes back from what follows the last one that has a cotangent.
     used = outputs - np.argmax(cotangents.any(2)[:, ::-1], 1)
     used[~cotangents.any((1, 2))] = 0
@@ -98,6 +105,8 @@ def _group(plan, rows, members, grads, ends, inputs, threads):
     slots = rows.blocks.slots[members]
     for name, source in TAPE.items():
         blocks.point(name, slots, rows.blocks.blueprint.places[source])
+    if events is not None:
+        blocks.give_each("last", events.last(members, rows.blocks.each("y")))
     # The solve's arrays have room for more steps than it took.
     for name in ("starts", "sizes"):
         blocks.slots[:, plan.blueprint.places[name] + 1] = forward["accepted"]

@@ -22,18 +22,22 @@ from ...backends.native.machine import call
 
 
 class Sizes(NamedTuple):
-    """The memory that a family needs: rows of Memory.bars and of vectors, and numbers. implicit:
-    whether it needs a Jacobian and a matrix; slopes: whether it needs df/dt and second derivatives,
-    too. width: size of the matrix in units of n. sparse: whether its matrix is that of
-    factorise_at."""
+    """The memory that a family needs: rows of Memory.bars and of vectors, and numbers.
+
+    implicit: whether it needs a Jacobian and a matrix. slopes: if not 0, it also needs df/dt and
+    second derivatives: the sum over so many sets of vectors, or one for each component if these are
+    fewer. width: size of the matrix in units of n. sparse: whether its matrix is that of
+    factorise_at. kept: whether every pull_targets follows a Jacobian at the same point.
+    """
 
     bars: int
     vectors: int = 0
     numbers: int = 0
     implicit: bool = False
-    slopes: bool = False
+    slopes: int = 0
     width: int = 1
     sparse: bool = False
+    kept: bool = False
 
 
 class Run(NamedTuple):
@@ -71,11 +75,11 @@ class Memory(NamedTuple):
     point: Any  # (n,) T: where f is evaluated
     pulled: Any  # (n + P + 1,) T: what pullback and second write; they add to the P numbers
     grads: Any  # (P,) T: these numbers, the cotangents of the targets
-    pair: Any  # (2 n + 1,) T: the vectors of second
+    pairs: Any  # (min(slopes, n), 2 n + 1) T: the sets of vectors of second
     bars: Any  # (s, n) T: cotangents of stages
     vectors: Any  # (v, n) T
     numbers: Any  # float64
-    jac: Any  # (nnz + n,) T
+    jac: Any  # (nnz + n,) T, or (nnz + 2 n,)
     rows: Any  # (nnz,) int64
     columns: Any  # (nnz,) int64
     matrix: Any  # (n, n) T
@@ -157,7 +161,8 @@ def collect(memory: Any) -> None:
 
 
 def pull_targets(run: Any, memory: Any, t: float, y: Any, cotangent: Any) -> None:
-    """Add cotangent^T df/dp at (t, y) to memory.grads."""
+    """Add cotangent^T df/dp at (t, y) to memory.grads. With Sizes.kept, it reads from memory.work
+    what the Jacobian at (t, y) has left there."""
     if len(memory.grads) == 0:
         return
     run.nvjp += 1
@@ -168,7 +173,7 @@ def linearise_at(run: Any, memory: Any, t: float, y: Any) -> None:
     """memory.jac = df/dy at (t, y)."""
     run.njac += 1
     call(run.jac, t, y, y, memory.inputs, memory.jac, memory.work)
-    if not finite(memory.jac, len(memory.jac)):
+    if not finite(memory.jac, len(memory.rows) + len(memory.start)):
         call(run.repair, t, y, y, memory.inputs, memory.jac, memory.work)
 
 

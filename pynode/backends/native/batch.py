@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from .engine import COUNTS, INSTEAD, check
+from .engine import COUNTS, check
 from .fields import FlatCall, translated
+from .row_observer import RowObserver
 from .rows import RowTrajectories, integrate_rows
 from .run import STATUSES
 
@@ -19,14 +20,16 @@ if TYPE_CHECKING:
     from ...core.options import Options
     from ...core.stop_conditions import RowLimits
     from ...methods.base import Method
+    from ..torch.batched_event_detection import BatchEventDetector
     from ..torch.batched_loop import RowSpans
+    from .row_observer import FoundEvents
 
 
 class RowFields:
     """The native functions of a RowField for each of its rows.
 
     targets: the tensors that native code reads, whole. by_row: for each of them whether a row of
-    the batch reads its own row of it.
+    the batch reads its own row of it. one_row: the args for the first row.
     """
 
     def __init__(self, field: RowField, t0: float, y0: Tensor) -> None:
@@ -35,6 +38,13 @@ class RowFields:
         one = [x[:1] if own else x for x, own in zip(leaves, owned, strict=True)]
         frame = FlatCall(field.layout, structure, field.nonnegative_mask, rows=True)
         self.bound = translated(field.f, one, frame, t0, y0)
+        self.one_row = pytree.tree_unflatten(one, structure)
+        # For the id of each leaf of these args that belongs to a row: how far the rows lie apart.
+        self.apart = {
+            id(x): leaf.stride(0) * leaf.element_size()
+            for x, leaf, own in zip(one, leaves, owned, strict=True)
+            if own
+        }
         places = {id(x): i for i, x in enumerate(one)}
         self.targets: list[Tensor] = []
         self.by_row: list[bool] = []
@@ -46,10 +56,7 @@ class RowFields:
             else:
                 self.targets.append(leaves[place])
                 self.by_row.append(owned[place])
-        sizes = [
-            x.stride(0) * x.element_size() if own else 0
-            for x, own in zip(self.targets, self.by_row, strict=True)
-        ]
+        sizes = [self.apart.get(id(target), 0) for target in self.bound.targets]
         self._shifts = np.array(sizes, dtype=np.int64)
 
     def addresses(self, rows: np.ndarray) -> np.ndarray:
@@ -70,7 +77,7 @@ class NativeRows:
 
     fields: RowFields. index: (m,) the numbers of the rows. solved: their results. wanted: the
     output times of all rows, (T,) from the start on, or a list of those after the start for each
-    row.
+    row. found: where events were found; None if nothing looked for them.
     """
 
     def __init__(
@@ -80,10 +87,12 @@ class NativeRows:
         solved: RowTrajectories,
         spans: RowSpans,
         wanted: np.ndarray | list,
+        found: FoundEvents | None = None,
     ) -> None:
         self.fields = fields
         self.index = index
         self.solved = solved
+        self.found = found
         numbers = solved.numbers
         # How many output times after the start each row has reached.
         self.reached = numbers["position"] - 1
@@ -144,11 +153,13 @@ def integrate_batch(
     slopes: bool,
     limits: RowLimits | None,
     index: Tensor,
+    watch: BatchEventDetector | None = None,
 ) -> NativeRows:
     """Every row from its start to its end.
 
     field: of the whole batch. starts: (m, n), of the rows with the numbers index, (m,). spans,
-    atol: of these rows. record: keep the steps for a gradient. slopes: dy/dt at the outputs.
+    atol: of these rows. record: keep the steps for a gradient. slopes: dy/dt at the outputs. watch:
+    looks for events, or None.
     """
     check(field)
     numbers = index.numpy()
@@ -164,6 +175,10 @@ def integrate_batch(
             )
         ]
     size = starts.shape[1]
+    observer = None
+    if watch is not None or options.max_nfe is not None or _asks(limits):
+        t0 = torch.from_numpy(spans.start)
+        observer = RowObserver(field, fields, watch, limits, options.max_nfe, index, t0, starts)
     solved = integrate_rows(
         fields.bound,
         method,
@@ -177,11 +192,21 @@ def integrate_batch(
         record=record,
         slopes=slopes,
         deadline=None if limits is None else limits.deadline,
+        observer=observer,
     )
     for name in COUNTS:
         total = int(solved.numbers[name].sum())
         setattr(field.stats, name, getattr(field.stats, name) + total)
-    return NativeRows(fields, numbers, solved, spans, wanted)
+    if observer is None or watch is None:
+        return NativeRows(fields, numbers, solved, spans, wanted)
+    rows = NativeRows(fields, numbers, solved, spans, wanted, observer.found)
+    watch.finish(rows)
+    return rows
+
+
+def _asks(limits):
+    """Whether limits have functions of the user."""
+    return limits is not None and (limits.domain is not None or limits.callback is not None)
 
 
 def _with_end(times, end):
@@ -202,21 +227,3 @@ def _bounds(limits, numbers, size, batch):
         return None
     lowest = _by_row(limits.bounds.lowest, numbers, size, batch)
     return lowest, _by_row(limits.bounds.floor, numbers, size, batch)
-
-
-def check_batch(events: Any, limits: RowLimits | None, options: Options) -> None:
-    """ValueError for what native solves of the rows of a batch do not take."""
-    if events:
-        raise ValueError(
-            f"batched=True takes no events in the native engine: leave out events, {INSTEAD}"
-        )
-    if limits is not None and (limits.callback is not None or limits.domain is not None):
-        raise ValueError(
-            "batched=True takes no callback and no domain in the native engine: leave them out,"
-            f" {INSTEAD}"
-        )
-    if options.max_nfe is not None:
-        raise ValueError(
-            "max_nfe limits all rows together, but native rows run side by side: use max_steps,"
-            f" {INSTEAD}"
-        )

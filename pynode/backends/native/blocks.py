@@ -172,16 +172,16 @@ class Blocks:
     def of(self, name: str, i: int = 0) -> np.ndarray:
         """An array of one solve, a view."""
         item = self.blueprint.arrays[name]
-        if isinstance(item, np.ndarray):
-            return item
         replaced = self._replaced.get((name, i))
         if replaced is not None:
             return replaced
-        if isinstance(item, Given):
+        if name in self._given:
             given = self._given[name]
             if given.ndim == item.ndim:
                 return given
             return given[i][: self.slots[i, self.blueprint.places[name] + 1]]
+        if isinstance(item, np.ndarray):
+            return item
         offset = self.blueprint.offsets[name] + i * self.blueprint.size
         return np.ndarray(item.shape, item.dtype, self._block, offset)
 

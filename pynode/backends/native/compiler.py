@@ -69,20 +69,23 @@ class Entry:
     def __call__(self, runs: np.ndarray, tables: Any, numbers: np.ndarray) -> None:
         """Go on with one solve. runs: (1,) records. tables: a NamedTuple of contiguous arrays.
         numbers: (1, ...) int64, where the arrays of its memory are (blocks.Blocks.slots)."""
+        kept, where = self._tables(tables)
         check(
             self._call(
                 self._pointer,
                 self._pointer + 32,
                 address(runs),
-                self._tables(tables),
+                where,
                 address(numbers),
             )
         )
+        del kept
 
     def each(self, runs: np.ndarray, tables: Any, numbers: np.ndarray, which: np.ndarray) -> None:
         """Go on with the solves of these places, int64, one after another. runs: (B,). numbers:
         (B, ...). Python does not hold the GIL between them."""
         function, _ = each_entry()
+        kept, where = self._tables(tables)
         check(
             function(
                 self._address,
@@ -90,22 +93,24 @@ class Entry:
                 self._pointer + 32,
                 address(runs),
                 runs.strides[0],
-                self._tables(tables),
+                where,
                 address(numbers),
                 numbers.strides[0],
                 address(which),
                 len(which),
             )
         )
+        del kept
 
     def _tables(self, tables):
-        """The address of the numbers that say where the tables are."""
+        """(the numbers that say where the tables are, their address). The caller keeps them during
+        its call: another thread can solve by another method meanwhile."""
         known, table_slots, where = self._last
         if known is not tables:
             table_slots = slots(tables)
             where = address(table_slots)
             self._last = (tables, table_slots, where)
-        return where
+        return table_slots, where
 
 
 def check(code: int) -> None:

@@ -15,6 +15,7 @@ from ...core.trajectory import Attempt, Trajectory
 from ...methods import registry
 from ...methods.selection import SMALL, choose
 from ...translate import TranslationRefused
+from .event_conditions import native_conditions
 from .families import FAMILIES
 from .fields import BoundField, native_field
 from .observer import Observer
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from ...core.stop_conditions import Limits
     from ...core.vector_field import VectorField
     from ...methods.base import Method
+    from ..torch.event_detection import EventDetector
+    from .conditions import Watched
 
 COUNTS = ("accepted", "rejected", "nfe", "njac", "nlu", "nsolve", "newton_failures")
 INSTEAD = "or leave out backend='native'"
@@ -170,9 +173,12 @@ class NativeBackend:
         observer = Observer(field, watch, limits)
         if limits is not None and limits.domain is not None:
             allow = observer.allow
+        seen = limits is not None and limits.callback is not None
         if watch is not None:
             watch.begin(times[0], y0)
-        if watch is not None or (limits is not None and limits.callback is not None):
+            if not seen:
+                observer.watched = watch_conditions(watch, field, times[0], y0)
+        if watch is not None or seen:
             look = observer.watch
         counted = {name: getattr(stats, name) for name in COUNTS}
         before = (stats.accepted + stats.rejected, stats.nfe)
@@ -195,6 +201,7 @@ class NativeBackend:
                 counts=before,
                 allow=allow,
                 watch=look,
+                watched=observer.watched,
             )
         for name, value in counted.items():
             setattr(stats, name, value + getattr(solved, name))
@@ -203,6 +210,21 @@ class NativeBackend:
         if watch is not None:
             segment.hits = watch.hits
         return segment
+
+
+def watch_conditions(
+    events: EventDetector, field: VectorField, t0: float, y0: Tensor
+) -> Watched | None:
+    """The conditions of an EventDetector, which has begun at (t0, y0), in compiled code; None if
+    Python has to evaluate one of them at every step."""
+    conditions = native_conditions(
+        events.events, events.sizes, field.layout, events.field.args, t0, y0
+    )
+    if conditions is None:
+        return None
+    watched = conditions.watched()
+    watched.note(events.signs.known)
+    return watched
 
 
 def _at_start(times, y0, status):

@@ -29,6 +29,8 @@ class FlatCall:
     of a batch; it then gets a batch of one row.
     """
 
+    outputs: int | None = None
+
     def __init__(self, layout: Layout, structure: Any, mask: Tensor | None, rows: bool) -> None:
         self.layout = layout
         self.structure = structure
@@ -39,23 +41,25 @@ class FlatCall:
         if mask is not None:
             self.positive = mask.to(layout.dtype)
             masked = tuple(mask.tolist())
-        self.key: Hashable = (repr(layout.key), repr(structure), masked, rows)
+        self.key: tuple[Hashable, ...] = (repr(layout.key), repr(structure), masked, rows)
 
     def __call__(self, f: Callable, t: Tensor, y: Tensor, *leaves: Any) -> Tensor:
         args = pytree.tree_unflatten(list(leaves), self.structure)
         if self.positive is not None:
             y = torch.where(self.positive * y < 0, torch.zeros_like(y), y)
         if self.rows:
-            return self._row(f, t, y, args)
-        return self.layout.ravel(f(t, self.layout.unravel(y), *args))
+            rank = 1
+            if self.layout.single:
+                rank = max(1, len(self.layout.shapes[0]))
+            t = t.reshape((1,) * (1 + rank))
+            y = y.unsqueeze(0)
+        return self.joined(f(t, self.layout.unravel(y), *args))
 
-    def _row(self, f, t, y, args):
-        rank = 1
-        if self.layout.single:
-            rank = max(1, len(self.layout.shapes[0]))
-        clock = t.reshape((1,) * (1 + rank))
-        out = f(clock, self.layout.unravel(y.unsqueeze(0)), *args)
-        return self.layout.ravel_rows(out, 1).squeeze(0)
+    def joined(self, out: Any) -> Tensor:
+        """What f returned as one vector."""
+        if self.rows:
+            return self.layout.ravel_rows(out, 1).squeeze(0)
+        return self.layout.ravel(out)
 
 
 class BoundField:
@@ -132,7 +136,7 @@ def refusal(f: Callable, y0: Tensor, t0: float) -> str:
     can."""
     try:
         native = translate(f, y0.detach(), t0)
-        for name in ("f", "jac", "pullback"):
+        for name in ("f", "jac_kept", "add_pullback"):
             native.function(name)
     except (TranslationRefused, RejectStep) as reason:
         return str(reason)

@@ -15,7 +15,7 @@ import numpy as np
 
 from ...core.status import Status
 from .machine import FIELD
-from .run import ALLOWED, DOMAIN, STATUSES, Memory
+from .run import ALLOWED, DOMAIN, EVERY_STEP, NO_STEP, POSSIBLE_EVENTS, STATUSES, Memory
 
 
 class NativeStep(NamedTuple):
@@ -44,7 +44,8 @@ class Hook:
     """The Python function of a solve. error: what it raised. The solve then stops. end_state: (n,)
     of a step that was cut, at its own end.
 
-    numbers: (1,) the record of the solve. allow, watch: see ``integrate``.
+    numbers: (1,) the record of the solve. allow, watch: see ``integrate``. filtered: whether
+    compiled code says at which accepted steps the function looks.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Hook:
         memory: Memory,
         allow: Callable[[float, np.ndarray], bool] | None,
         watch: Callable[[NativeStep], Cut | None] | None,
+        filtered: bool,
     ) -> None:
         self.family = family
         self.tables = tables
@@ -66,7 +68,10 @@ class Hook:
         self.end_state: np.ndarray | None = None
         self._function = FIELD(self._answer)
         self.run["hook"] = ctypes.cast(self._function, ctypes.c_void_p).value or 0
-        self.run["watched"] = int(watch is not None)
+        self.run["limited"] = int(allow is not None)
+        self.run["watched"] = NO_STEP
+        if watch is not None:
+            self.run["watched"] = POSSIBLE_EVENTS if filtered else EVERY_STEP
 
     def _answer(self, t: float, *addresses: int) -> None:
         # ctypes cannot pass an error through compiled code.

@@ -21,21 +21,26 @@ from ...core.step_control import (
     vanishes,
 )
 from .arithmetic import copy, finite
+from .conditions import may_fire
 from .machine import call, row
 from .run import (
     ACCEPTED,
     ALLOWED,
     DIVERGED,
     DOMAIN,
+    FOUND,
     HISTORY,
     MAX_EVALUATIONS,
     MAX_STEPS,
     MIN_STEP,
+    NEXT,
     NO_FAILURE,
     NONFINITE,
+    POSSIBLE_EVENTS,
     RUNNING,
     STEP_TOO_SMALL,
     SUCCESS,
+    TRIED,
 )
 from .steps import evaluate, fail
 
@@ -47,18 +52,27 @@ AT_END = -1.0  # in place of theta: at the end of a step
 
 
 def advance(family: Any, run: Any, tables: Any, memory: Any) -> None:
-    """Go on with a solve. family: the module of the method (steps.py)."""
+    """Go on with a solve. family: the module of the method (steps.py).
+
+    Where Python has to answer a question and there is no hook, the loop returns with run.asking.
+    The answer is in the record, with run.asking = 0, when it goes on.
+    """
     if not run.started:
         start(run, memory)
         family.begin(run, tables, memory)
     capacity = len(memory.tape_t)
-    while run.status == RUNNING:
-        run.status = limit_reached(run, memory)
-        if run.status != RUNNING or run.attempts >= run.pause:
-            return
-        if run.record and run.accepted == capacity:
-            return
-        take_step(family, run, tables, memory)
+    while run.status == RUNNING and not run.asking:
+        if run.phase == TRIED:
+            judge_end(family, run, tables, memory)
+        elif run.phase == FOUND:
+            settle(family, run, tables, memory)
+        else:
+            run.status = limit_reached(run, memory)
+            if run.status != RUNNING or run.attempts >= run.pause:
+                return
+            if run.record and run.accepted == capacity:
+                return
+            take_step(family, run, tables, memory)
 
 
 def start(run: Any, memory: Any) -> None:
@@ -128,13 +142,13 @@ def limit_reached(run: Any, memory: Any) -> int:
 
 def take_step(family: Any, run: Any, tables: Any, memory: Any) -> None:
     """Try one step."""
-    t = run.t
-    proposed = run.h
+    run.proposed = run.h
     h, t1, hits_stop = next_step(
-        floats, t, proposed, memory.stops[run.stop], run.stop_tolerance, run.direction
+        floats, run.t, run.h, memory.stops[run.stop], run.stop_tolerance, run.direction
     )
     run.h = h
     run.t1 = t1
+    run.hits_stop = hits_stop
     run.attempts += 1
     run.complete = 0
     least = run.nfe + family.cost(run, tables)
@@ -148,7 +162,15 @@ def take_step(family: Any, run: Any, tables: Any, memory: Any) -> None:
         return
     if run.accepted_last and run.bounded and crossed(memory, memory.y1, True):
         fail(run, 0.5, DOMAIN)
-    if run.accepted_last and run.hook and ask(run, memory, ALLOWED) != RUNNING:
+    run.phase = TRIED
+    if run.accepted_last and run.limited:
+        ask(run, memory, ALLOWED)
+
+
+def judge_end(family: Any, run: Any, tables: Any, memory: Any) -> None:
+    """Go on after an attempt, when it is known whether its end is allowed."""
+    run.phase = NEXT
+    if run.accepted_last and run.limited and run.verdict != RUNNING:
         fail(run, 0.5, DOMAIN)
     if run.fixed and run.accepted_last and not finite(memory.y1, len(memory.y1)):
         # Fixed steps have no error test to notice this, and the user did not ask for a smaller
@@ -161,11 +183,27 @@ def take_step(family: Any, run: Any, tables: Any, memory: Any) -> None:
         return
     if not run.accepted_last:
         run.rejected += 1
-        run.h = shortened(h, t, t1, run.factor)
+        run.h = shortened(run.h, run.t, run.t1, run.factor)
         return
-    last_stop = hits_stop and run.stop == len(memory.stops) - 1
+    run.r1 = run.next_r1
+    run.r2 = run.next_r2
+    run.last_end = run.t1
+    run.verdict = RUNNING
+    run.phase = FOUND
+    if run.dense or run.watched:
+        family.complete(run, tables, memory)
+        run.complete = 1
+    if run.watched and (run.watched != POSSIBLE_EVENTS or may_fire(family, run, tables, memory)):
+        ask(run, memory, ACCEPTED)
+
+
+def settle(family: Any, run: Any, tables: Any, memory: Any) -> None:
+    """Go on after an accepted step, when it is known where it ends."""
+    run.phase = NEXT
+    h = run.h
+    last_stop = run.hits_stop and run.stop == len(memory.stops) - 1
     finish_step(family, run, tables, memory)
-    run.stop += hits_stop
+    run.stop += run.hits_stop
     if run.verdict != RUNNING:
         run.status = run.verdict
         return
@@ -173,24 +211,26 @@ def take_step(family: Any, run: Any, tables: Any, memory: Any) -> None:
         run.status = SUCCESS
         return
     run.h = planned(
-        t1,
+        run.t,
         h,
         run.factor,
-        proposed,
+        run.proposed,
         run.fixed != 0,
-        hits_stop,
+        run.hits_stop != 0,
         run.direction,
         run.max_step,
         run.end,
     )
 
 
-def ask(run: Any, memory: Any, question: int) -> int:
-    """The verdict of the hook (hooks.py) on the attempt."""
+def ask(run: Any, memory: Any, question: int) -> None:
+    """Get a verdict on the attempt: from the hook (hooks.py) now, or later from Python."""
     run.question = question
     run.verdict = RUNNING
-    call(run.hook, run.t1, memory.y1, memory.y, memory.inputs, memory.error, memory.work)
-    return run.verdict
+    if run.hook:
+        call(run.hook, run.t1, memory.y1, memory.y, memory.inputs, memory.error, memory.work)
+    else:
+        run.asking = 1
 
 
 def crossed(memory: Any, y: Any, stepped: bool) -> bool:
@@ -216,15 +256,6 @@ def note(run: Any, memory: Any) -> None:
 
 def finish_step(family: Any, run: Any, tables: Any, memory: Any) -> None:
     """Write outputs and the record of an accepted step, and move to its end."""
-    run.r1 = run.next_r1
-    run.r2 = run.next_r2
-    run.last_end = run.t1
-    run.verdict = RUNNING
-    if run.dense or run.watched:
-        family.complete(run, tables, memory)
-        run.complete = 1
-    if run.watched:
-        ask(run, memory, ACCEPTED)
     write_outputs(family, run, tables, memory)
     if run.record:
         k = run.accepted
@@ -261,7 +292,7 @@ def write_outputs(family: Any, run: Any, tables: Any, memory: Any) -> None:
             copy(memory.y1, target)
         if run.record:
             memory.output_steps[run.position] = run.accepted
-            memory.thetas[run.position] = theta if inside else AT_END
+            memory.thetas[run.position] = theta if time != run.last_end else AT_END
         if run.slopes:
             slope = row(memory.slopes, run.position)
             family.interpolate_slope(run, tables, memory, theta, slope)

@@ -14,18 +14,23 @@ from .hooks import Cut, NativeStep
 if TYPE_CHECKING:
     from ...core.stop_conditions import Limits
     from ...core.vector_field import VectorField
+    from .conditions import Watched
 
 
 class Observer:
     """Sees the steps of a native solve, as hooks.py passes them.
 
-    events: a StepObserver, or None. limits: Limits, or None.
+    events: an EventDetector, or None. limits: Limits, or None. watched: the conditions in compiled
+    code, which then shows only the steps in which an event may be found; None to see all steps.
     """
+
+    watched: Watched | None = None
 
     def __init__(self, field: VectorField, events: Any, limits: Limits | None) -> None:
         self.field = field
         self.events = events
         self.limits = limits
+        self._seen = 0  # accepted steps
         # Steps of earlier segments of the same solve.
         self._accepted = field.stats.accepted
         self._rejected = field.stats.rejected
@@ -49,6 +54,8 @@ class Observer:
         hit = None
         if self.events is not None:
             hit = self._hit(step)
+            if self.watched is not None:
+                self.watched.note(self.events.signs.known)
         t = step.t1
         y = step.y
         if hit is not None:
@@ -65,6 +72,10 @@ class Observer:
         """The event that ends the solve in a step, or None."""
         start = torch.from_numpy(step.start.copy())
         end = torch.from_numpy(step.y.copy())
+        accepted = step.counts[0]
+        if accepted != self._seen + 1:
+            self.events.pass_over(step.t, start)
+        self._seen = accepted
         torch_step = Step(step.t, step.h, start, end, 0.0, 1.0, None)
         polynomial = torch.from_numpy(step.polynomial())
         return self.events.check_step(torch_step, step.t1, polynomial)

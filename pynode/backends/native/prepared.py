@@ -10,6 +10,7 @@ import numpy as np
 
 from ...core.step_control import FILTERS, FIXED_STOP_TOLERANCE, STOP_TOLERANCE, Controller
 from .blocks import Blueprint, Given, Own
+from .conditions import no_conditions
 from .families import FAMILIES, tables_of
 from .linear import linear_arrays
 from .repair import repairs, where
@@ -51,7 +52,8 @@ class Prepared:
         self.repair = 0
         self.work = self.f.work
         if self.sizes.implicit:
-            self.jac = field.function("jac_time" if self.sizes.slopes else "jac")
+            # The backward pass has the same Jacobian, with what is beside it.
+            self.jac = field.function("jac_step" if self.sizes.slopes else "jac_kept")
             self.work = max(self.work, self.jac.work)
             self._repair = repairs(field)
             self.repair = where(self._repair)
@@ -91,7 +93,7 @@ class Prepared:
             "vectors": Own((sizes.vectors, n), real, True),
             "numbers": Own((sizes.numbers,), np.float64, True),
             "marks": Own((sizes.marks,), np.int64, True),
-            "jac": Own((len(rows) + n * sizes.implicit,), real, True),
+            "jac": Own((len(rows) + n * (sizes.implicit + sizes.slopes),), real, True),
             "rows": rows,
             "columns": columns,
             "matrix": Own((matrices, matrices), real),
@@ -107,6 +109,7 @@ class Prepared:
             "slopes": Given(2, real),
             "stops": Given(1, np.float64),
             "history": Own((HISTORY, 4), np.float64),
+            **no_conditions(real),
             "tape_t": Own((capacity,), np.float64),
             "tape_h": Own((capacity,), np.float64),
             "tape_y": Own((capacity, n), real),
@@ -186,6 +189,7 @@ class Prepared:
             jac=0 if self.jac is None else self.jac.address,
             repair=self.repair,
             hook=0,
+            limited=0,
             watched=0,
             first_step=first,
         )

@@ -78,9 +78,14 @@ def attempt(run: Any, tables: RosenbrockTables, memory: Any) -> None:
     slope = len(memory.rows)
     for i in range(count):
         u = row(memory.stages, i)
-        copy(memory.y, memory.point)
-        combine(memory.point, 1.0, tables.a, i, memory.stages)
-        evaluate(run, memory, t + tables.nodes[i] * h, memory.point, u)
+        if i == 0:
+            # The first stage is at the start, where f came with the Jacobian.
+            copy(memory.jac[slope + len(u) :], u)
+            run.nfe += 1
+        else:
+            copy(memory.y, memory.point)
+            combine(memory.point, 1.0, tables.a, i, memory.stages)
+            evaluate(run, memory, t + tables.nodes[i] * h, memory.point, u)
         combine(u, 1.0 / h, tables.couplings, i, memory.stages)
         drift = h * tables.drifts[i]
         for k in range(len(u)):

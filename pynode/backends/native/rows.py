@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,9 +17,12 @@ from ...core.step_control import stops_between
 from .compiler import entry
 from .loop import SMALLEST_NORMAL, advance
 from .prepared import Prepared, prepared
-from .run import RECORD, RUNNING, STATUSES
+from .run import NEXT, RECORD, RUNNING, STATUSES
 from .solve import check_state, first_piece, grow
 from .trajectory import NativeTrajectory
+
+if TYPE_CHECKING:
+    from .row_observer import RowObserver
 
 # Rows that a thread takes at first, and the seconds that it then spends on the rows it takes.
 FIRST_ROWS = 4
@@ -61,13 +64,15 @@ def integrate_rows(
     record: bool = False,
     slopes: bool = False,
     deadline: float | None = None,
+    observer: RowObserver | None = None,
 ) -> RowTrajectories:
     """A solve for each row: the results of ``integrate``. They do not depend on the threads.
 
     starts: (B, n). times: (T,) of all rows, or those of each row. atol: (B,) or (B, n). threads: by
     default those of torch. inputs: (B, k) int64 addresses of the parameters of each row; None for
     those of the field. attempts: (B,) steps that each row has tried before. bounds: (lowest,
-    floor), (B, n) each. record, slopes, deadline: as in ``integrate``, for all rows.
+    floor), (B, n) each. record, slopes, deadline: as in ``integrate``, for all rows. observer: what
+    Python asks between the steps.
     """
     starts = np.ascontiguousarray(starts)
     check_state(field, starts[0])
@@ -84,7 +89,9 @@ def integrate_rows(
     blocks.give_each("inputs", inputs)
     if attempts is not None:
         numbers["attempts"] = attempts
-    _Pass(plan, numbers, blocks, deadline).run(threads)
+    if observer is not None:
+        observer.begin(plan, numbers, blocks)
+    _Pass(plan, numbers, blocks, deadline, observer).run(threads)
     del held
     return RowTrajectories(plan, numbers, blocks)
 
@@ -143,13 +150,19 @@ def _stops(options, first, last):
 class _Pass:
     """Runs the loops of all rows to their ends."""
 
-    def __init__(self, plan, numbers, blocks, deadline):
+    def __init__(self, plan, numbers, blocks, deadline, observer):
         self.plan = plan
         self.numbers = numbers
         self.blocks = blocks
         self.deadline = deadline
         self.loop = entry(advance, plan.family, RECORD, plan.tables, plan.blueprint)
+        self.observer = observer
         self.piece = first_piece(plan)
+        self.work = plan.work
+        if observer is not None:
+            self.work = max(plan.work, observer.work)
+            if observer.lockstep:
+                self.piece = 1
 
     def run(self, threads):
         """Rows that are not ready after a piece go on when the others have had theirs."""
@@ -158,17 +171,32 @@ class _Pass:
         while len(going):
             if not in_shares(self._advance, going, threads, self.deadline, self._work):
                 status[status == RUNNING] = STATUSES.index(Status.MAX_SECONDS)
-            going = np.flatnonzero(status == RUNNING)
+            going = self._next(going)
+
+    def _next(self, gone):
+        """The rows that go on after these have had a piece."""
+        numbers = self.numbers
+        if self.observer is not None:
+            asking = gone[(numbers["asking"][gone] != 0) & (numbers["status"][gone] == RUNNING)]
+            self.observer.answer(asking)
+            if self.observer.lockstep:
+                if len(asking):
+                    return asking  # They have not finished their attempts.
+                self.observer.after_pass()
+        return np.flatnonzero(numbers["status"] == RUNNING)
 
     def _work(self):
-        return np.empty(self.plan.work, self.plan.real)
+        return np.empty(self.work, self.plan.real)
 
     def _advance(self, which, work):
         """Go on with these rows."""
         numbers = self.numbers
         blocks = self.blocks
         blocks.lend("work", which, work)
-        numbers["pause"][which] = numbers["attempts"][which] + self.piece
+        fresh = which
+        if self.observer is not None:
+            fresh = which[numbers["phase"][which] == NEXT]  # The others go on with an attempt.
+        numbers["pause"][fresh] = numbers["attempts"][fresh] + self.piece
         self.loop.each(numbers, self.plan.tables, blocks.slots, which)
         if not self.plan.record:
             return

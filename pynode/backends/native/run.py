@@ -22,9 +22,19 @@ MAX_STEPS = STATUSES.index(Status.MAX_STEPS)
 MAX_EVALUATIONS = STATUSES.index(Status.MAX_EVALUATIONS)
 STEP_TOO_SMALL = STATUSES.index(Status.STEP_TOO_SMALL)
 
-# Questions to the hook.
+# Questions to the hook, or to Python.
 ALLOWED = 0  # may the step end at y1?
 ACCEPTED = 1  # the step is accepted: does the solve end here?
+
+# What the loop does next.
+NEXT = 0  # a new attempt
+TRIED = 1  # judge the end of an attempt
+FOUND = 2  # write an accepted step
+
+# The accepted steps at which the hook looks.
+NO_STEP = 0
+EVERY_STEP = 1
+POSSIBLE_EVENTS = 2  # those in which an event could be found (conditions.py)
 
 HISTORY = 32  # attempted steps kept for the report of a failure
 
@@ -68,9 +78,11 @@ class Run(NamedTuple):
     f: int
     jac: int
     repair: int
-    # A Python function by address, as hooks.py describes; 0 for none. watched: whether it looks at
-    # accepted steps.
+    # A Python function by address, as hooks.py describes; 0 for none. limited: whether it says at
+    # which states a step may end. watched: at which accepted steps it looks, NO_STEP or one of the
+    # next two.
     hook: int
+    limited: int
     watched: int
     # What the loop changes.
     started: int = 0
@@ -78,8 +90,12 @@ class Run(NamedTuple):
     h0: float = 0.0  # the size of the first step
     t1: float = 0.0  # the end of the attempt; an event can truncate it
     last_end: float = 0.0  # the end of the last accepted step, before an event truncated it
-    question: int = 0  # to the hook
-    verdict: int = RUNNING  # of the hook: the status that ends the solve or refuses the step
+    phase: int = NEXT
+    proposed: float = 0.0  # the step before it was fitted to the next stop
+    hits_stop: int = 0  # whether the attempt ends at a stop
+    question: int = 0  # to the hook, or to Python
+    asking: int = 0  # whether Python has to answer it before the loop goes on
+    verdict: int = RUNNING  # the answer: the status that ends the solve or refuses the step
     least: float = 0.0
     r1: float = 1.0  # scaled errors of the last two accepted steps
     r2: float = 1.0
@@ -127,7 +143,7 @@ class Memory(NamedTuple):
     vectors: Any  # (v, n) T
     numbers: Any  # float64
     marks: Any  # int64
-    jac: Any  # (nnz + n,) T: the nonzeros of df/dy, then df/dt
+    jac: Any  # (nnz + n,) T or (nnz + 2 n,): the nonzeros of df/dy, df/dt and f (steps.linearise)
     rows: Any  # (nnz,) int64
     columns: Any  # (nnz,) int64
     matrix: Any  # (n, n) T
@@ -151,6 +167,12 @@ class Memory(NamedTuple):
     thetas: Any  # (T,) float64: its place in the step; negative at the end; (0,) without a record
     slopes: Any  # (T, n) T, or (0, n) without slopes
     stops: Any  # float64: times at which steps must end; the last one is the end
+    samples: Any  # float64: the fractions of a step at which conditions are evaluated
+    conditions: Any  # (E, 2) int64: addresses of conditions, and how many values they return
+    condition_inputs: Any  # (E, P) int64: addresses of the tensors that they read
+    condition_values: Any  # (E, K) T
+    largest: Any  # (E, K) float64: their largest values so far
+    sides: Any  # (E, K) float64: their sides of zero, as conditions.py describes
     history: Any  # (HISTORY, 4) float64: t, h, ratio and failure of the last attempts
     tape_t: Any  # (capacity,) float64: starts of the recorded steps
     tape_h: Any  # (capacity,) float64: their sizes

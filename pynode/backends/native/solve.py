@@ -12,6 +12,7 @@ from ...core.status import Status
 from ...core.step_control import stops_between
 from .blocks import Blocks
 from .compiler import entry
+from .conditions import Watched
 from .hooks import Cut, Hook, NativeStep
 from .loop import SMALLEST_NORMAL, advance
 from .prepared import TAPE, Prepared, direction, prepared
@@ -45,6 +46,7 @@ def integrate(
     inputs: np.ndarray | None = None,
     allow: Callable[[float, np.ndarray], bool] | None = None,
     watch: Callable[[NativeStep], Cut | None] | None = None,
+    watched: Watched | None = None,
     loop: Callable | None = None,
 ) -> NativeTrajectory:
     """Integrate from times[0] to times[-1] with outputs at all times, in either direction.
@@ -62,6 +64,7 @@ def integrate(
     parameters alive.
     allow: allow(t, y) says whether a step may end there; a refused step is halved. watch: receives
     each accepted step, and can end the solve there (hooks.py). Both cost some microseconds a step.
+    watched: conditions of events; watch then receives only steps in which one may fire.
     loop: runs instead of the compiled loop, for debugging: ``interpreted``.
     Raise TypeError if no family runs the method, ValueError if it takes no fixed steps, or if y0
     does not fit the field.
@@ -99,7 +102,11 @@ def integrate(
     )
     hook = None
     if allow is not None or watch is not None:
-        hook = Hook(plan.family, plan.tables, numbers, blocks.memory(), allow, watch)
+        if watched is not None:
+            watched.put(blocks)
+            blocks.give(work=np.empty(max(plan.work, watched.work), y0.dtype))
+        memory = blocks.memory()
+        hook = Hook(plan.family, plan.tables, numbers, memory, allow, watch, watched is not None)
     _pieces(plan, numbers, blocks, deadline, cancelled, hook, loop or compiled)
     result = NativeTrajectory(plan, numbers, blocks)
     if hook is not None and hook.end_state is not None:

@@ -34,9 +34,9 @@ class Sizes(NamedTuple):
     """The memory that a family needs: rows of Memory.stages, rows of vectors, numbers and marks.
     tape_stages: of a recorded step, the first rows of Memory.stages that its gradient needs; its
     dense output needs all. tape_numbers: the first of Memory.numbers that belong to it. implicit:
-    whether the family needs a Jacobian and a matrix; slopes: whether it needs df/dt, too.
-    blocks: matrices of twice the size. sparse: whether its matrix is that of linear.py, whose
-    elimination can be sparse."""
+    whether the family needs a Jacobian and a matrix; slopes: whether it needs df/dt and f at the
+    same point, too. blocks: matrices of twice the size. sparse: whether its matrix is that of
+    linear.py, whose elimination can be sparse."""
 
     stages: int
     vectors: int = 0
@@ -57,11 +57,12 @@ def evaluate(run: Any, memory: Any, t: float, y: Any, target: Any) -> None:
 
 
 def linearise(run: Any, memory: Any, t: float, y: Any) -> None:
-    """memory.jac = df/dy and df/dt at (t, y). Finite differences replace entries that are not
-    finite, as in the torch engine (algebra/jacobian.py)."""
+    """memory.jac = df/dy at (t, y), and df/dt and f if the family needs them (Sizes.slopes). Finite
+    differences replace derivatives that are not finite, as in the torch engine
+    (algebra/jacobian.py)."""
     run.njac += 1
     call(run.jac, t, y, y, memory.inputs, memory.jac, memory.work)
-    if not finite(memory.jac, len(memory.jac)):
+    if not finite(memory.jac, len(memory.rows) + len(memory.y)):
         call(run.repair, t, y, y, memory.inputs, memory.jac, memory.work)
 
 

@@ -4,7 +4,8 @@ form of event_detection.py for many rows."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from ...core.status import Status
 from .crossings import bracketed_roots, crossings, places
-from .event_detection import changed_size, not_finite
+from .event_detection import changed_size, not_finite, on_side
 from .simultaneous_events import (
     Signs,
     at_cut,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from ...core.batched_field import RowField
     from ...core.events import Event
     from ...methods.batched.base import PassResult
+    from ..native.batch import NativeRows
     from .batched_loop import RowClock, Rows
 
 # Where an event ends a row: (t, how, whether the event is terminal).
@@ -73,8 +75,10 @@ class BatchEventDetector:
 
     events: list of Event; counts: (m, E), how often each has occurred in each row so far; signs:
     Signs (m, K) of the conditions at the end of the segments before, None at the start. After the
-    segment: hits; status: of the rows that events ended, by row; done: (m,) mask of the rows that a
-    terminal event ended; final: Signs at the ends."""
+    segment: hits; status: of the rows that events ended, by row; ends: their numbers and their
+    states there, in parts; done: (m,) mask of the rows that a terminal event ended; final: Signs at
+    the ends.
+    """
 
     def __init__(
         self, events: Sequence[Event], counts: np.ndarray, signs: Signs | None = None
@@ -89,7 +93,7 @@ class BatchEventDetector:
         self.field, self.counts, self.done = field, self.before.copy(), np.zeros(len(y), dtype=bool)
         self.hits = RowHits()
         self.status: dict[int, Status] = {}
-        self._ends: list[tuple[np.ndarray, Tensor]] = []
+        self.ends: list[tuple[np.ndarray, Tensor]] = []
         self.last = self.values(field, t, y)
         self.signs, self.noise = resumed(self.given, self.last, rounding(y)[:, None])
         self.final = Signs(self.signs, self.noise)
@@ -116,10 +120,17 @@ class BatchEventDetector:
                 raise ValueError(changed_size(event.name, before, size, float(t[0])))
         return torch.cat(parts, dim=1).to("cpu", torch.float64).numpy()
 
+    def pass_over(self, rows: np.ndarray, t: np.ndarray, y: Tensor) -> None:
+        """Let rows go on at t (w,) and y (w, n), after steps in which none of their conditions has
+        left its side of zero. They were not checked here."""
+        at = torch.from_numpy(rows).to(y.device)
+        values = self.values(self.field.select(at), torch.from_numpy(t).to(y.device), y)
+        self.last[rows] = on_side(values, self.signs[rows])
+
     def check_step(
         self,
-        clock: RowClock,
-        result: PassResult,
+        clock: RowClock | GivenRows,
+        result: PassResult | GivenSteps,
         h: np.ndarray,
         arrived: np.ndarray,
         states: Callable[[np.ndarray], Tensor],
@@ -163,7 +174,7 @@ class BatchEventDetector:
         t = np.array([hit[0] for hit in taken.values()])
         y = step.states_at(i, t)[0]
         row = step.row[i]
-        self._ends.append((row, y))
+        self.ends.append((row, y))
         at = torch.from_numpy(row).to(y.device)
         values = self.values(self.field.select(at), torch.from_numpy(t).to(y.device), y)
         theta = (t - step.t[i]) / step.h[i]
@@ -286,13 +297,33 @@ class BatchEventDetector:
                 self.status[row] = status
                 self.done[row] = True
 
-    def finish(self, rows: Rows) -> None:
+    def finish(self, rows: Rows | NativeRows) -> None:
         """Correct the ends of the rows that events ended."""
         self.hits.close()
-        for index, y in self._ends:
+        for index, y in self.ends:
             rows.last.index_copy_(0, torch.from_numpy(index).to(y.device), y)
         for row, status in self.status.items():
             rows.statuses[row] = status
+
+
+@dataclass(frozen=True)
+class GivenRows:
+    """Rows at the starts of their steps, as check_step reads them. index, t: (w,)."""
+
+    index: np.ndarray
+    t: np.ndarray
+
+
+class GivenSteps(NamedTuple):
+    """Accepted steps of rows, as check_step reads them. accepted: (w,); coefficients: (degree + 1,
+    w, n) of their polynomials."""
+
+    accepted: np.ndarray
+    coefficients: Tensor
+
+    def polynomial(self, which: np.ndarray) -> Tensor:
+        """The coefficients of the steps in which."""
+        return self.coefficients[:, torch.from_numpy(which)]
 
 
 class _Steps:
@@ -301,7 +332,7 @@ class _Steps:
 
     def __init__(
         self,
-        clock: RowClock,
+        clock: RowClock | GivenRows,
         h: np.ndarray,
         arrived: np.ndarray,
         which: np.ndarray,

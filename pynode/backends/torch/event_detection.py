@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from ...core.vector_field import VectorField
     from .crossings import Bracket
 
+SMALLEST = 5e-324
+
 # (t, fraction of the step, number of the condition).
 Firing: TypeAlias = tuple[float, float, int]
 
@@ -125,6 +127,12 @@ class EventDetector:
                     )
                 )
             return torch.cat(parts).to("cpu", torch.float64).view(len(times), -1)
+
+    def pass_over(self, t: float, y: Tensor) -> None:
+        """Go on at t and y, (n,), after steps in which no condition has left its side of zero. They
+        were not checked here."""
+        values = self.values(t, y)
+        self.last = on_side(values, self.signs.known)
 
     def check_step(self, step: Step, end: float, coefficients: Tensor) -> EventHit | None:
         """Record the events of a step that ends at time ``end``. Return the EventHit at which the
@@ -223,6 +231,13 @@ class EventDetector:
         slope = derivative(coefficients, theta)[0] / step.h
         # _cut sets the event.
         return EventHit(t, y, slope, None, None)  # type: ignore[arg-type]
+
+
+def on_side(values: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Values of conditions at a time when they were found to be on these sides of zero, (..., K).
+    Where rounding put one on the other side, it is the smallest number on its side."""
+    other = (known != 0) & (np.sign(values) != known)
+    return np.where(other, known * SMALLEST, values)
 
 
 def not_finite(event: Event, t: float) -> ValueError:
