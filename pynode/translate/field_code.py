@@ -268,8 +268,8 @@ class FieldCode:
             first = self.function("pull_stage")
             comparison.stages(function, first, layout(name).sets)
             return
-        first = self.function("jac_kept") if name == "add_kept" else None
-        comparison.function(function.address, shape, layout(name), name, first)
+        before = self.function("jac_kept") if name == "add_kept" else None
+        comparison.function(function.address, shape, layout(name), name, before)
 
     def _remember(self, name: str, entry: dict[str, Any]) -> None:
         """Add a function to the field's table on disk."""
