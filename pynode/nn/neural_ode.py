@@ -31,7 +31,8 @@ class NeuralODE(DefaultTimes, SolveModule):
         is a single row. ``penalty`` is for the loss: the sum of their weights times their means
         over the rows in the last call. ``penalties`` holds each by name, one value a row.
     options: of ``solve`` (method, rtol, atol, adjoint, max_steps, ...). backend='native' makes the
-        solves and their gradients compiled code (docs/native.md), here and in all other models.
+        solves and their gradients compiled code (docs/native.md), here and in the other models over
+        ``solve``.
 
     With t = (0, N), method="euler" and step_size=1.0 it is a residual network of N blocks y +
     field(t, y) (ibid., sec. 1). If the field does not depend on t, all blocks share its weights

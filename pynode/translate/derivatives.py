@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .graph import Graph, View
-from .guard import guarded, separate_attention
+from .guard import guarded, plain_operations
 from .recorder import Recorder, Substituted
 from .refusal import TranslationRefused
 
@@ -75,7 +75,7 @@ def record_value(
     t = point.t.detach().clone()
     recorder.declare(t, "t")
     recorder.declare(y, "y")
-    with _LOCK, torch.no_grad(), separate_attention(), guarded(), recorder:
+    with _LOCK, torch.no_grad(), plain_operations(), guarded(), recorder:
         out = f(t, y, *args)
     _check(out, y, outputs)
     recorder.graph.results["f"] = [recorder.view(out)]
@@ -135,7 +135,7 @@ def record_derivatives(
 @contextmanager
 def _recording(targets: Sequence[Tensor]) -> Iterator[None]:
     """torch differentiates; what it cannot differentiate is refused."""
-    with _refusing(), _wanting_gradients(targets), torch.enable_grad(), separate_attention():
+    with _refusing(), _wanting_gradients(targets), torch.enable_grad(), plain_operations():
         yield
 
 

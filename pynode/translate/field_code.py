@@ -262,8 +262,14 @@ class FieldCode:
             results = layout(name).results
             comparison.jacobian(function.address, shape, self.pattern(), results)
             return
-        first = self.function("jac_kept") if name == "add_kept" else None
-        comparison.function(function.address, shape, layout(name), name, first)
+        if "_stage" in name and not function.size:
+            return
+        if name.startswith("add_stages"):
+            first = self.function("pull_stage")
+            comparison.stages(function, first, layout(name).sets)
+            return
+        before = self.function("jac_kept") if name == "add_kept" else None
+        comparison.function(function.address, shape, layout(name), name, before)
 
     def _remember(self, name: str, entry: dict[str, Any]) -> None:
         """Add a function to the field's table on disk."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -91,15 +92,24 @@ def _is_number(x: Any) -> bool:
 
 
 @contextmanager
-def separate_attention() -> Iterator[None]:
-    """Attention runs as products and a softmax, not as one operation."""
+def plain_operations() -> Iterator[None]:
+    """Attention runs as products and a softmax, not as one operation. What torch has compiled runs
+    as it was written."""
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
-        with sdpa_kernel(SDPBackend.MATH):
+        with sdpa_kernel(SDPBackend.MATH), _uncompiled():
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
+
+
+def _uncompiled() -> AbstractContextManager[None]:
+    """torch's compiler, if it is there at all, leaves the functions alone that it has compiled."""
+    set_stance = getattr(torch.compiler, "set_stance", None)
+    if "torch._dynamo" not in sys.modules or set_stance is None:
+        return nullcontext()
+    return set_stance("force_eager")
 
 
 def check_hooks(tensors: list[Tensor]) -> None:

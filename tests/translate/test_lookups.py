@@ -210,3 +210,15 @@ def test_modules(kind, training):
     with sdpa_kernel(SDPBackend.MATH):  # torch has no second derivative of the other kind
         for name in ("f", "jac", "pullback", "second"):
             assert difference(field, f, (), name, 0.3, y0.numpy()) < 1e-12, name
+
+
+def test_a_module_that_torch_compiled(caplog):
+    """Its operations are recorded, and torch compiles nothing for the recording."""
+    net = Normed()
+    compiled = torch.compile(net, backend="eager")
+    y0 = torch.linspace(-1, 1, 12, dtype=DOUBLE)
+    compiled(0.3, y0)
+    field = translate(lambda t, y: compiled(t, y), y0, 0.3)
+    for name in ("f", "jac", "pullback", "second"):
+        assert difference(field, net, (), name, 0.3, y0.numpy()) < 1e-12, name
+    assert "recompile_limit" not in caplog.text
