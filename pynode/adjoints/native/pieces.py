@@ -51,6 +51,7 @@ class _Sweep:
         self.outputs, self.steps, self.cotangents = way.needed(grads)
         self.blocks: Any = None
         self.counts: dict[str, int] = {"nvjp": 0}
+        self.slot = 0
 
     def back(self, first: int, steps: Any) -> None:
         """Over a piece of the steps, whose first one has this number."""
@@ -62,7 +63,7 @@ class _Sweep:
         self.blocks = way.blocks_of(
             steps, slice(low, self.outputs), self.cotangents, self.blocks, first
         )
-        found = way.sweep(self.blocks, count, self.outputs - low, first == 0)
+        found, self.slot = way.sweep(self.blocks, count, self.outputs - low, first == 0, self.slot)
         self.outputs = low
         for name, work in found.items():
             self.counts[name] = self.counts.get(name, 0) + work

@@ -136,7 +136,7 @@ class _WayBack:
         """(cotangent of y0 (n,), cotangents of all targets (size,), counts). grads: (T, n)."""
         outputs, steps, cotangents = self.needed(grads)
         blocks = self.blocks_of(self.trajectory, slice(0, outputs), cotangents)
-        counts = self.sweep(blocks, steps, outputs, True)
+        counts, _ = self.sweep(blocks, steps, outputs, True)
         return blocks.of("ybar") + self.at_start(grads), blocks.of("grads"), counts
 
     def needed(self, grads):
@@ -180,18 +180,19 @@ class _WayBack:
         )
         return blocks
 
-    def sweep(self, blocks, steps, outputs, opens):
+    def sweep(self, blocks, steps, outputs, opens, slot=0):
         """Go back over the steps of the memory. opens: whether the first is that of the solve.
-        Returns the counts."""
+        slot: Run.slot after the steps behind these. Returns the counts, and Run.slot."""
         numbers = self.plan.template.copy()
         run = numbers[0]
         run["h0"] = self.trajectory.h0
         run["step"] = steps
         run["output"] = outputs
         run["opens"] = opens
+        run["slot"] = slot
         _pieces(self.plan, numbers, blocks, self.loop)
         counts = dict(zip(Run._fields, run.tolist()))
-        return {name: counts[name] for name in COUNTS}
+        return {name: counts[name] for name in COUNTS}, counts["slot"]
 
     def warn(self):
         """Warn if the gradient is mostly noise."""

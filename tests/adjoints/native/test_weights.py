@@ -8,6 +8,7 @@ from torch import nn
 from pynode.adjoints.native.prepared import FEWEST, prepared
 from pynode.adjoints.native.pullback import interpreted, pullback, pullback_many
 from pynode.adjoints.native.sweep import STAGES
+from pynode.backends.native.checkpoints import Checkpoints
 from pynode.translate.field import translate
 from tests.support.cases import tensor
 from tests.support.native_solves import assert_close, native, random_like, same_gradients
@@ -90,3 +91,24 @@ def test_many_cotangents_at_once():
         assert (together.y0[k] == alone.y0).all()
         for many, one in zip(together.targets, alone.targets, strict=True):
             assert (many[k] == one).all()
+
+
+@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize("method", ["Tsit5", "Rodas5P", "QNDF"])
+def test_checkpoints_change_no_bit(method, count):
+    """Stages of one piece are added up with stages of the next."""
+    f, y0, times = wide()
+    field = translate(f, y0, 0.0)
+    grads = random_like((len(times), 3)).numpy()
+    whole, pieces = [
+        pullback(
+            field,
+            native(f, y0, times, method, extra={"record": True, "checkpoints": kept}),
+            times.tolist(),
+            grads,
+        )
+        for kept in (None, Checkpoints(count))
+    ]
+    np.testing.assert_array_equal(whole.y0, pieces.y0)
+    for one, other in zip(whole.targets, pieces.targets, strict=True):
+        np.testing.assert_array_equal(one, other)
