@@ -253,6 +253,7 @@ def test_the_options_of_diagnose(capsys, monkeypatch):
         "names": ("A", "B", "C"),
         "trials": True,
         "max_seconds": 60.0,
+        "backend": "auto",
     }
     run(
         capsys,
@@ -266,8 +267,17 @@ def test_the_options_of_diagnose(capsys, monkeypatch):
         "--no-trials",
         "--seconds",
         "7",
+        "--backend",
+        "torch",
     )
-    assert given == {"rtol": 1e-3, "atol": 1e-4, "names": None, "trials": False, "max_seconds": 7.0}
+    assert given == {
+        "rtol": 1e-3,
+        "atol": 1e-4,
+        "names": None,
+        "trials": False,
+        "max_seconds": 7.0,
+        "backend": "torch",
+    }
 
 
 def test_a_quiet_installation(capsys, monkeypatch):
