@@ -267,6 +267,9 @@ def solve(
 def run(arguments: Arguments) -> Solution | BatchSolution:
     """``solve`` with its arguments as a record: normalise, choose, integrate, wrap."""
     problem = arguments.problem()
+    if arguments.params is not None and not isinstance(arguments.params, (list, tuple)):
+        # It can be a generator, which gives its tensors once.
+        arguments = replace(arguments, params=tuple(arguments.params))
     if needs_clean_context(problem):
         rest = replace(arguments, y0=None, t=None, args=(), jac=None, mass=None)
         return run_clean(lambda plain: run(replace(rest, f=plain)), problem)

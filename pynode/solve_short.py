@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .core.problem import ODEProblem
 
 # Arguments that the short way reads. All others must have their defaults.
-READ = {"f", "y0", "t", "method", "rtol", "atol", "args", "backend", "throw", "adjoint"}
+READ = {"f", "y0", "t", "method", "rtol", "atol", "args", "backend", "throw", "adjoint", "params"}
 READ |= {"first_step", "min_step", "max_step", "max_steps", "max_nfe"}
 DEFAULTS = {field.name: field.default for field in fields(Arguments) if field.name not in READ}
 OTHERS = attrgetter(*DEFAULTS)
@@ -41,6 +41,7 @@ SETTINGS = attrgetter(
     "method", "rtol", "first_step", "min_step", "max_step", "max_steps", "max_nfe"
 )
 REAL = (torch.float32, torch.float64)
+LEAVES = (Tensor, torch.nn.Parameter)
 MOST = 64  # settings that are kept for one f
 # By the value of ``adjoint`` the name of the adjoint.
 ADJOINTS = {
@@ -69,7 +70,7 @@ def short_solve(arguments: Arguments, problem: ODEProblem) -> Solution | None:
         return None
     method, options, atol = _settings(arguments, layout, start, native.kept)
     times = _times(problem, native.kept)
-    inputs = _inputs(problem, bound.targets)
+    inputs = _inputs(problem, bound.targets, arguments.params)
     solved = parts.integrate(
         bound, method, start.numpy(), times, options, atol, record=inputs is not None
     )
@@ -173,12 +174,14 @@ def _times(problem: ODEProblem, kept: dict[Any, Any]) -> list[float]:
     return values
 
 
-def _inputs(problem, targets):
-    """The tensors that get gradients, beside y0; None if no gradient can be asked for."""
+def _inputs(problem, targets, params):
+    """The tensors that get gradients, beside y0; None if no gradient can be asked for. params: the
+    tensors that the user names, or None."""
     if not torch.is_grad_enabled():
         return None
-    inputs = list({id(x): x for x in targets if x.requires_grad}.values())
-    if isinstance(problem.f, torch.nn.Module):
+    wanted = targets if params is None else params
+    inputs = list({id(x): x for x in wanted if x.requires_grad}.values())
+    if params is None and isinstance(problem.f, torch.nn.Module):
         # The gradient in a parameter that f does not use is zero, as in the torch engine.
         known = {id(x) for x in inputs}
         inputs += [p for p in problem.f.parameters() if p.requires_grad and id(p) not in known]
@@ -197,6 +200,9 @@ def _plain(arguments: Arguments, problem: ODEProblem) -> bool:
     defaults = DEFAULTS.values()
     # Nearly always these are the same objects.
     if not all(map(is_, others, defaults)) and not all(map(_default, others, defaults)):
+        return False
+    params = arguments.params
+    if params is not None and not all(type(x) in LEAVES and x.is_leaf for x in params):
         return False
     y0 = problem.y0
     times = problem.tspan

@@ -173,3 +173,46 @@ def test_the_times_of_a_solution_are_its_own():
         first = solve(f, y0, [0.0, 1.0], backend="native", method="tsit5")
     first.t[1] = 7.0
     assert solve(f, y0, [0.0, 1.0], backend="native", method="tsit5").t.tolist() == [0.0, 1.0]
+
+
+class Pair(torch.nn.Module):
+    """Two parameters, and one that f does not use."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = torch.nn.Parameter(tensor(0.5))
+        self.b = torch.nn.Parameter(tensor(-1.5))
+        self.spare = torch.nn.Parameter(tensor(1.0))
+
+    def forward(self, t, y):
+        return self.a * torch.sin(t) + self.b * y
+
+
+@pytest.mark.parametrize("kind", [list, tuple, iter])
+def test_params_by_the_short_way(kind):
+    """Gradients reach the named tensors alone, also from a generator."""
+    f = Pair()
+    y0 = leaf(tensor(1.0))
+
+    def gradients(backend):
+        params = kind([f.a, f.spare])
+        y = solve(f, y0, TIMES, method="tsit5", params=params, backend=backend).y[-1].sum()
+        return torch.autograd.grad(y, [y0, f.a, f.b, f.spare], allow_unused=True)
+
+    expected = gradients("torch")
+    gradients("native")
+    found = gradients("native")
+    assert found[2] is None and expected[2] is None
+    for i in (0, 1, 3):
+        torch.testing.assert_close(found[i], expected[i], rtol=1e-8, atol=1e-10)
+    arguments = Arguments(f=f, y0=y0, t=TIMES, method="tsit5", params=[f.a], backend="native")
+    assert short_solve(arguments, arguments.problem()) is not None
+
+
+def test_computed_params_take_the_long_way():
+    f = Pair()
+    double = 2.0 * f.a
+    arguments = Arguments(
+        f=lambda t, y: double * y, y0=tensor(1.0), t=TIMES, method="tsit5", params=[double]
+    )
+    assert short_solve(arguments, arguments.problem()) is None

@@ -210,8 +210,8 @@ def test_a_span_that_cannot_be_solved_is_told(data):
 
 
 def test_time_limit_ends_training(data):
-    run = fit(data, replace(QUICK, epochs=100_000, time_limit=1.5))
-    assert 0 < len(run.history) < 1000
+    run = fit(data, replace(QUICK, epochs=10_000_000, time_limit=1.5))
+    assert 0 < len(run.history) < 10_000_000
     assert run.history[-1]["lr"] < run.history[1]["lr"]
 
 
