@@ -13,6 +13,7 @@ from torch import Tensor
 from .adjoints.base import Integrate, Rules
 from .adjoints.discrete.adjoint import DiscreteAdjoint
 from .adjoints.discrete.batched_gradient import RowGradient
+from .adjoints.forward import ForwardSensitivity
 from .algebra.structure import is_dense
 from .backends.torch.batched_loop import RowSpans, integrate
 from .backends.torch.batched_segments import BatchSegment, BatchSegmentedSolve
@@ -96,9 +97,12 @@ def _check_method(problem: ODEProblem, method: Method, adjoint: Any, engine: str
             f"{method.name} does not run with batched=True: choose an explicit, Rosenbrock or"
             " diagonally implicit method ('tsit5', 'rodas5p', 'kvaerno5'), 'qndf' or 'fbdf'"
         )
+    if engine == "native" and isinstance(adjoint, ForwardSensitivity):
+        return
     if not isinstance(adjoint, DiscreteAdjoint):
         raise ValueError(
-            "batched=True goes back by the discrete adjoint alone: leave out adjoint, or batched"
+            "batched=True goes back by the discrete adjoint alone (in the native engine also by"
+            " 'forward'): leave out adjoint, or batched"
         )
     if adjoint.checkpoints is not None or adjoint.max_memory is not None:
         raise ValueError(
@@ -137,6 +141,7 @@ class _BatchSolve:
         _check_arguments(arguments, problem, method)
         _check_method(problem, method, adjoint, engine)
         self.engine = engine
+        self.adjoint = adjoint
         self.arguments = arguments
         self.problem = problem
         self.options = options
@@ -233,16 +238,16 @@ class _BatchSolve:
         if wanted:
             times, owners = _queries(self.values[made, rows[row]], row, hits, path.t)
             gradient: Any
+            many = None
             if steps is None:
-                from .adjoints.native.batch import NativeRowGradient
-
-                gradient = NativeRowGradient(self.isolated, path, owners)
+                gradient = self._native_gradient(path, times, owners)
+                many = getattr(gradient, "pullback_many", None)
             else:
                 steps.close(len(rows))
                 gradient = RowGradient(self.isolated, index, self.method, steps, times, owners)
             joined = Integrate.apply(
                 joined.detach,
-                Rules(gradient.pullback, _no_second),
+                Rules(gradient.pullback, _no_second, many),
                 start,
                 *self.isolated.leaves.inputs,
             )
@@ -281,6 +286,16 @@ class _BatchSolve:
             index,
             watch,
         )
+
+    def _native_gradient(self, path: NativeRows, times: np.ndarray, owners: np.ndarray) -> Any:
+        """The gradient of the states of rows at times, (q,) each."""
+        if isinstance(self.adjoint, ForwardSensitivity):
+            from .adjoints.native.forward.batch import NativeRowSensitivities
+
+            return NativeRowSensitivities(self.isolated, path, times, owners)
+        from .adjoints.native.batch import NativeRowGradient
+
+        return NativeRowGradient(self.isolated, path, owners)
 
     def _integrate(
         self,

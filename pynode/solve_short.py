@@ -42,6 +42,12 @@ SETTINGS = attrgetter(
 )
 REAL = (torch.float32, torch.float64)
 MOST = 64  # settings that are kept for one f
+# By the value of ``adjoint`` the name of the adjoint.
+ADJOINTS = {
+    "auto": "DiscreteAdjoint",
+    "discrete": "DiscreteAdjoint",
+    "forward": "ForwardSensitivity",
+}
 COUNTS = ("nfe", "njac", "nlu", "nsolve", "accepted", "rejected", "newton_failures")
 
 
@@ -73,7 +79,10 @@ def short_solve(arguments: Arguments, problem: ODEProblem) -> Solution | None:
     stats = Stats(**{name: getattr(solved, name) for name in COUNTS})
     outputs = path.outputs()
     if inputs is not None:
-        gradient = parts.ShortGradient(path, stats, inputs)
+        kind = parts.ShortGradient
+        if arguments.adjoint == "forward":
+            kind = parts.ShortSensitivities
+        gradient = kind(problem, path, stats, inputs)
         outputs = Integrate.apply(path.outputs, gradient.rules, problem.y0, *inputs)
     return Solution(
         t=torch.from_numpy(solved.times.copy()),
@@ -84,7 +93,7 @@ def short_solve(arguments: Arguments, problem: ODEProblem) -> Solution | None:
         method=method.name,
         layout=layout,
         segments=[DenseSegment(path, path.evaluate)],
-        adjoint="DiscreteAdjoint",
+        adjoint=ADJOINTS[str(arguments.adjoint)],
         backend="native",
     )
 
@@ -92,6 +101,7 @@ def short_solve(arguments: Arguments, problem: ODEProblem) -> Solution | None:
 @functools.cache
 def _native_parts() -> SimpleNamespace:
     """What the native engine brings. A solve by another engine does not load it."""
+    from .adjoints.native.forward.short import ShortSensitivities
     from .adjoints.native.short import ShortGradient
     from .backends.native.engine import NativeSegment
     from .backends.native.fields import BoundField
@@ -100,6 +110,7 @@ def _native_parts() -> SimpleNamespace:
 
     return SimpleNamespace(
         ShortGradient=ShortGradient,
+        ShortSensitivities=ShortSensitivities,
         NativeSegment=NativeSegment,
         BoundField=BoundField,
         integrate=integrate,
@@ -180,7 +191,7 @@ def _plain(arguments: Arguments, problem: ODEProblem) -> bool:
     """Whether the solve asks for the outputs of a flat state by a named method, and no more."""
     if arguments.method == "auto":
         return False
-    if arguments.adjoint not in ("auto", "discrete"):
+    if not (isinstance(arguments.adjoint, str) and arguments.adjoint in ADJOINTS):
         return False
     others = OTHERS(arguments)
     defaults = DEFAULTS.values()

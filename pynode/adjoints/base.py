@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import torch
 from torch import Tensor
@@ -81,7 +81,7 @@ class Adjoint(ABC):
         options: Options,
     ) -> tuple[Tensor, list[Tensor]]:
         """The ``pullback`` of many cotangents, (R, T, n), at once: (R, n), and (R, ...) for each
-        parameter. Adjoints with takes_many have it. They have no second derivatives."""
+        parameter. Adjoints with takes_many have it."""
         raise NotImplementedError
 
     def second(
@@ -97,10 +97,15 @@ class Adjoint(ABC):
 
         vectors: one for each result of pullback, for y0 first, then for the parameters.
         """
-        raise NotImplementedError(
-            f"{self.name} has only first derivatives: for second derivatives use"
-            " adjoint='discrete' or 'direct', backend='torch'"
-        )
+        only_first(self.name)
+
+
+def only_first(name: str) -> NoReturn:
+    """Refuse second derivatives through the adjoint of this name."""
+    raise NotImplementedError(
+        f"{name} has only first derivatives: for second derivatives use"
+        " adjoint='discrete' or 'direct', backend='torch'"
+    )
 
 
 class Gradient:
@@ -195,7 +200,7 @@ class Rules(NamedTuple):
 
     pullback(grads (T, n)) returns (cotangent of y0, cotangents of the parameters). second(grads,
     vectors): see Adjoint.second. many(grads (R, T, n)): the pullbacks of R cotangents together,
-    (R, ...) each, or None. Where it exists, second raises an error.
+    (R, ...) each, or None.
     """
 
     pullback: Callable
@@ -304,9 +309,32 @@ class ManyPullbacks(torch.autograd.Function):
     @staticmethod
     @compile_disabled
     def backward(ctx: Any, *vectors: Tensor | None) -> tuple[Tensor | None, ...]:
-        """Raise the error of adjoints without second derivatives."""
+        """The sum of the second derivatives of all cotangents, one by one."""
         rules, grads = saved(ctx)
-        return rules.second(grads[0], [None if v is None else v[0] for v in vectors])
+
+        def run(g: Tensor, *v: Tensor | None) -> tuple[Tensor | None, ...]:
+            rows = [rules.second(one, [_row(x, i) for x in v]) for i, one in enumerate(g)]
+            if torch.is_grad_enabled():
+                raise NotImplementedError(NO_THIRD_DERIVATIVE)
+            first, *rest = zip(*rows, strict=True)
+            return stacked(first), *map(_total, rest)
+
+        with unhooked():
+            return None, *by_row(run, grads, *vectors)
+
+
+def _row(x, i):
+    """Row i of x, or None."""
+    if x is None:
+        return None
+    return x[i]
+
+
+def _total(parts):
+    """The sum of the parts, or None if they are None."""
+    if parts[0] is None:
+        return None
+    return torch.stack(parts).sum(0)
 
 
 def _batched(results):

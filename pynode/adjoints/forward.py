@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ..methods.base import Method
 
 COLUMNS = 2000  # the largest number of columns of S
+NATIVE_COLUMNS = 10_000  # the same in compiled code
 VALUES = 1 << 22  # numbers of B in memory together
 
 
@@ -49,6 +50,7 @@ class ForwardSensitivity(Adjoint):
 
     name = "ForwardSensitivity"
     takes_many = True
+    most = COLUMNS
 
     def __init__(self) -> None:
         self._sensitivities: weakref.WeakKeyDictionary = (
@@ -64,13 +66,7 @@ class ForwardSensitivity(Adjoint):
             raise ValueError(
                 f"ForwardSensitivity does not support {reason}: use adjoint='discrete'"
             )
-        columns = field.size + sum(p.numel() for p in field.parameters)
-        if columns > COLUMNS:
-            raise ValueError(
-                f"ForwardSensitivity would propagate {columns} columns, one for each state and"
-                " parameter, but it suits few columns: use adjoint='discrete', whose cost hardly"
-                " depends on their number"
-            )
+        check_columns(field.size + sum(p.numel() for p in field.parameters), self.most)
 
     def pullback(
         self,
@@ -82,7 +78,7 @@ class ForwardSensitivity(Adjoint):
         options: Options,
     ) -> tuple[Tensor, list[Tensor]]:
         made = self._made(field, method, trajectory, times)
-        return _split(field, torch.einsum("tn,tnk->k", grads, made))
+        return self.split(field, trajectory, torch.einsum("tn,tnk->k", grads, made))
 
     def pullback_many(
         self,
@@ -94,7 +90,7 @@ class ForwardSensitivity(Adjoint):
         options: Options,
     ) -> tuple[Tensor, list[Tensor]]:
         made = self._made(field, method, trajectory, times)
-        return _split(field, torch.einsum("rtn,tnk->rk", grads, made))
+        return self.split(field, trajectory, torch.einsum("rtn,tnk->rk", grads, made))
 
     def _made(self, field, method, trajectory, times):
         """The sensitivities of the trajectory at the times."""
@@ -102,15 +98,32 @@ class ForwardSensitivity(Adjoint):
         key = tuple(times)
         if key not in cached:
             with torch.no_grad():
-                cached[key] = sensitivities(field, method, trajectory, times)
+                cached[key] = self.propagate(field, method, trajectory, times)
         return cached[key]
 
+    def propagate(
+        self, field: VectorField, method: Method, trajectory: Trajectory, times: Sequence[float]
+    ) -> Tensor:
+        """The derivatives of the states at the times, (T, n, columns)."""
+        return sensitivities(field, method, trajectory, times)
 
-def _split(field, pulled):
-    """Split pulled, (..., n + p): return the cotangent of y0 and those of the parameters."""
-    ybar, *rest = pulled.split([field.size, *(p.numel() for p in field.parameters)], -1)
-    parts = zip(rest, field.parameters, strict=True)
-    return ybar, [g.reshape((*pulled.shape[:-1], *p.shape)) for g, p in parts]
+    def split(
+        self, field: VectorField, trajectory: Trajectory, pulled: Tensor
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Split pulled, (..., columns): return the cotangent of y0 and those of the parameters."""
+        ybar, *rest = pulled.split([field.size, *(p.numel() for p in field.parameters)], -1)
+        parts = zip(rest, field.parameters, strict=True)
+        return ybar, [g.reshape((*pulled.shape[:-1], *p.shape)) for g, p in parts]
+
+
+def check_columns(columns: int, most: int) -> None:
+    """Raise ValueError if there are too many columns."""
+    if columns > most:
+        raise ValueError(
+            f"ForwardSensitivity would propagate {columns} columns, one for each state and"
+            " parameter, but it suits few columns: use adjoint='discrete', whose cost hardly"
+            " depends on their number"
+        )
 
 
 @with_double_backward

@@ -45,7 +45,7 @@ def get(adjoint: str | Adjoint | type[Adjoint], backend: str = "torch") -> Adjoi
     and 'direct' as well.
 
     For a solve by Julia it is SciMLSensitivity's adjoint of this name, or Gauss for 'auto'. For a
-    native solve it is the discrete adjoint in compiled code.
+    native solve it is the discrete adjoint, or ForwardSensitivity, in compiled code.
 
     Raise ValueError with the nearest names if there is none, and TypeError if the argument is
     neither a name nor an Adjoint.
@@ -83,9 +83,13 @@ def _native(adjoint):
     if type(found) is DiscreteAdjoint:  # a subclass has a pullback of its own
         from .native.adjoint import NativeDiscreteAdjoint
 
-        return NativeDiscreteAdjoint.of(found)
+        return NativeDiscreteAdjoint(found.checkpoints, found.max_memory, found.keep_graphs)
+    if type(found) is ForwardSensitivity:
+        from .native.forward.adjoint import NativeForwardSensitivity
+
+        return NativeForwardSensitivity()
     name = getattr(found, "name", found)
     raise ValueError(
-        f"adjoint={name!r} needs the steps of the torch engine (torch.func's forward mode takes"
-        " 'direct'): take adjoint='discrete' and reverse mode, or leave out backend='native'"
+        f"adjoint={name!r} needs the torch engine: take adjoint='discrete' or 'forward', or leave"
+        " out backend='native'"
     )

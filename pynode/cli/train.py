@@ -13,6 +13,7 @@ import torch
 from ..backends.registry import NAMES as BACKENDS
 from ..core.status import SolveError
 from ..train import DataError, Dataset, Fit, Options, fit, plot_fit, plot_loss, read_csv
+from ..train.engine import no_native_code
 from ..train.model import ACTIVATIONS
 from ..train.options import LOSSES, OPTIMIZERS, SCHEDULES
 from ..train.progress import display
@@ -325,8 +326,11 @@ def _ignore(text):
 def draw(run: Fit, data: Dataset, method: str, out: Path, log: Callable[[str], None]) -> list[Path]:
     """Plot the loss and the fit; returns the paths. Raises ImportError without matplotlib."""
     drawn = [plot_loss(out / "loss.png", run.history, run.best)]
+    backend = "auto"
+    if run.backend == "native" and not no_native_code(method, run.field, data.trajectories[0].y[0]):
+        backend = "native"
     try:
-        drawn.append(plot_fit(out / "fit.png", run.field, data, method))
+        drawn.append(plot_fit(out / "fit.png", run.field, data, method, backend=backend))
     except SolveError as error:
         log(f"The plot of the fit was left out: {error}")
     return drawn

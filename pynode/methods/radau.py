@@ -408,6 +408,14 @@ class Radau(ReusesJacobian, OneStep):
                 projector = torch.kron(unit, field.mass.projector)
         return Factorised(mass_matrix, coupled, h, field.stats, projector)
 
+    def with_derivatives(
+        self, field: VectorField, t: float, y: Tensor, h: float, ys: Tensor
+    ) -> Tensor:
+        """The states of all stages, (s n,), with their derivatives in y, (n,), and the parameters.
+        ys: their values, detached."""
+        stages = _Stages(field, self.tableau, h, _tensors(self.tableau, y.dtype, y.device)[0])
+        return self._implicit_diff(field, stages, Jacobian(field), t, y, h, ys)
+
     def _implicit_diff(
         self,
         field: VectorField,

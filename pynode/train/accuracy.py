@@ -38,8 +38,15 @@ class Solvable(Protocol):
     def __call__(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor: ...
 
 
-def accuracy(field: Solvable, data: Dataset, method: str = "fbdf", rtol: float = RTOL) -> Accuracy:
-    """The errors of a learned field. Raises SolveError if it cannot be solved."""
+def accuracy(
+    field: Solvable,
+    data: Dataset,
+    method: str = "fbdf",
+    rtol: float = RTOL,
+    backend: str = "auto",
+) -> Accuracy:
+    """The errors of a learned field. backend: as for ``solve``. Raises SolveError if it cannot be
+    solved."""
     errors = []
     values = []
     observed = []
@@ -53,6 +60,7 @@ def accuracy(field: Solvable, data: Dataset, method: str = "fbdf", rtol: float =
                 rtol=rtol,
                 atol=field.atol(rtol),
                 max_steps=20_000,
+                backend=backend,
             ).y
         errors.append((y - run.y).abs()[1:])
         values.append(run.y.abs()[1:])

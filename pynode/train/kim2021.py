@@ -210,20 +210,23 @@ def reproduce(
         fits[training] = fit(data, options, out and Path(out) / training, progress=progress())
         if fits[training].interrupted:
             raise KeyboardInterrupt  # everything is saved
-        accuracies[training] = accuracy(fits[training].field, data)
+        field = fits[training].field
+        backend = _engine(field, data.trajectories[0].y[0], changes)
+        accuracies[training] = accuracy(field, data, backend=backend)
         log(f"{name}, {training}: {time.perf_counter() - began:.0f} s.")
     if max_nfe:
         log(f"Single solves, at most {max_nfe:,} evaluations each.")
         learned = [run.field.as_problem(f"{kind}'s field") for kind, run in fits.items()]
         for problem in (_over(get(name), data), *learned):
-            spent += costs(problem, max_nfe, backend=_engine(problem, changes))
+            backend = _engine(problem.field, problem.y0, changes)
+            spent += costs(problem, max_nfe, backend=backend)
     return Reproduction(setup, data, fits, accuracies, spent)
 
 
-def _engine(problem: Problem, changes: dict[str, Any]) -> str:
-    """The engine of the solves whose cost is shown: native code under the rule of ``fit``."""
+def _engine(field: Callable, y0: torch.Tensor, changes: dict[str, Any]) -> str:
+    """The engine of further solves of a field: native code under the rule of ``fit``."""
     backend = changes.get("backend", "auto")
-    if backend == "auto" and not no_native_code("fbdf", problem.field, problem.y0):
+    if backend == "auto" and not no_native_code("fbdf", field, y0):
         return "native"
     if backend == "native":
         return backend

@@ -35,8 +35,9 @@ class LevenbergMarquardt:
 
     damping: this times the mean curvature is added to the curvature. It falls with success.
     batched: whether torch differentiates many residuals in one call (is_grads_batched of
-        torch.autograd.grad) instead of one by one. It is much faster where solves are native, and
-        somewhat with adjoint='forward'. Every operation in the residuals must support it.
+        torch.autograd.grad) instead of one by one. It is much faster where solves are native, most
+        of all with adjoint='forward', and somewhat with the torch engine's adjoint='forward'. Every
+        operation in the residuals must support it.
     cost: |r|^2 after the last step.
     """
 

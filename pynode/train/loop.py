@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 
-from ..adjoints.forward import COLUMNS
 from ..core.files import save_torch
 from ..core.solution import Solution
 from .checkpoint import HISTORY, WORK, checkpoint, save_history
@@ -251,8 +250,7 @@ class Trainer:
         # Forward sensitivities compute every derivative in one solve. With too many weights for
         # them, each error has its own pullback.
         columns = len(self.scaling.y_scale) + sum(p.numel() for p in self.weights)
-        forward = self.options.allows_forward and columns <= COLUMNS
-        if forward:
+        if columns <= self.options.forward_columns:
             adjoint = "forward"
         else:
             adjoint = "auto"

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+from ..adjoints.forward import COLUMNS, NATIVE_COLUMNS
 from ..backends import registry as backends
 from .adam import Adam
 from .model import ACTIVATIONS
@@ -185,11 +186,15 @@ class Options:
         return backends.choose(self.backend, self.method)[0].name
 
     @property
-    def allows_forward(self) -> bool:
-        """Whether the method allows forward sensitivities in all weights, for
-        Levenberg-Marquardt."""
+    def forward_columns(self) -> int:
+        """How many states and weights forward sensitivities may have, for Levenberg-Marquardt. 0 if
+        the solves do not allow them."""
         engine, method = backends.choose(self.backend, self.method)
-        return engine.name == "torch" and method != "auto" and not method.state_tensors
+        if engine.name == "native":
+            return NATIVE_COLUMNS
+        if engine.name == "torch" and method != "auto" and not method.state_tensors:
+            return COLUMNS
+        return 0
 
     def as_dict(self) -> dict[str, Any]:
         return {**asdict(self), "hidden": list(self.hidden), "weights": list(self.weights)}

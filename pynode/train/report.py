@@ -26,13 +26,14 @@ def plot_fit(
     data: Dataset,
     method: str = "fbdf",
     rtol: float = 1e-6,
+    backend: str = "auto",
 ) -> Path:
     """Observations as dots and the learned solution as a line, with a subplot for each state, in
     the units of the data.
 
     The time axis is logarithmic if the times span more than three decades. At most MOST_RUNS
-    trajectories and MOST_STATES states are drawn. Returns the path. Raises ImportError without
-    matplotlib, SolveError if the field fails.
+    trajectories and MOST_STATES states are drawn. backend: as for ``solve``. Returns the path.
+    Raises ImportError without matplotlib, SolveError if the field fails.
     """
     from matplotlib.figure import Figure
 
@@ -46,7 +47,7 @@ def plot_fit(
     axes = figure.subplots(rows, columns, squeeze=False)
     for k, run in enumerate(runs):
         t, log = fine_times(run.t)
-        y = _solution(field, run, t, method, rtol)
+        y = _solution(field, run, t, method, rtol, backend)
         if log:
             shown = t > 0
         else:
@@ -133,6 +134,7 @@ def fine_times(t: torch.Tensor) -> tuple[torch.Tensor, bool]:
     return torch.linspace(float(t[0]), float(t[-1]), POINTS, dtype=torch.float64), False
 
 
-def _solution(field, run, t, method, rtol):
+def _solution(field, run, t, method, rtol, backend):
+    atol = field.atol(rtol)
     with torch.no_grad():
-        return solve(field, run.y[0], t, method=method, rtol=rtol, atol=field.atol(rtol)).y
+        return solve(field, run.y[0], t, method=method, rtol=rtol, atol=atol, backend=backend).y

@@ -109,7 +109,7 @@ def _check_closure(problem, depends):
 
 class Plan:
     """How a solve is built from tensors: the flat y0, the times if they are a tensor, the tensors
-    in args, and the parameters and buffers of a module."""
+    in args, and the parameters and buffers of a module. native: whether native code solves."""
 
     def __init__(
         self, run: Callable[[Arguments], Any], problem: ODEProblem, arguments: Arguments
@@ -118,6 +118,7 @@ class Plan:
         self.problem = problem
         self.arguments = arguments
         self.layout = Layout(problem.y0)
+        self.native = arguments.backend == "native"
         self.timed = isinstance(problem.tspan, torch.Tensor)
         self.places = [i for i, a in enumerate(problem.args) if isinstance(a, torch.Tensor)]
         module_tensors: dict[str, torch.Tensor] = {}

@@ -140,9 +140,48 @@ class VJPFn(_Rule):
         )
 
 
+def _transposed(ys, targets):
+    """vectors -> derivative of ys, (T, n), along vectors of the targets. The pullback is linear in
+    the cotangents: its transpose is the forward derivative."""
+    zeros = torch.zeros_like(ys, requires_grad=True)
+    pulled: tuple = ()
+    if ys.requires_grad:
+        pulled = torch.autograd.grad(ys, targets, zeros, create_graph=True, allow_unused=True)
+
+    def push(vectors: Sequence[torch.Tensor]) -> torch.Tensor:
+        total = sum((v * g).sum() for v, g in zip(vectors, pulled) if g is not None)
+        if isinstance(total, torch.Tensor) and total.requires_grad:
+            return torch.autograd.grad(total, zeros, retain_graph=True)[0]
+        return torch.zeros_like(ys)
+
+    return push
+
+
+def _products(ys, targets):
+    """The same by the whole Jacobian, which forward sensitivities make in one pass."""
+    rows: list[tuple] = []
+    if ys.requires_grad:
+        units = torch.eye(ys.numel(), dtype=ys.dtype).view(-1, *ys.shape)
+        rows = [
+            torch.autograd.grad(ys, targets, unit, retain_graph=True, allow_unused=True)
+            for unit in units
+        ]
+
+    def push(vectors: Sequence[torch.Tensor]) -> torch.Tensor:
+        sums = [
+            sum(((v * g).sum() for v, g in zip(vectors, row) if g is not None), ys.new_zeros(()))
+            for row in rows
+        ]
+        if not sums:
+            return torch.zeros_like(ys)
+        return torch.stack(sums).view(ys.shape)
+
+    return push
+
+
 class JVPFn(_Rule):
     """The derivative of the outputs, (T, n), along tangents of all tensors: that of the steps
-    themselves, with adjoint='direct'.
+    themselves, with adjoint='direct', or by native code with adjoint='forward'.
 
     Tangents with a leading dimension B give (B, T, n).
     """
@@ -158,26 +197,17 @@ class JVPFn(_Rule):
             )
         with torch.enable_grad():
             leaves, targets = plan.make_leaves(tensors)
-            ys = plan.solve(leaves, adjoint="direct")
-            # The pullback is linear in the cotangents: its transpose is the forward derivative.
-            zeros = torch.zeros_like(ys, requires_grad=True)
-            if ys.requires_grad:
-                pulled = torch.autograd.grad(
-                    ys, targets, zeros, create_graph=True, allow_unused=True
-                )
+            if plan.native:
+                derivative = _products(plan.solve(leaves, adjoint="forward"), targets)
             else:
-                pulled = ()
-            chosen = [v for v, w in zip(tangents, plan.needs_grad, strict=True) if w]
+                derivative = _transposed(plan.solve(leaves, adjoint="direct"), targets)
 
             def push(vectors: Sequence[torch.Tensor]) -> torch.Tensor:
-                total = sum((v * g).sum() for v, g in zip(vectors, pulled) if g is not None)
-                if isinstance(total, torch.Tensor) and total.requires_grad:
-                    return torch.autograd.grad(total, zeros, retain_graph=True)[0]
-                return torch.zeros_like(ys)
+                return derivative([v for v, w in zip(vectors, plan.needs_grad, strict=True) if w])
 
             if tangents[0].dim() == 2:
-                return torch.stack([push(row) for row in zip(*chosen)])
-            return push(chosen)
+                return torch.stack([push(row) for row in zip(*tangents)])
+            return push(tangents)
 
     @staticmethod
     def vmap(

@@ -251,6 +251,7 @@ class FieldCode:
         self._compare(name, function)
         if known is None:
             store.write(key, "o", loaded.code)
+            _keep(key, loaded)
         self._remember(name, {"code": key, "size": program.size, "work": program.work})
         return function
 
@@ -261,8 +262,14 @@ class FieldCode:
             results = layout(name).results
             comparison.jacobian(function.address, shape, self.pattern(), results)
             return
-        first = self.function("jac_kept") if name == "add_kept" else None
-        comparison.function(function.address, shape, layout(name), name, first)
+        if "_stage" in name and not function.size:
+            return
+        if name.startswith("add_stages"):
+            first = self.function("pull_stage")
+            comparison.stages(function, first, layout(name).sets)
+            return
+        before = self.function("jac_kept") if name == "add_kept" else None
+        comparison.function(function.address, shape, layout(name), name, before)
 
     def _remember(self, name: str, entry: dict[str, Any]) -> None:
         """Add a function to the field's table on disk."""
@@ -299,17 +306,23 @@ _RECENT_LOCK = threading.Lock()
 
 def _recent(key: str) -> Loaded | None:
     """The code with this key in memory; None if it is not on the disk either."""
+    loaded = _RECENT.get(key)
+    if loaded is None:
+        code = store.read(key, "o")
+        if code is None:
+            return None
+        loaded = Loaded(code)
+    _keep(key, loaded)
+    return loaded
+
+
+def _keep(key: str, loaded: Loaded) -> None:
+    """Keep code in memory for a while."""
     with _RECENT_LOCK:
-        loaded = _RECENT.pop(key, None)
-        if loaded is None:
-            code = store.read(key, "o")
-            if code is None:
-                return None
-            loaded = Loaded(code)
+        _RECENT.pop(key, None)
         _RECENT[key] = loaded
         while len(_RECENT) > _MOST_RECENT:
             del _RECENT[next(iter(_RECENT))]
-        return loaded
 
 
 def _reference(f: Callable[..., Any]) -> Any:

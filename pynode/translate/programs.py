@@ -14,13 +14,13 @@ from .expressions import Expressions
 from .graph import Graph
 from .instructions import number
 from .llvm import Module, scalar_function
-from .loop_kept import KeptProgram
+from .loop_kept import GatherProgram, KeptProgram, StageProgram
 from .loops import LoopProgram, Seeds, Sets, work_of
 from .machine import vector_register
 from .python_source import python_function
 from .refusal import TranslationRefused
 from .sparsity import coloured, dependence
-from .unrolled import TooLarge, basis_rows, dependents, evaluated, scalar_limit
+from .unrolled import TooLarge, basis_rows, dependents, evaluated, scalar_limit, suits_loops
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,17 @@ _LAYOUTS = {
     # The Jacobian; and afterwards, with the same work, the cotangents at the same point.
     "jac_kept": Layout(("vjp",)),
     "add_kept": Layout(("vjp_p",), vectors=("w",), added=("vjp_p",)),
+    # The cotangents of the state at a stage; and those of the targets from all works of the stages.
+    # Functions without a result if this does not pay.
+    "pull_stage": Layout(("vjp", "vjp_time"), vectors=("w",)),
+    "add_stages": Layout(("vjp_p",), added=("vjp_p",)),
 }
 # The same, but the cotangents of the targets are added to what stands in out.
 for _name in ("vjp_p", "pullback", "second"):
     _LAYOUTS[f"add_{_name}"] = dataclasses.replace(_LAYOUTS[_name], added=("vjp_p", "second_p"))
+
+
+_SEVERAL = ("add_second", "add_stages")
 
 
 def layout(name: str) -> Layout:
@@ -66,13 +73,15 @@ def layout(name: str) -> Layout:
     vectors, one after the other in v."""
     base, star, sets = name.partition("*")
     found = _LAYOUTS.get(base)
-    if found is None or (star and not (base == "add_second" and sets.isdecimal())):
+    if found is None or (star and not (base in _SEVERAL and sets.isdecimal())):
         raise ValueError(f"There is no native function {name!r}. There are {', '.join(_LAYOUTS)}.")
     return dataclasses.replace(found, sets=int(sets or 1))
 
 
 # Expressions above which LLVM's slower passes no longer pay.
 _QUICK = 600
+# Numbers in the targets below which it does not pay to add their cotangents for several stages.
+_FEWEST = 500
 # Expressions of several sets of vectors at most that one function computes together.
 _TOGETHER = 1500
 # Scalar operations above which a Jacobian isn't tried as scalars, and expressions of df/dt at most.
@@ -108,6 +117,8 @@ class Programs:
         """The function of this name."""
         if name.endswith("_kept"):
             return self._kept(name)
+        if "_stage" in name:
+            return self._stages(name)
         base, _, sets = name.partition("*")
         scalars = self.scalars(base)
         if sets and scalars is not None:
@@ -137,6 +148,23 @@ class Programs:
         program.write_part("entry", second)
         return Text(module.text(), program.sizes[second], program.work, 2)
 
+    def _stages(self, name: str) -> Text:
+        """One of the two functions for stages (loop_kept.py)."""
+        module = Module(self._real, True, vector_register())
+        first = None
+        if self.scalars("add_pullback") is None:
+            first = StageProgram(module, self._graph(False))
+        if first is None or not first.possible or first.total < _FEWEST:
+            module.add("entry", module.body())
+            return Text(module.text(), 0, 0, 2)
+        first.write_first("entry")
+        if name == "pull_stage":
+            return Text(module.text(), first.size, first.work, 2)
+        module = Module(self._real, True, vector_register())
+        program = GatherProgram(module, first, layout(name).sets)
+        program.write("entry")
+        return Text(module.text(), program.size, program.work, 2)
+
     def _repeated(self, name: str, pool: Expressions, outs: list[int]) -> Text:
         """A function of several sets of vectors that calls a function of one set for each. pool,
         outs: the expressions of this one."""
@@ -157,8 +185,11 @@ class Programs:
         module.add("entry", body)
         return Text(module.text(), len(outs), work, _level(pool))
 
-    def scalars(self, name: str) -> tuple[Expressions, list[int]] | None:
-        """The expressions of a function; None if loops are the better form."""
+    def scalars(self, name: str, always: bool = False) -> tuple[Expressions, list[int]] | None:
+        """The expressions of a function; None if loops are the better form. always: unless they
+        are too many."""
+        if not always and self._suits_loops():
+            return None
         if name.startswith("jac"):
             return self._jacobian(layout(name).results)
         plan = layout(name)
@@ -176,9 +207,13 @@ class Programs:
             return None
         return pool, [functools.reduce(pool.add, parts) for parts in zip(*found)]
 
+    def _suits_loops(self) -> bool:
+        """Whether loops are the better form of all functions."""
+        return suits_loops(self._graph(False).live(["f"]))
+
     def python(self, name: str, targets: int) -> str:
         """The function of this name as Python source, always of scalars."""
-        scalars = self.scalars(name)
+        scalars = self.scalars(name, always=True)
         if scalars is None:
             raise TranslationRefused(
                 f"The function {name} of this field is too large for Python source of scalars."
@@ -238,7 +273,9 @@ class Programs:
         if basis is None:
             return None
         pool, entries, slopes = basis
-        outs = [x for _, _, x in entries]
+        found = {(row, column): x for row, column, x in entries}
+        places = zip(*(x.tolist() for x in self.pattern()))
+        outs = [found.get(place, pool.zero) for place in places]
         limit = len(pool.nodes) + _LARGEST_SLOPE
         if "vjp_time" in results and slopes is not None:
             outs = outs + slopes
@@ -280,7 +317,7 @@ class Programs:
 
     def pattern(self) -> tuple[np.ndarray, np.ndarray]:
         """Rows and columns of the structural nonzeros of df/dy, in row-major order."""
-        basis = self._basis()
+        basis = None if self._suits_loops() else self._basis()
         if basis is None:
             _, rows, columns, _ = self._coloured()
             return rows, columns

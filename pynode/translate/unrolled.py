@@ -20,6 +20,7 @@ from .graph import (
     Statement,
     View,
 )
+from .instructions import LANES
 from .scalar_functions import SCALAR
 
 # The expressions of an input's numbers.
@@ -30,6 +31,11 @@ class TooLarge(Exception):
     """More expressions than one wants as scalars."""
 
 
+# Numbers of a matrix whose product is faster in loops, if the layers beside it are wide enough.
+_MATRIX = 48
+_LAYERS = frozenset(
+    "tanh sigmoid exp gelu gelu_tanh silu softplus elu erf mish log_sigmoid".split()
+)
 # Expressions of a function that is always written as scalars, and the most that ever are.
 _SMALL = 1500
 _LARGEST = 40_000
@@ -42,6 +48,25 @@ def scalar_limit(statements: int, work: int) -> int:
     that are written as scalars in torch.
     """
     return max(_SMALL, min(_LARGEST, max(int(0.4 * work), 8 * statements)))
+
+
+def suits_loops(statements: Sequence[Statement]) -> bool:
+    """Whether loops are better from the start: for layers of a network, whose numbers LLVM carries
+    out side by side. They have products with matrices, but not with tables, whose zeros scalars
+    leave out, and functions like tanh of at least LANES numbers each."""
+    constant = {s.out.buffer for s in statements if isinstance(s, Constant)}
+    largest = 0
+    for statement in statements:
+        if isinstance(statement, Contract):
+            if constant & {statement.left.buffer, statement.right.buffer}:
+                if statement.left.size >= _MATRIX:
+                    return False
+            else:
+                largest = max(largest, statement.left.size)
+        elif isinstance(statement, Map) and statement.function in _LAYERS:
+            if statement.out.size < LANES:
+                return False
+    return largest >= _MATRIX
 
 
 class Evaluation:

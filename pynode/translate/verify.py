@@ -217,6 +217,27 @@ class Comparison:
                 partial(self._moved, point, drawn, results, plan.twice),
             )
 
+    def stages(self, function: Any, first: Any, count: int) -> None:
+        """Compare the sum over stages, of which first leaves each in a part of v."""
+        names = ("vjp_p",)
+        for point, drawn, values in self._points(names, False):
+            y = np.ascontiguousarray(point.y.detach().numpy())
+            blocks = np.full((count, max(1, first.work)), np.nan, dtype=y.dtype)
+            other = np.empty(first.size, dtype=y.dtype)
+            addresses, held = self._addresses(point)
+            for k in range(count):
+                w = (1.0 + 0.5 * k) * drawn.w.detach().numpy()
+                pointers = [x.ctypes.data for x in (y, w, addresses, other, blocks[k])]
+                _CALL(first.address)(float(point.t), *pointers)
+            del held
+            multiple = sum(1.0 + 0.5 * k for k in range(count))
+            expected = multiple * values["vjp_p"].numpy()
+            scale = multiple * self._scales(values, names)
+            shape = (function.size, function.work)
+            found = self._called(function.address, shape, point, blocks.reshape(-1), scale)
+            moved = partial(self._moved, point, drawn, names, False)
+            self._judge(found, expected + scale, scale, "add_stages", moved)
+
     def jacobian(
         self,
         address: int,

@@ -227,10 +227,12 @@ def test_without_matplotlib_the_plots_are_left_out(csv_file, tmp_path, capsys, m
 
 
 def test_a_fit_that_cannot_be_solved_leaves_the_plot_of_the_loss(tmp_path, monkeypatch):
-    def failing(*given):
+    def failing(*given, backend):
         solve(lambda t, y: y, torch.ones(1), (0.0, 1.0), max_steps=1)
 
-    said, run = [], SimpleNamespace(history=[{"epoch": 0, "loss": 1.0}], best=1.0, field=None)
+    said = []
+    history = [{"epoch": 0, "loss": 1.0}]
+    run = SimpleNamespace(history=history, best=1.0, field=None, backend="torch")
     monkeypatch.setattr(cli_train, "plot_fit", failing)
     assert cli_train.draw(run, None, "fbdf", tmp_path, said.append) == [tmp_path / "loss.png"]
     assert (tmp_path / "loss.png").exists() and said[0].startswith(

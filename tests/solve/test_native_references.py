@@ -39,11 +39,21 @@ def test_states(name, method):
     assert float(error.max()) <= BOUNDS[name]
 
 
-@pytest.mark.parametrize("method", ["Rodas5P", "QNDF"])
+@pytest.mark.parametrize(
+    ("method", "adjoint"),
+    [
+        ("Rodas5P", "discrete"),
+        ("QNDF", "discrete"),
+        ("Rodas5P", "forward"),
+        ("QNDF", "forward"),
+        ("Kvaerno5", "forward"),
+        ("RadauIIA5", "forward"),
+    ],
+)
 @pytest.mark.parametrize(
     ("name", "allowed"), [("robertson", 1e-5), ("hires", 1e-5), ("pollution", 1e-5)]
 )
-def test_sensitivities(name, method, allowed):
+def test_sensitivities(name, method, adjoint, allowed):
     """In every rate constant, of all components, relative to the largest of each component."""
     problem = problems.get(name)
     reference, scale = thinned(load(name), 25)
@@ -54,6 +64,7 @@ def test_sensitivities(name, method, allowed):
         problem.y0,
         times,
         method=method,
+        adjoint=adjoint,
         backend="native",
         **tolerances(problem, 1e-9),
     ).y[1:]

@@ -131,7 +131,6 @@ class Native(Single):
         "mass": Refusal("the engine solves y' = f", ("mass", "native")),
         "structure": Refusal("the engine has dense Jacobians", ("jacobian", "native")),
         "direct": Refusal("torch does not see the native loop", ("adjoint", "native")),
-        "checkpoints": Refusal("the engine records all steps", ("checkpoints", "native")),
     }
 
     def solve(self, f, y0, t, **options) -> Outcome:
@@ -147,7 +146,6 @@ class NativeRows(Rows):
         "python": Native.refuses["python"],
         "structure": Native.refuses["structure"],
         "direct": Native.refuses["direct"],
-        "checkpoints": Native.refuses["checkpoints"],
     }
 
     def solve(self, f, y0, t, **options) -> Outcome:

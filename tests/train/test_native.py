@@ -30,8 +30,7 @@ def data():
 
 
 def test_a_polish_by_both_engines(native, data):
-    """Native code pulls back every residual; torch carries forward sensitivities. The steps of
-    Levenberg-Marquardt are the same."""
+    """Both carry forward sensitivities. The steps of Levenberg-Marquardt are the same."""
     runs = [fit(data, replace(POLISH, backend=backend)) for backend in ("native", "torch")]
     assert [run.backend for run in runs] == ["native", "torch"]
     for one, other in zip(*(run.history for run in runs), strict=True):

@@ -9,6 +9,7 @@ import torch
 
 from pynode.cli import main
 from pynode.train import Options, ScaledField, Scaling, fit, loop
+from pynode.train import options as train_options
 from pynode.train.kim2021 import SETUPS, reproduce
 from pynode.train.objective import Objective
 from pynode.train.phases import Plan
@@ -154,7 +155,8 @@ def test_polish_beyond_the_reach_of_forward_sensitivities(data, monkeypatch):
     """The derivatives are the same from one pullback an error."""
     options = replace(COLD, epochs=0, polish=2)
     carried = fit(data, options)
-    monkeypatch.setattr(loop, "COLUMNS", 3)
+    monkeypatch.setattr(train_options, "COLUMNS", 3)
+    monkeypatch.setattr(train_options, "NATIVE_COLUMNS", 3)
     assert fit(data, options).best == pytest.approx(carried.best, rel=1e-6)
     assert fit(data, replace(options, method="rkc", polish=1, rtol=1e-2)).best < carried.baseline
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from pynode.backends.native.machine import FIELD
 from pynode.translate import translate
 from pynode.translate.verify import call
 from tests.support.native_fields import DOUBLE, Autonomous, fields, mlp, native, vector
@@ -79,3 +80,55 @@ def test_what_only_the_targets_need(monkeypatch):
     field = check(Normalised(), torch.rand(4, dtype=DOUBLE) + 0.1)
     assert "own.tanh" in field.text("jac_kept")
     assert "own.tanh" not in field.text("add_kept")  # f is not evaluated again
+
+
+def check_stages(f, y0, args, count):
+    """The sum over stages at several points and times."""
+    field = translate(f, y0, 0.3, args)
+    stage = field.function("pull_stage")
+    gather = field.function(f"add_stages*{count}")
+    assert bool(stage.size) == bool(gather.size)
+    if not stage.size:
+        return field
+    addresses, held = field.pointers()
+    blocks = np.empty((count, stage.work), y0.numpy().dtype)
+    total = np.zeros(gather.size, y0.numpy().dtype)
+    for k in range(count):
+        t = 0.1 * k
+        y = (y0 * (1 + 0.1 * k)).numpy()
+        w = vector(field, "vjp_p", k).astype(y.dtype)
+        out = np.empty(stage.size, y.dtype)
+        pointers = [x.ctypes.data for x in (y, w, addresses, out, blocks[k])]
+        FIELD(stage.address)(t, *pointers)
+        wanted = native(field, "pullback", t, y, w)
+        np.testing.assert_allclose(out, wanted[[*range(field.n), -1]], rtol=1e-12, atol=1e-12)
+        total += wanted[field.n : -1]
+    before = np.ones_like(total)
+    arrays = (y0.numpy(), blocks.reshape(-1))
+    shape = (gather.size, gather.work)
+    found = call(gather.address, 0.0, arrays, addresses, *shape, before)
+    assert len(held) == len(field.targets)
+    scale = np.abs(total).max()
+    np.testing.assert_allclose(found, before + total, rtol=1e-12, atol=1e-13 * scale)
+    return field
+
+
+@pytest.mark.parametrize("count", [1, 3, 8])
+@pytest.mark.parametrize("name", ["tanh network", "normed", "batched", "forced", "in place"])
+def test_stages(name, count, monkeypatch):
+    monkeypatch.setattr("pynode.translate.programs.scalar_limit", lambda statements, work: 0)
+    monkeypatch.setattr("pynode.translate.programs._FEWEST", 0)
+    _, f, y0, args = next(entry for entry in FIELDS if entry[0] == name)
+    field = check_stages(lambda t, y: f(t, y, *args), y0, (), count)
+    assert field.function("pull_stage").size == field.n + 1
+
+
+def test_stages_of_what_only_the_targets_need(monkeypatch):
+    monkeypatch.setattr("pynode.translate.programs.scalar_limit", lambda statements, work: 0)
+    monkeypatch.setattr("pynode.translate.programs._FEWEST", 0)
+    check_stages(Normalised(), torch.rand(4, dtype=DOUBLE) + 0.1, (), 3)
+
+
+def test_stages_of_few_numbers_have_no_function():
+    field = check_stages(Autonomous(mlp(3, 8, 3)), torch.ones(3, dtype=DOUBLE), (), 8)
+    assert field.function("pull_stage").size == 0

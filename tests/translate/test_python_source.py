@@ -43,6 +43,19 @@ def test_python_and_native_agree(entry):
         )
 
 
+def test_what_is_faster_in_loops_has_source_too():
+    """Native code of layers consists of loops, and the Jacobian's numbers have the same places."""
+    net = Autonomous(mlp(3, 20, 3))
+    y = torch.rand(3, dtype=DOUBLE, generator=torch.Generator().manual_seed(1))
+    field = translate(net, y, 0.0)
+    for name in ("f", "jac", "jac_time", "pullback"):
+        assert "loop" in field.text(name)
+        v = vector(field, name)
+        found = called(field, name, 0.4, y.numpy(), v)
+        wanted = native(field, name, 0.4, y.numpy(), v)
+        np.testing.assert_allclose(found, wanted, rtol=1e-12, atol=1e-14)
+
+
 def test_numba_compiles_it():
     numba = pytest.importorskip("numba")
     _, f, y0, args = FIELDS[0]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ...backends.torch.checkpoint_schedule import fitting
 from ...backends.torch.checkpoints import Recording
 from ...backends.torch.tape import SHARE, Tape, free_bytes
 from ...core.cotangents import add_grads, zero_grads
@@ -116,14 +117,7 @@ class DiscreteAdjoint(Adjoint):
         """Return (points, steps to repeat at a time), each for half of the memory."""
         vector = field.size * field.dtype.itemsize
         point, step = (count * vector + OBJECT for count in method.memory)
-        limit, every = (self.max_memory // 2 // size for size in (point, step))
-        if limit < 1 or every < 1:
-            raise ValueError(
-                f"max_memory is {self.max_memory} bytes, but one state of {method.name} with"
-                f" {field.size} components and the stages of one step take {2 * max(point, step)}:"
-                " give at least that"
-            )
-        return limit, every
+        return fitting(self.max_memory, point, step, method.name, field.size)
 
     def pullback(
         self,

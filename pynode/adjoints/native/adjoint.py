@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
+from ...backends.native.checkpoints import Checkpoints
 from ...backends.native.engine import NativeSegment
 from ...core.batched_cotangents import stacked
 from ...translate import TranslationRefused
+from ..discrete import second_order
 from ..discrete.adjoint import DiscreteAdjoint
 from .prepared import prepared
 from .pullback import NativeGradient, pullback, pullback_many
+from .retake import retake
 
 if TYPE_CHECKING:
     from ...core.batched_field import RowField
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from ...core.trajectory import Trajectory
     from ...core.vector_field import VectorField
     from ...methods.base import Method
+    from .forward.sensitivities import NativeSensitivities
     from .rows import RowGradients
 
 CHANGED = (
@@ -35,25 +39,16 @@ class NativeDiscreteAdjoint(DiscreteAdjoint):
     """Differentiates the accepted steps of a native solve in reverse, in compiled code.
 
     It gives the exact gradient of these steps, as DiscreteAdjoint does for the torch engine. Many
-    cotangents go back at once, on all cores that torch may use.
+    cotangents go back at once, on all cores that torch may use. Second derivatives run in torch.
     """
 
     takes_many = True
 
-    @classmethod
-    def of(cls, adjoint: DiscreteAdjoint) -> NativeDiscreteAdjoint:
-        """The adjoint of the native engine for a DiscreteAdjoint. ValueError for options that it
-        does not take."""
-        if adjoint.checkpoints is not None or adjoint.max_memory is not None:
-            raise ValueError(
-                "the native engine records all steps: leave out checkpoints and max_memory of the"
-                " adjoint, or backend='native'"
-            )
-        return cls()
-
     def record(self, field: VectorField, method: Method, tol: Tolerance) -> Any:
-        """Not called: the native loop records the steps itself."""
-        raise NotImplementedError
+        """The Checkpoints of the solve, or None for a record of all steps."""
+        if self.checkpoints is None and self.max_memory is None:
+            return None
+        return Checkpoints(self.checkpoints, self.max_memory)
 
     def tape(self, field: VectorField, method: Method) -> None:
         """None: native code keeps no graphs."""
@@ -118,17 +113,19 @@ class NativeDiscreteAdjoint(DiscreteAdjoint):
         grads: Tensor,
         vectors: Sequence[Tensor],
     ) -> list[Tensor]:
-        no_second()
+        """In torch: the recorded steps are taken again with a graph (retake.py)."""
+        if not isinstance(trajectory, NativeSegment):
+            # The solve could not leave its start, so its only output is y0.
+            inputs = [trajectory.y0, *field.parameters]
+            return [vectors[0].expand_as(grads), *map(torch.zeros_like, inputs)]
+        if trajectory.solved.changed():
+            raise RuntimeError(CHANGED)
+        return second_order.pullback(field, trajectory, times, grads, vectors, retake)
 
 
-def no_second() -> NoReturn:
-    """Refuse second derivatives."""
-    raise NotImplementedError(
-        "the native engine has only first derivatives: for second ones leave out backend='native'"
-    )
-
-
-def add_backward_counts(stats: Stats, gradient: NativeGradient | RowGradients) -> None:
+def add_backward_counts(
+    stats: Stats, gradient: NativeGradient | NativeSensitivities | RowGradients
+) -> None:
     """Count the work of a backward pass. A product with the Jacobian evaluates f, too."""
     stats.backward_nfe += gradient.counts["nvjp"]
     for name, count in gradient.counts.items():

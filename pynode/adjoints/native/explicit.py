@@ -11,7 +11,7 @@ from .sweep import Sizes, end_outputs, has_output, inside_outputs, pull
 
 
 def sizes(tables: ExplicitTables) -> Sizes:
-    return Sizes(bars=len(tables.nodes))
+    return Sizes(bars=len(tables.nodes), staged=True)
 
 
 def pull_step(run: Any, tables: ExplicitTables, memory: Any, k: int) -> None:

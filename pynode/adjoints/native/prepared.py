@@ -18,7 +18,11 @@ from ...backends.native.linear import linear_arrays
 from ...backends.native.prepared import Prepared
 from ...backends.native.trajectory import NativeTrajectory
 from . import bdf, esdirk, explicit, radau, rosenbrock, stability
-from .sweep import RECORD, Memory, Run
+from .sweep import RECORD, STAGES, Memory, Run
+
+FUNCTIONS = ("f", "pullback", "jac", "vjp_p", "second", "stage", "gather")  # of Run
+# Numbers in all targets from which on their cotangents are added for several stages together.
+FEWEST = 500
 
 # The module that goes back (sweep.py) by the module that went forward.
 BACKWARD = {
@@ -43,25 +47,33 @@ class PreparedSweep:
         self.tables = plan.tables
         self.real = plan.real
         self.sizes = self.family.sizes(plan.tables)
-        self.functions = self._functions(field)
         self.shapes = [tuple(field.targets[i].shape) for i in field.differentiable]
         sizes = [math.prod(shape) for shape in self.shapes]
         self.ends = list(itertools.accumulate(sizes, initial=0))
         self.total = self.ends[-1]
+        self.kept = (0, 1)  # the shape of Memory.kept
+        self.functions = self._functions(field)
         self.work = max(1, *(function.work for function in self.functions.values()))
         self.blueprint = self._blueprint(field, plan)
         self.template = self._template(plan)
 
     def _functions(self, field: Any) -> dict[str, Any]:
         """The functions of the field by their names in Run."""
-        names = {"f": "f", "pullback": "add_pullback"}
+        names = {"f": "f"}
         if self.sizes.slopes:
             names["jac"] = "jac_step"
             names["second"] = f"add_second*{min(self.sizes.slopes, field.n)}"
         elif self.sizes.implicit:
             names["jac"] = "jac_kept"
             names["vjp_p"] = "add_kept" if self.sizes.kept else "add_vjp_p"
-        return {name: field.function(wanted) for name, wanted in names.items()}
+        found = {name: field.function(wanted) for name, wanted in names.items()}
+        if self.sizes.staged and self.total >= FEWEST:
+            stage = field.function("pull_stage")
+            if stage.size:
+                self.kept = (STAGES, stage.work)
+                gather = field.function(f"add_stages*{STAGES}")
+                return {**found, "stage": stage, "gather": gather}
+        return {**found, "pullback": field.function("add_pullback")}
 
     def split(self, flat: np.ndarray) -> list[np.ndarray]:
         """The parts of flat, (..., total), for the targets, (..., shape) each: views."""
@@ -73,7 +85,7 @@ class PreparedSweep:
         ]
 
     def _template(self, plan: Prepared) -> np.ndarray:
-        addresses = dict.fromkeys(("f", "pullback", "jac", "vjp_p", "second"), 0)
+        addresses = dict.fromkeys(FUNCTIONS, 0)
         for name, function in self.functions.items():
             addresses[name] = function.address
         run = Run(h0=0.0, repair=plan.repair, **addresses, step=0, output=0)
@@ -95,6 +107,8 @@ class PreparedSweep:
             "point": Own((n,), real, True),
             "pulled": Own((n + total + 1,), real, True),
             "grads": Part("pulled", n, (total,), real),
+            "staged": Own((n + 1,), real),
+            "kept": Own(self.kept, real),
             "pairs": Own((min(sizes.slopes, n), 2 * n + 1), real, True),
             "bars": Own((sizes.bars, n), real, True),
             "vectors": Own((sizes.vectors, n), real, True),

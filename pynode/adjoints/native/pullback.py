@@ -15,6 +15,7 @@ from ...backends.native.rows import each
 from ...backends.native.solve import PIECE, check_state, parameters
 from ...backends.native.trajectory import NativeTrajectory
 from . import explicit, stability
+from .pieces import pull_pieces
 from .prepared import PreparedSweep, prepared
 from .sweep import RECORD, Run, go_back
 
@@ -47,7 +48,11 @@ def pullback(
     loop, for debugging: ``interpreted``.
     """
     way = _WayBack(field, trajectory, times, inputs, loop or compiled)
-    y0, flat, counts = way.pull(np.asarray(grads, trajectory.y.dtype))
+    cotangents = np.asarray(grads, trajectory.y.dtype)
+    if trajectory.restarts is None:
+        y0, flat, counts = way.pull(cotangents)
+    else:
+        ((y0, flat, counts),) = pull_pieces(way, [cotangents], 1)
     way.warn()
     return NativeGradient(y0, way.plan.split(flat), counts)
 
@@ -74,8 +79,16 @@ def pullback_many(
         y0[i], flat[i], work = way.pull(grads[i])
         return work
 
-    counts = dict.fromkeys(COUNTS, 0)
-    for work in each(task, count, threads, threading.Event()):
+    if trajectory.restarts is None:
+        found = each(task, count, threads, threading.Event())
+    else:
+        found = []
+        for i, (start, parts, work) in enumerate(pull_pieces(way, list(grads), threads)):
+            y0[i] = start
+            flat[i] = parts
+            found.append(work)
+    counts = dict.fromkeys((*COUNTS, "steps"), 0)
+    for work in found:
         for name, done in work.items():
             counts[name] += done
     way.warn()
@@ -98,6 +111,7 @@ class _WayBack:
         self.plan = prepared(field, trajectory)
         self.size = self.plan.total
         self.pointers, self._held = parameters(field, inputs)
+        self.seen: dict[int, np.ndarray] = {}  # states at the starts of sampled steps
         if times is None:
             # In native code the outputs are in the order of the sweep.
             self._at_start = slice(0, 1)
@@ -120,48 +134,70 @@ class _WayBack:
 
     def pull(self, grads):
         """(cotangent of y0 (n,), cotangents of all targets (size,), counts). grads: (T, n)."""
+        outputs, steps, cotangents = self.needed(grads)
+        blocks = self.blocks_of(self.trajectory, slice(0, outputs), cotangents)
+        counts, _ = self.sweep(blocks, steps, outputs, True)
+        return blocks.of("ybar") + self.at_start(grads), blocks.of("grads"), counts
+
+    def needed(self, grads):
+        """(outputs, steps, cotangents of all outputs after the start). Nothing comes back from the
+        outputs after the last one that has a cotangent."""
         cotangents = grads[self._later]
-        # Nothing comes back from the outputs after the last one that has a cotangent.
         used = np.flatnonzero(cotangents.any(1))
         outputs = 0
         steps = 0
         if len(used):
             outputs = int(used[-1]) + 1
             steps = int(self.steps[outputs - 1]) + 1
-        blocks = self._blocks(np.ascontiguousarray(cotangents[:outputs]))
+        return outputs, steps, cotangents
+
+    def at_start(self, grads):
+        """The cotangent of y0 from the outputs at the start, (n,)."""
+        return grads[self._at_start].sum(0)
+
+    def blocks_of(self, steps, outputs, cotangents, before=None, first=0):
+        """The memory for some of the steps and outputs. steps: a NativeTrajectory, or Steps, whose
+        first one has the number ``first``. outputs: a slice. before: of the steps after them, whose
+        cotangents go on."""
+        blocks = before
+        if blocks is None:
+            blocks = self.plan.blueprint.blocks()
+        output_steps = self.steps[outputs]
+        if first:
+            output_steps = output_steps - first
+        blocks.give(
+            inputs=self.pointers,
+            work=np.empty(self.plan.work, self.plan.real),
+            starts=steps.starts,
+            sizes=steps.sizes,
+            states=steps.states,
+            stages=steps.stages,
+            tape_numbers=steps.numbers,
+            last=steps.end_state,
+            output_steps=output_steps,
+            thetas=self.thetas[outputs],
+            cotangents=np.ascontiguousarray(cotangents[outputs]),
+        )
+        return blocks
+
+    def sweep(self, blocks, steps, outputs, opens, slot=0):
+        """Go back over the steps of the memory. opens: whether the first is that of the solve.
+        slot: Run.slot after the steps behind these. Returns the counts, and Run.slot."""
         numbers = self.plan.template.copy()
         run = numbers[0]
         run["h0"] = self.trajectory.h0
         run["step"] = steps
         run["output"] = outputs
+        run["opens"] = opens
+        run["slot"] = slot
         _pieces(self.plan, numbers, blocks, self.loop)
         counts = dict(zip(Run._fields, run.tolist()))
-        done = {name: counts[name] for name in COUNTS}
-        return blocks.of("ybar") + grads[self._at_start].sum(0), blocks.of("grads"), done
-
-    def _blocks(self, cotangents):
-        """The memory of a pullback. cotangents: of the outputs after the start, in their order."""
-        blocks = self.plan.blueprint.blocks()
-        path = self.trajectory
-        blocks.give(
-            inputs=self.pointers,
-            work=np.empty(self.plan.work, self.plan.real),
-            starts=path.starts,
-            sizes=path.sizes,
-            states=path.states,
-            stages=path.stages,
-            tape_numbers=path.numbers,
-            last=path.end_state,
-            output_steps=self.steps,
-            thetas=self.thetas,
-            cotangents=cotangents,
-        )
-        return blocks
+        return {name: counts[name] for name in COUNTS}, counts["slot"]
 
     def warn(self):
         """Warn if the gradient is mostly noise."""
         if self.plan.family is explicit:
-            stability.check(self.field, self.trajectory, self.pointers)
+            stability.check(self.field, self.trajectory, self.pointers, self.seen)
 
 
 def interpreted(plan: PreparedSweep, numbers: np.ndarray, blocks: Blocks) -> None:

@@ -67,7 +67,7 @@ def share(memory: Any, i: int, weight: float, cotangent: Any) -> None:
 def factorise_stages(run: Any, tables: RadauTables, memory: Any, k: int) -> None:
     """The factors of I - h a x J, (s n, s n), with the Jacobian of each stage of step k."""
     h = memory.sizes[k]
-    n = len(memory.ybar)
+    n = len(memory.last)
     matrix = memory.matrix
     for i in range(len(matrix)):
         clear(row(matrix, i))

@@ -13,7 +13,7 @@ from .sweep import Sizes, collect, end_outputs, factorise_at, inside_outputs, pu
 
 def sizes(tables: RosenbrockTables) -> Sizes:
     count = len(tables.nodes)
-    return Sizes(bars=count, implicit=True, slopes=count, sparse=True)
+    return Sizes(bars=count, implicit=True, slopes=count, sparse=True, staged=True)
 
 
 def pull_step(run: Any, tables: RosenbrockTables, memory: Any, k: int) -> None:

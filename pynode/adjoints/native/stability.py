@@ -18,16 +18,28 @@ def watches(field: Any, trajectory: NativeTrajectory) -> bool:
     return field.n <= LARGEST and sampled(trajectory.accepted) is not None
 
 
-def check(field: Any, trajectory: NativeTrajectory, inputs: np.ndarray) -> None:
-    """Warn if an explicit method kept fast modes alive. inputs: addresses of the parameters."""
+def check(
+    field: Any,
+    trajectory: NativeTrajectory,
+    inputs: np.ndarray,
+    seen: dict[int, np.ndarray] | None = None,
+) -> None:
+    """Warn if an explicit method kept fast modes alive. inputs: addresses of the parameters. seen:
+    the states of sampled steps, where the trajectory does not have them."""
     chosen = sampled(trajectory.accepted)
     if chosen is None or not watches(field, trajectory):
+        return
+    if trajectory.restarts is None:
+        states = np.ascontiguousarray(trajectory.states[chosen])
+    elif seen:
+        chosen = np.array(sorted(seen))
+        states = np.stack([seen[k] for k in chosen.tolist()])
+    else:
         return
     n = field.n
     jac = field.function("jac")
     call = FIELD(jac.address)
     rows, columns = field.pattern()
-    states = np.ascontiguousarray(trajectory.states[chosen])
     starts = trajectory.starts[chosen].tolist()
     values = np.empty((len(chosen), len(rows)), states.dtype)
     work = np.empty(max(1, jac.work), states.dtype)

@@ -16,9 +16,11 @@ from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 
-from ...backends.native.arithmetic import finite
+from ...backends.native.arithmetic import clear, finite
 from ...backends.native.linear import factorise_system
-from ...backends.native.machine import call
+from ...backends.native.machine import call, row
+
+STAGES = 8  # rows of Memory.kept
 
 
 class Sizes(NamedTuple):
@@ -27,7 +29,8 @@ class Sizes(NamedTuple):
     implicit: whether it needs a Jacobian and a matrix. slopes: if not 0, it also needs df/dt and
     second derivatives: the sum over so many sets of vectors, or one for each component if these are
     fewer. width: size of the matrix in units of n. sparse: whether its matrix is that of
-    factorise_at. kept: whether every pull_targets follows a Jacobian at the same point.
+    factorise_at. kept: whether every pull_targets follows a Jacobian at the same point. staged:
+    whether most of the work are calls of pull.
     """
 
     bars: int
@@ -38,6 +41,7 @@ class Sizes(NamedTuple):
     width: int = 1
     sparse: bool = False
     kept: bool = False
+    staged: bool = False
 
 
 class Run(NamedTuple):
@@ -52,15 +56,21 @@ class Run(NamedTuple):
     repair: int
     vjp_p: int
     second: int
+    # In place of pullback, if these pay: one leaves what the targets need in memory.kept, and the
+    # other adds it to the cotangents of the targets.
+    stage: int
+    gather: int
     # What the loop changes.
     step: int  # the next one is the step before this number
     output: int  # the next one is the output before this number
     pause: int = 0  # the loop returns to Python at this step
+    opens: int = 1  # whether step 0 is the first one of the solve
     nfe: int = 0
     njac: int = 0
     nlu: int = 0
     nsolve: int = 0
     nvjp: int = 0
+    slot: int = 0  # the next row of memory.kept
 
 
 _KINDS = {float: "f8", int: "i8"}
@@ -75,6 +85,8 @@ class Memory(NamedTuple):
     point: Any  # (n,) T: where f is evaluated
     pulled: Any  # (n + P + 1,) T: what pullback and second write; they add to the P numbers
     grads: Any  # (P,) T: these numbers, the cotangents of the targets
+    staged: Any  # (n + 1,) T: what stage writes
+    kept: Any  # (STAGES, w) T: what stage leaves
     pairs: Any  # (min(slopes, n), 2 n + 1) T: the sets of vectors of second
     bars: Any  # (s, n) T: cotangents of stages
     vectors: Any  # (v, n) T
@@ -109,8 +121,9 @@ def go_back(family: Any, run: Any, tables: Any, memory: Any) -> None:
     while run.step > run.pause:
         run.step -= 1
         family.pull_step(run, tables, memory, run.step)
-    if run.step == 0:
+    if run.step == 0 and run.opens:
         family.finish(run, tables, memory)
+        gather_rest(run, memory)
 
 
 def end_outputs(run: Any, memory: Any, k: int) -> None:
@@ -150,8 +163,32 @@ def pull(run: Any, memory: Any, t: float, y: Any, cotangent: Any) -> None:
     """memory.pulled = cotangent^T (df/dy, df/dp, df/dt) at (t, y), but the part of the targets is
     added to memory.grads. Adds the part of the state to memory.start, too."""
     run.nvjp += 1
-    call(run.pullback, t, y, cotangent, memory.inputs, memory.pulled, memory.work)
+    if run.stage:
+        pull_stage(run, memory, t, y, cotangent)
+        for i in range(len(memory.start)):
+            memory.pulled[i] = memory.staged[i]
+    else:
+        call(run.pullback, t, y, cotangent, memory.inputs, memory.pulled, memory.work)
     collect(memory)
+
+
+def pull_stage(run: Any, memory: Any, t: float, y: Any, cotangent: Any) -> None:
+    """memory.staged = cotangent^T (df/dy, df/dt) at (t, y). When memory.kept is full, add the part
+    of the targets to memory.grads."""
+    kept = row(memory.kept, run.slot)
+    call(run.stage, t, y, cotangent, memory.inputs, memory.staged, kept)
+    run.slot += 1
+    if run.slot == len(memory.kept):
+        run.slot = 0
+        first = row(memory.kept, 0)
+        call(run.gather, t, y, first, memory.inputs, memory.grads, memory.work)
+
+
+def gather_rest(run: Any, memory: Any) -> None:
+    """Add what is left in memory.kept. Cotangents of zero fill it up."""
+    clear(memory.point)
+    while run.slot > 0:
+        pull_stage(run, memory, memory.starts[0], row(memory.states, 0), memory.point)
 
 
 def collect(memory: Any) -> None:
@@ -173,7 +210,7 @@ def linearise_at(run: Any, memory: Any, t: float, y: Any) -> None:
     """memory.jac = df/dy at (t, y)."""
     run.njac += 1
     call(run.jac, t, y, y, memory.inputs, memory.jac, memory.work)
-    if not finite(memory.jac, len(memory.rows) + len(memory.start)):
+    if not finite(memory.jac, len(memory.rows) + len(memory.point)):
         call(run.repair, t, y, y, memory.inputs, memory.jac, memory.work)
 
 

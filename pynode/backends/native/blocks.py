@@ -8,7 +8,7 @@ them lies. A solve then allocates one block, and adds its address to the numbers
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -161,6 +161,23 @@ class Blocks:
         keeps them."""
         own = self.blueprint.places[name]
         self.slots[:, own : own + SLOT] = slots[:, place : place + SLOT]
+
+    def twin(self) -> Blocks:
+        """A copy with the same numbers in its own arrays, and with the same given ones."""
+        twin = Blocks(self.blueprint, self.count)
+        twin._block[:] = self._block
+        for (name, i), array in self._replaced.items():
+            twin.replace(name, i, array.copy())
+        for name in self._given:
+            place = self.blueprint.places[name]
+            twin.slots[:, place : place + SLOT] = self.slots[:, place : place + SLOT]
+        twin._given.update(self._given)
+        return twin
+
+    def limit(self, names: Sequence[str], count: int) -> None:
+        """Let compiled code see the first ``count`` items of these arrays."""
+        for name in names:
+            self.slots[:, self.blueprint.places[name] + 1] = count
 
     def replace(self, name: str, i: int, array: np.ndarray) -> None:
         """Use another array in one solve."""

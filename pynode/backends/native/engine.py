@@ -151,9 +151,13 @@ class NativeBackend:
     ) -> Trajectory:
         """Integrate as backends.torch.loop.integrate does, with the same arguments.
 
-        record: any value except None keeps the steps for the gradient.
+        record: keeps the steps for the gradient, except None. It returns the Checkpoints, or None
+        for all steps (NativeDiscreteAdjoint.record).
         """
         check(field)
+        checkpoints: Any = None
+        if record is not None:
+            checkpoints = record(field, method, None)
         try:
             bound = native_field(field, times[0], y0)
         except TranslationRefused:
@@ -202,6 +206,7 @@ class NativeBackend:
                 allow=allow,
                 watch=look,
                 watched=observer.watched,
+                checkpoints=checkpoints,
             )
         for name, value in counted.items():
             setattr(stats, name, value + getattr(solved, name))

@@ -70,7 +70,7 @@ def advance(family: Any, run: Any, tables: Any, memory: Any) -> None:
             run.status = limit_reached(run, memory)
             if run.status != RUNNING or run.attempts >= run.pause:
                 return
-            if run.record and run.accepted == capacity:
+            if run.record and run.accepted - run.first == capacity:
                 return
             take_step(family, run, tables, memory)
 
@@ -258,7 +258,7 @@ def finish_step(family: Any, run: Any, tables: Any, memory: Any) -> None:
     """Write outputs and the record of an accepted step, and move to its end."""
     write_outputs(family, run, tables, memory)
     if run.record:
-        k = run.accepted
+        k = run.accepted - run.first
         memory.tape_t[k] = run.t
         memory.tape_h[k] = run.h
         copy(memory.y, row(memory.tape_y, k))

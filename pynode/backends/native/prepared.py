@@ -65,7 +65,9 @@ class Prepared:
         self.real = real
         self.tiny = float(np.finfo(real).tiny)
         self.blueprint = self._blueprint(field)
-        self.sweep: Any = None  # of the backward pass: adjoints/native/prepared.py
+        # Of the passes with derivatives: adjoints/native/prepared.py and forward/sensitivities.py.
+        self.sweep: Any = None
+        self.forward: Any = None
         # The numbers of the last solve's options: solves with the same options follow one another.
         self._last: tuple[Any, Any] = (None, None)
 

@@ -113,6 +113,7 @@ class Run(NamedTuple):
     pause: int = 0  # the number of attempts after which the loop returns to Python
     attempts: int = 0
     accepted: int = 0
+    first: int = 0  # the number of the first step in the record
     rejected: int = 0
     nfe: int = 0
     njac: int = 0

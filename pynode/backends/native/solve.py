@@ -11,11 +11,12 @@ import numpy as np
 from ...core.status import Status
 from ...core.step_control import stops_between
 from .blocks import Blocks
+from .checkpoints import Checkpoints, RestartRecord, resize
 from .compiler import entry
 from .conditions import Watched
 from .hooks import Cut, Hook, NativeStep
 from .loop import SMALLEST_NORMAL, advance
-from .prepared import TAPE, Prepared, direction, prepared
+from .prepared import Prepared, direction, prepared
 from .run import RECORD, RUNNING, STATUSES
 from .trajectory import NativeTrajectory
 
@@ -48,6 +49,7 @@ def integrate(
     watch: Callable[[NativeStep], Cut | None] | None = None,
     watched: Watched | None = None,
     loop: Callable | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> NativeTrajectory:
     """Integrate from times[0] to times[-1] with outputs at all times, in either direction.
 
@@ -66,6 +68,7 @@ def integrate(
     each accepted step, and can end the solve there (hooks.py). Both cost some microseconds a step.
     watched: conditions of events; watch then receives only steps in which one may fire.
     loop: runs instead of the compiled loop, for debugging: ``interpreted``.
+    checkpoints: record only restart points (checkpoints.py), except with dense=True.
     Raise TypeError if no family runs the method, ValueError if it takes no fixed steps, or if y0
     does not fit the field.
     """
@@ -107,8 +110,16 @@ def integrate(
             blocks.give(work=np.empty(max(plan.work, watched.work), y0.dtype))
         memory = blocks.memory()
         hook = Hook(plan.family, plan.tables, numbers, memory, allow, watch, watched is not None)
-    _pieces(plan, numbers, blocks, deadline, cancelled, hook, loop or compiled)
+    loop = loop or compiled
+    points = None
+    room: Callable[[Blocks], None] = grow
+    if checkpoints is not None and not dense:
+        points = RestartRecord(checkpoints, plan, numbers, blocks, loop, allow)
+        room = points.more_room
+    _pieces(plan, numbers, blocks, deadline, cancelled, hook, loop, room)
     result = NativeTrajectory(plan, numbers, blocks)
+    if points is not None:
+        points.finish(result)
     if hook is not None and hook.end_state is not None:
         result.end_state = hook.end_state
     del held
@@ -143,8 +154,8 @@ def compiled(plan: Prepared, numbers: np.ndarray, blocks: Blocks) -> None:
     loop(numbers, plan.tables, blocks.slots)
 
 
-def _pieces(plan, numbers, blocks, deadline, cancelled, hook, loop):
-    """Run the loop to its end."""
+def _pieces(plan, numbers, blocks, deadline, cancelled, hook, loop, room):
+    """Run the loop to its end. room(blocks): makes room for more recorded steps."""
     run = numbers[0]
     size = first_piece(plan)
     while True:
@@ -162,8 +173,8 @@ def _pieces(plan, numbers, blocks, deadline, cancelled, hook, loop):
             return
         if cancelled is not None and cancelled():
             raise KeyboardInterrupt
-        if run["record"] and run["accepted"] == len(blocks.of("tape_t")):
-            grow(blocks, 0)
+        if run["record"] and run["accepted"] - run["first"] == len(blocks.of("tape_t")):
+            room(blocks)
         done = int(run["attempts"]) - before
         size = max(1, min(int(done * PIECE / max(now - begun, 1e-9)), 10 * size))
 
@@ -174,10 +185,6 @@ def first_piece(plan: Prepared) -> int:
     return max(4, min(FIRST_PIECE, FIRST_WORK // plan.size**2))
 
 
-def grow(blocks: Blocks, i: int) -> None:
+def grow(blocks: Blocks, i: int = 0) -> None:
     """Twice the room for the record of one solve."""
-    for name in TAPE:
-        array = blocks.of(name, i)
-        larger = np.empty((2 * len(array), *array.shape[1:]), array.dtype)
-        larger[: len(array)] = array
-        blocks.replace(name, i, larger)
+    resize(blocks, 2 * len(blocks.of("tape_t", i)), i)

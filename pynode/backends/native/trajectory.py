@@ -26,7 +26,8 @@ class NativeTrajectory:
     newton_failures: counts as in core/stats.py. starts, sizes, states, stages, numbers: of the
     recorded steps, (k,), (k,), (k, n), (k, s, n) and (k, ...); None without a record. output_steps,
     thetas: of the outputs, (m,): the recorded step and the place in it, -1 at the start of the
-    solve and at the end of a step. dense: whether the stages suffice for the polynomials.
+    solve and at the end of a step. restarts: a RestartRecord, from which states, stages and numbers
+    can be made again; then they are None. dense: whether the stages suffice for the polynomials.
     """
 
     # Of the recorded steps.
@@ -37,6 +38,7 @@ class NativeTrajectory:
     numbers: Any = None
     output_steps: Any = None
     thetas: Any = None
+    restarts: Any = None
 
     def __init__(self, plan: Prepared, numbers: np.ndarray, blocks: Blocks, i: int = 0) -> None:
         self.method = plan.method

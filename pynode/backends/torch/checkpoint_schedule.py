@@ -7,7 +7,9 @@ known.
 
 from __future__ import annotations
 
-from math import comb
+from collections.abc import Callable, Iterator
+from math import ceil, comb, inf
+from typing import Any, NamedTuple
 
 
 def repetitions(units: int, slots: int) -> int:
@@ -48,3 +50,81 @@ def place(levels: list) -> int | None:
     if len(levels) > 1:
         return len(levels) - 1
     return None
+
+
+def fitting(memory: int, point: int, step: int, name: str, size: int) -> tuple[int, int]:
+    """(points, steps to repeat at a time), each for half of the memory, in bytes.
+
+    point, step: bytes of one of them. ValueError, with the name of the method and the size of the
+    state, if the memory is too small.
+    """
+    limit = memory // 2 // point
+    every = memory // 2 // step
+    if limit < 1 or every < 1:
+        raise ValueError(
+            f"max_memory is {memory} bytes, but one state of {name} with {size} components and the"
+            f" stages of one step take {2 * max(point, step)}: give at least that"
+        )
+    return limit, every
+
+
+class RestartPoint(NamedTuple):
+    """Where a recursion can start again: before step number ``index``. level: of the placement
+    (``place``). content: what the recursion needs there."""
+
+    index: int  # type: ignore[assignment]
+    level: float
+    content: Any
+
+
+class RestartPoints:
+    """The restart points of a recursion: one for ``every`` steps, at most ``limit`` (None: all)."""
+
+    def __init__(self, limit: int | None, every: int) -> None:
+        self.limit = limit
+        self.every = every
+        self.points: list[RestartPoint] = []
+
+    def offer(self, index: int, content: Callable[[], Any]) -> None:
+        """Keep a point before step number ``index`` if one is due there. content() makes its
+        content."""
+        if index % self.every:
+            return
+        points = self.points
+        level: float = 0
+        if not points:
+            level = inf
+        if len(points) == self.limit:
+            dropped = place([point.level for point in points])
+            if dropped is None:
+                return
+            if dropped == len(points) - 1:
+                level = points[-1].level + 1
+            else:
+                level = 0
+            del points[dropped]
+        points.append(RestartPoint(index, level, content()))
+
+    def backwards(
+        self, end: int, repeat: Callable[[RestartPoint, int], Any]
+    ) -> Iterator[tuple[RestartPoint, int]]:
+        """Yield pieces of at most ``every`` of the steps before number ``end``, the last piece
+        first: the point at its first step, and the number after its last step.
+
+        repeat(point, last) takes the steps from the point up to number ``last``, without that one,
+        and returns the content of a point there.
+        """
+        points = [point for point in self.points if point.index < end]
+        while points:
+            point = points[-1]
+            units = ceil((end - point.index) / self.every)
+            if units > 1:
+                if self.limit is None:
+                    slots = units
+                else:
+                    slots = max(1, self.limit - len(points) + 1)
+                last = point.index + self.every * advance(units, slots)
+                points.append(RestartPoint(last, 0, repeat(point, last)))
+                continue
+            yield point, end
+            end = points.pop().index

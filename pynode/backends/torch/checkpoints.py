@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from array import array
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from .checkpoint_schedule import advance, place
+from .checkpoint_schedule import RestartPoint, RestartPoints
 
 if TYPE_CHECKING:
     from ...core.norm import Tolerance
     from ...core.vector_field import VectorField
     from ...methods.base import Method, Step
-
-
-class Point(NamedTuple):
-    """Where the integration can start again: before step number ``index``, with y (n,) and the
-    method's state, compressed. level: of the placement (checkpoint_schedule.place)."""
-
-    index: int  # type: ignore[assignment]
-    y: torch.Tensor
-    state: object
-    level: float
 
 
 class Recording:
@@ -50,37 +39,21 @@ class Recording:
         self.field = field
         self.method: Any = method
         self.tol = tol
-        self.limit = limit
-        self.every = every
+        self.restarts = None
+        if every is not None:
+            self.restarts = RestartPoints(limit, every)
         self.starts = array("d")
         self.sizes = array("d")
         self.refused: dict[int, list[float]] = {}
         self.steps: list[Step] = []
-        self.points: list[Point] = []
         # The steps are repeated in the mode in which they were taken.
         self.inference = torch.is_inference_mode_enabled()
 
     def before_step(self, y: Tensor, state: Any) -> None:
         """Store a restart point if one is due here. The loop calls this before the first attempt of
         each step. y: (n,)."""
-        if self.every is None or len(self.starts) % self.every:
-            return
-        points = self.points
-        level: float
-        if self.points:
-            level = 0
-        else:
-            level = math.inf
-        if len(points) == self.limit:
-            dropped = place([point.level for point in points])
-            if dropped is None:
-                return
-            if dropped == len(points) - 1:
-                level = points[-1].level + 1
-            else:
-                level = 0
-            del points[dropped]
-        points.append(Point(len(self.starts), y, self.method.compress_state(state), level))
+        if self.restarts is not None:
+            self.restarts.offer(len(self.starts), lambda: (y, self.method.compress_state(state)))
 
     def on_reject(self, h: float) -> None:
         """Record the size of an attempt that failed and changed the state of the method."""
@@ -90,7 +63,7 @@ class Recording:
         """Record an accepted step. If its polynomial is needed, it exists by now."""
         self.starts.append(step.t)
         self.sizes.append(step.h)
-        if self.every is None:
+        if self.restarts is None:
             self.steps.append(self._trim(step))
 
     def _trim(self, step: Step) -> Step:
@@ -111,38 +84,26 @@ class Recording:
     def backwards(self) -> Iterator[tuple[int, list[Step]]]:
         """Yield all steps in pieces, the last piece first: (number of the first step, steps in
         order)."""
-        if self.every is None:
+        if self.restarts is None:
             yield 0, self.steps
             return
-        points = list(self.points)
-        end = len(self.starts)
-        while points:
-            point = points[-1]
-            units = math.ceil((end - point.index) / self.every)
-            if units > 1:
-                if self.limit is None:
-                    slots = units
-                else:
-                    slots = max(1, self.limit - len(points) + 1)
-                points.append(
-                    self._repeat(point, point.index + self.every * advance(units, slots), None)
-                )
-                continue
+        pieces = self.restarts.backwards(len(self.starts), self._repeat)
+        for point, last in pieces:
             steps: list[Step] = []
-            if units:
-                self._repeat(point, end, steps)
-                yield point.index, steps
-            end = points.pop().index
+            self._repeat(point, last, steps)
+            yield point.index, steps
 
-    def _repeat(self, point: Point, last: int, steps: list[Step] | None) -> Point:
-        """Repeat the steps from the point up to number ``last``, without that one. Return the Point
-        there.
+    def _repeat(
+        self, point: RestartPoint, last: int, steps: list[Step] | None = None
+    ) -> tuple[Tensor, Any]:
+        """Repeat the steps from the point up to number ``last``, without that one. Return the
+        state and the compressed state of the method there, which a point needs.
 
         steps: a list that receives the steps, or None if nobody needs them.
         """
         with torch.inference_mode(self.inference), torch.no_grad(), self.field.stats.of_gradient():
-            y = point.y
-            state = self.method.restore_state(point.state)
+            y, compressed = point.content
+            state = self.method.restore_state(compressed)
             for i in range(point.index, last):
                 step = self.replay_step(self.field, i, y, state)
                 y = step.y
@@ -150,7 +111,7 @@ class Recording:
                 if steps is not None:
                     steps.append(self._trim(step))
             self.field.stats.backward_steps += last - point.index
-            return Point(last, y, self.method.compress_state(state), 0)
+            return y, self.method.compress_state(state)
 
     def replay_step(self, field: VectorField, i: int, y: Tensor, state: Any) -> Step:
         """Repeat step number i from y (n,) and its state, with the failed attempts before it."""

@@ -142,14 +142,6 @@ def test_tensors_that_are_computed_from_others():
     assert_same(found, one_by_one(y, [logarithm], rows))
 
 
-def test_second_derivatives_are_refused():
-    y, inputs = solved(*network())
-    rows = random_like((3, *y.shape)).requires_grad_()
-    found = torch.autograd.grad(y, inputs, rows, create_graph=True, is_grads_batched=True)
-    with pytest.raises(NotImplementedError, match="only first derivatives"):
-        found[0].sum().backward()
-
-
 @pytest.mark.parametrize("count", [7, 300])
 def test_levenberg_marquardt(count):
     """Both ways give the same step. 300 residuals take more than one call."""

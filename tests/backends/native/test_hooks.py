@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from pynode import solve
+from pynode import Event, solve
 from pynode.adjoints.native.pullback import pullback
+from pynode.backends.native.event_conditions import native_conditions
 from pynode.backends.native.hooks import Cut
 from pynode.backends.native.solve import interpreted
+from pynode.backends.torch.event_detection import on_side
+from pynode.core.layout import Layout
 from pynode.core.status import Status
 from pynode.translate.field import translate
 from tests.support.native_solves import assert_close, forced, native
@@ -126,3 +129,39 @@ def test_an_end_at_a_step():
     assert trajectory.status is Status.CALLBACK
     assert trajectory.t == trajectory.end == seen[-1]
     assert trajectory.accepted == 3
+
+
+@pytest.mark.parametrize("loop", [None, interpreted])
+@pytest.mark.parametrize("method", ["Tsit5", "QNDF"])
+def test_conditions_choose_the_steps_that_are_seen(method, loop):
+    """Python sees the steps around a crossing, and all steps while a side is not known."""
+    f, y0, times = forced()
+    layout = Layout(y0)
+    events = [Event(lambda t, y: t - 2.0), Event(lambda t, y: torch.stack((y[0] + 9, t + 1)))]
+    conditions = native_conditions(events, [1, 2], layout, (), 0.0, y0)
+    watched = conditions.watched()
+    watched.note(np.array([-1.0, 1.0, 1.0]))
+    seen = []
+
+    def watch(step):
+        seen.append(step)
+        if step.t1 > 2.0:
+            watched.note(np.array([1.0, 1.0, 1.0]))
+
+    trajectory = native(f, y0, times, method, loop=loop, extra={"watch": watch, "watched": watched})
+    assert len(seen) <= 2 < trajectory.accepted
+    assert seen[-1].t <= 2.0 <= seen[-1].t1
+    watched.note(np.array([1.0, 1.0, 0.0]))
+    seen.clear()
+    trajectory = native(f, y0, times, method, loop=loop, extra={"watch": watch, "watched": watched})
+    assert len(seen) > 2
+    assert seen[0].t == 0.0
+
+
+def test_a_side_that_rounding_moved():
+    """The detector goes on with a value on the side that compiled code has seen."""
+    known = np.array([1.0, -1.0, 1.0, 0.0])
+    values = on_side(np.array([-1e-20, -2.0, 0.0, -3.0]), known)
+    assert np.sign(values).tolist() == [1.0, -1.0, 1.0, -1.0]
+    assert 0 < values[0] < 1e-300
+    assert values[1:].tolist() == [-2.0, values[0], -3.0]

@@ -101,7 +101,9 @@ def test_steps_are_repeated_in_every_digit(method):
     options = {"method": method, "rtol": 1e-4, "atol": 1e-6}
     solution = solve(f, y0, [0.0, 820.0], adjoint=DiscreteAdjoint(checkpoints=4), **options)
     recording = solution._trajectory.recording
-    assert solution.stats.rejected > 3 and len(recording.points) <= 4 and not recording.steps
+    assert (
+        solution.stats.rejected > 3 and len(recording.restarts.points) <= 4 and not recording.steps
+    )
     kept = solve(f, y0, [0.0, 820.0], **options)._trajectory.recording.steps
     repeated = {
         first + i: step for first, steps in recording.backwards() for i, step in enumerate(steps)
@@ -237,8 +239,8 @@ def test_memory_does_not_grow_with_the_steps(method):
             f, y0, [0.0, end], method=method, max_step=0.05, adjoint=DiscreteAdjoint(checkpoints=4)
         )
         recording = solution._trajectory.recording
-        assert not recording.steps and len(recording.points) == 4
-        held.append(_numbers([[point.y, point.state] for point in recording.points]) / n)
+        assert not recording.steps and len(recording.restarts.points) == 4
+        held.append(_numbers([point.content for point in recording.restarts.points]) / n)
     assert held[1] <= 4 * recording.method.memory[0]
     assert held[1] <= 1.5 * held[0]
 
@@ -251,8 +253,8 @@ def test_max_memory():
     agree(found, expected, tolerance=1e-12)
     solution = solve(f, y0, t, method="kencarp4", adjoint=DiscreteAdjoint(max_memory="20KB"))
     recording = solution._trajectory.recording
-    assert len(recording.points) < solution.stats.accepted
-    assert 8 * _numbers([[point.y, point.state] for point in recording.points]) <= 10_000
+    assert len(recording.restarts.points) < solution.stats.accepted
+    assert 8 * _numbers([point.content for point in recording.restarts.points]) <= 10_000
     assert (
         max(
             8 * _numbers([[s.start, s.y, s.tape] for s in steps])

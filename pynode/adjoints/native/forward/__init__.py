@@ -1,0 +1,1 @@
+"""Forward sensitivities of a native solve, in compiled code."""
