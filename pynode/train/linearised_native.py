@@ -26,8 +26,8 @@ class Run(NamedTuple):
 
     f: int
     jac: int
-    pullback: int
-    second: int
+    add_vjp_p: int
+    add_second: int
     loss: float = 0.0
 
 
@@ -53,7 +53,6 @@ class Tables(NamedTuple):
     columns: Any  # (nnz,) int64
     slope: Any  # (n,): f
     adjoint: Any  # (n,): lambda
-    pulled: Any  # (n + P + 1,): what pullback and second write
     vectors: Any  # (2 n + 1,): those of second: cotangent, direction of the state, and of the time
     inputs: Any  # int64 addresses of the targets
     work: Any  # of the field's functions
@@ -62,11 +61,12 @@ class Tables(NamedTuple):
 class Memory(NamedTuple):
     """What a call adds to."""
 
-    gradient: Any  # (P,)
+    pulled: Any  # (n + P + 1,): what add_second writes; it adds to the P numbers, the gradient
 
 
 def linearise(family: Any, run: Any, tables: Any, memory: Any) -> None:
-    """run.loss, and memory.gradient, which must be zero before. family: is not used."""
+    """run.loss, and the gradient in memory.pulled, which must be zero before. family: is not
+    used."""
     if forward(run, tables):
         back(run, tables, memory)
     else:
@@ -105,6 +105,7 @@ def back(run: Any, tables: Any, memory: Any) -> None:
     n = len(tables.slope)
     adjoint = tables.adjoint
     vectors = tables.vectors
+    gradient = memory.pulled[n:]
     for i in range(n):
         adjoint[i] = 0.0
     vectors[2 * n] = 0.0
@@ -122,20 +123,11 @@ def back(run: Any, tables: Any, memory: Any) -> None:
         for i in range(n):
             vectors[i] = tables.h[k] * adjoint[i]
             vectors[n + i] = d[i]
-        call(run.pullback, tables.t[k], end, vectors, tables.inputs, tables.pulled, tables.work)
-        collect(tables, memory)
-        call(run.second, tables.t[k], end, vectors, tables.inputs, tables.pulled, tables.work)
-        collect(tables, memory)
+        call(run.add_vjp_p, tables.t[k], end, vectors, tables.inputs, gradient, tables.work)
+        call(run.add_second, tables.t[k], end, vectors, tables.inputs, memory.pulled, tables.work)
         if tables.first[k] != 0:
             for i in range(n):
                 adjoint[i] = 0.0
-
-
-def collect(tables: Any, memory: Any) -> None:
-    """Add the part of the targets."""
-    n = len(tables.slope)
-    for i in range(len(memory.gradient)):
-        memory.gradient[i] += tables.pulled[n + i]
 
 
 class NativeLinearised:
@@ -147,7 +139,8 @@ class NativeLinearised:
         self, field: torch.nn.Module, weights: Sequence[torch.Tensor], steps: Steps
     ) -> None:
         native = translate(field, steps.end[0], float(steps.t[0]))
-        functions = {name: native.function(name) for name in ("f", "jac", "pullback", "second")}
+        names = ("f", "jac", "add_vjp_p", "add_second")
+        functions = {name: native.function(name) for name in names}
         addresses, self._held = native.pointers()
         work = max(function.work for function in functions.values())
         self._native = native
@@ -157,15 +150,16 @@ class NativeLinearised:
         )
         self._tables = _tables(steps, native, addresses, work)
         size = sum(x.numel() for x in native.targets)
-        blueprint = Blueprint(Memory, {"gradient": Own((size,), np.float64)})
+        blueprint = Blueprint(Memory, {"pulled": Own((native.n + size + 1,), np.float64)})
         self._blocks = blueprint.blocks()
-        self._gradient = self._blocks.of("gradient")
+        self._pulled = self._blocks.of("pulled")
+        self._gradient = self._pulled[native.n : native.n + size]
         self._order = _places(native.targets, weights)
         self._entry = entry(linearise, linearise, RECORD, self._tables, blueprint)
 
     def __call__(self) -> tuple[float, torch.Tensor]:
         """(loss, its gradient with respect to all weights as one vector). Both can overflow."""
-        self._gradient[:] = 0.0
+        self._pulled[:] = 0.0
         self._entry(self._run, self._tables, self._blocks.slots)
         # One more number, zero, for weights that the field does not use.
         gradient = np.append(self._gradient, 0.0)[self._order]
@@ -175,7 +169,6 @@ class NativeLinearised:
 def _tables(steps: Steps, native: NativeField, inputs: np.ndarray, work: int) -> Tables:
     count, n = steps.end.shape
     rows, columns = native.pattern()
-    size = sum(x.numel() for x in native.targets)
     arrays = {
         name: np.ascontiguousarray(getattr(steps, name).numpy(), np.float64)
         for name in ("t", "h", "start", "end")
@@ -192,7 +185,6 @@ def _tables(steps: Steps, native: NativeField, inputs: np.ndarray, work: int) ->
         columns=columns,
         slope=np.zeros(n),
         adjoint=np.zeros(n),
-        pulled=np.zeros(n + size + 1),
         vectors=np.zeros(2 * n + 1),
         inputs=inputs,
         work=np.zeros(max(1, work)),
