@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import numpy as np
 
+from .blocks import Own
 from .elimination import DENSE, plan_of
 from .machine import row
 from .matrices import factorise, fill, solve, solve_transposed
@@ -23,36 +23,22 @@ SPARSE = -1  # in place of the first pivot row: the factors are sparse
 
 def linear_arrays(
     n: int, rows: np.ndarray, columns: np.ndarray, real: Any, sparse: bool
-) -> dict[str, np.ndarray]:
-    """The arrays of a Memory for systems of n components whose Jacobian has its nonzeros at rows
-    and columns. real: the dtype. sparse: whether sparse elimination is possible."""
+) -> dict[str, Any]:
+    """The arrays of a Blueprint for systems of n components whose Jacobian has its nonzeros at rows
+    and columns: the plan, which all solves share, and the factors, which each solve has for itself.
+    real: the dtype. sparse: whether sparse elimination is possible."""
     plan = DENSE
     if sparse:
         plan = plan_of(n, rows, columns)
-    if plan is DENSE:
-        return _empty(np.dtype(real).char)
+    width = n if plan is not DENSE else 0
     return {
         "plan_rows": plan.rows,
         "plan_entries": plan.entries,
         "plan_columns": plan.columns,
-        "factors": np.empty(len(plan.columns), real),
-        "corner": np.empty((plan.corner, plan.corner), real),
-        "corner_pivots": np.empty(plan.corner, np.int64),
-        "ordered": np.empty((2, n), real),
-    }
-
-
-@functools.cache
-def _empty(real):
-    """The arrays of a dense system, which have no elements."""
-    return {
-        "plan_rows": DENSE.rows,
-        "plan_entries": DENSE.entries,
-        "plan_columns": DENSE.columns,
-        "factors": np.empty(0, real),
-        "corner": np.empty((0, 0), real),
-        "corner_pivots": np.empty(0, np.int64),
-        "ordered": np.empty((2, 0), real),
+        "factors": Own((len(plan.columns),), real),
+        "corner": Own((plan.corner, plan.corner), real),
+        "corner_pivots": Own((plan.corner,), np.int64),
+        "ordered": Own((2, width), real),
     }
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pynode.backends.native import elimination
+from pynode.backends.native.blocks import Own
 from pynode.backends.native.elimination import DENSE, SMALLEST, plan, plan_of
 from pynode.backends.native.linear import (
     SPARSE,
@@ -65,7 +66,10 @@ def system(jacobian, pattern=None, real=np.float64):
     """(memory, I - C J) as the loops have them. pattern: with entries that are zero by chance."""
     n = len(jacobian)
     rows, columns = np.nonzero(jacobian != 0 if pattern is None else pattern)
-    arrays = linear_arrays(n, rows, columns, real, sparse=True)
+    arrays = {
+        name: np.empty(array.shape, array.dtype) if isinstance(array, Own) else array
+        for name, array in linear_arrays(n, rows, columns, real, sparse=True).items()
+    }
     memory = types.SimpleNamespace(
         jac=jacobian[rows, columns].astype(real),
         rows=rows,

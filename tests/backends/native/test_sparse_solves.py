@@ -1,5 +1,7 @@
 """Native solves and gradients by sparse elimination, beside those by dense elimination."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -17,6 +19,7 @@ from pynode.backends.native import elimination
 from pynode.backends.native.linear import SPARSE
 from pynode.translate.field import translate
 
+READ_ONLY = {"rows", "columns", "plan_rows", "plan_entries", "plan_columns", "samples"}
 METHODS = ["QNDF", "Rodas5P", "KenCarp4"]
 COUNTS = ["accepted", "rejected", "nfe", "njac", "nlu", "nsolve", "newton_failures"]
 
@@ -133,3 +136,30 @@ def test_threads_share_a_plan():
             torch.set_num_threads(threads)
         results.append(solution.y.detach().numpy())
     assert np.array_equal(*results)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_solves_share_what_no_loop_writes(method):
+    """What the loops write belongs to one solve, forward and backward: other arrays stay as they
+    are."""
+    trajectory, _, _ = solved((Diffusion(40), random_like((40,)), 1.0), method)
+    for blueprint in (trajectory.plan.blueprint, trajectory.plan.sweep.blueprint):
+        shared = {name for name, x in blueprint.arrays.items() if isinstance(x, np.ndarray)}
+        assert {name for name in shared if blueprint.arrays[name].size} <= READ_ONLY
+
+
+def test_solves_at_once_by_sparse_elimination():
+    """Solves of one field in several threads give the numbers of solves alone."""
+    f = Diffusion(40)
+    starts = random_like((8, 40))
+
+    def solve_one(y0):
+        with torch.no_grad():
+            return solve(f, y0, (0.0, 1.0), method="qndf", backend="native").y[-1]
+
+    alone = [solve_one(y0) for y0 in starts]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            together = list(pool.map(solve_one, starts))
+            for one, other in zip(alone, together, strict=True):
+                assert torch.equal(one, other)
