@@ -110,7 +110,7 @@ class ForwardSensitivity(Adjoint):
     def split(
         self, field: VectorField, trajectory: Trajectory, pulled: Tensor
     ) -> tuple[Tensor, list[Tensor]]:
-        """Split pulled, (..., columns): return the cotangent of y0 and those of the parameters."""
+        """The cotangents of y0 and of the parameters that are in pulled, (..., columns)."""
         ybar, *rest = pulled.split([field.size, *(p.numel() for p in field.parameters)], -1)
         parts = zip(rest, field.parameters, strict=True)
         return ybar, [g.reshape((*pulled.shape[:-1], *p.shape)) for g, p in parts]

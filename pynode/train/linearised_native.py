@@ -7,7 +7,7 @@ step takes one evaluation of f, its Jacobian, one product of a cotangent and one
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from ..backends.native.blocks import Blueprint, Own
 from ..backends.native.compiler import entry
 from ..backends.native.machine import call, row
 from ..backends.native.matrices import factorise, fill, solve, solve_transposed
+from ..backends.native.run import record_type
 from ..translate import NativeField, translate
 from .linearised import Steps
 
@@ -31,8 +32,7 @@ class Run(NamedTuple):
     loss: float = 0.0
 
 
-_KINDS = {float: "f8", int: "i8"}
-RECORD = np.dtype([(name, _KINDS[kind]) for name, kind in get_type_hints(Run).items()])
+RECORD = record_type(Run)
 
 
 class Tables(NamedTuple):

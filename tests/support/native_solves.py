@@ -29,6 +29,10 @@ from pynode.backends.native import bdf_history, newton
 from pynode.backends.native.solve import integrate
 from pynode.translate.field import translate
 
+# Of all families of native methods.
+FAMILIES = ["Tsit5", "Rodas5P", "KenCarp4", "RadauIIA5", "QNDF", "FBDF"]
+VARIANTS = ["DP8", "BS3", "Rosenbrock23", "SDIRK2", "ABDF2"]
+
 
 class Forced(nn.Module):
     """Two states, with a right-hand side that depends on time, and three parameters."""

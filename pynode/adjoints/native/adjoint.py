@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -56,15 +56,7 @@ class NativeDiscreteAdjoint(DiscreteAdjoint):
     def validate_trajectory(self, field: VectorField, trajectory: Any) -> None:
         """Make the native functions of the backward pass now: later f may hold copies of its
         tensors."""
-        solved = getattr(trajectory, "solved", None)  # none if f is not finite at the start
-        if solved is None or solved.starts is None:
-            return
-        try:
-            prepared(trajectory.bound, solved)
-        except TranslationRefused:
-            # The derivatives can be NaN where a solve fails. That error says more.
-            if trajectory.status.success:
-                raise
+        make_now(prepared, trajectory)
 
     def pullback(
         self,
@@ -121,6 +113,19 @@ class NativeDiscreteAdjoint(DiscreteAdjoint):
         if trajectory.solved.changed():
             raise RuntimeError(CHANGED)
         return second_order.pullback(field, trajectory, times, grads, vectors, retake)
+
+
+def make_now(prepare: Callable[..., Any], trajectory: Any) -> None:
+    """Make the native functions that a solve with a record needs for its derivatives."""
+    solved = getattr(trajectory, "solved", None)  # none if f is not finite at the start
+    if solved is None or solved.starts is None:
+        return
+    try:
+        prepare(trajectory.bound, solved)
+    except TranslationRefused:
+        # The derivatives can be NaN where a solve fails. That error says more.
+        if trajectory.status.success:
+            raise
 
 
 def add_backward_counts(

@@ -3,9 +3,7 @@ back over each piece before the next one."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,17 +27,16 @@ def pull_pieces(
         if chosen is not None:
             seen = chosen[(chosen >= first) & (chosen < first + len(steps.starts))]
             way.seen.update((int(k), steps.states[k - first].copy()) for k in seen)
-        tasks = [partial(sweep.back, first, steps) for sweep in sweeps]
-        each(partial(_run, tasks), len(tasks), threads, threading.Event())
+
+        def back(i: int, first: int = first, steps: Any = steps) -> None:
+            sweeps[i].back(first, steps)
+
+        each(back, len(sweeps), threads)
     results = [sweep.result() for sweep in sweeps]
     for _, _, work in results[:1]:
         for name, count in restarts.counts.items():
             work[name] = work.get(name, 0) + count - before[name]
     return results
-
-
-def _run(tasks, i):
-    tasks[i]()
 
 
 class _Sweep:

@@ -118,20 +118,27 @@ class PreparedSweep:
             "columns": columns,
             "matrix": Own((matrices, matrices), real),
             "pivots": Own((matrices,), np.int64),
-            "inputs": Given(1, np.int64),
-            "work": Given(1, real),
-            "starts": Given(1, np.float64),
-            "sizes": Given(1, np.float64),
-            "states": Given(2, real),
-            "stages": Given(3, real),
-            "tape_numbers": Given(2, np.float64),
-            "last": Given(1, real),
-            "output_steps": Given(1, np.int64),
-            "thetas": Given(1, np.float64),
             "cotangents": Given(2, real),
+            **of_steps(real),
             **linear_arrays(n, rows, columns, real, sizes.sparse),
         }
         return Blueprint(Memory, arrays)
+
+
+def of_steps(real: np.dtype) -> dict[str, Given]:
+    """The arrays of a pass over recorded steps that come from the solve and from its outputs."""
+    return {
+        "inputs": Given(1, np.int64),
+        "work": Given(1, real),
+        "starts": Given(1, np.float64),
+        "sizes": Given(1, np.float64),
+        "states": Given(2, real),
+        "stages": Given(3, real),
+        "tape_numbers": Given(2, np.float64),
+        "last": Given(1, real),
+        "output_steps": Given(1, np.int64),
+        "thetas": Given(1, np.float64),
+    }
 
 
 def prepared(field: Any, trajectory: NativeTrajectory) -> PreparedSweep:

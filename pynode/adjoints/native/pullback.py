@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -80,7 +79,7 @@ def pullback_many(
         return work
 
     if trajectory.restarts is None:
-        found = each(task, count, threads, threading.Event())
+        found = each(task, count, threads)
     else:
         found = []
         for i, (start, parts, work) in enumerate(pull_pieces(way, list(grads), threads)):

@@ -12,13 +12,12 @@ A family is a module with these functions. ``run`` is a record (RECORD), ``memor
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, get_type_hints
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from ...backends.native.arithmetic import clear, finite
 from ...backends.native.linear import factorise_system
 from ...backends.native.machine import call, row
+from ...backends.native.run import record_type
 
 STAGES = 8  # rows of Memory.kept
 
@@ -73,8 +72,7 @@ class Run(NamedTuple):
     slot: int = 0  # the next row of memory.kept
 
 
-_KINDS = {float: "f8", int: "i8"}
-RECORD = np.dtype([(name, _KINDS[kind]) for name, kind in get_type_hints(Run).items()])
+RECORD = record_type(Run)
 
 
 class Memory(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -218,7 +217,7 @@ def in_shares(
     resource: makes what a thread needs for all its shares. If a task raises an error, or Ctrl-C
     interrupts, the other threads end after their present shares.
     """
-    workers = min(threads or torch.get_num_threads(), len(which))
+    workers = max(1, min(threads or torch.get_num_threads(), len(which)))
     stop = threading.Event()
     lock = threading.Lock()
     place = 0
@@ -253,29 +252,13 @@ def in_shares(
             raise
 
 
-def each(
-    task: Callable[[int], Any], count: int, threads: int | None, stop: threading.Event
-) -> list[Any]:
-    """[task(0), ..., task(count - 1)], by several threads. If one raises an error, or Ctrl-C
-    interrupts, stop is set, and the other tasks end early."""
-    workers = min(threads or torch.get_num_threads(), count)
-    if workers < 2:
-        return [task(i) for i in range(count)]
+def each(task: Callable[[int], Any], count: int, threads: int | None) -> list[Any]:
+    """[task(0), ..., task(count - 1)], by several threads."""
     results: list[Any] = [None] * count
-    numbers = itertools.count()
 
-    def work() -> None:
-        for i in numbers:
-            if i >= count or stop.is_set():
-                return
+    def share(which: np.ndarray, _: None) -> None:
+        for i in which.tolist():
             results[i] = task(i)
 
-    with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(work) for _ in range(workers)]
-        try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            stop.set()
-            raise
+    in_shares(share, np.arange(count), threads)
     return results

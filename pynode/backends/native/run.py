@@ -39,6 +39,12 @@ POSSIBLE_EVENTS = 2  # those in which an event could be found (conditions.py)
 HISTORY = 32  # attempted steps kept for the report of a failure
 
 
+def record_type(numbers: Any) -> np.dtype:
+    """The dtype of a record with the fields of a NamedTuple: eight bytes for each float or int."""
+    kinds = {float: "f8", int: "i8"}
+    return np.dtype([(name, kinds[kind]) for name, kind in get_type_hints(numbers).items()])
+
+
 class Run(NamedTuple):
     """The numbers of one solve: its settings, its present point and its counts.
 
@@ -122,8 +128,7 @@ class Run(NamedTuple):
     newton_failures: int = 0
 
 
-_KINDS = {float: "f8", int: "i8"}
-RECORD = np.dtype([(name, _KINDS[kind]) for name, kind in get_type_hints(Run).items()])
+RECORD = record_type(Run)
 
 
 class Memory(NamedTuple):

@@ -13,6 +13,8 @@ from pynode.translate.field import translate
 from tests.support.cases import Forced, leaf, tensor
 from tests.support.gradients import distance, weighted_gradients
 from tests.support.native_solves import (
+    FAMILIES,
+    VARIANTS,
     assert_close,
     forced,
     literature,
@@ -21,20 +23,7 @@ from tests.support.native_solves import (
     random_like,
 )
 
-METHODS = [
-    "Tsit5",
-    "DP8",
-    "BS3",
-    "Rodas5P",
-    "Rosenbrock23",
-    "KenCarp4",
-    "SDIRK2",
-    "RadauIIA5",
-    "QNDF",
-    "FBDF",
-    "ABDF2",
-]
-FAMILIES = ["Tsit5", "Rodas5P", "KenCarp4", "RadauIIA5", "QNDF", "FBDF"]
+METHODS = [*FAMILIES, *VARIANTS]
 RECORD = {"record": True}
 
 

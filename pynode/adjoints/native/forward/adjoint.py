@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 
 from ....backends.native.engine import NativeSegment
-from ....translate import TranslationRefused
 from ...forward import NATIVE_COLUMNS, ForwardSensitivity, check_columns
-from ..adjoint import CHANGED, add_backward_counts, of_parameters
+from ..adjoint import CHANGED, add_backward_counts, make_now, of_parameters
 from .sensitivities import prepare, sensitivities
 
 if TYPE_CHECKING:
@@ -38,15 +37,7 @@ class NativeForwardSensitivity(ForwardSensitivity):
 
     def validate_trajectory(self, field: VectorField, trajectory: Any) -> None:
         """Make the native functions now: later f may hold copies of its tensors."""
-        solved = getattr(trajectory, "solved", None)  # none if f is not finite at the start
-        if solved is None or solved.starts is None:
-            return
-        try:
-            prepare(trajectory.bound, solved)
-        except TranslationRefused:
-            # The derivatives can be NaN where a solve fails. That error says more.
-            if trajectory.status.success:
-                raise
+        make_now(prepare, trajectory)
 
     def propagate(
         self, field: VectorField, method: Method, trajectory: Trajectory, times: Sequence[float]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,8 +80,8 @@ class NativeRowSensitivities:
         return torch.from_numpy(starts), self.field.leaves.align(of_targets, self.inputs)
 
     def _add(self, totals, row, targets, lead):
-        """Add to totals what one row gives. A total belongs to a whole tensor of the field. lead:
-        the number of axes before those of the tensors."""
+        """Add to totals what one row gives. A total belongs to a whole tensor of the field, and has
+        ``lead`` axes before its own."""
         before = (slice(None),) * lead
         place = (*before, row)
         only = (*before, 0)
@@ -105,7 +104,7 @@ class NativeRowSensitivities:
             times = self.when[self.places[i]].tolist()
             return sensitivities(rows.fields.bound, solved, times, self._kept, inputs=addresses[i])
 
-        made = each(task, len(rows.solved), None, threading.Event())
+        made = each(task, len(rows.solved), None)
         for one in made:
             add_backward_counts(self.field.stats, one)
         return made

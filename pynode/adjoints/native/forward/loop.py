@@ -10,18 +10,17 @@ A family is a module with these functions. ``run`` is a record (RECORD), ``memor
 
 - ``sizes(tables)``: a Sizes.
 - ``begin(run, tables, memory)``: before the first step, when block NOW is that of y0.
-- ``push_step(run, tables, memory, k)``: replace block NOW by that of the end of step k. Before
-  this, write the outputs inside the step (``next_output``).
+- ``push_step(run, tables, memory, k)``: write the outputs inside step k (``write_inside``), then
+  replace block NOW by that of the end of the step.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, get_type_hints
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from ....backends.native.arithmetic import add, clear, copy
 from ....backends.native.machine import call, row
+from ....backends.native.run import record_type
 from ..sweep import linearise_at
 
 NOW = 0  # the block of the state at the start of a step
@@ -60,8 +59,7 @@ class Run(NamedTuple):
     nvjp: int = 0
 
 
-_KINDS = {float: "f8", int: "i8"}
-RECORD = np.dtype([(name, _KINDS[kind]) for name, kind in get_type_hints(Run).items()])
+RECORD = record_type(Run)
 
 
 class Memory(NamedTuple):

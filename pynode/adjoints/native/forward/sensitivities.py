@@ -21,6 +21,7 @@ from ....backends.native.prepared import Prepared
 from ....backends.native.repair import repairs, where
 from ....backends.native.solve import PIECE, check_state, parameters
 from ....backends.native.trajectory import NativeTrajectory
+from ..prepared import of_steps
 from ..pullback import NativeGradient, located
 from . import bdf, esdirk, explicit, radau, rosenbrock
 from .loop import NOW, RECORD, Memory, Run, go_forward
@@ -38,8 +39,8 @@ FIRST_PIECE = 50  # steps in the first piece
 
 
 class NativeSensitivities(NamedTuple):
-    """matrix: (T, n, D), the derivatives of the outputs in all directions: those of y0, then the
-    numbers of each kept target. counts: the work."""
+    """matrix: (T, n, D), the derivatives of the outputs in D directions. The directions of y0 come
+    first, then the numbers of each kept target. counts: the work."""
 
     matrix: np.ndarray
     counts: dict[str, int]
@@ -214,16 +215,7 @@ def _memory(plan, field, trajectory, inputs, runs, size, directions):
         "matrix": Own((matrices, matrices), real),
         "pivots": Own((matrices,), np.int64),
         **linear_arrays(n, rows, columns, real, sizes.sparse),
-        "inputs": Given(1, np.int64),
-        "work": Given(1, real),
-        "starts": Given(1, np.float64),
-        "sizes": Given(1, np.float64),
-        "states": Given(2, real),
-        "stages": Given(3, real),
-        "tape_numbers": Given(2, np.float64),
-        "last": Given(1, real),
-        "output_steps": Given(1, np.int64),
-        "thetas": Given(1, np.float64),
+        **of_steps(real),
     }
     blocks = Blueprint(Memory, arrays).blocks()
     pointers, held = parameters(field, inputs)
