@@ -1,66 +1,119 @@
-# The Gauss adjoint without SciMLSensitivity: lambda' = -(df/dy)' lambda backwards in time with the exact Jacobian of the
-# forward solution's interpolant, the parameters' part by Gauss quadrature on every step, cost n^3 + np.
-# Rackauckas et al., SciMLSensitivity's GaussAdjoint; Norcliffe & Deisenroth, Faster training of neural ODEs using
-# Gauss-Legendre quadrature, TMLR 2023.
+# The Gauss adjoint without SciMLSensitivity: lambda' = -(df/dy)' lambda backwards in time with
+# the exact Jacobian of the forward solution's interpolant, the parameters' part by Gauss
+# quadrature on every step, cost n^3 + np.
+# Rackauckas et al., SciMLSensitivity's GaussAdjoint; Norcliffe & Deisenroth, Faster training of
+# neural ODEs using Gauss-Legendre quadrature, TMLR 2023.
 
-"""Nodes and weights of Gauss and Legendre on (-1, 1), by the eigenvalues of Jacobi's matrix. Golub & Welsch 1969."""
+"""Nodes and weights of Gauss and Legendre on (-1, 1), by the eigenvalues of Jacobi's matrix.
+Golub & Welsch 1969."""
 function gauss_legendre(m)
     beta = [k / sqrt(4k^2 - 1) for k in 1:(m - 1)]
     values, vectors = eigen(SymTridiagonal(zeros(m), beta))
     return values, 2 .* vectors[1, :] .^ 2
 end
 
-"""
-    native_gauss(S, F, dy0, dp, cotangents, times, t1, alg; rtol, atol, nodes)
+const GAUSS_NODES = 3
 
-With a mass matrix, which must have an inverse, the adjoint of y' = M^-1 f.
-
-Cotangents (n, count) at ascending `times`, (address, count), to those of y0 and of the parameters, written to the addresses
-dy0 (n,) and dp (np,). t1: where the forward solve ended; the reverse one begins at the last of the times. Returns the time that
-it reached, the start of the forward one where all went well.
 """
-function native_gauss(S::Solved, F::Field{T}, dy0, dp, cotangents, times, t1, alg; rtol, atol, nodes = 3) where {T}
-    n = length(F.y)
-    ts = copy(wrap(Float64, times...))
-    G = there(F, wrap(T, cotangents, n, length(ts)))
-    lambda, mu, reached = _native_gauss(S.sol, F, S.prob.tspan[1], ts, G, alg, Float64(rtol), Float64(atol), Int(nodes))
-    copyto!(wrap(T, dy0, n), lambda)
-    copyto!(wrap(T, dp, length(mu)), mu)
-    return reached
+What the reverse solve of `native_gauss` reads and writes. y: the forward state; weighted:
+M^-T lambda; slope: (df/dp)' of it; mu: the cotangent of the parameters; jacobian: df/dy.
+"""
+struct GaussAdjoint{F, S, V, J, W}
+    field::F
+    solved::S
+    y::V
+    weighted::V
+    lambda::V
+    slope::V
+    mu::V
+    jacobian::J
+    mass::W
 end
 
-function _native_gauss(sol, F::Field{T}, t0, ts, G, alg, rtol, atol, nodes) where {T}
-    n, np = length(F.y), length(F.ptv[])
-    y, lambda, g, mu = blank(F, n), blank(F, n), blank(F, np), blank(F, np)
-    Jy = F.pattern === nothing ? blank(F, n, n) : copy(F.pattern)
-    vjp, vjp_p, jac = VJP(F), ParameterVJP(F), Jac(F)
-    M = sol.prob.f.mass_matrix
-    W = M isa UniformScaling ? M : transpose(inv(M))
-    rhs!(dl, l, _, t) = (sol(y, t); vjp(dl, W * l, y, nothing, t); dl .*= -1; nothing)
-    matrix!(J, l, _, t) = (sol(y, t); jac(Jy, y, nothing, t); J .= .-(transpose(Jy) * W); nothing)
-    x, w = gauss_legendre(nodes)
-    function quadrature!(integrator)
-        a, b = integrator.tprev, integrator.t
-        if np > 0
-            for k in eachindex(x)
-                t = (a + b) / 2 + (b - a) / 2 * x[k]
-                integrator(lambda, t)
-                sol(y, t)
-                vjp_p(g, W * lambda, y, nothing, t)
-                mu .-= T((b - a) / 2 * w[k]) .* g  # b < a
-            end
-        end
-        settle!(integrator)
+function GaussAdjoint(S::Solved)
+    F = S.field
+    np = parameter_count(F)
+    M = S.prob.f.mass_matrix
+    # The mass matrix belongs to a small system, and is factorised once.
+    mass = M isa UniformScaling ? nothing : lu(transpose(M))
+    return GaussAdjoint(
+        F, S, blank(F, F.n), blank(F, F.n), blank(F, F.n), blank(F, np), blank(F, np),
+        prototype(F), mass,
+    )
+end
+
+"""M^-T lambda."""
+weigh(g::GaussAdjoint{F, S, V, J, Nothing}, lambda) where {F, S, V, J} = lambda
+weigh(g::GaussAdjoint, lambda) = ldiv!(g.mass, copyto!(g.weighted, lambda))
+
+"""lambda' at the solver's time t."""
+function reverse_slope!(dlambda, g::GaussAdjoint, lambda, t)
+    g.solved.sol(g.y, t)
+    VJP(g.field)(dlambda, weigh(g, lambda), g.y, nothing, t)
+    dlambda .*= -1
+    return nothing
+end
+
+"""The Jacobian of lambda' in lambda."""
+function reverse_jacobian!(J, g::GaussAdjoint, t)
+    g.solved.sol(g.y, t)
+    Jac(g.field)(g.jacobian, g.y, nothing, t)
+    reverse_jacobian!(J, g.jacobian, g.mass)
+    return nothing
+end
+reverse_jacobian!(J, jacobian, ::Nothing) = (J .= .-transpose(jacobian))
+# (M^-1 df/dy)' = (df/dy)' M^-T
+reverse_jacobian!(J, jacobian, mass) = rdiv!(J .= .-transpose(jacobian), mass)
+
+"""Add the parameters' part of the last step of the reverse solve."""
+function add_quadrature!(g::GaussAdjoint{F}, integrator, x, w) where {F}
+    a, b = integrator.tprev, integrator.t
+    T = eltype(g.mu)
+    for k in eachindex(x)
+        t = (a + b) / 2 + (b - a) / 2 * x[k]
+        integrator(g.lambda, t)
+        g.solved.sol(g.y, t)
+        ParameterVJP(g.field)(g.slope, weigh(g, g.lambda), g.y, nothing, t)
+        g.mu .-= T((b - a) / 2 * w[k]) .* g.slope  # b < a
     end
-    quadrature = DiscreteCallback((u, t, integrator) -> true, quadrature!; save_positions = (false, false))
+    return nothing
+end
+
+"""
+    native_gauss(S, G, ts, alg; rtol, atol)
+
+The cotangents of y0 and of the parameters from those of the states, G (n, count) at the
+ascending times ts, and the time that the reverse solve reached: the start of the forward one
+where all went well. With a mass matrix, which must have an inverse, the adjoint of y' = M^-1 f.
+"""
+function native_gauss(S::Solved, G, ts, alg; rtol, atol)
+    F = S.field
+    g = GaussAdjoint(S)
+    x, w = gauss_legendre(GAUSS_NODES)
+    function after_step!(integrator)
+        isempty(g.mu) || add_quadrature!(g, integrator, x, w)
+        keep_steady!(integrator)
+    end
+    always = (u, t, integrator) -> true
+    quadrature = DiscreteCallback(always, after_step!; save_positions = (false, false))
     left = Ref(length(ts) - 1)
-    jump! = integrator -> (integrator.u .+= view(G, :, left[]); left[] -= 1; nothing)
+    function jump!(integrator)
+        integrator.u .+= view(G, :, left[])
+        left[] -= 1
+        return nothing
+    end
     jumps = PresetTimeCallback(ts[1:(end - 1)], jump!; save_positions = (false, false))
-    f = ODEFunction{true, SciMLBase.FullSpecialize}(rhs!; jac = given(F.jac) ? matrix! : nothing)
+    slope! = (dl, l, _, t) -> reverse_slope!(dl, g, l, t)
+    jacobian! = (J, l, _, t) -> reverse_jacobian!(J, g, t)
+    has_jacobian = is_given(F.jac) || is_given(F.functions.jac)
+    f = ODEFunction{true, SciMLBase.FullSpecialize}(
+        slope!; jac = has_jacobian ? jacobian! : nothing,
+    )
+    prob = ODEProblem(f, G[:, end], (ts[end], S.prob.tspan[1]))
     integrator = begin_solve(
-        ODEProblem(f, G[:, end], (ts[end], t0)), alg; reltol = rtol, abstol = atol,
-        callback = CallbackSet(quadrature, jumps), save_everystep = false, dense = false, verbose = quiet(),
+        prob, alg; reltol = rtol, abstol = atol, callback = CallbackSet(quadrature, jumps),
+        save_everystep = false, dense = false, verbose = quiet(),
     )
     solve!(integrator)
-    return integrator.u, mu, Float64(integrator.t)
+    return integrator.u, g.mu, Float64(integrator.t), integrator.stats
 end

@@ -1,14 +1,16 @@
-# What a first solve would otherwise compile, in seconds: the type of a field does not depend on the model, so that one small
-# problem compiles all of it, and the package image keeps it.
+# What a first solve would otherwise compile, in seconds: the type of a field does not depend on
+# the model, so that one small problem compiles all of it, and the package image keeps it.
 
+"""A stiff linear system y' = p (A y + t), over memory as the other side would own it."""
 module Example
 
-# A stiff linear system y' = p (A y + t), over buffers as the other side would own them.
-const y, dy, v, jtv, jv, dT = (zeros(3) for _ in 1:6)
-const t, times, ptv, J = zeros(1), zeros(3), zeros(1), zeros(9)
-const nodes, inside = [0.0, 0.5, 1.0], zeros(3, 3)
 const A = [-1.0 2.0 0.0; 0.0 -50.0 1.0; 1.0 0.0 -3.0]
 const p = [1.0]
+const y, dy, v, jtv, jv, dT = (zeros(3) for _ in 1:6)
+const t, times, ptv, J = zeros(1), zeros(3), zeros(1), zeros(9)
+const thetas, inside = [0.0, 0.5, 1.0], zeros(3, 3)
+const places = collect(1:9)
+const inputs = Ptr{Float64}[]
 
 f() = (dy .= p[1] .* (A * y .+ t[1]); Cint(0))
 vjp() = (jtv .= p[1] .* (A' * v); Cint(0))
@@ -19,60 +21,130 @@ tgrad() = (dT .= p[1]; Cint(0))
 step() = Cint(0)
 domain() = Cint(0)
 
-"""Addresses for `PyNODE.field`, and hooks; only while they are in use."""
-function table(; stepping = false)
-    buffers = (y, t, dy, v, jtv, ptv, jv, J, dT, times, nodes, inside)
-    hooks = (
-        @cfunction(f, Cint, ()), @cfunction(vjp, Cint, ()), @cfunction(vjp_p, Cint, ()), @cfunction(jvp, Cint, ()),
-        @cfunction(jac, Cint, ()), @cfunction(tgrad, Cint, ()), @cfunction(domain, Cint, ()),
-        stepping ? @cfunction(step, Cint, ()) : C_NULL,
+"""The sum of a row of A, or of its transpose, times y."""
+row(i, y) = sum(A[i, j] * unsafe_load(y, j) for j in 1:3)
+column(i, v) = sum(A[j, i] * unsafe_load(v, j) for j in 1:3)
+
+const Real = Ptr{Float64}
+const Reals = Ptr{Cvoid}
+function native_f(t::Cdouble, y::Real, v::Real, inputs::Reals, out::Real, work::Real)::Cvoid
+    foreach(i -> unsafe_store!(out, p[1] * (row(i, y) + t), i), 1:3)
+end
+function native_vjp(t::Cdouble, y::Real, v::Real, inputs::Reals, out::Real, work::Real)::Cvoid
+    foreach(i -> unsafe_store!(out, p[1] * column(i, v), i), 1:3)
+end
+function native_vjp_p(t::Cdouble, y::Real, v::Real, inputs::Reals, out::Real, work::Real)::Cvoid
+    unsafe_store!(out, sum(unsafe_load(v, i) * (row(i, y) + t) for i in 1:3), 1)
+    return nothing
+end
+function native_jvp(t::Cdouble, y::Real, v::Real, inputs::Reals, out::Real, work::Real)::Cvoid
+    foreach(i -> unsafe_store!(out, p[1] * row(i, v), i), 1:3)
+end
+function native_jac(t::Cdouble, y::Real, v::Real, inputs::Reals, out::Real, work::Real)::Cvoid
+    foreach(i -> unsafe_store!(out, p[1] * A[i], i), 1:9)
+end
+function native_jac_time(t::Cdouble, y::Real, v::Real, inputs::Reals, out::Real, work::Real)::Cvoid
+    native_jac(t, y, v, inputs, out, work)
+    foreach(i -> unsafe_store!(out, p[1], 9 + i), 1:3)
+end
+
+"""What a Request says of hooks and their buffers; only while they are in use."""
+hooks(stepping) = (;
+    y = pointer(y), t = pointer(t), dy = pointer(dy), v = pointer(v), jtv = pointer(jtv),
+    ptv = pointer(ptv), jv = pointer(jv), J = pointer(J), dT = pointer(dT),
+    times = pointer(times), thetas = pointer(thetas), inside = pointer(inside), nodes = 3,
+    f = @cfunction(f, Cint, ()), vjp = @cfunction(vjp, Cint, ()),
+    vjp_p = @cfunction(vjp_p, Cint, ()), jvp = @cfunction(jvp, Cint, ()),
+    jac = @cfunction(jac, Cint, ()), tgrad = @cfunction(tgrad, Cint, ()),
+    domain = @cfunction(domain, Cint, ()),
+    step = stepping ? @cfunction(step, Cint, ()) : C_NULL,
+)
+
+"""The same of native functions."""
+function native_functions()
+    arguments = (Cdouble, Real, Real, Reals, Real, Real)
+    return (;
+        native_f = @cfunction(native_f, Cvoid, (Cdouble, Real, Real, Reals, Real, Real)),
+        native_vjp = @cfunction(native_vjp, Cvoid, (Cdouble, Real, Real, Reals, Real, Real)),
+        native_vjp_p = @cfunction(native_vjp_p, Cvoid, (Cdouble, Real, Real, Reals, Real, Real)),
+        native_jvp = @cfunction(native_jvp, Cvoid, (Cdouble, Real, Real, Reals, Real, Real)),
+        native_jac = @cfunction(native_jac, Cvoid, (Cdouble, Real, Real, Reals, Real, Real)),
+        native_jac_time = @cfunction(
+            native_jac_time, Cvoid, (Cdouble, Real, Real, Reals, Real, Real),
+        ),
+        places = pointer(places), entries = 9,
     )
-    return Int64[Int64.(UInt.(pointer.(buffers)))..., Int64.(UInt.(hooks))...]
 end
 
 end
 
-address(x) = Int(UInt(pointer(x)))
+const NO_OUTCOME = Outcome((zero(T) for T in fieldtypes(Outcome))...)
 
-"""Solve the example by the algorithm of this name, and its gradient: (states, cotangents of y0, of p)."""
-function example(name; rtol = 1e-6, stepping = false, reverse_with = nothing, adjoint = nothing, matrix = true, state = "cpu",
-        choose = algorithm)
-    table, y0, atol = Example.table(; stepping), [1.0, 0.5, -0.2], fill(rtol / 100, 3)
-    outputs, stops, G = [0.0, 0.4, 2.0], Float64[], [zeros(3) ones(3) [1.0, -1.0, 0.5]]
+"""A Request or GradientRequest with these fields; the others are zero."""
+function filled(::Type{R}; given...) where {R}
+    value(name, T) = haskey(given, name) ? convert(T, given[name]) : nothing_of(T)
+    return R((value(name, T) for (name, T) in zip(fieldnames(R), fieldtypes(R)))...)
+end
+nothing_of(::Type{T}) where {T} = zero(T)
+nothing_of(::Type{Outcome}) = NO_OUTCOME
+nothing_of(::Type{Ptr{T}}) where {T} = Ptr{T}(C_NULL)
+
+"""
+Solve the example by the algorithm of this name, and its gradient: states, cotangents of y0 and
+of p. native: by native functions, else by hooks; changed: further fields of the Request;
+choose_algorithm: makes the algorithm of a name.
+"""
+function example(
+        name; rtol = 1e-6, native = false, stepping = false, reverse_with = nothing,
+        adjoint = nothing, matrix = true, device = 0, choose_algorithm = algorithm, changed = (;),
+    )
+    y0, atol, message = [1.0, 0.5, -0.2], fill(rtol / 100, 3), zeros(UInt8, 1000)
+    outputs, G = [0.0, 0.4, 2.0], [zeros(3) ones(3) [1.0, -1.0, 0.5]]
     out, dy0, dp = zeros(3, 3), zeros(3), zeros(1)
-    GC.@preserve table y0 atol outputs stops G out dy0 dp begin
-        F = field(64, 3, 1, 3, address(table); state, ordinal = 0, origin = 0.0, direction = 1.0)
-        S = forward(
-            F, choose(name), address(y0), 0.0, 2.0, rtol, address(atol), (address(outputs), 3), (address(stops), 0);
-            # All keywords, in the order of the Python side: each set of them compiles for itself.
-            dense = reverse_with !== nothing, mass = 0, first = 0.0, fixed = false, smallest = 0.0, largest = Inf,
-            maxiters = 100_000, matrix, uniform = false,
-        )
-        outputs!(S, F, address(out), (address(outputs), 3), reverse_with !== nothing)
-        ending!(S, F, address(y0))
-        statistics(S)
+    places = native ? Example.native_functions() : Example.hooks(stepping)
+    requests = [filled(
+        Request; version = VERSION, bits = 64, n = 3, np = 1, device, direction = 1.0,
+        places..., algorithm = choose(choose_algorithm(name)), start = pointer(y0), t1 = 2.0,
+        rtol, atol = pointer(atol), outputs = pointer(outputs), output_count = 3,
+        dense = reverse_with !== nothing, largest = Inf, maxiters = 100_000, matrix,
+        most = typemax(Int), seconds = Inf, states = pointer(out),
+        message = pointer(message), room = length(message), changed...,
+    )]
+    back = reverse_with === nothing ? 0 : choose(choose_algorithm(reverse_with))
+    GC.@preserve requests y0 atol message outputs G out dy0 dp adjoint begin
+        answer = serve_forward(pointer(requests))
+        answer == SERVED || throw(unserved(answer, message))
+        kept = requests[1].outcome.kept
         if reverse_with !== nothing
-            mesh = zeros(steps(S, F) + 1)
-            samples = zeros(3, 3, steps(S, F))
-            mesh!(S, F, address(mesh))
-            sample!(S, F, address(samples))
-            back = choose(reverse_with)
-            arguments = (S, F, address(dy0), address(dp), address(G) + 3 * 8, (address(outputs) + 8, 2), 2.0, back)
-            if adjoint === nothing
-                native_gauss(arguments...; rtol, atol = rtol / 100)
-            else
-                reverse(arguments..., adjoint; rtol, atol = rtol / 100)
-            end
+            count = step_count(kept)
+            mesh, samples = zeros(count + 1), zeros(3, 3, count)
+            sample(kept, pointer(Example.thetas), 3, pointer(mesh), Ptr{Cvoid}(pointer(samples)))
+            gradients = [filled(
+                GradientRequest; version = VERSION, kept, algorithm = back,
+                adjoint = adjoint === nothing ? C_NULL : pointer(adjoint),
+                adjoint_length = adjoint === nothing ? 0 : ncodeunits(adjoint),
+                cotangents = pointer(G, 4), times = pointer(outputs, 2), count = 2, t1 = 2.0,
+                rtol, atol = rtol / 100, dy0 = pointer(dy0), dp = pointer(dp), seconds = Inf,
+                message = pointer(message), room = length(message),
+            )]
+            answer = serve_gradient(pointer(gradients))
+            answer == SERVED || throw(unserved(answer, message))
+            release(kept)
         end
     end
     return out, dy0, dp
 end
 
+"""The error of an entry that served nothing."""
+unserved(answer, message) = answer == STOPPED ? Stopped() :
+    ErrorException(unsafe_string(pointer(message)))
+
 @setup_workload begin
     @compile_workload begin
-        for name in ("FBDF", "QNDF", "Rodas5P", "Tsit5")
-            example(name; reverse_with = name == "Tsit5" ? "Tsit5" : "Rodas5P")
+        for name in ("FBDF", "QNDF", "Rodas5P", "Tsit5"), native in (true, false)
+            back = name == "Tsit5" ? "Tsit5" : "Rodas5P"
+            example(name; native, reverse_with = back)
         end
-        example("KenCarp4")
+        example("KenCarp4"; native = true)
     end
 end
