@@ -581,6 +581,7 @@ class _SingleSolve:
             stats=field.stats,
             method=self.method.name,
             backend=self.engine.name,
+            hooks=getattr(segmented.path, "hooks", ""),
             layout=self.layout,
             segments=segmented.pieces,
             events=segmented.records,

@@ -18,6 +18,7 @@ using OrdinaryDiffEqBDF, OrdinaryDiffEqCore, OrdinaryDiffEqRosenbrock, OrdinaryD
     OrdinaryDiffEqTsit5, OrdinaryDiffEqVerner
 
 include("request.jl")
+include("python.jl")
 include("field.jl")
 include("algorithms.jl")
 include("compat.jl")

@@ -80,6 +80,7 @@ function serve_forward(address, request, F::Field{T}, alg) where {T}
     catch error
         error isa Stopped || rethrow()
         write_field!(address, Val(:outcome), outcome(F, nothing, 0, 0))
+        write_field!(address, Val(:error), raised(F))
         return STOPPED
     end
     copyto!(host_array(T, request.start, F.n), S.y)
@@ -87,6 +88,7 @@ function serve_forward(address, request, F::Field{T}, alg) where {T}
     count = outputs!(states, S, chosen)
     kept = chosen.dense ? add!(KEPT, S) : 0
     write_field!(address, Val(:outcome), outcome(F, S, count, kept))
+    write_field!(address, Val(:error), raised(F))
     return SERVED
 end
 
@@ -139,6 +141,7 @@ function serve_gradient(address, request, S::Solved, alg, name)
     catch error
         error isa Stopped || rethrow()
         write_field!(address, Val(:cause), F.watch.cause)
+        write_field!(address, Val(:error), raised(F))
         return STOPPED
     end
     copyto!(host_array(T, request.dy0, n), dy0)
@@ -151,11 +154,14 @@ function serve_gradient(address, request, S::Solved, alg, name)
     return SERVED
 end
 
+"""The exception of Python that a signal has raised, or null pointers."""
+raised(F::Field) = (F.watch.error[1], F.watch.error[2], F.watch.error[3])
+
 """Begin to count, and to look at the limits, anew."""
 function restart!(watch::Watch, seconds, stop)
-    fresh = Watch(watch.most, seconds, stop)
+    now = time_ns()
     watch.nfe, watch.njac, watch.nvjp, watch.njvp = 0, 0, 0, 0
-    watch.deadline, watch.next, watch.stop = fresh.deadline, fresh.next, stop
+    watch.deadline, watch.next, watch.stop = deadline(now, seconds), now + PATIENCE, stop
     watch.cause = 0
     return nothing
 end
@@ -211,7 +217,7 @@ end
 
 extend(kept::Int64, np::Int64, ptv::Ptr{Cvoid}) = (extend!(KEPT[kept], np, ptv); SERVED)
 
-"""The addresses of the entries, for a foreign function interface."""
+"""Name => address of each entry, for a foreign function interface."""
 function entries()
     functions = (;
         forward = @cfunction(serve_forward, Cint, (Ptr{Request},)),
@@ -223,5 +229,5 @@ function entries()
         ),
         extend = @cfunction(extend, Cint, (Int64, Int64, Ptr{Cvoid})),
     )
-    return map(pointer -> Int(UInt(pointer)), functions)
+    return [string(name) => Int(UInt(pointer)) for (name, pointer) in pairs(functions)]
 end

@@ -85,7 +85,8 @@ end
 
 """
 How often native functions were called; the limits that hold inside of a step; the next moment,
-in nanoseconds, at which they are looked at. cause: of CAUSES; finite: of the last value of f.
+in nanoseconds, at which they are looked at. signals: whether to ask for Python's signals; error:
+what they raised. cause: of CAUSES; finite: of the last value of f.
 """
 mutable struct Watch
     nfe::Int
@@ -96,6 +97,8 @@ mutable struct Watch
     deadline::UInt64
     next::UInt64
     stop::Ptr{Int64}
+    const signals::Bool
+    const error::Vector{Ptr{Cvoid}}
     cause::Int
     finite::Bool
 end
@@ -104,11 +107,17 @@ const CAUSES = (max_nfe = 1, max_seconds = 2, interrupted = 3)
 const NEVER = typemax(UInt64)
 const PATIENCE = UInt64(20_000_000)  # nanoseconds between two looks at the limits
 
-function Watch(most, seconds, stop)
+function Watch(most, seconds, stop, signals)
+    error = fill(C_NULL, 3)
     now = time_ns()
-    deadline = seconds < 1e9 ? now + round(UInt64, 1e9 * max(0.0, seconds)) : NEVER
-    return Watch(0, 0, 0, 0, most, deadline, now + PATIENCE, stop, 0, true)
+    return Watch(
+        0, 0, 0, 0, most, deadline(now, seconds), now + PATIENCE, stop, signals, error, 0, true,
+    )
 end
+
+"""The moment, in nanoseconds, at which these seconds have passed."""
+deadline(now, seconds) =
+    seconds < 1e9 ? now + round(UInt64, 1e9 * max(0.0, seconds)) : NEVER
 
 """
 One vector field dy/dt = f(t, y) with n states and np parameters.
@@ -131,7 +140,6 @@ struct Field{T, P, V <: AbstractVector{T}, M <: AbstractMatrix{T}, D}
     tgrad::Hook
     domain::Hook
     step::Hook
-    poll::Hook
     functions::Functions{T}
     watch::Watch
     pattern::P
@@ -180,8 +188,9 @@ function field(::Type{T}, request::Request, pattern, place) where {T}
     return Field(
         n, np, buffers, Hook(request.f), Hook(request.vjp), Hook(request.vjp_p),
         Hook(request.jvp), Hook(request.jac), Hook(request.tgrad), Hook(request.domain),
-        Hook(request.step), Hook(request.poll), functions,
-        Watch(Int(request.most), request.seconds, request.stop), pattern, place,
+        Hook(request.step), functions,
+        Watch(Int(request.most), request.seconds, request.stop, request.signals != 0), pattern,
+        place,
         request.origin, request.direction,
     )
 end
@@ -205,9 +214,17 @@ function call_safely(pointer::Ptr{Cvoid})
     return answer
 end
 
+"""Stop the solve where a signal has raised an exception in Python."""
+function heed_signals(F::Field)
+    raised_by_signal!(F.watch.error) && stop(F, CAUSES.interrupted)
+    return nothing
+end
+
 """What a hook answers: 0, or 2 to stop; throws Stopped where it failed."""
 function ask(F::Field, hook::Hook)
     synchronise(F.place)
+    # A signal must not be raised where the hook begins, outside of what catches its exceptions.
+    F.watch.signals && heed_signals(F)
     answer = call_safely(hook.pointer)
     answer == 0 || answer == 2 || throw(Stopped())
     return answer
@@ -231,7 +248,7 @@ end
     watch.next = now + PATIENCE
     now > watch.deadline && stop(F, CAUSES.max_seconds)
     watch.stop != C_NULL && unsafe_load(watch.stop) != 0 && stop(F, CAUSES.interrupted)
-    is_given(F.poll) && call_safely(F.poll.pointer) != 0 && throw(Stopped())
+    watch.signals && heed_signals(F)
     return nothing
 end
 

@@ -36,7 +36,8 @@ One solve: the field, the options, the places of the results, and the Outcome.
 
 The field. bits: 64 or 32. n, np: states and parameters; nodes: states that the step hook sees.
 device: 0 for main memory, 1 for the GPU of number `ordinal`. origin, direction: of `clock`.
-y to inside: buffers of `Buffers`, null where no hook needs them. f to step: Hooks. native_f to
+y to inside: buffers of `Buffers`, null where no hook needs them. f to step: Hooks. signals: whether
+to ask for Python's signals, which is for the thread that brings the request. native_f to
 inputs: of `Functions`. places, entries: where the values of the native Jacobian go, one-based;
 colptr, rowval, nonzeros: the pattern of a sparse Jacobian, null for a dense one.
 
@@ -47,7 +48,8 @@ first: first step, 0 for automatic; fixed: steps of that size without error cont
 matrix: whether the solver gets the Jacobian, else products alone. most: evaluations of a
 native f at most; seconds: time that is left; stop: a number that becomes 1 to stop the solve.
 
-states: (n, outputs) for the results. message, room: bytes for the text of an error.
+states: (n, outputs) for the results. message, room: bytes for the text of an error; error: the
+exception of Python that ended the solve (python.jl).
 """
 struct Request
     version::Int64
@@ -79,7 +81,7 @@ struct Request
     tgrad::Ptr{Cvoid}
     domain::Ptr{Cvoid}
     step::Ptr{Cvoid}
-    poll::Ptr{Cvoid}
+    signals::Int64
     native_f::Ptr{Cvoid}
     native_vjp::Ptr{Cvoid}
     native_vjp_p::Ptr{Cvoid}
@@ -120,12 +122,13 @@ struct Request
     message::Ptr{UInt8}
     room::Int64
     outcome::Outcome
+    error::NTuple{3, Ptr{Cvoid}}
 end
 
 """
 The gradient of a kept solve. kept: its number; adjoint: text of `adjoint_length` bytes, none
 for `native_gauss`. cotangents: (n, count) of the states at the ascending `times`. t1: where the
-forward solve ended. dy0: (n,), dp: (np,) for the results; inputs: as of a Request.
+forward solve ended. dy0: (n,), dp: (np,) for the results.
 
 Written back: reached, the time at which the reverse solve ended; cause and counts as in Outcome.
 """
@@ -154,6 +157,7 @@ struct GradientRequest
     njac::Int64
     accepted::Int64
     rejected::Int64
+    error::NTuple{3, Ptr{Cvoid}}
 end
 
 """Write one field of a structure at an address."""

@@ -62,7 +62,6 @@ hooks(stepping) = (;
 
 """The same of native functions."""
 function native_functions()
-    arguments = (Cdouble, Real, Real, Reals, Real, Real)
     return (;
         native_f = @cfunction(native_f, Cvoid, (Cdouble, Real, Real, Reals, Real, Real)),
         native_vjp = @cfunction(native_vjp, Cvoid, (Cdouble, Real, Real, Reals, Real, Real)),
@@ -88,6 +87,7 @@ end
 nothing_of(::Type{T}) where {T} = zero(T)
 nothing_of(::Type{Outcome}) = NO_OUTCOME
 nothing_of(::Type{Ptr{T}}) where {T} = Ptr{T}(C_NULL)
+nothing_of(::Type{NTuple{3, Ptr{Cvoid}}}) = (C_NULL, C_NULL, C_NULL)
 
 """
 Solve the example by the algorithm of this name, and its gradient: states, cotangents of y0 and

@@ -9,6 +9,7 @@ SciMLSensitivity: it does not know their corrections in julia/src/solve.jl.
 
 from __future__ import annotations
 
+import ctypes
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -17,10 +18,12 @@ import torch
 from torch import Tensor
 
 from ..backends.julia import algorithms
+from ..backends.julia.request import GradientRequest
 from ..backends.julia.runtime import INSTALL, JuliaUnavailable, start
 from ..core.cotangents import add_at, zero_grads
 from .base import Adjoint
 from .continuous.backsolve import BacksolveAdjoint
+from .targets import of_parameters
 
 if TYPE_CHECKING:
     from ..backends.julia.algorithms import JuliaMethod
@@ -156,10 +159,9 @@ class JuliaAdjoint(Adjoint):
     ) -> tuple[Tensor, list[Tensor]]:
         julia = start()
         foreign = trajectory.foreign
-        package = julia.package
         name = self._available(julia)
         if field.leaves is not foreign.field.leaves:
-            foreign.extend(package, trajectory.solved, field)
+            foreign.extend(julia, field)
         starts, cotangents = _by_time(trajectory, times, grads)
         parameters = zero_grads(field.parameters)
         if not cotangents:
@@ -172,45 +174,44 @@ class JuliaAdjoint(Adjoint):
         if not math.isfinite(largest):
             # The solver cannot integrate NaN. A sum over steps would give NaN as well.
             return starts + math.nan, [p + math.nan for p in parameters]
-        if self.rtol is None:
-            rtol = options.rtol
-        else:
-            rtol = self.rtol
-        if self.atol is None:
-            atol = ATOL * rtol * largest
-        else:
-            atol = self.atol
+        request = GradientRequest()
+        self._write_tolerances(request, options, largest)
+        request.algorithm = julia.algorithm(self.reverse(method).name)
+        request.t1 = trajectory.inner(trajectory.t)
+        dy0, dp = self._reversed(julia, trajectory, request, name, order, table)
+        if foreign.functions is not None:
+            field.stats.backward_nvjp += request.nvjp
+            field.stats.backward_njac += request.njac
+        self._check_end(method, trajectory, name, request.reached)
+        pieces = _pieces(foreign, field, dp)
+        return starts + dy0.to(starts), [p.to(like) for p, like in zip(pieces, parameters)]
+
+    def _write_tolerances(self, request, options, largest):
+        """The tolerances of the reverse solve. largest: of the cotangents."""
+        request.rtol = options.rtol if self.rtol is None else self.rtol
+        request.atol = ATOL * request.rtol * largest if self.atol is None else self.atol
+        request.checkpointing = self.checkpoints
+
+    def _reversed(self, julia, trajectory, request, name, order, table):
+        """(cotangent of the start (n,), of all parameters). order: Julia's times of the cotangents
+        table, (m, n)."""
+        foreign = trajectory.foreign
+        field = foreign.field
         clock = torch.tensor(order, dtype=torch.float64)
         dy0 = torch.zeros(field.size, dtype=field.dtype)
-        dp = torch.zeros(foreign.ptv.numel(), dtype=field.dtype)
-        arguments = (
-            trajectory.solved,
-            foreign.handle,
-            dy0.data_ptr(),
-            dp.data_ptr(),
-            table.data_ptr(),
-            (clock.data_ptr(), len(order)),
-            trajectory.inner(trajectory.t),
-            julia.algorithm(self.reverse(method).name),
-        )
+        dp = torch.zeros(foreign.parameter_count, dtype=field.dtype)
+        text = ctypes.create_string_buffer(name.encode())
+        if name != NATIVE:
+            request.adjoint = ctypes.addressof(text)
+            request.adjoint_length = len(name)
+        request.cotangents = table.data_ptr()
+        request.times = clock.data_ptr()
+        request.count = len(order)
+        request.dy0 = dy0.data_ptr()
+        request.dp = dp.data_ptr()
         with field.stats.of_gradient():
-            if name == NATIVE:
-                reached = foreign.call(package.native_gauss, *arguments, rtol=rtol, atol=atol)
-            else:
-                reached = foreign.call(
-                    package.reverse,
-                    *arguments,
-                    name,
-                    rtol=rtol,
-                    atol=atol,
-                    checkpointing=self.checkpoints,
-                )
-        self._check_end(method, trajectory, name, reached)
-        if parameters:
-            pieces = dp.to(starts.device).split([p.numel() for p in field.parameters])
-        else:
-            pieces = []
-        return starts + dy0.to(starts), [piece.view_as(p) for piece, p in zip(pieces, parameters)]
+            foreign.pull(julia.entries, request)
+        return dy0, dp
 
     def _check_end(self, method, trajectory, name, reached):
         """Raise ValueError or RuntimeError if the reverse solve did not reach the start. reached:
@@ -241,6 +242,16 @@ class JuliaAdjoint(Adjoint):
             f"{self.name} needs the Julia package SciMLSensitivity: {INSTALL} --sensitivity;"
             " adjoint='gauss' runs without"
         )
+
+
+def _pieces(foreign, field, dp):
+    """The cotangents of field.parameters. dp: those of all parameters that Julia knows."""
+    if foreign.functions is None:
+        pieces = dp.split([p.numel() for p in field.parameters])
+        return [piece.view_as(p) for piece, p in zip(pieces, field.parameters)]
+    targets = foreign.bound.targets
+    pieces = dp.split([x.numel() for x in targets])
+    return of_parameters(field, targets, [part.view_as(x) for part, x in zip(pieces, targets)])
 
 
 def _by_time(trajectory, times, grads):

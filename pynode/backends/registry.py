@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..core.trajectory import Trajectory
     from .native.engine import NativeBackend
 
+HOOKS = ("auto", "native", "python")
 NAMES = ("auto", "torch", "native", "julia")
 STATES = ("cpu", "cuda")
 
@@ -42,9 +43,14 @@ class JuliaBackend:
     state: where Julia holds the state. 'cpu': in main memory; for a field on a GPU each call copies
     the state there. 'cuda': on the GPU of y0, as a CuArray in torch's memory, for states of many
     thousands (docs/julia.md).
+
+    hooks: by what Julia evaluates f. 'native': compiled functions of f and its derivatives, without
+    Python (docs/native.md); 'python': f itself; 'auto': native where f can be translated, f itself
+    for a batch that Julia takes as one system. Solution.hooks says which ones were used.
     """
 
     state: str = "cpu"
+    hooks: str = "auto"
 
     name = "julia"
     method = staticmethod(algorithms.get)
@@ -53,6 +59,10 @@ class JuliaBackend:
         if self.state not in STATES:
             raise ValueError(
                 f"unknown state {self.state!r} of JuliaBackend: choose 'cpu' or 'cuda'"
+            )
+        if self.hooks not in HOOKS:
+            raise ValueError(
+                f"unknown hooks {self.hooks!r} of JuliaBackend: choose 'auto', 'native' or 'python'"
             )
 
     @staticmethod
@@ -63,7 +73,9 @@ class JuliaBackend:
     def integrate(self, *arguments: Any, **keywords: Any) -> Trajectory:
         from .julia.solve import integrate
 
-        return integrate(*arguments, **keywords, state=self.state)  # type: ignore[misc]
+        return integrate(  # type: ignore[misc]
+            *arguments, **keywords, state=self.state, hooks=self.hooks
+        )
 
 
 def choose(

@@ -48,6 +48,7 @@ class Solution:
     events: list of EventRecord, in the order of their occurrence.
     method: the name of the method.
     backend: the name of the engine: 'torch', 'native' or 'julia'.
+    hooks: by what Julia evaluated f, 'native' or 'python'; empty for the other engines.
     choice: why 'auto' chose the method; empty if the user named it.
     adjoint: the name of the adjoint that makes gradients.
     adjoint_choice: why 'auto' chose the adjoint; empty if the user named it.
@@ -78,7 +79,9 @@ class Solution:
         adjoint_choice: str = "",
         examine: Callable[[], FailureReport] | None = None,
         backend: str = "torch",
+        hooks: str = "",
     ) -> None:
+        self.hooks = hooks
         self.adjoint = adjoint
         self.adjoint_choice = adjoint_choice
         self._examine = examine

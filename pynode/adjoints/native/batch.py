@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .adjoint import CHANGED, add_backward_counts, of_parameters
+from ..targets import of_parameters
+from .adjoint import CHANGED, add_backward_counts
 from .prepared import prepared
 from .row_events import RowEvents
 from .rows import pullback_rows

@@ -102,6 +102,16 @@ class JuliaMethod(Method):
         return ("dense",)
 
     @property
+    def asks_time_derivative(self) -> bool:
+        """Whether the method may ask for df/dt: Rosenbrock methods do, and what we do not know."""
+        return self.algorithm is not None or "Ros" in self.name or "Rodas" in self.name
+
+    @property
+    def one_atol(self) -> bool:
+        """Whether SciML takes only one atol for all components."""
+        return "Radau" in self.name
+
+    @property
     def degree(self) -> int:
         """Degree of the polynomials that represent the dense output. It is at least the degree of
         SciML's interpolant."""

@@ -1,13 +1,14 @@
-"""A torch vector field in the form that Julia calls: C callbacks without arguments. Both sides
-share the buffers that these callbacks read and write."""
+"""A torch vector field in the form that Julia calls: native functions, or C callbacks without
+arguments over buffers that both sides share."""
 
 from __future__ import annotations
 
 import ctypes
 import math
+import time
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -20,29 +21,42 @@ from ...core.vector_field import VectorField
 from ...methods.base import Step
 from ..torch.event_detection import EventDetector, EventHit
 from .algorithms import JuliaMethod
+from .entries import Entries, Kept
+from .functions import NativeFunctions
 from .matrix import Matrix, matrix_of
-from .runtime import JuliaValue
+from .request import GradientRequest, Request
+from .runtime import Runtime
+
+if TYPE_CHECKING:
+    from ..native.fields import BoundField
 
 _CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int)
 GO_ON = 0
 FAILED = 1
 STOP = 2
-_BUFFERS = ("y", "t", "dy", "v", "jtv", "ptv", "jv", "J", "dT", "times", "nodes", "inside")
+MANY = 2**62  # evaluations that are no limit
+# Why Julia stopped a solve itself (julia/src/field.jl).
+CAUSES = {1: Status.MAX_EVALUATIONS, 2: Status.MAX_SECONDS}
+_BUFFERS = ("y", "t", "dy", "v", "jtv", "ptv", "jv", "J", "dT", "times", "inside")
+# The hooks, and those of them in whose place a native function can be.
 _HOOKS = ("f", "vjp", "vjp_p", "jvp", "jac", "tgrad", "domain", "step")
+_NATIVE = ("f", "vjp", "vjp_p", "jvp", "jac", "tgrad")
+_DEVICES = {"cpu": 0, "cuda": 1}
 
 
 class ForeignField:
-    """Buffers and hooks of one solve.
+    """The field of one solve, as a Request says it.
 
     Julia's time runs forward. It starts from 0 if the span is short compared with its start
-    (``inner``). For a solve back in time, the hooks change the sign of f, its Jacobian and df/dp.
+    (``inner``). For a solve back in time, f, its Jacobian and df/dp change their sign.
 
     field, method: the vector field and the method of the solve. t, end: the span. y: (n,), the
     state at t. watch: looks for events. limits: refuse steps or stop the solve. state: where the
     state is. 'cpu' keeps it on the CPU in the dtype of the field; the hooks copy it to a field on a
     GPU, and copy the result back. 'cuda' keeps it on the GPU of the field, as a CuArray of Julia in
     the same memory. final: whether the solve ends if f refuses a state, because the method cannot
-    try a step again.
+    try a step again. bound, functions: native code in place of the hooks of f and its derivatives,
+    or None.
 
     nodes: the Chebyshev points of a step, with both ends, at which Julia evaluates its
     interpolant. ``monomial`` turns the values there into polynomials. error: the exception that a
@@ -68,6 +82,8 @@ class ForeignField:
         limits: Limits | None = None,
         state: str = "cpu",
         final: bool = False,
+        bound: BoundField | None = None,
+        functions: NativeFunctions | None = None,
     ):
         self.state = state
         if state == "cpu":
@@ -77,6 +93,8 @@ class ForeignField:
         self.field = field
         self.watch = watch
         self.limits = limits
+        self.bound = bound
+        self.functions = functions
         if end > t:
             self.sign = 1.0
         else:
@@ -93,6 +111,67 @@ class ForeignField:
         # time at which f refused a state.
         self.refused = False
         self.refusal = math.inf
+        self.nodes, self.monomial = _nodes(method.degree)
+        self.matrix: Matrix | None = None
+        self.kept: Kept | None = None
+        self._callbacks: list[Any] = []
+        self.request = Request()
+        self._describe()
+        hooks = [name for name in _HOOKS if self._needs(name, method)]
+        if hooks:
+            self._share_buffers(method, t, y)
+            if self.matrix is None and "jac" in hooks:
+                hooks.remove("jac")
+        for name in hooks:
+            callback = _CALLBACK(self._hook(name))
+            self._callbacks.append(callback)
+            setattr(self.request, name, ctypes.cast(callback, ctypes.c_void_p).value)
+
+    def _describe(self) -> None:
+        """Write into the request what does not depend on hooks."""
+        request = self.request
+        field = self.field
+        request.bits = 64 if field.dtype == torch.float64 else 32
+        request.n = field.size
+        request.device = _DEVICES[self.state]
+        request.ordinal = self.place.index or 0
+        request.origin = self.origin
+        request.direction = self.sign
+        request.signals = 1
+        request.most = MANY
+        request.seconds = math.inf
+        if self.functions is None or self.bound is None:
+            request.np = sum(p.numel() for p in field.parameters)
+            return
+        self.functions.fill(request)
+        request.inputs = self.bound.pointers()[0].ctypes.data
+        request.np = sum(x.numel() for x in self.bound.targets)
+
+    def _needs(self, name: str, method: JuliaMethod) -> bool:
+        """Whether this solve needs the hook of this name."""
+        if name == "step":
+            return self.watch is not None or (
+                self.limits is not None and self._acts_after_steps(self.limits)
+            )
+        if name == "domain":
+            return self.limits is not None and (
+                self.limits.mask is not None or self.limits.domain is not None
+            )
+        if self.functions is not None:
+            return name not in _NATIVE
+        if name == "jac":
+            return method.implicit
+        return True
+
+    def _acts_after_steps(self, limits: Limits) -> bool:
+        """Whether limits look at every accepted step. Native solves read the clock in Julia."""
+        return limits.callback is not None or (
+            limits.deadline is not None and self.functions is None
+        )
+
+    def _share_buffers(self, method: JuliaMethod, t: float, y: torch.Tensor) -> None:
+        """Make what hooks and Julia both read and write."""
+        field = self.field
         n = field.size
         dtype = field.dtype
         with torch.inference_mode(False):
@@ -101,67 +180,67 @@ class ForeignField:
             self.t = torch.zeros(1, dtype=dtype)
             self.ptv = self._products_of_parameters()
             self.times = torch.zeros(3, dtype=torch.float64)
-            self.nodes, self.monomial = _nodes(method.degree)
             self.inside = torch.zeros(len(self.nodes), n, dtype=dtype, device=self.place)
             self.clock = self.t[0]  # a 0-d view
-            if method.implicit:
+            if method.implicit and self.functions is None:
                 self.matrix = matrix_of(field, t, y)
-            else:
-                self.matrix = None
             self.J = torch.zeros(
                 0 if self.matrix is None else self.matrix.size, dtype=dtype, device=self.place
             )
-        self._hooks = [
-            _CALLBACK(self._hook(name)) if self._needs(name) else None for name in _HOOKS
-        ]
-        self.handle = None
+        request = self.request
+        for name in _BUFFERS:
+            setattr(request, name, getattr(self, name).data_ptr())
+        request.thetas = self.nodes.data_ptr()
+        request.nodes = len(self.nodes)
+        if self.matrix is not None and self.matrix.pattern is not None:
+            starts, rows = self.matrix.pattern
+            request.colptr = starts.data_ptr()
+            request.rowval = rows.data_ptr()
+            request.nonzeros = len(rows)
+        self.settle()
 
-    def _needs(self, name: str) -> bool:
-        """Whether this solve needs the hook of this name."""
-        if name == "step":
-            return self.watch is not None or (
-                self.limits is not None and _acts_after_steps(self.limits)
-            )
-        if name == "domain":
-            return self.limits is not None and (
-                self.limits.mask is not None or self.limits.domain is not None
-            )
-        if name == "jac":
-            return self.matrix is not None
-        return True
+    def solve(self, entries: Entries, most: float, deadline: float | None) -> bool:
+        """Have Julia serve the request; whether there is a result. most: evaluations of f at most;
+        deadline: on the monotonic clock. Raises what a hook has raised.
 
-    def bind(self, package: JuliaValue) -> JuliaValue:
-        """The Field of Julia over these buffers. The first call makes it. package: the Julia module
-        PyNODE."""
-        if self.handle is None:
-            addresses = [getattr(self, name).data_ptr() for name in _BUFFERS]
-            addresses += [
-                0 if hook is None else ctypes.cast(hook, ctypes.c_void_p).value
-                for hook in self._hooks
-            ]
-            table = torch.tensor(addresses, dtype=torch.int64)
-            if self.field.dtype == torch.float64:
-                bits = 64
-            else:
-                bits = 32
-            sparse: tuple[int, ...] = ()
-            if self.matrix is not None and self.matrix.pattern is not None:
-                starts, rows = self.matrix.pattern
-                sparse = (len(rows), starts.data_ptr(), rows.data_ptr())
-            self.handle = package.field(
-                bits,
-                self.field.size,
-                self.ptv.numel(),
-                len(self.nodes),
-                table.data_ptr(),
-                *sparse,
-                state=self.state,
-                ordinal=self.place.index or 0,
-                origin=self.origin,
-                direction=self.sign,
-            )
-            self.settle()
-        return self.handle
+        Exhausted becomes ``status`` instead, and so do the limits that Julia keeps itself.
+        """
+        request = self.request
+        if self.functions is not None:
+            request.most = int(min(most, MANY))
+            if deadline is not None:
+                request.seconds = deadline - time.monotonic()
+        served = self._served(entries.forward, request)
+        outcome = request.outcome
+        if outcome.kept:
+            self.kept = Kept(entries, outcome.kept)
+        if self.status is None:
+            self.status = CAUSES.get(outcome.cause)
+        return served
+
+    def pull(self, entries: Entries, request: GradientRequest) -> bool:
+        """Have Julia serve the request of a gradient; whether there is a result."""
+        request.kept = cast("Kept", self.kept).number
+        request.seconds = math.inf
+        return self._served(entries.gradient, request)
+
+    def _served(self, entry: Callable[[Any], bool], request: Any) -> bool:
+        self.error = self.status = self.cut = None
+        served = entry(request)
+        error = self.error
+        self.error = None
+        if isinstance(error, Exhausted):
+            self.status = error.status
+        elif error is not None:
+            raise error
+        return served
+
+    @property
+    def parameter_count(self) -> int:
+        """The number of parameters as Julia counts them."""
+        if self.functions is None:
+            return self.ptv.numel()
+        return self.request.np
 
     def _products_of_parameters(self) -> torch.Tensor:
         """A buffer for v^T df/dp."""
@@ -170,33 +249,16 @@ class ForeignField:
             sum(p.numel() for p in field.parameters), dtype=field.dtype, device=self.place
         )
 
-    def extend(self, package: JuliaValue, solved: JuliaValue, field: VectorField) -> None:
-        """Continue with the same field that has other parameters, for the gradient of Julia's
-        solution ``solved``."""
+    def extend(self, julia: Runtime, field: VectorField) -> None:
+        """Continue with the same field that has other parameters, for the gradient of the solve
+        that Julia has kept."""
         self.field = field
+        if self.functions is not None:
+            return
         with torch.inference_mode(False):
             self.ptv = self._products_of_parameters()
-        package.extend_b(solved, self.handle, self.ptv.numel(), self.ptv.data_ptr())
-
-    def call(self, function: JuliaValue, *arguments: object, **keywords: object) -> JuliaValue:
-        """Call a Julia function and return its result.
-
-        If a hook raised an exception during the call, this method raises the same exception.
-        Exhausted becomes ``status`` instead; then the result is None if Julia has no solution yet.
-        """
-        self.error = self.status = self.cut = result = None
-        try:
-            result = function(*arguments, **keywords)
-        except Exception:
-            if self.error is None:
-                raise
-        error = self.error
-        self.error = None
-        if isinstance(error, Exhausted):
-            self.status = error.status
-        elif error is not None:
-            raise error
-        return result
+        number = cast("Kept", self.kept).number
+        julia.entries.extend(number, self.ptv.numel(), self.ptv.data_ptr())
 
     def settle(self) -> None:
         """Wait until torch has finished its work on the state. Julia reads and writes the state on
@@ -414,10 +476,6 @@ def _near(t: float, end: float) -> bool:
     """
     low, high = sorted((abs(t), abs(end)))
     return t * end > 0 and high <= 2 * low
-
-
-def _acts_after_steps(limits: Limits) -> bool:
-    return limits.callback is not None or limits.deadline is not None
 
 
 @cache

@@ -1,14 +1,21 @@
-"""Starts Julia once in a process. If Julia cannot start, an error says why in one sentence."""
+"""Starts Julia once in a process. If Julia cannot start, an error says why in one sentence.
+
+Every thread may then call Julia: Julia adopts it. The thread that has started Julia stays in a
+state in which Julia's garbage collector does not wait for it, except while it is in Julia.
+"""
 
 from __future__ import annotations
 
+import atexit
+import ctypes
 import os
 import sys
-import threading
 import warnings
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from . import signals
+from .entries import Entries
 from .setup import versions
 from .setup.locate import INSTALL, Location, locate, why
 from .setup.packages import first_fault
@@ -18,10 +25,9 @@ from .setup.versions import package
 # What juliacall returns: a proxy of a Julia value, whose attributes only Julia knows.
 JuliaValue: TypeAlias = Any
 
-THREADS = (
-    "Julia was started by another thread and must be called from that one. Autograd runs the"
-    " backward pass of CUDA tensors on its own threads: wrap it in `with"
-    " pynode.julia.same_thread(): loss.backward()`"
+FIRST_CALL = (
+    "another package has started Julia in another thread, which pynode has to prepare once: call"
+    " pynode.julia.start() there"
 )
 
 
@@ -32,27 +38,25 @@ class JuliaUnavailable(RuntimeError):
 class Runtime:
     """The running Julia.
 
-    package: the module PyNODE; main: Julia's module Main; location: which Julia it is; thread: the
-    thread that started it.
+    package: the module PyNODE; main: Julia's module Main; location: which Julia it is; entries: its
+    C functions; threads: how many threads Julia has of its own.
     """
 
     def __init__(self, main: JuliaValue, location: Location):
         self.main = main
         self.location = location
         self.package = main.PyNODE
-        self.thread = threading.get_ident()
-        self._algorithms: dict[tuple[str, bool], JuliaValue] = {}
+        handles_signals = bool(main.seval("Base.JLOptions().handle_signals != 0"))
+        self.entries = Entries(_addresses(self.package), handles_signals)
+        self.threads = int(main.seval("Threads.nthreads()"))
+        self._algorithms: dict[tuple[str, bool], int] = {}
+        self._objects: dict[int, tuple[JuliaValue, int]] = {}
         self._optional: dict[str, bool] = {}
 
-    def check_thread(self) -> None:
-        """Raise RuntimeError if another thread started Julia. A call from this one would crash the
-        process."""
-        if threading.get_ident() != self.thread:
-            raise RuntimeError(THREADS)
-
-    def algorithm(self, name: str, krylov: bool = False) -> JuliaValue:
-        """SciML's algorithm of this name. krylov: whether GMRES solves its linear systems. Raises
-        JuliaUnavailable if the project lacks the package of the algorithm."""
+    def algorithm(self, name: str, krylov: bool = False) -> int:
+        """The number, in a Request, of SciML's algorithm of this name. krylov: whether GMRES solves
+        its linear systems. Raises JuliaUnavailable if the project lacks the package of the
+        algorithm."""
         key = name, krylov
         if key not in self._algorithms:
             for option, part in (("radau", "Radau"), ("sundials", "CVODE")):
@@ -61,8 +65,16 @@ class Runtime:
                         f"{name} needs the Julia package {versions.OPTIONS[option]}: {INSTALL}"
                         f" --{option}"
                     )
-            self._algorithms[key] = self.package.algorithm(name, krylov=krylov)
+            self._algorithms[key] = int(self.package.choose(name, krylov=krylov))
         return self._algorithms[key]
+
+    def chosen(self, algorithm: JuliaValue) -> int:
+        """The number of an algorithm object."""
+        found = self._objects.get(id(algorithm))
+        if found is None:
+            found = (algorithm, int(self.package.choose(algorithm)))
+            self._objects[id(algorithm)] = found
+        return found[1]
 
     def loads(self, name: str) -> bool:
         """Load an optional Julia package at the first call. Returns whether the project contains
@@ -103,7 +115,6 @@ def start() -> Runtime:
         except JuliaUnavailable as error:
             _FAILURE = str(error)
             raise
-    _RUNTIME.check_thread()
     return _RUNTIME
 
 
@@ -115,9 +126,11 @@ def started(location: Location) -> Runtime:
         if not already and not os.environ.get(name):
             os.environ[name] = value
     os.environ.setdefault("PYTHON_JULIAPKG_OFFLINE", "yes")
-    os.environ.setdefault("PYTHON_JULIACALL_HANDLE_SIGNALS", "no")  # Python handles Ctrl-C
+    # Without it only one thread at a time can be in Julia. Ctrl-C stays with Python (signals.py).
+    os.environ.setdefault("PYTHON_JULIACALL_HANDLE_SIGNALS", "yes")
+    os.environ.setdefault("PYTHON_JULIACALL_THREADS", "auto")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), signals.kept():
             # juliacall warns if torch was imported first. On Linux both orders work; `pynode
             # doctor` tries both.
             warnings.filterwarnings("ignore", message=".*torch was imported before juliacall.*")
@@ -129,7 +142,34 @@ def started(location: Location) -> Runtime:
         Main.seval("import PyNODE")
     except Exception as error:
         raise JuliaUnavailable(why(_loading(error, Main, already))) from error
-    return Runtime(Main, location)
+    if not Main.seval("Threads.threadid() == 1"):
+        raise JuliaUnavailable(FIRST_CALL)
+    runtime = Runtime(Main, location)
+    _park()
+    return runtime
+
+
+def _addresses(package: JuliaValue) -> dict[str, int]:
+    """The addresses of the entries, by name."""
+    _share_signals(package)
+    return {str(name): int(address) for name, address in package.entries()}
+
+
+def _share_signals(package: JuliaValue) -> None:
+    """Give Julia what it needs to run the handlers of signals during a solve (python.jl)."""
+    names = ("PyGILState_Ensure", "PyGILState_Release", "PyErr_CheckSignals", "PyErr_Fetch")
+    functions = [getattr(ctypes.pythonapi, name) for name in names]
+    package.use_python_b(*(ctypes.cast(f, ctypes.c_void_p).value for f in functions))
+
+
+def _park() -> None:
+    """Let Julia's garbage collector run without this thread. Functions of Julia that are called
+    from here leave this state while they run."""
+    library = ctypes.CDLL(None)
+    library.jl_gc_safe_enter.restype = ctypes.c_int8
+    before = library.jl_gc_safe_enter()
+    # Julia ends as it has begun. This runs before juliacall's own function.
+    atexit.register(lambda: library.jl_gc_safe_leave(ctypes.c_int8(before)))
 
 
 def _starting(error: Exception, location: Location) -> str:

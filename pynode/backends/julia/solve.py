@@ -6,7 +6,8 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
@@ -21,20 +22,26 @@ from ..torch.event_detection import EventDetector
 from ..torch.loop import SMALLEST
 from .algorithms import JuliaMethod
 from .field import ForeignField
-from .runtime import INSTALL, JuliaUnavailable, JuliaValue, Runtime, start
+from .request import Outcome, Request
+from .runtime import INSTALL, JuliaUnavailable, Runtime, start
+from .translated import native_part
 
-# SciMLBase's return codes. DtLessThanMin and Unstable have many causes; ``_cause`` finds the right
-# one from the last state.
-_ENDS = {
-    "Success": Status.SUCCESS,
-    "Terminated": Status.EVENT,
-    "MaxIters": Status.MAX_STEPS,
-    "DtNaN": Status.NONFINITE,
-    "ConvergenceFailure": Status.NEWTON,
-    "InitialFailure": Status.NONFINITE,
-    "DtLessThanMin": Status.STEP_TOO_SMALL,
-    "Unstable": Status.STEP_TOO_SMALL,
-}
+if TYPE_CHECKING:
+    from .entries import Entries
+
+# How Julia ends a solve (julia/src/entries.jl). The last three have many causes; ``_cause`` finds
+# the right one from the last state.
+ENDINGS = (
+    Status.SUCCESS,
+    Status.EVENT,
+    Status.MAX_STEPS,
+    Status.NONFINITE,
+    Status.NEWTON,
+    Status.NONFINITE,
+    Status.STEP_TOO_SMALL,
+    Status.STEP_TOO_SMALL,
+    Status.STEP_TOO_SMALL,
+)
 
 
 class Span(NamedTuple):
@@ -47,19 +54,64 @@ class Span(NamedTuple):
 
 
 class JuliaTrajectory(Trajectory):
-    """A Trajectory from Julia.
+    """A Trajectory from Julia. Its polynomials are read from Julia's solution when somebody asks.
 
-    solved: Julia's solution, dense if the gradient or dense output needs it. foreign: the field
-    that Julia calls. reached: Julia's time at the end.
+    foreign: the field that Julia calls; it holds Julia's solution if the gradient or dense output
+    needs it. reached: Julia's time at the end. dense: whether there are polynomials. hooks: by
+    what Julia evaluates f: 'native' or 'python'.
     """
 
-    solved: JuliaValue = None
     foreign: ForeignField
+    entries: Entries
     reached: float = math.inf
+    dense = False
+    hooks = ""
+
+    def __init__(self, t0: float, y0: torch.Tensor, f0: torch.Tensor | None) -> None:
+        super().__init__(t0, y0, f0, 0.0)
+        del self.polynomials, self.recording  # made on demand below
 
     def inner(self, t: float) -> float:
         """Julia's time at the time t of f. Rounding must not move it beyond the end."""
         return min(self.foreign.inner(t), self.reached)
+
+    @cached_property
+    def _samples(self) -> tuple[list[float], torch.Tensor]:
+        """(the mesh, states (steps, nodes, n) at the nodes of every step)."""
+        foreign = self.foreign
+        number = foreign.kept.number  # type: ignore[union-attr]  # a dense solution is kept
+        count = self.entries.steps(number)
+        nodes = foreign.nodes
+        mesh = torch.zeros(count + 1, dtype=torch.float64)
+        states = torch.zeros(count, len(nodes), foreign.field.size, dtype=foreign.field.dtype)
+        self.entries.sample(
+            number, nodes.data_ptr(), len(nodes), mesh.data_ptr(), states.data_ptr()
+        )
+        return mesh.tolist(), states.to(self.y0)
+
+    @cached_property
+    def polynomials(self) -> list[torch.Tensor]:  # type: ignore[override]  # made on demand
+        """One (degree + 1, n) for each step, with dense output."""
+        if not self.dense:
+            return []
+        _, states = self._samples
+        monomial = self.foreign.monomial.to(states.device)
+        coefficients = torch.einsum("ij,kjn->kin", monomial, states.to(torch.float64))
+        return list(coefficients.to(states).unbind(0))
+
+    @cached_property
+    def recording(self) -> Recording | None:  # type: ignore[override]  # made on demand
+        """The steps, with dense output."""
+        if not self.dense:
+            return None
+        times, states = self._samples
+        recording = Recording(self.foreign.field, None, None)
+        recording.starts.extend(times[:-1])
+        recording.sizes.extend(b - a for a, b in zip(times, times[1:]))
+        recording.steps = [
+            Span(a, b - a, y) for a, b, y in zip(times, times[1:], states[:, -1].unbind(0))
+        ]
+        return recording
 
 
 def integrate(
@@ -75,11 +127,12 @@ def integrate(
     watch: EventDetector | None = None,
     limits: Limits | None = None,
     state: str = "cpu",
+    hooks: str = "auto",
 ) -> JuliaTrajectory:
     """Integrate as backends.torch.loop.integrate does, with the same arguments.
 
     record: any value except None keeps Julia's dense solution for its adjoints. state: where Julia
-    keeps the state, 'cpu' or 'cuda'.
+    keeps the state, 'cpu' or 'cuda'. hooks: see JuliaBackend.
     """
     julia = start()
     stats = field.stats
@@ -90,27 +143,44 @@ def integrate(
     if failure is not None:
         path.status = failure
         return path
+    bound, functions = native_part(field, method, times[0], y0, state, hooks, record is not None)
     if watch is not None:
         watch.begin(times[0], y0)
     final = options.step_size is not None or method.sundials
-    foreign = ForeignField(field, method, times[0], times[-1], y0, watch, limits, state, final)
+    foreign = ForeignField(
+        field,
+        method,
+        times[0],
+        times[-1],
+        y0,
+        watch,
+        limits,
+        state,
+        final,
+        bound,
+        functions,
+    )
     path.foreign = foreign
-    handle = foreign.bind(julia.package)
+    path.entries = julia.entries
+    path.hooks = "python" if functions is None else "native"
     before = stats.accepted
+    path.dense = dense
     whole = record is not None or dense
     outputs = torch.tensor([foreign.inner(t) for t in times], dtype=torch.float64)
     host_y = y0.detach().to("cpu", copy=True)  # the state at the start, later at the end
-    path.solved = _forward(
-        julia, field, method, foreign, handle, options, atol, limits, outputs, host_y, whole
-    )
-    if path.solved is None:  # a limit stopped the solve before the first step
+    states = torch.zeros(len(times), field.size, dtype=field.dtype)
+    request = foreign.request
+    request.dense = whole
+    served = _forward(julia, field, method, foreign, options, atol, limits, outputs, host_y, states)
+    if not served:  # a limit stopped the solve before the first step
         path.status = foreign.status
         return path
-    path.status, size = _count(julia.package, path, stats, before)
-    path.reached = julia.package.ending_b(path.solved, handle, host_y.data_ptr())
+    outcome = request.outcome
+    path.status = _count(outcome, stats, before, functions is not None)
+    path.reached = outcome.t
     path.t = path.end = foreign.outer(path.reached)
     path.y = host_y.to(y0)
-    path.attempts = [Attempt(path.t, size, 1.0, None)]
+    path.attempts = [Attempt(path.t, outcome.next_step, 1.0, None)]
     if watch is not None:
         path.hits = watch.hits
     if foreign.cut is not None:
@@ -120,9 +190,7 @@ def integrate(
         path.status = foreign.status
     elif path.status is Status.STEP_TOO_SMALL:
         path.status = _cause(field, path, foreign, options.min_step)
-    path.ys = _outputs(julia.package, path, handle, field, y0, outputs, whole)
-    if dense:
-        _sample(julia.package, path)
+    path.ys = _outputs(path, y0, states, outcome.reached)
     if slopes:
         reached = len(path.ys)
         path.slopes = [field.dydt(t, y) for t, y in zip(times[1:reached], path.ys[1:])]
@@ -137,8 +205,8 @@ def _initial_path(
     try:
         f0 = field.initial_slope(times[0], y0)
     except RejectStep:
-        return JuliaTrajectory(times[0], y0, None, 0.0), Status.DOMAIN
-    path = JuliaTrajectory(times[0], y0, f0, 0.0)
+        return JuliaTrajectory(times[0], y0, None), Status.DOMAIN
+    path = JuliaTrajectory(times[0], y0, f0)
     path.times = times
     if not bool(torch.isfinite(f0).all()):
         return path, Status.NONFINITE
@@ -152,57 +220,61 @@ def _forward(
     field: VectorField,
     method: JuliaMethod,
     foreign: ForeignField,
-    handle: JuliaValue,
     options: Options,
     atol: torch.Tensor,
     limits: Limits | None,
     outputs: torch.Tensor,
     start_y: torch.Tensor,
-    whole: bool,
-) -> JuliaValue:
-    """Julia's solution; None if a limit stopped the solve before the first step.
+    states: torch.Tensor,
+) -> bool:
+    """Have Julia solve; False if a limit stopped the solve before the first step.
 
-    outputs: (T,) times of Julia; start_y: (n,) on the CPU; whole: whether to keep the dense
-    solution.
+    outputs: (T,) times of Julia; start_y: (n,) on the CPU, at the end the state reached; states:
+    (T, n) for the results.
     """
     stats = field.stats
     krylov = field.structure is not None and field.structure.name == "krylov"
+    request = foreign.request
     if method.algorithm is not None:
-        algorithm = method.algorithm
+        request.algorithm = julia.chosen(method.algorithm)
     else:
-        algorithm = julia.algorithm(method.name, krylov)
+        request.algorithm = julia.algorithm(method.name, krylov)
     stops = _stops(foreign, options.tstops, outputs)
     tolerance = atol.detach().to("cpu").expand(field.size).contiguous()
-    if field.mass is None:
-        mass = None
-    else:
+    mass = None
+    if field.mass is not None:
         mass = field.mass.to_dense().detach().to("cpu").t().contiguous()
-    if options.max_nfe is None:
-        most = math.inf
-    else:
+        request.mass = mass.data_ptr()
+    most = math.inf
+    if options.max_nfe is not None:
         most = options.max_nfe
+    write_options(request, options)
+    request.maxiters = max(1, options.max_steps - stats.accepted - stats.rejected)
+    request.start = start_y.data_ptr()
+    request.t0 = float(outputs[0])
+    request.t1 = float(outputs[-1])
+    request.atol = tolerance.data_ptr()
+    request.outputs = outputs.data_ptr()
+    request.output_count = len(outputs)
+    request.stops = stops.data_ptr()
+    request.stop_count = len(stops)
+    request.states = states.data_ptr()
+    request.matrix = not krylov
+    request.uniform = mass is not None or method.one_atol
+    deadline = None
+    if limits is not None:
+        deadline = limits.deadline
     with guarded(stats, most, limits):
-        return foreign.call(
-            julia.package.forward,
-            handle,
-            algorithm,
-            start_y.data_ptr(),
-            float(outputs[0]),
-            float(outputs[-1]),
-            options.rtol,
-            tolerance.data_ptr(),
-            _array(outputs),
-            _array(stops),
-            dense=whole,
-            mass=0 if mass is None else mass.data_ptr(),
-            first=options.step_size or options.first_step or 0.0,
-            fixed=options.step_size is not None,
-            smallest=options.min_step,
-            largest=options.max_step,
-            maxiters=max(1, options.max_steps - stats.accepted - stats.rejected),
-            matrix=not krylov,
-            uniform=mass is not None or "Radau" in method.name,  # SciML takes only one atol there
-        )
+        return foreign.solve(julia.entries, most - stats.nfe, deadline)
+
+
+def write_options(request: Request, options: Options) -> None:
+    """Write into a request what Options say of the steps."""
+    request.rtol = options.rtol
+    request.first = options.step_size or options.first_step or 0.0
+    request.fixed = options.step_size is not None
+    request.smallest = options.min_step
+    request.largest = options.max_step
 
 
 def _stops(foreign: ForeignField, times: Sequence[float], outputs: torch.Tensor) -> torch.Tensor:
@@ -214,23 +286,12 @@ def _stops(foreign: ForeignField, times: Sequence[float], outputs: torch.Tensor)
 
 
 def _outputs(
-    package: JuliaValue,
-    path: JuliaTrajectory,
-    handle: JuliaValue,
-    field: VectorField,
-    y0: torch.Tensor,
-    outputs: torch.Tensor,
-    whole: bool,
+    path: JuliaTrajectory, y0: torch.Tensor, states: torch.Tensor, reached: int
 ) -> list[torch.Tensor]:
-    """The states, (n,) each, at the output times that the solve reached."""
-    times = path.times
-    if times[-1] > times[0]:
-        direction = 1.0
-    else:
-        direction = -1.0
-    states = torch.zeros(len(times), field.size, dtype=field.dtype)
-    reached = package.outputs_b(path.solved, handle, states.data_ptr(), _array(outputs), whole)
-    reached = sum(1 for t in times[:reached] if direction * (path.t - t) >= 0)
+    """The states, (n,) each, at the output times that the solve reached. states: (T, n), of which
+    Julia has written the first ones. An event can cut off more."""
+    direction = path.direction
+    reached = sum(1 for t in path.times[:reached] if direction * (path.t - t) >= 0)
     return [y0, *states.to(y0)[1:reached].unbind(0)]
 
 
@@ -262,29 +323,23 @@ def _prepare_cuda(julia: Runtime, field: VectorField, method: JuliaMethod) -> No
         )
 
 
-def _array(tensor: torch.Tensor) -> tuple[int, int]:
-    """(address, length) of a tensor, from which Julia makes an array."""
-    return tensor.data_ptr(), tensor.numel()
+def _count(outcome: Outcome, stats: Stats, before: int, native: bool) -> Status:
+    """Add Julia's counts to stats. Returns how the solve ended.
 
-
-def _count(
-    package: JuliaValue, path: JuliaTrajectory, stats: Stats, before: int
-) -> tuple[Status, float]:
-    """Add Julia's counts to stats. Returns how the solve ended, and the size of the last step.
-
-    The hooks have already counted evaluations, Jacobians and products. before: the accepted steps
-    before this solve.
+    Python's hooks have already counted evaluations, Jacobians and products; native: whether native
+    functions did their work. before: the accepted steps before this solve.
     """
-    code, accepted, rejected, factorisations, solves, failures, size, switches = package.statistics(
-        path.solved
-    )
-    stats.accepted = before + accepted
-    stats.rejected += rejected
-    stats.nlu += factorisations
-    stats.nsolve += solves
-    stats.newton_failures += failures
-    stats.switches += switches
-    return _ENDS.get(str(code), Status.STEP_TOO_SMALL), size
+    stats.accepted = before + outcome.accepted
+    stats.rejected += outcome.rejected
+    stats.nlu += outcome.factorisations
+    stats.nsolve += outcome.solves
+    stats.newton_failures += outcome.failures
+    stats.switches += outcome.switches
+    if native:
+        stats.nfe += outcome.nfe
+        stats.njac += outcome.njac
+        stats.njvp += outcome.njvp
+    return ENDINGS[outcome.ending]
 
 
 def _cause(
@@ -296,36 +351,15 @@ def _cause(
     near = abs(foreign.refusal - path.t) <= 1e-9 * abs(path.t - path.t0) + rounding
     if foreign.refused or near:
         return Status.DOMAIN
-    try:
-        finite = bool(torch.isfinite(field.eval(*foreign.point())).all())  # where Julia asked last
-    except RejectStep:
-        return Status.DOMAIN
+    finite = bool(foreign.request.outcome.finite)
+    if foreign.functions is None:
+        try:
+            # Where Julia asked last.
+            finite = bool(torch.isfinite(field.eval(*foreign.point())).all())
+        except RejectStep:
+            return Status.DOMAIN
     if not finite:
         return Status.NONFINITE
     if min_step and path.attempts[-1].h <= min_step:
         return Status.MIN_STEP
     return Status.STEP_TOO_SMALL
-
-
-def _sample(package: JuliaValue, path: JuliaTrajectory) -> None:
-    """Compute the polynomials of all steps from Julia's interpolant at the nodes."""
-    foreign = path.foreign
-    count = package.steps(path.solved, foreign.handle)
-    n = foreign.field.size
-    m = len(foreign.nodes)
-    mesh = torch.zeros(count + 1, dtype=torch.float64)
-    states = torch.zeros(count, m, n, dtype=foreign.field.dtype)
-    package.mesh_b(path.solved, foreign.handle, mesh.data_ptr())
-    package.sample_b(path.solved, foreign.handle, states.data_ptr())
-    times = mesh.tolist()
-    states = states.to(path.y0)
-    coefficients = torch.einsum(
-        "ij,kjn->kin", foreign.monomial.to(states.device), states.to(torch.float64)
-    ).to(states)
-    path.polynomials = list(coefficients.unbind(0))
-    path.recording = Recording(foreign.field, None, None)
-    path.recording.starts.extend(times[:-1])
-    path.recording.sizes.extend(b - a for a, b in zip(times, times[1:]))
-    path.recording.steps = [
-        Span(a, b - a, y) for a, b, y in zip(times, times[1:], states[:, -1].unbind(0))
-    ]

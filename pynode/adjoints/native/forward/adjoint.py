@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ....backends.native.engine import NativeSegment
 from ...forward import NATIVE_COLUMNS, ForwardSensitivity, check_columns
-from ..adjoint import CHANGED, add_backward_counts, make_now, of_parameters
+from ...targets import of_parameters
+from ..adjoint import CHANGED, add_backward_counts, make_now
 from .sensitivities import prepare, sensitivities
 
 if TYPE_CHECKING:

@@ -1,0 +1,77 @@
+"""The C functions of Julia that pynode calls (julia/src/entries.jl)."""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+from .request import MESSAGE_BYTES, SERVED, STOPPED, VERSION, GradientRequest, Request
+
+_LONG = ctypes.c_int64
+_POINTER = ctypes.c_void_p
+# (result, arguments) of each.
+_SIGNATURES: dict[str, tuple[Any, ...]] = {
+    "forward": (ctypes.c_int, _POINTER),
+    "forward_rows": (ctypes.c_int, _POINTER, _LONG, _LONG),
+    "gradient": (ctypes.c_int, _POINTER),
+    "gradient_rows": (ctypes.c_int, _POINTER, _LONG, _LONG),
+    "release": (ctypes.c_int, _LONG),
+    "steps": (_LONG, _LONG),
+    "sample": (ctypes.c_int, _LONG, _POINTER, _LONG, _POINTER, _POINTER),
+    "extend": (ctypes.c_int, _LONG, _LONG, _POINTER),
+}
+
+
+class JuliaError(RuntimeError):
+    """Julia failed during a solve. The message is Julia's."""
+
+
+class Entries:
+    """Functions of Julia, called by their addresses.
+
+    parallel: whether Python's lock is open during a call, so that other threads go on. It stays
+    closed where only one thread at a time may be in Julia.
+    """
+
+    def __init__(self, addresses: dict[str, int], parallel: bool) -> None:
+        prototype = ctypes.CFUNCTYPE if parallel else ctypes.PYFUNCTYPE
+        self.parallel = parallel
+        self._functions = {
+            name: prototype(*_SIGNATURES[name])(address) for name, address in addresses.items()
+        }
+        self.steps = self._functions["steps"]
+        self.sample = self._functions["sample"]
+        self.extend = self._functions["extend"]
+        self.release = self._functions["release"]
+
+    def forward(self, request: Request) -> bool:
+        """Solve. Returns whether there is a result; without one a hook or a limit stopped it."""
+        return self._served("forward", request)
+
+    def gradient(self, request: GradientRequest) -> bool:
+        """Compute the gradient of a kept solve, with the same result."""
+        return self._served("gradient", request)
+
+    def _served(self, name: str, request: Any) -> bool:
+        request.version = VERSION
+        room = ctypes.create_string_buffer(MESSAGE_BYTES)
+        request.message = ctypes.addressof(room)
+        request.room = MESSAGE_BYTES
+        answer = self._functions[name](ctypes.addressof(request))
+        if request.error[0]:
+            # Raises what the handler of a signal has raised during the call.
+            ctypes.pythonapi.PyErr_Restore(*map(_POINTER, request.error))
+        if answer not in (SERVED, STOPPED):
+            raise JuliaError(f"Julia failed: {room.value.decode(errors='replace')}")
+        return answer == SERVED
+
+
+class Kept:
+    """A solve that Julia keeps until this object is deleted. number: its number there."""
+
+    def __init__(self, entries: Entries, number: int) -> None:
+        self._entries = entries
+        self.number = number
+
+    def __del__(self) -> None:
+        self._entries.release(self.number)
