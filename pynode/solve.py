@@ -275,10 +275,9 @@ def run(arguments: Arguments) -> Solution | BatchSolution:
         return run_clean(lambda plain: run(replace(rest, f=plain)), problem)
     if plan.active(problem):
         return plan.transformed(run, problem, arguments)
-    if arguments.backend == "native":
-        solution = short_solve(arguments, problem)
-        if solution is not None:
-            return solution
+    solution = short_solve(arguments, problem)
+    if solution is not None:
+        return solution
     options = arguments.options()
     choice = _choose(arguments, problem)
     if choice.batched:

@@ -1,4 +1,5 @@
-"""The short way of a native solve that asks for outputs and their gradient, and nothing else.
+"""The short way of a solve by native code, or by Julia with native code, that asks for outputs and
+their gradient, and nothing else.
 
 In native code the steps of a small system take less time than what surrounds a solve: the search
 for tensors that need gradients, events, segments and limits. Here nothing of it is needed: the
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from .adjoints.base import Integrate
-from .backends.registry import native_engine
+from .backends.registry import JuliaBackend, native_engine
 from .core.arguments import Arguments
 from .core.options import FEW
 from .core.solution import DenseSegment, Solution
@@ -28,6 +29,7 @@ from .core.status import Status
 if TYPE_CHECKING:
     import numpy as np
 
+    from .adjoints.short import ShortGradient
     from .core.layout import Layout
     from .core.options import Options
     from .core.problem import ODEProblem
@@ -43,20 +45,18 @@ SETTINGS = attrgetter(
 REAL = (torch.float32, torch.float64)
 LEAVES = (Tensor, torch.nn.Parameter)
 MOST = 64  # settings that are kept for one f
-# By the value of ``adjoint`` the name of the adjoint.
-ADJOINTS = {
-    "auto": "DiscreteAdjoint",
-    "discrete": "DiscreteAdjoint",
-    "forward": "ForwardSensitivity",
-}
 COUNTS = ("nfe", "njac", "nlu", "nsolve", "accepted", "rejected", "newton_failures")
 
 
 def short_solve(arguments: Arguments, problem: ODEProblem) -> Solution | None:
     """The Solution of the problem by native code, or None if it must take the long way."""
-    if not _plain(arguments, problem):
+    way = _way(arguments)
+    if way is None or not _plain(arguments, problem):
         return None
-    parts = _native_parts()
+    adjoint = way.adjoint(arguments)
+    if not adjoint:
+        return None
+    parts = _parts()
     layout = problem.layout()
     start = problem.y0.detach()  # type: ignore[union-attr]  # a tensor
     # The first solve of an f takes the long way: f may keep tensors of its first call, with their
@@ -68,71 +68,222 @@ def short_solve(arguments: Arguments, problem: ODEProblem) -> Solution | None:
         bound = parts.BoundField(native)
     except parts.TranslationRefused:
         return None
-    method, options, atol = _settings(arguments, layout, start, native.kept)
+    method, options, atol = _settings(arguments, layout, start, native.kept, way)
+    if way.refuses(method, layout.dtype):
+        return None
     times = _times(problem, native.kept)
     inputs = _inputs(problem, bound.targets, arguments.params)
-    solved = parts.integrate(
-        bound, method, start.numpy(), times, options, atol, record=inputs is not None
-    )
-    if solved.status is not Status.SUCCESS:
+    path = way.integrate(bound, method, start, times, options, atol, inputs is not None)
+    if path is None:
         return None
-    path = parts.NativeSegment(bound, solved, start)
-    stats = Stats(**{name: getattr(solved, name) for name in COUNTS})
+    stats = Stats(**way.counts(path))
     outputs = path.outputs()
     if inputs is not None:
-        kind = parts.ShortGradient
-        if arguments.adjoint == "forward":
-            kind = parts.ShortSensitivities
-        gradient = kind(problem, path, stats, inputs)
+        gradient = way.gradient(arguments, problem, path, stats, inputs, method)
         outputs = Integrate.apply(path.outputs, gradient.rules, problem.y0, *inputs)
+    status = Status.SUCCESS
     return Solution(
-        t=torch.from_numpy(solved.times.copy()),
+        t=torch.tensor(times, dtype=torch.float64),
         y=outputs,
-        status=solved.status,
-        message=f"{solved.status.sentence}, t = {solved.t:.6g}.",
+        status=status,
+        message=f"{status.sentence}, t = {path.t:.6g}.",
         stats=stats,
         method=method.name,
         layout=layout,
         segments=[DenseSegment(path, path.evaluate)],
-        adjoint=ADJOINTS[str(arguments.adjoint)],
-        backend="native",
+        adjoint=adjoint,
+        backend=way.name,
+        hooks=way.hooks,
     )
 
 
+def _way(arguments: Arguments) -> NativeWay | JuliaWay | None:
+    """The engine of the short way, or None if there is none for this backend."""
+    backend = arguments.backend
+    if backend == "native":
+        return NativeWay()
+    if backend == "julia":
+        return JuliaWay()
+    if isinstance(backend, JuliaBackend) and backend.state == "cpu" and backend.hooks != "python":
+        return JuliaWay()
+    return None
+
+
+class NativeWay:
+    """The short way of the native engine."""
+
+    name = "native"
+    hooks = ""
+    ADJOINTS = {
+        "auto": "DiscreteAdjoint",
+        "discrete": "DiscreteAdjoint",
+        "forward": "ForwardSensitivity",
+    }
+
+    def adjoint(self, arguments: Arguments) -> str:
+        """The name of the adjoint; '' if it needs the long way."""
+        return self.ADJOINTS.get(str(arguments.adjoint), "")
+
+    def method(self, name: Any) -> Any:
+        """The Method of this name."""
+        return native_engine().method(name)
+
+    def refuses(self, method: Any, dtype: torch.dtype) -> bool:
+        """Whether a method needs the long way."""
+        return False
+
+    def integrate(
+        self,
+        bound: Any,
+        method: Any,
+        start: Tensor,
+        times: list[float],
+        options: Options,
+        atol: np.ndarray,
+        record: bool,
+    ) -> Any:
+        """The NativeSegment of the solve, or None if it does not succeed."""
+        parts = _native_parts()
+        solved = parts.integrate(bound, method, start.numpy(), times, options, atol, record=record)
+        if solved.status is not Status.SUCCESS:
+            return None
+        return parts.NativeSegment(bound, solved, start)
+
+    def counts(self, path: Any) -> dict[str, int]:
+        """The counts of the solve."""
+        return {name: getattr(path.solved, name) for name in COUNTS}
+
+    def gradient(
+        self,
+        arguments: Arguments,
+        problem: ODEProblem,
+        path: Any,
+        stats: Stats,
+        inputs: list[Tensor],
+        method: Any,
+    ) -> ShortGradient:
+        """The gradient of the solve."""
+        parts = _native_parts()
+        if arguments.adjoint == "forward":
+            return parts.ShortSensitivities(problem, path, stats, inputs)
+        return parts.NativeShortGradient(problem, path, stats, inputs)
+
+
+class JuliaWay:
+    """The short way of Julia with native functions."""
+
+    name = "julia"
+    hooks = "native"
+
+    def adjoint(self, arguments: Arguments) -> str:
+        """The name of the adjoint; '' if it needs the long way."""
+        if str(arguments.adjoint).lower() in ("auto", "nativegauss"):
+            return "NativeGauss"
+        return ""
+
+    def method(self, name: Any) -> Any:
+        """SciML's method of this name."""
+        return JuliaBackend.method(name)
+
+    def refuses(self, method: Any, dtype: torch.dtype) -> bool:
+        """Whether a method needs the long way: it checks what CVODE and others do not take."""
+        return method.sundials or method.name == "ImplicitMidpoint"
+
+    def integrate(
+        self,
+        bound: Any,
+        method: Any,
+        start: Tensor,
+        times: list[float],
+        options: Options,
+        atol: np.ndarray,
+        record: bool,
+    ) -> Any:
+        """The ShortTrajectory of the solve, or None if it does not succeed."""
+        return _julia_parts().integrate(bound, method, start, times, options, atol, record)
+
+    def counts(self, path: Any) -> dict[str, int]:
+        """The counts of the solve."""
+        outcome = path.outcome
+        return {
+            "nfe": outcome.nfe,
+            "njac": outcome.njac,
+            "nlu": outcome.factorisations,
+            "nsolve": outcome.solves,
+            "accepted": outcome.accepted,
+            "rejected": outcome.rejected,
+            "newton_failures": outcome.failures,
+        }
+
+    def gradient(
+        self,
+        arguments: Arguments,
+        problem: ODEProblem,
+        path: Any,
+        stats: Stats,
+        inputs: list[Tensor],
+        method: Any,
+    ) -> ShortGradient:
+        """The gradient of the solve."""
+        parts = _julia_parts()
+        return parts.JuliaShortGradient(problem, path, stats, inputs, method, arguments.rtol)
+
+
 @functools.cache
-def _native_parts() -> SimpleNamespace:
-    """What the native engine brings. A solve by another engine does not load it."""
-    from .adjoints.native.forward.short import ShortSensitivities
-    from .adjoints.native.short import ShortGradient
-    from .backends.native.engine import NativeSegment
+def _parts() -> SimpleNamespace:
+    """What translated code brings. A solve that needs none does not load it."""
     from .backends.native.fields import BoundField
-    from .backends.native.solve import integrate
     from .translate import TranslationRefused, translated_before
 
     return SimpleNamespace(
-        ShortGradient=ShortGradient,
-        ShortSensitivities=ShortSensitivities,
-        NativeSegment=NativeSegment,
         BoundField=BoundField,
-        integrate=integrate,
         TranslationRefused=TranslationRefused,
         translated_before=translated_before,
     )
 
 
+@functools.cache
+def _native_parts() -> SimpleNamespace:
+    """What the native engine brings."""
+    from .adjoints.native.forward.short import ShortSensitivities
+    from .adjoints.native.short import NativeShortGradient
+    from .backends.native.engine import NativeSegment
+    from .backends.native.solve import integrate
+
+    return SimpleNamespace(
+        NativeShortGradient=NativeShortGradient,
+        ShortSensitivities=ShortSensitivities,
+        NativeSegment=NativeSegment,
+        integrate=integrate,
+    )
+
+
+@functools.cache
+def _julia_parts() -> SimpleNamespace:
+    """What Julia brings."""
+    from .adjoints.julia_short import JuliaShortGradient
+    from .backends.julia.short import integrate
+
+    return SimpleNamespace(JuliaShortGradient=JuliaShortGradient, integrate=integrate)
+
+
 def _settings(
-    arguments: Arguments, layout: Layout, start: Tensor, kept: dict[Any, Any]
-) -> tuple[Any, Options, np.ndarray | float]:
+    arguments: Arguments,
+    layout: Layout,
+    start: Tensor,
+    kept: dict[Any, Any],
+    way: NativeWay | JuliaWay,
+) -> tuple[Any, Options, Any]:
     """(method, options, atol) of a solve. kept: where the settings of earlier solves of this f
     are."""
     atol = _numbers(arguments.atol)
     key: Any = None
     if atol is not None and isinstance(arguments.method, str):
-        key = ("settings", atol, *SETTINGS(arguments))
+        key = ("settings", way.name, atol, *SETTINGS(arguments))
         found = kept.get(key)
         if found is not None:
             return found
-    method = native_engine().method(arguments.method)
+    method = way.method(arguments.method)
     options = arguments.options()
     settings = (method, options, options.flat_atol(layout, start).numpy())
     # Such tolerances fit every state. Others are compared with it.
@@ -194,7 +345,7 @@ def _plain(arguments: Arguments, problem: ODEProblem) -> bool:
     """Whether the solve asks for the outputs of a flat state by a named method, and no more."""
     if arguments.method == "auto":
         return False
-    if not (isinstance(arguments.adjoint, str) and arguments.adjoint in ADJOINTS):
+    if not isinstance(arguments.adjoint, str):
         return False
     others = OTHERS(arguments)
     defaults = DEFAULTS.values()

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import ctypes
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,6 +28,7 @@ from .targets import of_parameters
 
 if TYPE_CHECKING:
     from ..backends.julia.algorithms import JuliaMethod
+    from ..backends.julia.clock import Clock
     from ..core.options import Options
     from ..core.vector_field import VectorField
 
@@ -86,7 +88,7 @@ class JuliaAdjoint(Adjoint):
         key = name.lower().replace("_", "").removesuffix("adjoint")
         names_by_key = {n.lower().removesuffix("adjoint"): n for n in (*NAMES, NATIVE)}
         if key == "auto":
-            key = "gauss"
+            key = NATIVE.lower()
         if key not in names_by_key:
             raise ValueError(
                 f"backend='julia' has no adjoint {name!r}: choose one of"
@@ -178,11 +180,24 @@ class JuliaAdjoint(Adjoint):
         self._write_tolerances(request, options, largest)
         request.algorithm = julia.algorithm(self.reverse(method).name)
         request.t1 = trajectory.inner(trajectory.t)
-        dy0, dp = self._reversed(julia, trajectory, request, name, order, table)
+        with field.stats.of_gradient():
+            dy0, dp = pulled(
+                request,
+                name,
+                order,
+                table,
+                foreign.parameter_count,
+                lambda: foreign.pull(julia.entries, request),
+            )
         if foreign.functions is not None:
             field.stats.backward_nvjp += request.nvjp
             field.stats.backward_njac += request.njac
-        self._check_end(method, trajectory, name, request.reached)
+        if foreign.status is not None:
+            raise ValueError(
+                "f refuses (RejectStep) a state between the steps, but this adjoint needs its"
+                " derivatives there: use backend='torch', adjoint='discrete'"
+            )
+        self.check_end(trajectory, self.reverse(method), foreign.timer, request.reached)
         pieces = _pieces(foreign, field, dp)
         return starts + dy0.to(starts), [p.to(like) for p, like in zip(pieces, parameters)]
 
@@ -192,41 +207,16 @@ class JuliaAdjoint(Adjoint):
         request.atol = ATOL * request.rtol * largest if self.atol is None else self.atol
         request.checkpointing = self.checkpoints
 
-    def _reversed(self, julia, trajectory, request, name, order, table):
-        """(cotangent of the start (n,), of all parameters). order: Julia's times of the cotangents
-        table, (m, n)."""
-        foreign = trajectory.foreign
-        field = foreign.field
-        clock = torch.tensor(order, dtype=torch.float64)
-        dy0 = torch.zeros(field.size, dtype=field.dtype)
-        dp = torch.zeros(foreign.parameter_count, dtype=field.dtype)
-        text = ctypes.create_string_buffer(name.encode())
-        if name != NATIVE:
-            request.adjoint = ctypes.addressof(text)
-            request.adjoint_length = len(name)
-        request.cotangents = table.data_ptr()
-        request.times = clock.data_ptr()
-        request.count = len(order)
-        request.dy0 = dy0.data_ptr()
-        request.dp = dp.data_ptr()
-        with field.stats.of_gradient():
-            foreign.pull(julia.entries, request)
-        return dy0, dp
-
-    def _check_end(self, method, trajectory, name, reached):
-        """Raise ValueError or RuntimeError if the reverse solve did not reach the start. reached:
-        Julia's time at its end."""
-        foreign = trajectory.foreign
-        if foreign.status is not None:
-            raise ValueError(
-                "f refuses (RejectStep) a state between the steps, but this adjoint needs its"
-                " derivatives there: use backend='torch', adjoint='discrete'"
-            )
+    def check_end(
+        self, trajectory: Any, reverse: JuliaMethod, clock: Clock, reached: float
+    ) -> None:
+        """Raise RuntimeError if the reverse solve did not reach the start. reached: Julia's time at
+        its end."""
         first = trajectory.inner(trajectory.t0)
         if not abs(reached - first) <= CLOSE * (trajectory.reached - first):
             raise RuntimeError(
-                f"the reverse solve of {name} with {self.reverse(method).name} came no further than"
-                f" t = {foreign.outer(reached):.6g} on its way back to {trajectory.t0:.6g}: loosen"
+                f"the reverse solve of {self.name} with {reverse.name} came no further than"
+                f" t = {clock.outer(reached):.6g} on its way back to {trajectory.t0:.6g}: loosen"
                 " the rtol and atol of this adjoint, or use backend='torch', adjoint='discrete',"
                 " which takes the steps of the forward solve"
             )
@@ -242,6 +232,35 @@ class JuliaAdjoint(Adjoint):
             f"{self.name} needs the Julia package SciMLSensitivity: {INSTALL} --sensitivity;"
             " adjoint='gauss' runs without"
         )
+
+
+def pulled(
+    request: GradientRequest,
+    name: str,
+    times: Sequence[float],
+    cotangents: Tensor,
+    parameters: int,
+    serve: Callable[[], object],
+) -> tuple[Tensor, Tensor]:
+    """(cotangent of the start (n,), of the parameters (parameters,)) by the adjoint of this name.
+
+    times: Julia's, ascending, of the cotangents, (m, n), on the CPU. serve: has Julia serve the
+    request.
+    """
+    clock = torch.tensor(times, dtype=torch.float64)
+    dy0 = torch.zeros(cotangents.shape[1], dtype=cotangents.dtype)
+    dp = torch.zeros(parameters, dtype=cotangents.dtype)
+    text = name.encode()
+    if name != NATIVE:
+        request.adjoint = ctypes.cast(text, ctypes.c_void_p).value
+        request.adjoint_length = len(text)
+    request.cotangents = cotangents.data_ptr()
+    request.times = clock.data_ptr()
+    request.count = len(clock)
+    request.dy0 = dy0.data_ptr()
+    request.dp = dp.data_ptr()
+    serve()
+    return dy0, dp
 
 
 def _pieces(foreign, field, dp):

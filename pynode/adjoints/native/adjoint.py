@@ -13,6 +13,7 @@ from ...backends.native.engine import NativeSegment
 from ...translate import TranslationRefused
 from ..discrete import second_order
 from ..discrete.adjoint import DiscreteAdjoint
+from ..short import CHANGED
 from ..targets import of_parameters
 from .prepared import prepared
 from .pullback import NativeGradient, pullback, pullback_many
@@ -27,11 +28,6 @@ if TYPE_CHECKING:
     from ...methods.base import Method
     from .forward.sensitivities import NativeSensitivities
     from .rows import RowGradients
-
-CHANGED = (
-    "a tensor that f uses has changed in place since the solve, so pynode can no longer compute its"
-    " gradient: call backward() before optimizer.step() and before other changes, or solve again"
-)
 
 
 class NativeDiscreteAdjoint(DiscreteAdjoint):

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..short import CHANGED
 from ..targets import of_parameters
-from .adjoint import CHANGED, add_backward_counts
+from .adjoint import add_backward_counts
 from .prepared import prepared
 from .row_events import RowEvents
 from .rows import pullback_rows

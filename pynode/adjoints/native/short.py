@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from ...core.leaves import Leaves
-from ...core.module_state import HeldTensors
 from ...core.vector_field import VectorField
 from ..base import Rules
 from ..discrete import second_order
-from .adjoint import CHANGED, add_backward_counts
+from ..short import ShortGradient
+from .adjoint import add_backward_counts
 from .prepared import prepared
 from .pullback import NativeGradient, pullback, pullback_many
 from .retake import retake
@@ -24,36 +24,20 @@ if TYPE_CHECKING:
     from ...core.stats import Stats
 
 
-class ShortGradient:
-    """The gradient of the outputs of a solve in its start and in the inputs.
-
-    problem, path: of the solve. inputs: tensors that f reads, in any order; others get zeros. Raise
-    RuntimeError if a tensor that f reads has changed before the backward pass. prepare: makes the
-    native functions.
-    """
+class NativeShortGradient(ShortGradient):
+    """The discrete adjoint of the recorded steps. prepare: makes the native functions."""
 
     prepare: Callable[..., Any] = staticmethod(prepared)
 
     def __init__(
         self, problem: ODEProblem, path: NativeSegment, stats: Stats, inputs: Sequence[Tensor]
     ) -> None:
-        self.problem = problem
-        self.held = HeldTensors(problem.f)
-        self.path = path
-        self.stats = stats
-        self.inputs = inputs
-        targets = path.bound.targets
-        # The same tensor can be an argument and a tensor that f holds.
-        self._places = [
-            [k for k, i in enumerate(path.bound.differentiable) if targets[i] is x] for x in inputs
-        ]
-        self._versions = [(x, x._version) for x in targets if not x.is_inference()]
+        super().__init__(problem, path, stats, inputs)
         # Made now: later f may be another.
         self.prepare(path.bound, path.solved)
 
     @property
     def rules(self) -> Rules:
-        """What ``Integrate`` needs."""
         return Rules(self.pullback, self.second, self.pullback_many)
 
     def pullback(self, grads: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -66,7 +50,7 @@ class ShortGradient:
 
     def second(self, grads: Tensor, vectors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The second derivative; see Adjoint.second."""
-        self._check()
+        self.check()
         times = self.path.times[: grads.shape[0]]
         with self.held.restored():
             field = self._field()
@@ -84,25 +68,12 @@ class ShortGradient:
         return field
 
     def _pulled(self, function: Callable, grads: Tensor, rows: tuple[int, ...]) -> Any:
-        self._check()
+        self.check()
         gradient = self.gradient(function, grads)
         add_backward_counts(self.stats, gradient)
-        cotangents = []
-        for x, places in zip(self.inputs, self._places, strict=True):
-            if len(places) == 1:
-                cotangents.append(torch.from_numpy(gradient.targets[places[0]]))
-                continue
-            total = x.new_zeros((*rows, *x.shape))
-            for place in places:
-                total += torch.from_numpy(gradient.targets[place])
-            cotangents.append(total)
-        return torch.from_numpy(gradient.y0), cotangents
+        cotangents = [torch.from_numpy(part) for part in gradient.targets]
+        return torch.from_numpy(gradient.y0), self.of_inputs(cotangents, rows)
 
     def gradient(self, function: Callable, grads: Tensor) -> NativeGradient:
         """The cotangents of the start and of all targets. function: pullback or pullback_many."""
         return function(self.path.bound, self.path.solved, None, grads.detach().numpy())
-
-    def _check(self) -> None:
-        moved = any(x._version != version for x, version in self._versions)
-        if moved or self.path.solved.changed():
-            raise RuntimeError(CHANGED)

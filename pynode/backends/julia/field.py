@@ -21,6 +21,7 @@ from ...core.vector_field import VectorField
 from ...methods.base import Step
 from ..torch.event_detection import EventDetector, EventHit
 from .algorithms import JuliaMethod
+from .clock import Clock
 from .entries import Entries, Kept
 from .functions import NativeFunctions
 from .matrix import Matrix, matrix_of
@@ -47,8 +48,8 @@ _DEVICES = {"cpu": 0, "cuda": 1}
 class ForeignField:
     """The field of one solve, as a Request says it.
 
-    Julia's time runs forward. It starts from 0 if the span is short compared with its start
-    (``inner``). For a solve back in time, f, its Jacobian and df/dp change their sign.
+    Julia's time runs forward (``timer``). For a solve back in time, f, its Jacobian and df/dp
+    change their sign.
 
     field, method: the vector field and the method of the solve. t, end: the span. y: (n,), the
     state at t. watch: looks for events. limits: refuse steps or stop the solve. state: where the
@@ -95,14 +96,8 @@ class ForeignField:
         self.limits = limits
         self.bound = bound
         self.functions = functions
-        if end > t:
-            self.sign = 1.0
-        else:
-            self.sign = -1.0
-        if _near(t, end):
-            self.origin = t
-        else:
-            self.origin = 0.0
+        self.timer = Clock.of(t, end)
+        self.sign = self.timer.direction
         self.error: BaseException | None = None
         self.status: Status | None = None
         self.cut: EventHit | None = None
@@ -135,7 +130,7 @@ class ForeignField:
         request.n = field.size
         request.device = _DEVICES[self.state]
         request.ordinal = self.place.index or 0
-        request.origin = self.origin
+        request.origin = self.timer.origin
         request.direction = self.sign
         request.signals = 1
         request.most = MANY
@@ -294,14 +289,6 @@ class ForeignField:
     def time(self) -> float:
         """The time of f at which Julia asks, or asked last."""
         return float(self.t)
-
-    def inner(self, t: float) -> float:
-        """Julia's time at the time t of f."""
-        return self.sign * (t - self.origin)
-
-    def outer(self, s: float) -> float:
-        """The time of f at Julia's time s."""
-        return self.origin + self.sign * s
 
     def point(self) -> tuple[torch.Tensor, torch.Tensor]:
         """(t, y) at which Julia asks, or asked last, on the device of f. Both are copies, because
@@ -466,16 +453,6 @@ def _store(buffer: torch.Tensor, value: torch.Tensor | None) -> None:
         buffer.zero_()
     else:
         buffer.copy_(value)
-
-
-def _near(t: float, end: float) -> bool:
-    """Whether all times between t and end are within a factor of two of t. Then their differences
-    from t are exact.
-
-    Sterbenz, Floating-point computation (1974).
-    """
-    low, high = sorted((abs(t), abs(end)))
-    return t * end > 0 and high <= 2 * low
 
 
 @cache

@@ -73,7 +73,7 @@ class JuliaTrajectory(Trajectory):
 
     def inner(self, t: float) -> float:
         """Julia's time at the time t of f. Rounding must not move it beyond the end."""
-        return min(self.foreign.inner(t), self.reached)
+        return min(self.foreign.timer.inner(t), self.reached)
 
     @cached_property
     def _samples(self) -> tuple[list[float], torch.Tensor]:
@@ -166,7 +166,7 @@ def integrate(
     before = stats.accepted
     path.dense = dense
     whole = record is not None or dense
-    outputs = torch.tensor([foreign.inner(t) for t in times], dtype=torch.float64)
+    outputs = torch.tensor([foreign.timer.inner(t) for t in times], dtype=torch.float64)
     host_y = y0.detach().to("cpu", copy=True)  # the state at the start, later at the end
     states = torch.zeros(len(times), field.size, dtype=field.dtype)
     request = foreign.request
@@ -178,7 +178,7 @@ def integrate(
     outcome = request.outcome
     path.status = _count(outcome, stats, before, functions is not None)
     path.reached = outcome.t
-    path.t = path.end = foreign.outer(path.reached)
+    path.t = path.end = foreign.timer.outer(path.reached)
     path.y = host_y.to(y0)
     path.attempts = [Attempt(path.t, outcome.next_step, 1.0, None)]
     if watch is not None:
@@ -279,7 +279,7 @@ def write_options(request: Request, options: Options) -> None:
 
 def _stops(foreign: ForeignField, times: Sequence[float], outputs: torch.Tensor) -> torch.Tensor:
     """The times at which steps must end, as times of Julia, (m,). outputs: (T,) times of Julia."""
-    stops = torch.tensor([foreign.inner(t) for t in times], dtype=torch.float64)
+    stops = torch.tensor([foreign.timer.inner(t) for t in times], dtype=torch.float64)
     # A stop nearer to the start than this would need a step below floating-point resolution.
     least = max(SMALLEST * float(outputs[-1] - outputs[0]), sys.float_info.min)
     return stops[(stops - outputs[0] > least) & (stops < outputs[-1])]

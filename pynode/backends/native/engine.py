@@ -58,6 +58,10 @@ class NativeSegment(Trajectory):
         if solved.starts is not None:
             self.recording = NativeRecording(solved)
 
+    def changed(self) -> bool:
+        """Whether a tensor that f uses has changed since the solve."""
+        return self.solved.changed()
+
     @cached_property
     def ys(self) -> list[Tensor]:  # type: ignore[override]  # made on demand
         """(n,) at the output times that were reached."""

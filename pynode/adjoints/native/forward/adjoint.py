@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ....backends.native.engine import NativeSegment
 from ...forward import NATIVE_COLUMNS, ForwardSensitivity, check_columns
+from ...short import CHANGED
 from ...targets import of_parameters
-from ..adjoint import CHANGED, add_backward_counts, make_now
+from ..adjoint import add_backward_counts, make_now
 from .sensitivities import prepare, sensitivities
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ....backends.native.rows import each
 from ...forward import NATIVE_COLUMNS, check_columns
+from ...short import CHANGED
 from ...targets import of_parameters
-from ..adjoint import CHANGED, add_backward_counts
+from ..adjoint import add_backward_counts
 from .adjoint import kept
 from .sensitivities import NativeSensitivities, prepare, sensitivities, split_products
 

@@ -12,7 +12,7 @@ from ...base import only_first
 from ...forward import NATIVE_COLUMNS, ForwardSensitivity, check_columns
 from ..adjoint import add_backward_counts
 from ..pullback import NativeGradient
-from ..short import ShortGradient
+from ..short import NativeShortGradient
 from .sensitivities import prepare, sensitivities, split_products
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ....core.stats import Stats
 
 
-class ShortSensitivities(ShortGradient):
+class ShortSensitivities(NativeShortGradient):
     """The same gradient by the derivatives of all outputs, which the first call makes and later
     ones use again. Raise ValueError for very many inputs."""
 
