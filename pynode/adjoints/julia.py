@@ -181,14 +181,9 @@ class JuliaAdjoint(Adjoint):
         request.algorithm = julia.algorithm(self.reverse(method).name)
         request.t1 = trajectory.inner(trajectory.t)
         with field.stats.of_gradient():
-            dy0, dp = pulled(
-                request,
-                name,
-                order,
-                table,
-                foreign.parameter_count,
-                lambda: foreign.pull(julia.entries, request),
-            )
+            count = foreign.parameter_count
+            serve = partial(foreign.pull, julia.entries, request)
+            dy0, dp = pulled(request, name, order, table, count, serve)
         if foreign.functions is not None:
             field.stats.backward_nvjp += request.nvjp
             field.stats.backward_njac += request.njac
