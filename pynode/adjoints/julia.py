@@ -245,10 +245,10 @@ def pulled(
     clock = torch.tensor(times, dtype=torch.float64)
     dy0 = torch.zeros(cotangents.shape[1], dtype=cotangents.dtype)
     dp = torch.zeros(parameters, dtype=cotangents.dtype)
-    text = name.encode()
+    text = ctypes.create_string_buffer(name.encode())
     if name != NATIVE:
-        request.adjoint = ctypes.cast(text, ctypes.c_void_p).value
-        request.adjoint_length = len(text)
+        request.adjoint = ctypes.addressof(text)
+        request.adjoint_length = len(name)
     request.cotangents = cotangents.data_ptr()
     request.times = clock.data_ptr()
     request.count = len(clock)

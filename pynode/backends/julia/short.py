@@ -16,7 +16,7 @@ from ..native.machine import call
 from .clock import Clock
 from .entries import Kept
 from .functions import native_functions
-from .request import Request
+from .request import Outcome, Request
 from .runtime import start as start_julia
 from .solve import ENDINGS, write_options
 
@@ -74,8 +74,12 @@ class ShortTrajectory(Trajectory):
     """The Trajectory of a short solve.
 
     bound: the field with its tensors. clock: Julia's time. states: (T, n) at the output times.
-    kept: Julia's solution, for the gradient, or None. reached: Julia's time at the end.
+    kept: Julia's solution, for the gradient, or None. reached: Julia's time at the end. outcome:
+    Julia's counts.
     """
+
+    states: Tensor
+    outcome: Outcome
 
     def __init__(
         self,

@@ -109,7 +109,8 @@ class JuliaTrajectory(Trajectory):
         recording.starts.extend(times[:-1])
         recording.sizes.extend(b - a for a, b in zip(times, times[1:]))
         recording.steps = [
-            Span(a, b - a, y) for a, b, y in zip(times, times[1:], states[:, -1].unbind(0))
+            Span(a, b - a, y)  # type: ignore[misc]  # it has what dense output reads
+            for a, b, y in zip(times, times[1:], states[:, -1].unbind(0))
         ]
         return recording
 
