@@ -100,7 +100,7 @@ class JuliaTrajectory(Trajectory):
         return list(coefficients.to(states).unbind(0))
 
     @cached_property
-    def recording(self) -> Recording | None:  # type: ignore[override]  # made on demand
+    def recording(self) -> Recording | None:
         """The steps, with dense output."""
         if not self.dense:
             return None
