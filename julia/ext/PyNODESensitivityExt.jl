@@ -1,4 +1,4 @@
-module PyNODESensitivity
+module PyNODESensitivityExt
 
 using PyNODE: PyNODE, Field, Solved, begin_solve, there, wrap
 using PyNODE.SciMLBase: remake, solve!
