@@ -4,7 +4,7 @@ using LinearAlgebra: LinearAlgebra
 using PyNODE: PyNODE
 using PyNODE.SciMLBase: SciMLBase, init, remake
 using PyNODE.SparseArrays: SparseMatrixCSC
-using Sundials: Sundials, ARKODE, CVODE_BDF, Explicit, Implicit, SundialsODEAlgorithm
+using Sundials: Sundials, ARKODE, CVODE_BDF, Implicit, SundialsODEAlgorithm
 
 const SciMLOperators = SciMLBase.SciMLOperators
 const Integrator = Sundials.AbstractSundialsIntegrator
@@ -15,10 +15,13 @@ linear_solver(krylov::Bool) = krylov ? :GMRES : :Dense
 PyNODE.algorithm(::Val{:CVODE_BDF}; krylov = false, max_order = 5) =
     CVODE_BDF(; linear_solver = linear_solver(krylov), max_order)
 
-# The tables are the defaults of ARKODE for these orders. Order 4 is SDIRK_5_3_4 (Hairer & Wanner II, table IV.6.5) for the
-# implicit method and ZONNEVELD_5_3_4 for the explicit one.
-PyNODE.algorithm(::Val{:ARKODE}; krylov = false, order = 4, nonlinear_convergence_coefficient = 0.1) =
-    ARKODE(Implicit(); linear_solver = linear_solver(krylov), order, nonlinear_convergence_coefficient)
+# The tables are ARKODE's defaults for the orders 2 to 5. In Sundials 7 they are ARK2_DIRK_3_1_2, ESDIRK325L2SA_5_2_3,
+# ESDIRK436L2SA_6_3_4 and ESDIRK547L2SA2_7_4_5 (Kennedy & Carpenter 2016).
+PyNODE.algorithm(
+    ::Val{:ARKODE}; krylov = false, order = 4, max_nonlinear_iters = 3, nonlinear_convergence_coefficient = 0.1,
+) = ARKODE(
+    Implicit(); linear_solver = linear_solver(krylov), order, max_nonlinear_iters, nonlinear_convergence_coefficient,
+)
 
 """(df/dy) v as an operator, at the state and time of the last update."""
 mutable struct Products{P} <: SciMLOperators.AbstractSciMLOperator{Float64}
@@ -33,16 +36,19 @@ Base.size(J::Products) = (length(J.y), length(J.y))
 """
     begin_solve(prob, alg; keywords...)
 
-The linear solver follows the Jacobian, as it does by LinearSolve's default for other algorithms: KLU for a sparse matrix. Products
-come from the field, where Sundials would otherwise take differences of f.
+The linear solver follows the Jacobian, as it does by LinearSolve's default for other algorithms: KLU for a sparse matrix. CVODE's
+GMRES takes products from the field; ARKODE's takes differences of f, since Sundials.jl hands it no products (6.2).
 """
-function PyNODE.begin_solve(prob, alg::SundialsODEAlgorithm; keywords...)
+PyNODE.begin_solve(prob, alg::SundialsODEAlgorithm; keywords...) =
+    init(prob, suited(alg, prob.f.jac_prototype); keywords...)
+
+function PyNODE.begin_solve(prob, alg::CVODE_BDF{:Newton, :GMRES}; keywords...)
     f = prob.f
     if f.jvp !== nothing && f.jac_prototype === nothing
         products = Products(f.jvp, copy(prob.u0), prob.tspan[1])
         prob = remake(prob; f = remake(f; jac_prototype = products))
     end
-    return init(prob, suited(alg, f.jac_prototype); keywords...)
+    return init(prob, alg; keywords...)
 end
 
 suited(alg, jacobian) = alg

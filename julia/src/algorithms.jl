@@ -18,7 +18,10 @@ end
 
 for name in (
         :ABDF2, :ImplicitEuler, :ImplicitMidpoint, :Trapezoid, :TRBDF2, :Kvaerno3, :Kvaerno4, :Kvaerno5, :KenCarp3, :KenCarp4,
-        :KenCarp47, :KenCarp5, :KenCarp58, :Rosenbrock23, :Rodas3P, :Rodas4, :Rodas4P, :Rodas5, :Rodas5P,
+        :KenCarp47, :KenCarp5, :KenCarp58, :Rosenbrock23, :Rodas3P, :Rodas4, :Rodas4P, :Rodas4P2, :Rodas5, :Rodas5P, :Rodas6P,
+        # Rosenbrock-W methods, which keep their order with an old Jacobian. RosenbrockW6S4OS is left out, since its steps have one
+        # size, and ROS34PW1a and b, whose estimates cost ten times the steps of the others.
+        :Rodas23W, :Rodas4PW, :ROS34PW2, :ROS34PW3, :ROS34PRw, :ROK4a,
     )
     @eval algorithm(::Val{$(QuoteNode(name))}; krylov = false, linsolve = linear_solver(krylov)) = $name(; autodiff = AD, linsolve)
 end
