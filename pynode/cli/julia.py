@@ -6,6 +6,7 @@ import argparse
 
 from .. import doctor
 from ..backends.julia import api as julia
+from ..backends.julia.setup import versions
 from .command import finish, print_json
 from .values import positive
 
@@ -52,7 +53,14 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     install.add_argument(
         "--radau", action="store_true", help="add OrdinaryDiffEqFIRK for the Radau IIA methods"
     )
-    install.add_argument("--sundials", action="store_true", help="add Sundials for CVODE_BDF")
+    install.add_argument(
+        "--sundials", action="store_true", help="add Sundials for CVODE_BDF and ARKODE"
+    )
+    install.add_argument(
+        "--exponential",
+        action="store_true",
+        help="add OrdinaryDiffEqExponentialRK for ETDRK2, ETDRK3 and ETDRK4",
+    )
     install.add_argument(
         "--gpu",
         action="store_true",
@@ -89,9 +97,8 @@ def _install(arguments) -> int:
         if not arguments.quiet:
             print(line, flush=True)
 
-    julia.install(
-        arguments.gpu, arguments.sensitivity, arguments.radau, arguments.sundials, progress=log
-    )
+    chosen = {option: getattr(arguments, option) for option in versions.OPTIONS}
+    julia.install(**chosen, progress=log)
     return 0
 
 

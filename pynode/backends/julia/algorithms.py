@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 
@@ -15,19 +16,63 @@ from ...core.vector_field import VectorField
 from ...methods import registry
 from ...methods.base import Method
 from .runtime import JuliaValue
+from .setup import versions
 
-# Methods that only Julia has: (order, whether implicit, the nearest method of the torch engine).
+
+class Foreign(NamedTuple):
+    """A method that only Julia has. nearest: the nearest method of the torch engine."""
+
+    order: int
+    implicit: bool
+    nearest: str
+    reference: str
+
+
+_VERNER = "Verner, Numer. Algorithms 53 (2010) 383-396"
+_KENNEDY = "Kennedy & Carpenter, Appl. Numer. Math. 44 (2003) 139-181"
+_RANG = "Rosenbrock-W; Rang & Angermann, BIT 45 (2005) 761-787"
+_COX = "exponential, steps of one size; Cox & Matthews, J. Comput. Phys. 176 (2002) 430-455"
 ONLY = {
-    "Rodas4P": (4, True, "Rodas4"),
-    "Rodas5": (5, True, "Rodas5P"),
-    "KenCarp3": (3, True, "Kvaerno3"),
-    "KenCarp5": (5, True, "Kvaerno5"),
-    "KenCarp58": (5, True, "Kvaerno5"),
-    "Kvaerno4": (4, True, "KenCarp4"),
-    "Vern6": (6, False, "Vern7"),
-    "Vern8": (8, False, "DP8"),
-    "Vern9": (9, False, "DP8"),
-    "CVODE_BDF": (5, True, "FBDF"),
+    "Rodas4P": Foreign(4, True, "Rodas4", "Steinebach, preprint 1741, TH Darmstadt (1995)"),
+    "Rodas4P2": Foreign(4, True, "Rodas4", "Steinebach, Progress in DAEs II (2020) 165-184"),
+    "Rodas5": Foreign(5, True, "Rodas5P", "Di Marzo, RODAS5(4), Univ. Geneva (1993)"),
+    "Rodas6P": Foreign(6, True, "Rodas5P", "Steinebach, arXiv:2511.21252 (2025)"),
+    "Rodas23W": Foreign(
+        2, True, "Rosenbrock23", "Rosenbrock-W; Steinebach, Proc. JuliaCon Conf. 6 (2024)"
+    ),
+    "Rodas4PW": Foreign(4, True, "Rodas4", "Rosenbrock-W; Steinebach, in preparation (2026)"),
+    "ROS34PW2": Foreign(3, True, "Rodas3P", _RANG),
+    "ROS34PW3": Foreign(4, True, "Rodas4", _RANG),
+    "ROS34PRw": Foreign(
+        3, True, "Rodas3P", "Rosenbrock-W; Rang, J. Comput. Appl. Math. 286 (2015) 128-144"
+    ),
+    "ROK4a": Foreign(
+        4,
+        True,
+        "Rodas4",
+        "Rosenbrock-W; Tranquilli & Sandu, SIAM J. Sci. Comput. 36 (2014) A1313-A1338",
+    ),
+    "KenCarp3": Foreign(3, True, "Kvaerno3", _KENNEDY),
+    "KenCarp5": Foreign(5, True, "Kvaerno5", _KENNEDY),
+    "KenCarp58": Foreign(
+        5, True, "Kvaerno5", "Kennedy & Carpenter, Appl. Numer. Math. 136 (2019) 183-205"
+    ),
+    "Kvaerno4": Foreign(4, True, "KenCarp4", "Kvaerno, BIT 44 (2004) 489-502"),
+    "ETDRK2": Foreign(2, True, "Rosenbrock23", _COX),
+    "ETDRK3": Foreign(3, True, "Rodas3P", _COX),
+    "ETDRK4": Foreign(4, True, "Rodas4", _COX),
+    "CVODE_BDF": Foreign(
+        5, True, "FBDF", "CVODE of SUNDIALS; Hindmarsh et al., ACM TOMS 31 (2005) 363-396"
+    ),
+    "ARKODE": Foreign(
+        4,
+        True,
+        "KenCarp4",
+        "ARKODE of SUNDIALS, ESDIRK436L2SA; Reynolds et al., ACM TOMS 49 (2023) 19",
+    ),
+    "Vern6": Foreign(6, False, "Vern7", _VERNER),
+    "Vern8": Foreign(8, False, "DP8", _VERNER),
+    "Vern9": Foreign(9, False, "DP8", _VERNER),
 }
 # Methods of both engines. SDIRK2 is not among them: SciML's SDIRK2 is another formula, and in
 # OrdinaryDiffEqSDIRK 2.7.0 its order is 1 if f depends on t.
@@ -57,7 +102,7 @@ _NAMES = {name.lower(): name for name in (*SHARED, *ONLY)}
 _PAIR = re.compile(r"auto(\w+?)(?:\((\w+)(?:\(\))?\))?")
 # Methods that solve M y' = f correctly in SciML. SciML's ABDF2 accepts a mass matrix, but its error
 # is 1e-2. Pairs accept none.
-_MASS = ("FBDF", "QNDF", "Rosenbrock", "Rodas", "Radau")
+_MASS = ("FBDF", "QNDF", "Rosenbrock", "Rodas", "Radau", "ROS34", "ROK")
 DEFAULT = Controller()
 # Explicit methods from which SciML's AutoSwitch can switch.
 _SWITCHING = ("Tsit5", "Vern6", "Vern7", "Vern8", "Vern9")
@@ -84,10 +129,22 @@ class JuliaMethod(Method):
         return self.stiff
 
     @property
+    def option(self) -> str | None:
+        """The option of `pynode julia install` that adds the package of this method; None for
+        those that PyNODE always has."""
+        return versions.option_of(self.name)
+
+    @property
     def sundials(self) -> bool:
-        """Whether the method is CVODE, C code of Sundials. It takes only float64 and dense
-        Jacobians. It takes no mass matrix and no fixed step, and cannot try a step again."""
-        return "CVODE" in self.name
+        """Whether the method is C code of Sundials. It takes only float64. It takes no mass matrix
+        and no fixed step, and cannot try a step again."""
+        return self.option == "sundials"
+
+    @property
+    def exponential(self) -> bool:
+        """Whether the method applies functions of the Jacobian to vectors. It has steps of one size
+        and needs the matrix, but solves no linear systems."""
+        return self.option == "exponential"
 
     @property
     def takes_mass(self) -> bool:  # type: ignore[override]
@@ -95,11 +152,11 @@ class JuliaMethod(Method):
 
     @property
     def structures(self) -> tuple[str, ...]:  # type: ignore[override]
-        if self.sundials:
+        if not self.stiff:
             return ("dense",)
-        if self.stiff:
-            return ("dense", "sparse", "krylov")
-        return ("dense",)
+        if self.exponential:
+            return ("dense", "sparse")
+        return ("dense", "sparse", "krylov")
 
     @property
     def asks_time_derivative(self) -> bool:
@@ -145,10 +202,10 @@ class JuliaMethod(Method):
                 "Rosenbrock23 of Julia takes diagonal mass matrices alone: choose Rodas5P, or"
                 " backend='torch'"
             )
-        if self.name == "ImplicitMidpoint" and options.step_size is None:
+        if options.step_size is None and (self.exponential or self.name == "ImplicitMidpoint"):
+            adaptive = "Trapezoid" if self.name == "ImplicitMidpoint" else nearest(self.name)
             raise ValueError(
-                "ImplicitMidpoint of Julia has no error control: pass step_size, or choose"
-                " Trapezoid"
+                f"{self.name} of Julia has no error control: pass step_size, or choose {adaptive}"
             )
         if bounded and options.step_size is not None:
             raise ValueError(
@@ -157,7 +214,10 @@ class JuliaMethod(Method):
             )
         if not self.sundials:
             return
-        remedy = "choose FBDF, which has the same formulas in Julia"
+        if self.name == "CVODE_BDF":
+            remedy = "choose FBDF, which has the same formulas in Julia"
+        else:
+            remedy = f"choose {nearest(self.name)}"
         if field.dtype != torch.float64:
             raise ValueError(f"{self.name} computes in float64: pass y0.double(), or {remedy}")
         if options.step_size is not None:
@@ -210,7 +270,7 @@ def get(name: str | Method | JuliaValue) -> JuliaMethod:
                 f"{explicit.name} cannot detect stiffness in Julia: switch from"
                 f" {', '.join(_SWITCHING)}"
             )
-        if not stiff.implicit or stiff.sundials:
+        if not stiff.implicit or stiff.sundials or stiff.exponential:
             raise ValueError(
                 f"{stiff.name} cannot be switched to: take a stiff method such as Rodas5P"
             )
@@ -236,12 +296,11 @@ def _check_options(method: Method) -> None:
 
 
 def _known(name: str) -> JuliaMethod:
-    reference = f"DifferentialEquations.jl, {name}"
     if name in ONLY:
-        order, implicit, _ = ONLY[name]
-        return JuliaMethod(name, order, reference, implicit)
+        own = ONLY[name]
+        return JuliaMethod(name, own.order, own.reference, own.implicit)
     twin = registry.get(name)
-    return JuliaMethod(name, twin.order, reference, twin.implicit)
+    return JuliaMethod(name, twin.order, f"DifferentialEquations.jl, {name}", twin.implicit)
 
 
 def _of_object(algorithm: JuliaValue) -> JuliaMethod:
@@ -273,5 +332,5 @@ def nearest(name: str | JuliaValue) -> str | None:
         return None
     known = _NAMES.get(name.lower())
     if known in ONLY:
-        return ONLY[known][2]
+        return ONLY[known].nearest
     return known

@@ -47,21 +47,29 @@ def install(
     sensitivity: bool = False,
     radau: bool = False,
     sundials: bool = False,
+    exponential: bool = False,
     progress: Callable[[str], object] = print,
 ) -> Path:
     """Download the solvers and precompile them. Download Julia too, if there is none. This takes
     0.5 to 1 GB and 5 to 20 minutes.
 
     sensitivity: add SciMLSensitivity for its adjoints; the native adjoint does not need it. radau:
-    add OrdinaryDiffEqFIRK for the Radau IIA methods. sundials: add Sundials for CVODE_BDF. gpu: add
-    CUDA.jl for JuliaBackend(state='cuda') and for your own Julia code. progress(line) receives a
-    line for each stage; the first one says what the installation downloads. The options of earlier
-    installations stay. Returns the folder of the Julia project. Raises JuliaUnavailable if the
-    installation fails; then the earlier state returns.
+    add OrdinaryDiffEqFIRK for the Radau IIA methods. sundials: add Sundials for CVODE_BDF and
+    ARKODE. exponential: add OrdinaryDiffEqExponentialRK for ETDRK2 to ETDRK4. gpu: add CUDA.jl for
+    JuliaBackend(state='cuda') and for your own Julia code. progress(line) receives a line for each
+    stage; the first one says what the installation downloads. The options of earlier installations
+    stay. Returns the folder of the Julia project. Raises JuliaUnavailable if the installation
+    fails; then the earlier state returns.
     """
     from .setup.install import install as run
 
-    wanted = {"gpu": gpu, "sensitivity": sensitivity, "radau": radau, "sundials": sundials}
+    wanted = {
+        "gpu": gpu,
+        "sensitivity": sensitivity,
+        "radau": radau,
+        "sundials": sundials,
+        "exponential": exponential,
+    }
     return run([option for option, chosen in wanted.items() if chosen], progress)
 
 

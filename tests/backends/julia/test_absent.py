@@ -57,6 +57,7 @@ def test_julia_absent(tmp_path, juliacall):
         ("AutoFBDF(Tsit5())", "FBDF cannot detect stiffness in Julia: switch from Tsit5"),
         ("AutoTsit5(Vern7())", "Vern7 cannot be switched to"),
         ("AutoTsit5(CVODE_BDF())", "CVODE_BDF cannot be switched to"),
+        ("AutoTsit5(ETDRK4())", "ETDRK4 cannot be switched to"),
         ("AutoDP5", "SciML has no method 'AutoDP5'"),
         ("SDIRK2", "SciML has no method 'SDIRK2' here"),
     ],
@@ -74,12 +75,12 @@ def test_methods_that_only_julia_has_take_a_jacobian():
     assert (method.name, method.jacobian) == ("KenCarp5", "sparse")
     y0 = torch.ones(2, dtype=torch.float64)
     for name, sentence in (
-        ("CVODE_BDF", "CVODE_BDF works with dense Jacobians"),
+        ("ETDRK4", "ETDRK4 works with dense, sparse Jacobians"),
         ("Vern9", "Vern9 is explicit and needs no Jacobian"),
     ):
         with pytest.raises(ValueError, match=sentence):
             pynode.solve(
-                lambda t, y: -y, y0, [0.0, 1.0], method=pynode.julia.method(name, jacobian="sparse")
+                lambda t, y: -y, y0, [0.0, 1.0], method=pynode.julia.method(name, jacobian="krylov")
             )
     with pytest.raises(ValueError, match="SciML has no method 'DP5'"):
         pynode.julia.method("DP5")

@@ -29,6 +29,7 @@ _COST = {  # what an option adds: GB at most, minutes at most, package
     "sensitivity": (0.7, 15, "SciMLSensitivity"),
     "radau": (0.1, 5, "OrdinaryDiffEqFIRK"),
     "sundials": (0.1, 5, "Sundials"),
+    "exponential": (0.1, 2, "OrdinaryDiffEqExponentialRK"),
     "gpu": (3.0, 10, "CUDA"),
 }
 

@@ -13,8 +13,11 @@ OPTIONS = {
     "sensitivity": "SciMLSensitivity",
     "radau": "OrdinaryDiffEqFIRK",
     "sundials": "Sundials",
+    "exponential": "OrdinaryDiffEqExponentialRK",
     "gpu": "CUDA",
 }
+# Parts of the names of the methods that an optional package adds.
+_METHODS = {"radau": ("Radau",), "sundials": ("CVODE", "ARKODE"), "exponential": ("ETDRK",)}
 
 
 def package() -> Path:
@@ -54,6 +57,15 @@ def optional(option: str) -> tuple[str, str, str]:
     name = OPTIONS[option]
     tables = _tables()
     return name, tables["weakdeps"][name], tables["compat"][name]
+
+
+def option_of(method: str) -> str | None:
+    """The one of OPTIONS whose package has the method of this name; None if PyNODE has it
+    itself."""
+    for option, parts in _METHODS.items():
+        if any(part in method for part in parts):
+            return option
+    return None
 
 
 def julia() -> str:

@@ -1,4 +1,4 @@
-module PyNODESensitivity
+module PyNODESensitivityExt
 
 using PyNODE: PyNODE, Solved, begin_solve, parameter_count
 using PyNODE.SciMLBase: remake, solve!

@@ -1,4 +1,4 @@
-module PyNODECUDA
+module PyNODECUDAExt
 
 using PyNODE: PyNODE
 using CUDA: CUDA, CuArray, CuPtr

@@ -1,0 +1,11 @@
+module PyNODERadauExt
+
+using PyNODE: PyNODE, AD, linear_solver
+using OrdinaryDiffEqFIRK: RadauIIA3, RadauIIA5, RadauIIA9
+
+for name in (:RadauIIA3, :RadauIIA5, :RadauIIA9)
+    @eval PyNODE.algorithm(::Val{$(QuoteNode(name))}; krylov = false, linsolve = linear_solver(krylov)) =
+        $name(; autodiff = AD, linsolve)
+end
+
+end
