@@ -8,16 +8,16 @@ struct Device
     ordinal::Int
 end
 
-function PyNODE.place(::Val{:cuda}, ordinal)
+function PyNODE.place(::Val{1}, ordinal)
     CUDA.functional() || throw(ArgumentError("CUDA.jl finds no GPU that it can use: CUDA.versioninfo() says more"))
     CUDA.device!(ordinal)
     return Device(ordinal)
 end
 
 # Where there are no entries there is no pointer either, and CUDA.jl asks the driver whose memory a pointer is.
-PyNODE.own(::Device, ::Type{T}, address, dims...) where {T} =
-    address == 0 ? CuArray{T}(undef, dims) : unsafe_wrap(CuArray, CuPtr{T}(UInt(address)), dims)
+PyNODE.wrapped(::Device, ::Type{T}, address, dims...) where {T} =
+    address == C_NULL ? CuArray{T}(undef, dims) : unsafe_wrap(CuArray, CuPtr{T}(UInt(address)), dims)
 
-PyNODE.settle(::Device) = CUDA.synchronize()
+PyNODE.synchronise(::Device) = CUDA.synchronize()
 
 end

@@ -13,6 +13,7 @@ using SparseArrays
 using PrecompileTools: @compile_workload, @setup_workload
 using SciMLBase: SciMLBase, CallbackSet, DiscreteCallback, ODEFunction, ODEProblem, init, solve!
 using DiffEqCallbacks: PresetTimeCallback
+using FunctionWrappers: FunctionWrapper
 using LinearSolve: LinearSolve, KrylovJL_GMRES
 using OrdinaryDiffEqBDF, OrdinaryDiffEqCore, OrdinaryDiffEqRosenbrock, OrdinaryDiffEqSDIRK,
     OrdinaryDiffEqTsit5, OrdinaryDiffEqVerner

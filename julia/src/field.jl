@@ -374,6 +374,7 @@ function (g::TimeGradient)(dT, y, p, t)
         copyto!(dT, 1, F.functions.values, length(F.functions.places) + 1, F.n)
         return nothing
     end
+    is_given(F.tgrad) || throw(ArgumentError("this field has no df/dt, which the method asks for"))
     at!(F, y, t)
     ask(F, F.tgrad)
     copyto!(dT, F.buffers.dT)
@@ -450,7 +451,9 @@ once, and cached.
 """
 function odefunction(F::Field, mass = I; matrix = true)
     has_jacobian = is_given(F.jac) || is_given(F.functions.jac)
-    has_slope = is_given(F.tgrad) || is_given(F.functions.jac_time)
+    # With a native Jacobian always, so that the type is the same for all methods: those that need
+    # df/dt have the function, the others never ask.
+    has_slope = is_given(F.tgrad) || is_given(F.functions.jac)
     jac = matrix && has_jacobian ? Jac(F) : nothing
     shape = jac === nothing ? nothing : prototype(F)
     return ODEFunction{true, SciMLBase.FullSpecialize}(

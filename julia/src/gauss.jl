@@ -15,12 +15,13 @@ end
 const GAUSS_NODES = 3
 
 """
-What the reverse solve of `native_gauss` reads and writes. y: the forward state; weighted:
+What the reverse solve of `native_gauss` reads and writes. interpolate!(y, t): the forward state,
+behind a pointer, so that one compiled reverse solve serves all forward methods. y: it; weighted:
 M^-T lambda; slope: (df/dp)' of it; mu: the cotangent of the parameters; jacobian: df/dy.
 """
-struct GaussAdjoint{F, S, V, J, W}
+struct GaussAdjoint{F, V, J, W}
     field::F
-    solved::S
+    interpolate!::FunctionWrapper{Nothing, Tuple{V, Float64}}
     y::V
     weighted::V
     lambda::V
@@ -36,19 +37,24 @@ function GaussAdjoint(S::Solved)
     M = S.prob.f.mass_matrix
     # The mass matrix belongs to a small system, and is factorised once.
     mass = M isa UniformScaling ? nothing : lu(transpose(M))
+    y = blank(F, F.n)
+    sol = S.sol
+    interpolate! = FunctionWrapper{Nothing, Tuple{typeof(y), Float64}}(
+        (y, t) -> (sol(y, t); nothing),
+    )
     return GaussAdjoint(
-        F, S, blank(F, F.n), blank(F, F.n), blank(F, F.n), blank(F, np), blank(F, np),
+        F, interpolate!, y, blank(F, F.n), blank(F, F.n), blank(F, np), blank(F, np),
         prototype(F), mass,
     )
 end
 
 """M^-T lambda."""
-weigh(g::GaussAdjoint{F, S, V, J, Nothing}, lambda) where {F, S, V, J} = lambda
+weigh(g::GaussAdjoint{F, V, J, Nothing}, lambda) where {F, V, J} = lambda
 weigh(g::GaussAdjoint, lambda) = ldiv!(g.mass, copyto!(g.weighted, lambda))
 
 """lambda' at the solver's time t."""
 function reverse_slope!(dlambda, g::GaussAdjoint, lambda, t)
-    g.solved.sol(g.y, t)
+    g.interpolate!(g.y, t)
     VJP(g.field)(dlambda, weigh(g, lambda), g.y, nothing, t)
     dlambda .*= -1
     return nothing
@@ -56,7 +62,7 @@ end
 
 """The Jacobian of lambda' in lambda."""
 function reverse_jacobian!(J, g::GaussAdjoint, t)
-    g.solved.sol(g.y, t)
+    g.interpolate!(g.y, t)
     Jac(g.field)(g.jacobian, g.y, nothing, t)
     reverse_jacobian!(J, g.jacobian, g.mass)
     return nothing
@@ -72,7 +78,7 @@ function add_quadrature!(g::GaussAdjoint{F}, integrator, x, w) where {F}
     for k in eachindex(x)
         t = (a + b) / 2 + (b - a) / 2 * x[k]
         integrator(g.lambda, t)
-        g.solved.sol(g.y, t)
+        g.interpolate!(g.y, t)
         ParameterVJP(g.field)(g.slope, weigh(g, g.lambda), g.y, nothing, t)
         g.mu .-= T((b - a) / 2 * w[k]) .* g.slope  # b < a
     end
@@ -86,9 +92,11 @@ The cotangents of y0 and of the parameters from those of the states, G (n, count
 ascending times ts, and the time that the reverse solve reached: the start of the forward one
 where all went well. With a mass matrix, which must have an inverse, the adjoint of y' = M^-1 f.
 """
-function native_gauss(S::Solved, G, ts, alg; rtol, atol)
-    F = S.field
-    g = GaussAdjoint(S)
+native_gauss(S::Solved, G, ts, alg; rtol, atol) =
+    reverse_gauss(GaussAdjoint(S), G, ts, S.prob.tspan[1], alg, rtol, atol)
+
+function reverse_gauss(g::GaussAdjoint, G, ts, t0, alg, rtol, atol)
+    F = g.field
     x, w = gauss_legendre(GAUSS_NODES)
     function after_step!(integrator)
         isempty(g.mu) || add_quadrature!(g, integrator, x, w)
@@ -109,7 +117,7 @@ function native_gauss(S::Solved, G, ts, alg; rtol, atol)
     f = ODEFunction{true, SciMLBase.FullSpecialize}(
         slope!; jac = has_jacobian ? jacobian! : nothing,
     )
-    prob = ODEProblem(f, G[:, end], (ts[end], S.prob.tspan[1]))
+    prob = ODEProblem(f, G[:, end], (ts[end], t0))
     integrator = begin_solve(
         prob, alg; reltol = rtol, abstol = atol, callback = CallbackSet(quadrature, jumps),
         save_everystep = false, dense = false, verbose = quiet(),

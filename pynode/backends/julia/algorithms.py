@@ -103,6 +103,20 @@ _PAIR = re.compile(r"auto(\w+?)(?:\((\w+)(?:\(\))?\))?")
 # Methods that solve M y' = f correctly in SciML. SciML's ABDF2 accepts a mass matrix, but its error
 # is 1e-2. Pairs accept none.
 _MASS = ("FBDF", "QNDF", "Rosenbrock", "Rodas", "Radau", "ROS34", "ROK")
+# Implicit methods that never ask for df/dt: backward differentiation and Runge-Kutta formulas.
+_NO_TIME_DERIVATIVE = (
+    "FBDF",
+    "QNDF",
+    "ABDF2",
+    "Implicit",
+    "Trapezoid",
+    "TRBDF2",
+    "Kvaerno",
+    "KenCarp",
+    "Radau",
+    "CVODE",
+    "ARKODE",
+)
 DEFAULT = Controller()
 # Explicit methods from which SciML's AutoSwitch can switch.
 _SWITCHING = ("Tsit5", "Vern6", "Vern7", "Vern8", "Vern9")
@@ -160,8 +174,11 @@ class JuliaMethod(Method):
 
     @property
     def asks_time_derivative(self) -> bool:
-        """Whether the method may ask for df/dt: Rosenbrock methods do, and what we do not know."""
-        return self.algorithm is not None or "Ros" in self.name or "Rodas" in self.name
+        """Whether the method may ask for df/dt: Rosenbrock and exponential methods do, and what we
+        do not know."""
+        if self.name.startswith("Auto"):
+            return True
+        return self.algorithm is not None or not self.name.startswith(_NO_TIME_DERIVATIVE)
 
     @property
     def one_atol(self) -> bool:
