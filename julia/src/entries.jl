@@ -217,17 +217,46 @@ end
 
 extend(kept::Int64, np::Int64, ptv::Ptr{Cvoid}) = (extend!(KEPT[kept], np, ptv); SERVED)
 
-"""Name => address of each entry, for a foreign function interface."""
-function entries()
-    functions = (;
-        forward = @cfunction(serve_forward, Cint, (Ptr{Request},)),
-        gradient = @cfunction(serve_gradient, Cint, (Ptr{GradientRequest},)),
-        release = @cfunction(release, Cint, (Int64,)),
-        steps = @cfunction(step_count, Int64, (Int64,)),
-        sample = @cfunction(
-            sample, Cint, (Int64, Ptr{Float64}, Int64, Ptr{Float64}, Ptr{Cvoid}),
-        ),
-        extend = @cfunction(extend, Cint, (Int64, Int64, Ptr{Cvoid})),
-    )
-    return [string(name) => Int(UInt(pointer)) for (name, pointer) in pairs(functions)]
+"""Choose an algorithm by its name, `length` bytes at `name`: its number for Requests; or -1, and
+the reason as a message."""
+function choose_named(name::Ptr{UInt8}, length::Int64, krylov::Int64, message::Ptr{UInt8},
+        room::Int64)
+    try
+        return Int64(choose(unsafe_string(name, length); krylov = krylov != 0))
+    catch error
+        write_message(message, room, sprint(showerror, error))
+        return Int64(-1)
+    end
+end
+
+"""The entries by name, with their addresses."""
+entries() = (;
+    forward = @cfunction(serve_forward, Cint, (Ptr{Request},)),
+    gradient = @cfunction(serve_gradient, Cint, (Ptr{GradientRequest},)),
+    choose = @cfunction(
+        choose_named, Int64, (Ptr{UInt8}, Int64, Int64, Ptr{UInt8}, Int64),
+    ),
+    release = @cfunction(release, Cint, (Int64,)),
+    steps = @cfunction(step_count, Int64, (Int64,)),
+    sample = @cfunction(
+        sample, Cint, (Int64, Ptr{Float64}, Int64, Ptr{Float64}, Ptr{Cvoid}),
+    ),
+    extend = @cfunction(extend, Cint, (Int64, Int64, Ptr{Cvoid})),
+)
+
+"""
+What the other side must know of this Julia, as text, so that a foreign function interface has
+nothing to convert: `name=number` for its threads, the number of the calling thread, whether it
+handles signals, and the addresses of the entries. The arguments: of `use_python!`.
+"""
+function connect(ensure::Int, release::Int, check_signals::Int, fetch::Int)
+    use_python!(ensure, release, check_signals, fetch)
+    numbers = Pair{Symbol, Int}[
+        :threads => Threads.nthreads(), :thread => Threads.threadid(),
+        :signals => Base.JLOptions().handle_signals,
+    ]
+    for (name, pointer) in pairs(entries())
+        push!(numbers, name => Int(UInt(pointer)))
+    end
+    return join(("$name=$number" for (name, number) in numbers), ' ')
 end

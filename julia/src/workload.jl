@@ -141,10 +141,14 @@ unserved(answer, message) = answer == STOPPED ? Stopped() :
 
 @setup_workload begin
     @compile_workload begin
-        for name in ("FBDF", "QNDF", "Rodas5P", "Tsit5"), native in (true, false)
-            back = name == "Tsit5" ? "Tsit5" : "Rodas5P"
-            example(name; native, reverse_with = back)
+        connect(0, 0, 0, 0)
+        for (name, back) in (
+                ("FBDF", "Rodas5P"), ("QNDF", "Rodas5P"), ("Rodas5P", "Rodas5P"), ("Tsit5", "Tsit5"),
+            )
+            example(name; native = true, reverse_with = back)
         end
+        example("FBDF"; stepping = true)
         example("KenCarp4"; native = true)
+        empty!(CHOSEN.values)
     end
 end

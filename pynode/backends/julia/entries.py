@@ -12,9 +12,8 @@ _POINTER = ctypes.c_void_p
 # (result, arguments) of each.
 _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "forward": (ctypes.c_int, _POINTER),
-    "forward_rows": (ctypes.c_int, _POINTER, _LONG, _LONG),
     "gradient": (ctypes.c_int, _POINTER),
-    "gradient_rows": (ctypes.c_int, _POINTER, _LONG, _LONG),
+    "choose": (_LONG, ctypes.c_char_p, _LONG, _LONG, _POINTER, _LONG),
     "release": (ctypes.c_int, _LONG),
     "steps": (_LONG, _LONG),
     "sample": (ctypes.c_int, _LONG, _POINTER, _LONG, _POINTER, _POINTER),
@@ -37,7 +36,7 @@ class Entries:
         prototype = ctypes.CFUNCTYPE if parallel else ctypes.PYFUNCTYPE
         self.parallel = parallel
         self._functions = {
-            name: prototype(*_SIGNATURES[name])(address) for name, address in addresses.items()
+            name: prototype(*signature)(addresses[name]) for name, signature in _SIGNATURES.items()
         }
         self.steps = self._functions["steps"]
         self.sample = self._functions["sample"]
@@ -51,6 +50,18 @@ class Entries:
     def gradient(self, request: GradientRequest) -> bool:
         """Compute the gradient of a kept solve, with the same result."""
         return self._served("gradient", request)
+
+    def choose(self, name: str, krylov: bool) -> int:
+        """The number of SciML's algorithm of this name. krylov: whether GMRES solves its linear
+        systems."""
+        room = ctypes.create_string_buffer(MESSAGE_BYTES)
+        text = name.encode()
+        number = self._functions["choose"](
+            text, len(text), krylov, ctypes.addressof(room), MESSAGE_BYTES
+        )
+        if number < 0:
+            raise JuliaError(f"Julia failed: {room.value.decode(errors='replace')}")
+        return number
 
     def _served(self, name: str, request: Any) -> bool:
         request.version = VERSION

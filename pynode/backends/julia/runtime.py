@@ -39,16 +39,18 @@ class Runtime:
     """The running Julia.
 
     package: the module PyNODE; main: Julia's module Main; location: which Julia it is; entries: its
-    C functions; threads: how many threads Julia has of its own.
+    C functions; threads: how many threads Julia has of its own; is_first_thread: whether the thread
+    that made this is the one that started Julia.
     """
 
     def __init__(self, main: JuliaValue, location: Location):
         self.main = main
         self.location = location
         self.package = main.PyNODE
-        handles_signals = bool(main.seval("Base.JLOptions().handle_signals != 0"))
-        self.entries = Entries(_addresses(self.package), handles_signals)
-        self.threads = int(main.seval("Threads.nthreads()"))
+        known = _connected(main)
+        self.entries = Entries(known, parallel=known["signals"] != 0)
+        self.threads = known["threads"]
+        self.is_first_thread = known["thread"] == 1
         self._algorithms: dict[tuple[str, bool], int] = {}
         self._objects: dict[int, tuple[JuliaValue, int]] = {}
         self._optional: dict[str, bool] = {}
@@ -65,7 +67,7 @@ class Runtime:
                         f"{name} needs the Julia package {versions.OPTIONS[option]}: {INSTALL}"
                         f" --{option}"
                     )
-            self._algorithms[key] = int(self.package.choose(name, krylov=krylov))
+            self._algorithms[key] = self.entries.choose(name, krylov)
         return self._algorithms[key]
 
     def chosen(self, algorithm: JuliaValue) -> int:
@@ -142,24 +144,21 @@ def started(location: Location) -> Runtime:
         Main.seval("import PyNODE")
     except Exception as error:
         raise JuliaUnavailable(why(_loading(error, Main, already))) from error
-    if not Main.seval("Threads.threadid() == 1"):
-        raise JuliaUnavailable(FIRST_CALL)
     runtime = Runtime(Main, location)
+    if not runtime.is_first_thread:
+        raise JuliaUnavailable(FIRST_CALL)
     _park()
     return runtime
 
 
-def _addresses(package: JuliaValue) -> dict[str, int]:
-    """The addresses of the entries, by name."""
-    _share_signals(package)
-    return {str(name): int(address) for name, address in package.entries()}
-
-
-def _share_signals(package: JuliaValue) -> None:
-    """Give Julia what it needs to run the handlers of signals during a solve (python.jl)."""
+def _connected(main: JuliaValue) -> dict[str, int]:
+    """What Julia tells of itself. It gets what it needs to run the handlers of signals during a
+    solve (python.jl)."""
     names = ("PyGILState_Ensure", "PyGILState_Release", "PyErr_CheckSignals", "PyErr_Fetch")
     functions = [getattr(ctypes.pythonapi, name) for name in names]
-    package.use_python_b(*(ctypes.cast(f, ctypes.c_void_p).value for f in functions))
+    addresses = [str(ctypes.cast(f, ctypes.c_void_p).value) for f in functions]
+    told = str(main.seval(f"PyNODE.connect({', '.join(addresses)})"))
+    return {name: int(number) for name, number in (pair.split("=") for pair in told.split())}
 
 
 def _park() -> None:
