@@ -33,7 +33,8 @@ begun before a hook returns, so that neither reads what the other still writes.
 struct Host end
 
 place(::Val{0}, ordinal) = Host()
-place(::Val{1}, ordinal) = throw(ArgumentError("no states on a GPU: load CUDA before PyNODE is asked"))
+place(::Val{N}, ordinal) where {N} =
+    throw(ArgumentError("no states on the device $N: load the package whose extension has it"))
 wrapped(::Host, ::Type{T}, address, dims...) where {T} = host_array(T, address, dims...)
 synchronise(::Host) = nothing
 

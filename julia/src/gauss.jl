@@ -64,12 +64,12 @@ end
 function reverse_jacobian!(J, g::GaussAdjoint, t)
     g.interpolate!(g.y, t)
     Jac(g.field)(g.jacobian, g.y, nothing, t)
-    reverse_jacobian!(J, g.jacobian, g.mass)
+    negative_transpose!(J, g.jacobian, g.mass)
     return nothing
 end
-reverse_jacobian!(J, jacobian, ::Nothing) = (J .= .-transpose(jacobian))
+negative_transpose!(J, jacobian, ::Nothing) = (J .= .-transpose(jacobian))
 # (M^-1 df/dy)' = (df/dy)' M^-T
-reverse_jacobian!(J, jacobian, mass) = rdiv!(J .= .-transpose(jacobian), mass)
+negative_transpose!(J, jacobian, mass) = rdiv!(J .= .-transpose(jacobian), mass)
 
 """Add the parameters' part of the last step of the reverse solve."""
 function add_quadrature!(g::GaussAdjoint{F}, integrator, x, w) where {F}

@@ -159,16 +159,20 @@ function extend!(S::Solved, np, ptv)
     return nothing
 end
 
+"""Column k of a matrix of the host, (n, ...), becomes the state y, which may lie on a device."""
+put_column!(states, k, y) = copyto!(states, (k - 1) * length(y) + 1, y, 1, length(y))
+
 """The states at those of the output times that were reached, into the columns of `states`."""
 function outputs!(states::AbstractMatrix, S::Solved, options::SolveOptions)
+    y = similar(S.y)
     for (i, t) in enumerate(options.outputs)
         t <= S.t || return i - 1
         if options.dense
-            state!(view(states, :, i), S, t)
+            put_column!(states, i, state!(y, S, t))
         else
             k = searchsortedfirst(S.sol.t, t)
             k <= length(S.sol.t) && S.sol.t[k] == t || return i - 1
-            copyto!(view(states, :, i), S.sol.u[k])
+            put_column!(states, i, S.sol.u[k])
         end
     end
     return length(options.outputs)
@@ -183,18 +187,17 @@ beyond the last of them."""
 function state!(y, S::Solved, s)
     ts = S.sol.t
     k = min(searchsortedfirst(ts, s), length(ts))
-    return s >= ts[k] ? copyto!(y, S.sol.u[k]) : interpolate!(y, S, s)
+    s >= ts[k] ? copyto!(y, S.sol.u[k]) : S.sol(y, s)
+    return y
 end
-interpolate!(y, S::Solved, s) = S.sol(y, s)
-# Not into a view: a device has no interpolant for one.
-interpolate!(y::SubArray, S::Solved, s) = copyto!(y, S.sol(s))
 
 """States at the thetas of every step of a dense solution: (n, thetas, steps)."""
 function samples!(states::AbstractArray, S::Solved, thetas)
     ts = inner.(Ref(S.field), mesh(S))
+    y = similar(S.y)
     for k in 1:(length(ts) - 1), (j, theta) in enumerate(thetas)
         s = theta == 1.0 ? ts[k + 1] : ts[k] + theta * (ts[k + 1] - ts[k])
-        state!(view(states, :, j, k), S, s)
+        put_column!(states, (k - 1) * length(thetas) + j, state!(y, S, s))
     end
     return nothing
 end

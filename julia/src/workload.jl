@@ -90,49 +90,84 @@ nothing_of(::Type{Ptr{T}}) where {T} = Ptr{T}(C_NULL)
 nothing_of(::Type{NTuple{3, Ptr{Cvoid}}}) = (C_NULL, C_NULL, C_NULL)
 
 """
+Memory of a solve of the example, and the Request over it. native: by native functions, else by
+hooks; changed: further fields of the Request.
+"""
+struct Posed
+    y0::Vector{Float64}
+    atol::Vector{Float64}
+    outputs::Vector{Float64}
+    states::Matrix{Float64}
+    message::Vector{UInt8}
+    requests::Vector{Request}
+end
+
+function posed(number; rtol = 1e-6, native = false, stepping = false, changed...)
+    y0, atol, message = [1.0, 0.5, -0.2], fill(rtol / 100, 3), zeros(UInt8, 1000)
+    outputs, states = [0.0, 0.4, 2.0], zeros(3, 3)
+    places = native ? Example.native_functions() : Example.hooks(stepping)
+    fields = (;
+        version = VERSION, bits = 64, n = 3, np = 1, direction = 1.0, places...,
+        algorithm = number, start = pointer(y0), t1 = 2.0, rtol, atol = pointer(atol),
+        outputs = pointer(outputs), output_count = 3, largest = Inf, maxiters = 100_000,
+        matrix = true, most = typemax(Int), seconds = Inf, states = pointer(states),
+        message = pointer(message), room = length(message),
+    )
+    request = filled(Request; fields..., changed...)
+    return Posed(y0, atol, outputs, states, message, [request])
+end
+
+"""
 Solve the example by the algorithm of this name, and its gradient: states, cotangents of y0 and
-of p. native: by native functions, else by hooks; changed: further fields of the Request;
-choose_algorithm: makes the algorithm of a name.
+of p. choose_algorithm: makes the algorithm of a name; options: of `posed`.
 """
 function example(
-        name; rtol = 1e-6, native = false, stepping = false, reverse_with = nothing,
-        adjoint = nothing, matrix = true, device = 0, choose_algorithm = algorithm, changed = (;),
+        name; rtol = 1e-6, reverse_with = nothing, adjoint = nothing,
+        choose_algorithm = algorithm, options...,
     )
-    y0, atol, message = [1.0, 0.5, -0.2], fill(rtol / 100, 3), zeros(UInt8, 1000)
-    outputs, G = [0.0, 0.4, 2.0], [zeros(3) ones(3) [1.0, -1.0, 0.5]]
-    out, dy0, dp = zeros(3, 3), zeros(3), zeros(1)
-    places = native ? Example.native_functions() : Example.hooks(stepping)
-    requests = [filled(
-        Request; version = VERSION, bits = 64, n = 3, np = 1, device, direction = 1.0,
-        places..., algorithm = choose(choose_algorithm(name)), start = pointer(y0), t1 = 2.0,
-        rtol, atol = pointer(atol), outputs = pointer(outputs), output_count = 3,
-        dense = reverse_with !== nothing, largest = Inf, maxiters = 100_000, matrix,
-        most = typemax(Int), seconds = Inf, states = pointer(out),
-        message = pointer(message), room = length(message), changed...,
-    )]
-    back = reverse_with === nothing ? 0 : choose(choose_algorithm(reverse_with))
-    GC.@preserve requests y0 atol message outputs G out dy0 dp adjoint begin
-        answer = serve_forward(pointer(requests))
-        answer == SERVED || throw(unserved(answer, message))
-        kept = requests[1].outcome.kept
-        if reverse_with !== nothing
-            count = step_count(kept)
-            mesh, samples = zeros(count + 1), zeros(3, 3, count)
-            sample(kept, pointer(Example.thetas), 3, pointer(mesh), Ptr{Cvoid}(pointer(samples)))
-            gradients = [filled(
-                GradientRequest; version = VERSION, kept, algorithm = back,
-                adjoint = adjoint === nothing ? C_NULL : pointer(adjoint),
-                adjoint_length = adjoint === nothing ? 0 : ncodeunits(adjoint),
-                cotangents = pointer(G, 4), times = pointer(outputs, 2), count = 2, t1 = 2.0,
-                rtol, atol = rtol / 100, dy0 = pointer(dy0), dp = pointer(dp), seconds = Inf,
-                message = pointer(message), room = length(message),
-            )]
-            answer = serve_gradient(pointer(gradients))
-            answer == SERVED || throw(unserved(answer, message))
+    dense = reverse_with !== nothing
+    solve = posed(choose(choose_algorithm(name)); rtol, dense, options...)
+    dy0, dp = zeros(3), zeros(1)
+    GC.@preserve solve begin
+        answer = serve_forward(pointer(solve.requests))
+        answer == SERVED || throw(unserved(answer, solve.message))
+        if dense
+            kept = solve.requests[1].outcome.kept
+            sample_all(kept)
+            back = choose(choose_algorithm(reverse_with))
+            pull!(dy0, dp, solve, kept, back, adjoint, rtol)
             release(kept)
         end
     end
-    return out, dy0, dp
+    return solve.states, dy0, dp
+end
+
+"""The mesh and the samples of a kept solve of the example."""
+function sample_all(kept)
+    count = step_count(kept)
+    mesh, samples = zeros(count + 1), zeros(3, 3, count)
+    GC.@preserve mesh samples begin
+        sample(kept, pointer(Example.thetas), 3, pointer(mesh), Ptr{Cvoid}(pointer(samples)))
+    end
+    return mesh, samples
+end
+
+"""The gradient of the example's loss, by an adjoint of this name or the native one."""
+function pull!(dy0, dp, solve, kept, back, adjoint, rtol)
+    G = [ones(3) [1.0, -1.0, 0.5]]
+    GC.@preserve dy0 dp solve G adjoint begin
+        gradients = [filled(
+            GradientRequest; version = VERSION, kept, algorithm = back,
+            adjoint = adjoint === nothing ? C_NULL : pointer(adjoint),
+            adjoint_length = adjoint === nothing ? 0 : ncodeunits(adjoint),
+            cotangents = pointer(G), times = pointer(solve.outputs, 2), count = 2, t1 = 2.0,
+            rtol, atol = rtol / 100, dy0 = pointer(dy0), dp = pointer(dp), seconds = Inf,
+            message = pointer(solve.message), room = length(solve.message),
+        )]
+        answer = serve_gradient(pointer(gradients))
+    end
+    answer == SERVED || throw(unserved(answer, solve.message))
+    return nothing
 end
 
 """The error of an entry that served nothing."""

@@ -17,9 +17,21 @@ function allocations(F)
     )
 end
 
-table = PyNODE.Example.table()
-GC.@preserve table begin
-    @testset "$name" for (name, (through, own)) in allocations(PyNODE.field(64, 3, 1, 3, PyNODE.address(table)))
+solve = PyNODE.posed(0)
+GC.@preserve solve begin
+    @testset "$name" for (name, (through, own)) in allocations(PyNODE.field(solve.requests[1]))
         @test through <= own
+    end
+end
+
+native = PyNODE.posed(0; native = true)
+GC.@preserve native begin
+    F = PyNODE.field(native.requests[1])
+    y, out, J = [1.0, 0.5, -0.2], zeros(3), zeros(3, 3)
+    @testset "native functions" begin
+        @test allocated(F, out, y, nothing, 0.5) == 0
+        @test allocated(Jac(F), J, y, nothing, 0.5) == 0
+        @test allocated(TimeGradient(F), out, y, nothing, 0.5) == 0
+        @test allocated(VJP(F), out, ones(3), y, nothing, 0.5) == 0
     end
 end
