@@ -1,5 +1,5 @@
-"""CVODE of Sundials through Julia: what is said where it is not installed, and its contract where
-it is."""
+"""CVODE and ARKODE of Sundials through Julia: what is said where it is not installed, and its
+contract where it is."""
 
 import math
 
@@ -11,6 +11,7 @@ from pynode import Event, RejectStep, Status, problems, solve
 from pynode.backends.julia.runtime import Runtime, start
 from tests.support.cases import Forced, leaf, smooth, smooth_exact, tensor
 from tests.support.juliacase import julia, needs, next_solve_works
+from tests.support.orders import observed
 from tests.support.refdata import load
 
 OPTIONS = {"method": "CVODE_BDF", "rtol": 1e-8, "atol": 1e-10}
@@ -21,21 +22,31 @@ def sundials():
     needs("sundials")
 
 
-def test_without_sundials_a_sentence_with_the_remedy(monkeypatch):
+@pytest.mark.parametrize(
+    ("method", "package"),
+    [
+        ("CVODE_BDF", "Sundials"),
+        ("ARKODE", "Sundials"),
+        ("ETDRK4", "OrdinaryDiffEqExponentialRK"),
+        ("RadauIIA5", "OrdinaryDiffEqFIRK"),
+    ],
+)
+def test_without_the_package_a_sentence_with_the_remedy(monkeypatch, method, package):
     monkeypatch.setattr(Runtime, "loads", lambda self, name: False)
     monkeypatch.setattr(start(), "_algorithms", {})
     with pytest.raises(
         pynode.julia.JuliaUnavailable,
-        match="CVODE_BDF needs the Julia package Sundials: pynode julia inst",
+        match=f"{method} needs the Julia package {package}: pynode julia install --",
     ):
-        julia(smooth, smooth_exact(0.0), [0.0, 1.0], **OPTIONS)
+        step = 0.1 if method == "ETDRK4" else None
+        julia(smooth, smooth_exact(0.0), [0.0, 1.0], method=method, rtol=1e-6, step_size=step)
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
         ({"step_size": 0.1}, "leave out step_size, or choose FBDF"),
-        ({"nonnegative": True}, "nonnegative and domain away"),
+        ({"nonnegative": True}, "leave out nonnegative and domain"),
         ({"mass": [1.0, 2.0]}, "cannot solve M y' = f"),
     ],
 )
@@ -62,6 +73,54 @@ def test_outputs_and_polynomials(sundials, backward):
     stats = plain.stats
     assert plain.method == "CVODE_BDF" and stats.accepted > 20 and stats.nfe > stats.accepted
     assert stats.njac > 0 and stats.nlu > 0 and stats.nsolve > stats.accepted
+
+
+def heat(t, y):
+    """Diffusion with a reaction and a source that depends on time, (12,)."""
+    left = torch.cat((y[:1] * 0, y[:-1]))
+    right = torch.cat((y[1:], y[:1] * 0))
+    return 100 * (left - 2 * y + right) + y**2 * (1 - y) + torch.sin(3 * t)
+
+
+@pytest.mark.parametrize("method", ["CVODE_BDF", "ARKODE"])
+@pytest.mark.parametrize("jacobian", ["dense", "sparse", "krylov"])
+def test_linear_solvers(sundials, method, jacobian):
+    """Elimination of a dense and of a sparse matrix (KLU), and GMRES."""
+    y0 = torch.linspace(0.2, 1.0, 12, dtype=torch.float64)
+    chosen = pynode.julia.method(method, jacobian=jacobian)
+    with torch.no_grad():
+        expected = solve(heat, y0, [0.0, 0.5, 1.0], method="FBDF", rtol=1e-10, atol=1e-12).y
+        found = julia(heat, y0, [0.0, 0.5, 1.0], method=chosen, rtol=1e-8, atol=1e-10)
+    assert (found.y - expected).abs().max() < 1e-6
+    assert (found.stats.njac > 0) == (jacobian != "krylov")
+    # ARKODE's GMRES takes differences of f.
+    assert (found.stats.njvp > 0) == (jacobian == "krylov" and method == "CVODE_BDF")
+
+
+def test_order_of_arkode_on_a_problem_that_depends_on_time(sundials):
+    """Tolerances that every step passes, and Newton's iteration far below its error."""
+    method = start().main.seval(
+        "Sundials.ARKODE(max_nonlinear_iters = 20, nonlinear_convergence_coefficient = 1e-9)"
+    )
+    errors = []
+    for count in (8, 16):
+        options = {"first_step": 1 / count, "max_step": 1 / count, "rtol": 1e-2, "atol": 1e-2}
+        with torch.no_grad():
+            found = julia(
+                smooth, smooth_exact(0.0), [0.0, 1.0], method=method, tstops=[1.0], **options
+            )
+        errors.append(float((found.y[-1] - smooth_exact(1.0)).norm()))
+    assert observed(errors) == pytest.approx(4, abs=0.35)
+
+
+@pytest.mark.parametrize("method", ["CVODE_BDF", "ARKODE"])
+def test_the_error_follows_the_tolerance(sundials, method):
+    for rtol in (1e-4, 1e-6, 1e-8):
+        with torch.no_grad():
+            found = julia(
+                smooth, smooth_exact(0.0), [0.0, 3.0], method=method, rtol=rtol, atol=rtol
+            )
+        assert float((found.y[-1] - smooth_exact(3.0)).abs().max()) < 300 * rtol
 
 
 def test_robertson_to_the_reference(sundials):
