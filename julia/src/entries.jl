@@ -246,14 +246,13 @@ entries() = (;
 
 """
 What the other side must know of this Julia, as text, so that a foreign function interface has
-nothing to convert: `name=number` for its threads, the number of the calling thread, whether it
-handles signals, and the addresses of the entries. The arguments: of `use_python!`.
+nothing to convert: `name=number` for its threads, whether it handles signals, and the addresses
+of the entries. The arguments: of `use_python!`.
 """
 function connect(ensure::Int, release::Int, check_signals::Int, fetch::Int)
     use_python!(ensure, release, check_signals, fetch)
     numbers = Pair{Symbol, Int}[
-        :threads => Threads.nthreads(), :thread => Threads.threadid(),
-        :signals => Base.JLOptions().handle_signals,
+        :threads => Threads.nthreads(), :signals => Base.JLOptions().handle_signals,
     ]
     for (name, pointer) in pairs(entries())
         push!(numbers, name => Int(UInt(pointer)))

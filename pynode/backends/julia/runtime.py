@@ -10,6 +10,7 @@ import atexit
 import ctypes
 import os
 import sys
+import threading
 import warnings
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -35,12 +36,15 @@ class JuliaUnavailable(RuntimeError):
     """Julia cannot be used here. The message says why, and what to do."""
 
 
+class _OtherThread(JuliaUnavailable):
+    """Another thread has to do this. There it can succeed."""
+
+
 class Runtime:
     """The running Julia.
 
     package: the module PyNODE; main: Julia's module Main; location: which Julia it is; entries: its
-    C functions; threads: how many threads Julia has of its own; is_first_thread: whether the thread
-    that made this is the one that started Julia.
+    C functions; threads: how many threads Julia has of its own.
     """
 
     def __init__(self, main: JuliaValue, location: Location):
@@ -50,7 +54,6 @@ class Runtime:
         known = _connected(main)
         self.entries = Entries(known, parallel=known["signals"] != 0)
         self.threads = known["threads"]
-        self.is_first_thread = known["thread"] == 1
         self._algorithms: dict[tuple[str, bool], int] = {}
         self._objects: dict[int, tuple[JuliaValue, int]] = {}
         self._optional: dict[str, bool] = {}
@@ -91,6 +94,8 @@ class Runtime:
 
 _RUNTIME: Runtime | None = None
 _FAILURE: str | None = None
+# Of several threads with a first solve, one starts Julia and the others wait.
+_STARTING = threading.Lock()
 
 
 def running() -> bool:
@@ -105,6 +110,13 @@ def start() -> Runtime:
     After a failure, further calls raise the same error without a new attempt, because a second
     start in one process crashes.
     """
+    if _RUNTIME is not None:
+        return _RUNTIME
+    with _STARTING:
+        return _started_once()
+
+
+def _started_once() -> Runtime:
     global _RUNTIME, _FAILURE
     if _FAILURE is not None:
         raise JuliaUnavailable(_FAILURE)
@@ -114,6 +126,8 @@ def start() -> Runtime:
             raise JuliaUnavailable(str(location))
         try:
             _RUNTIME = started(location)
+        except _OtherThread:
+            raise
         except JuliaUnavailable as error:
             _FAILURE = str(error)
             raise
@@ -139,14 +153,15 @@ def started(location: Location) -> Runtime:
             from juliacall import Main
     except Exception as error:  # a broken Julia can raise any exception
         raise JuliaUnavailable(why(_starting(error, location))) from error
+    # Before Julia works here: its garbage collector would wait for the other thread without end.
+    if already and not Main.seval("Threads.threadid() == 1"):
+        raise _OtherThread(FIRST_CALL)
     try:
         Main.seval(f'let path = raw"{package()}"; path in LOAD_PATH || push!(LOAD_PATH, path); end')
         Main.seval("import PyNODE")
     except Exception as error:
         raise JuliaUnavailable(why(_loading(error, Main, already))) from error
     runtime = Runtime(Main, location)
-    if not runtime.is_first_thread:
-        raise JuliaUnavailable(FIRST_CALL)
     _park()
     return runtime
 
@@ -164,11 +179,17 @@ def _connected(main: JuliaValue) -> dict[str, int]:
 def _park() -> None:
     """Let Julia's garbage collector run without this thread. Functions of Julia that are called
     from here leave this state while they run."""
+    ctypes.CDLL(None).jl_gc_safe_enter()
+    atexit.register(_unpark)
+
+
+def _unpark() -> None:
+    """Prepare the end of Julia, which juliacall brings about next in this thread: Julia wants a
+    thread that it knows in the state that it has in Julia, and adopts any other."""
     library = ctypes.CDLL(None)
-    library.jl_gc_safe_enter.restype = ctypes.c_int8
-    before = library.jl_gc_safe_enter()
-    # Julia ends as it has begun. This runs before juliacall's own function.
-    atexit.register(lambda: library.jl_gc_safe_leave(ctypes.c_int8(before)))
+    library.jl_get_pgcstack.restype = ctypes.c_void_p
+    if library.jl_get_pgcstack():
+        library.jl_gc_unsafe_enter()
 
 
 def _starting(error: Exception, location: Location) -> str:
