@@ -17,6 +17,7 @@ from .algebra.consistent import consistent as make_consistent
 from .algebra.mass import Mass
 from .algebra.structure import block_diagonal, structure_of
 from .backends import registry as backends
+from .backends.julia.row_rules import RowsRefused, obstacle, remember
 from .backends.torch.inference import run_in_inference_mode, serves_inference
 from .backends.torch.segments import Segment, SegmentedSolve, scheduled_stops
 from .core.arguments import Arguments
@@ -53,8 +54,8 @@ if TYPE_CHECKING:
     from .methods.base import Method
 
 
-# The type of the result depends on ``batched``. Julia takes all rows of a batch as one system, and
-# its result is a Solution, which the types do not say.
+# The type of the result depends on ``batched``. Where Julia takes all rows of a batch as one
+# system, its result is a Solution, which the types do not say.
 @overload
 def solve(
     f: Callable | nn.Module | ODEProblem,
@@ -281,9 +282,15 @@ def run(arguments: Arguments) -> Solution | BatchSolution:
     options = arguments.options()
     choice = _choose(arguments, problem)
     if choice.batched:
-        return solve_batched(
-            arguments, problem, options, choice.method, choice.adjoint, choice.engine.name
-        )
+        try:
+            return solve_batched(
+                arguments, problem, options, choice.method, choice.adjoint, choice.engine.name
+            )
+        except RowsRefused as reason:
+            if choice.engine.hooks == "native":
+                raise
+            remember(problem.f, str(reason))
+            choice = _joint(choice, problem)
     solution = _SingleSolve(arguments, problem, options, choice).solution()
     if arguments.throw:
         return solution.check()
@@ -295,7 +302,7 @@ class _Choice(NamedTuple):
 
     engine, method: objects; adjoint: an object, or adjoints.DIRECT. method_is_open,
     adjoint_is_open: whether the field decides later. structure: of the Jacobian, as the method says
-    it. batched: whether the torch engine takes the rows one by one.
+    it. batched: whether the engine takes the rows one by one.
     """
 
     engine: Any
@@ -330,12 +337,7 @@ def _choose(arguments: Arguments, problem: ODEProblem) -> _Choice:
             "by_row says which of args belong to the rows of a batch: pass batched=True, or leave"
             " out by_row"
         )
-    if engine.name == "julia":
-        if batched and method.implicit:
-            # SciML has one step for all rows, and a Jacobian of as many blocks.
-            structure = block_diagonal(structure, problem.y0)
-        batched = False
-    return _Choice(
+    choice = _Choice(
         engine=engine,
         method=method,
         method_is_open=method_is_open,
@@ -344,6 +346,22 @@ def _choose(arguments: Arguments, problem: ODEProblem) -> _Choice:
         structure=structure,
         batched=batched,
     )
+    if engine.name == "julia" and batched:
+        reason = obstacle(arguments, problem, method, adjoint, engine)
+        if reason and engine.hooks == "native":
+            raise RowsRefused(reason)
+        if reason:
+            return _joint(choice, problem)
+    return choice
+
+
+def _joint(choice: _Choice, problem: ODEProblem) -> _Choice:
+    """The choice for a batch of which Julia makes one system: SciML has one step for all rows, and
+    a Jacobian of as many blocks."""
+    structure = choice.structure
+    if choice.method.implicit:
+        structure = block_diagonal(structure, problem.y0)
+    return choice._replace(structure=structure, batched=False)
 
 
 class _SingleSolve:

@@ -15,6 +15,7 @@ from .adjoints.discrete.adjoint import DiscreteAdjoint
 from .adjoints.discrete.batched_gradient import RowGradient
 from .adjoints.forward import ForwardSensitivity
 from .algebra.structure import is_dense
+from .backends.julia.row_rules import RowsRefused
 from .backends.torch.batched_loop import RowSpans, integrate
 from .backends.torch.batched_segments import BatchSegment, BatchSegmentedSolve
 from .backends.torch.batched_tape import RowSteps
@@ -34,6 +35,7 @@ from .methods.compiled.batched_steps import CompiledRows
 from .methods.compiled.steps import check
 
 if TYPE_CHECKING:
+    from .backends.julia.rows import JuliaRows
     from .backends.native.batch import NativeRows
     from .backends.torch.batched_event_detection import BatchEventDetector, RowHits
     from .backends.torch.batched_loop import Rows
@@ -80,7 +82,8 @@ def solve_batched(
     """Solve every row of problem.y0, (B, ...), with its own steps.
 
     problem.tspan: (T,), or (T, B) with a column for each row. arguments: of ``solve``; method,
-    adjoint: objects. engine: 'torch' or 'native'.
+    adjoint: objects. engine: 'torch', 'native' or 'julia'. Raises RowsRefused if rows cannot be
+    separate in Julia.
     """
     solution = _BatchSolve(arguments, problem, options, method, adjoint, engine).solution()
     if arguments.throw:
@@ -90,6 +93,8 @@ def solve_batched(
 
 def _check_method(problem: ODEProblem, method: Method, adjoint: Any, engine: str) -> None:
     """ValueError for a method or an adjoint that does not take rows."""
+    if engine == "julia":
+        return  # backends/julia/row_rules.py has looked at both.
     if method.compile:
         check(problem.f, False)
     if engine == "torch" and not serves(method):
@@ -172,10 +177,7 @@ class _BatchSolve:
             # Compiled steps call f themselves.
             field.see_nonnegative(self.nonnegative_mask)
         moments = self.times.detach()
-        # First with a graph: what f makes at its first call, and keeps, belongs to it.
-        field.find_leaves(moments[0], self.flat, arguments.params)
-        check_independent(field, moments[0], self.flat.detach())
-        self.isolated = field.detach_args()
+        self._begin(moments[0])
         if self._has_gradient(self.flat):
             check_sharding(field.module_state.modules)
         self.moving_times = self.times.requires_grad and torch.is_grad_enabled()
@@ -190,6 +192,30 @@ class _BatchSolve:
             self.inference = serves_inference(self.isolated, moments[0], self.flat.detach())
         self.values = moments.cpu().numpy()
         self.stops = np.sort(options.tstops)
+
+    def _begin(self, t: Tensor) -> None:
+        """The first evaluations of f. t: (B,) the starts."""
+        field = self.field
+        try:
+            # First with a graph: what f makes at its first call, and keeps, belongs to it.
+            field.find_leaves(t, self.flat, self.arguments.params)
+            check_independent(field, t, self.flat.detach())
+            self.isolated = field.detach_args()
+            if self.engine == "julia":
+                self._translate(t)
+        # An f that is written for all rows at once can fail in any way when it gets rows.
+        except (TypeError, ValueError, RuntimeError, IndexError) as reason:
+            if self.engine != "julia":
+                raise
+            raise RowsRefused(reason) from reason
+
+    def _translate(self, t: Tensor) -> None:
+        """Make the native functions of the rows, or raise the reason why not."""
+        from .backends.julia.rows import functions_of
+        from .backends.native.row_fields import RowFields
+
+        fields = RowFields(self.isolated, float(t[0]), self.flat.detach()[0])
+        functions_of(fields, self.method, self._has_gradient(self.flat))
 
     def _has_gradient(self, start: Tensor) -> bool:
         """Whether a gradient may be asked of what begins at start, (m, n)."""
@@ -219,6 +245,8 @@ class _BatchSolve:
         path: Any
         if self.engine == "native":
             path = self._integrate_natively(index, start, spans, wanted, watch)
+        elif self.engine == "julia":
+            path = self._integrate_by_julia(index, start, spans, wanted)
         else:
             path = run_in_inference_mode(
                 lambda: self._integrate(index, start, spans, steps, watch), self.inference
@@ -240,7 +268,7 @@ class _BatchSolve:
             gradient: Any
             many = None
             if steps is None:
-                gradient = self._native_gradient(path, times, owners)
+                gradient = self._compiled_gradient(path, times, owners)
                 many = getattr(gradient, "pullback_many", None)
             else:
                 steps.close(len(rows))
@@ -287,8 +315,31 @@ class _BatchSolve:
             watch,
         )
 
-    def _native_gradient(self, path: NativeRows, times: np.ndarray, owners: np.ndarray) -> Any:
-        """The gradient of the states of rows at times, (q,) each."""
+    def _integrate_by_julia(
+        self, index: Tensor, start: Tensor, spans: RowSpans, record: bool
+    ) -> JuliaRows:
+        from .backends.julia.rows import integrate_rows
+
+        return integrate_rows(
+            self.isolated,
+            self.method,
+            start.detach(),
+            spans,
+            self.options,
+            self.atol,
+            record,
+            self.limits,
+            index,
+        )
+
+    def _compiled_gradient(self, path: Any, times: np.ndarray, owners: np.ndarray) -> Any:
+        """The gradient of the states of rows at times, (q,) each, of a native solve or Julia's."""
+        if self.engine == "julia":
+            from .adjoints.julia_rows import JuliaRowGradient
+
+            return JuliaRowGradient(
+                self.isolated, path, self.method, self.adjoint, self.options, times, owners
+            )
         if isinstance(self.adjoint, ForwardSensitivity):
             from .adjoints.native.forward.batch import NativeRowSensitivities
 

@@ -26,6 +26,7 @@ include("compat.jl")
 include("solve.jl")
 include("gauss.jl")
 include("adjoint.jl")
+include("rows.jl")
 include("entries.jl")
 include("workload.jl")
 

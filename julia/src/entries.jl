@@ -1,7 +1,8 @@
-# The C functions that the other side calls. Each takes the address of a Request or of a
-# GradientRequest, which holds everything it needs, and returns 0 where the request was served,
-# 1 where a hook or a limit stopped it before it had a result, 2 where Julia failed; `message`
-# then says why. No exception leaves them. Any thread may call them: Julia adopts it.
+# The C functions that the other side calls. Each takes the address of a Request, of a
+# GradientRequest or, for many of them (rows.jl), of a RowsRequest, which holds everything it needs.
+# It returns 0 where the request was served, 1 where a hook or a limit stopped it before it had a
+# result, 2 where Julia failed; `message` then says why. No exception leaves them. Any thread may
+# call them: Julia adopts it.
 
 const SERVED, STOPPED, FAILED = Cint(0), Cint(1), Cint(2)
 
@@ -233,6 +234,9 @@ end
 entries() = (;
     forward = @cfunction(serve_forward, Cint, (Ptr{Request},)),
     gradient = @cfunction(serve_gradient, Cint, (Ptr{GradientRequest},)),
+    forward_rows = @cfunction(serve_forward_rows, Cint, (Ptr{RowsRequest},)),
+    gradient_rows = @cfunction(serve_gradient_rows, Cint, (Ptr{RowsRequest},)),
+    release_rows = @cfunction(release_rows, Cint, (Ptr{Int64}, Int64)),
     choose = @cfunction(
         choose_named, Int64, (Ptr{UInt8}, Int64, Int64, Ptr{UInt8}, Int64),
     ),

@@ -160,6 +160,28 @@ struct GradientRequest
     error::NTuple{3, Ptr{Cvoid}}
 end
 
+"""
+A batch. rows: the address of the first of `count` Requests or GradientRequests; threads: how many
+serve them at most, the calling one among them. signals: whether the calling thread asks for
+Python's signals; seconds: time that is left for the batch; stop: what the rows read as their
+`stop`, set to 1 here where a signal has raised an exception, which goes into `error`. answers:
+(count,) what the entry of one row returned, or SKIPPED. message, room: bytes for the text of an
+error of the batch.
+"""
+struct RowsRequest
+    version::Int64
+    rows::Ptr{Cvoid}
+    count::Int64
+    threads::Int64
+    signals::Int64
+    seconds::Float64
+    stop::Ptr{Int64}
+    answers::Ptr{Int64}
+    message::Ptr{UInt8}
+    room::Int64
+    error::NTuple{3, Ptr{Cvoid}}
+end
+
 """Write one field of a structure at an address."""
 @inline function write_field!(address::Ptr{R}, ::Val{name}, value) where {R, name}
     index = Base.fieldindex(R, name)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import ctypes
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .request import MESSAGE_BYTES, SERVED, STOPPED, VERSION, GradientRequest, Request
+from .request import MESSAGE_BYTES, SERVED, STOPPED, VERSION, GradientRequest, Request, RowsRequest
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _LONG = ctypes.c_int64
 _POINTER = ctypes.c_void_p
 # (result, arguments) of each.
 _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "forward": (ctypes.c_int, _POINTER),
+    "forward_rows": (ctypes.c_int, _POINTER),
     "gradient": (ctypes.c_int, _POINTER),
+    "gradient_rows": (ctypes.c_int, _POINTER),
     "choose": (_LONG, ctypes.c_char_p, _LONG, _LONG, _POINTER, _LONG),
     "release": (ctypes.c_int, _LONG),
+    "release_rows": (ctypes.c_int, _POINTER, _LONG),
     "steps": (_LONG, _LONG),
     "sample": (ctypes.c_int, _LONG, _POINTER, _LONG, _POINTER, _POINTER),
     "extend": (ctypes.c_int, _LONG, _LONG, _POINTER),
@@ -42,6 +48,7 @@ class Entries:
         self.sample = self._functions["sample"]
         self.extend = self._functions["extend"]
         self.release = self._functions["release"]
+        self.release_rows = self._functions["release_rows"]
 
     def forward(self, request: Request) -> bool:
         """Solve. Returns whether there is a result; without one a hook or a limit stopped it."""
@@ -62,6 +69,14 @@ class Entries:
         if number < 0:
             raise JuliaError(f"Julia failed: {room.value.decode(errors='replace')}")
         return number
+
+    def forward_rows(self, request: RowsRequest) -> bool:
+        """Solve all rows of a batch. Returns False if it was interrupted."""
+        return self._served("forward_rows", request)
+
+    def gradient_rows(self, request: RowsRequest) -> bool:
+        """Compute the gradients of kept rows, with the same result."""
+        return self._served("gradient_rows", request)
 
     def _served(self, name: str, request: Any) -> bool:
         request.version = VERSION
@@ -86,3 +101,15 @@ class Kept:
 
     def __del__(self) -> None:
         self._entries.release(self.number)
+
+
+class KeptRows:
+    """Solves of rows that Julia keeps until this object is deleted. numbers: (m,) int64 their
+    numbers there, 0 for a row of which nothing is kept."""
+
+    def __init__(self, entries: Entries, numbers: np.ndarray) -> None:
+        self._entries = entries
+        self.numbers = numbers
+
+    def __del__(self) -> None:
+        self._entries.release_rows(self.numbers.ctypes.data, len(self.numbers))

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import ctypes
 
+import numpy as np
+
 VERSION = 1
 MESSAGE_BYTES = 2000
 
 # What an entry returns.
 SERVED = 0
 STOPPED = 1
+# The same of a row that was not begun.
+SKIPPED = 3
 
 _REALS = (
     "t",
@@ -80,3 +84,17 @@ class GradientRequest(ctypes.Structure):
         ),
         ("error", _ERROR),
     ]
+
+
+class RowsRequest(ctypes.Structure):
+    """An array of Requests, or of GradientRequests, one for each row of a batch."""
+
+    _fields_ = [
+        *_fields("version rows count threads signals seconds stop answers message room"),
+        ("error", _ERROR),
+    ]
+
+
+def array_of(structure: type[ctypes.Structure], count: int) -> np.ndarray:
+    """(count,) structures of zeros, whose fields NumPy reads and writes."""
+    return np.zeros(count, np.dtype(structure))

@@ -36,7 +36,7 @@ def native_part(
     """
     if hooks == "python":
         return None, None
-    reason = _obstacle(field, state) or _REFUSED.get(_owner(field.f), "")
+    reason = _obstacle(field, state) or _REFUSED.get(owner(field.f), "")
     if not reason:
         try:
             return _translated(field, method, t0, y0, gradient)
@@ -68,13 +68,21 @@ def structure_name(field: VectorField) -> str:
     return "sparse"
 
 
-def _obstacle(field, state):
-    """Why a field cannot be translated, before it is tried; '' if it can."""
+def missing_packages() -> str:
+    """Which Python packages a translation lacks, as a sentence; '' if none."""
     from ..registry import missing_for_native
 
     missing = missing_for_native()
     if missing:
         return f"it needs {' and '.join(missing)} (pip install 'torch-stiff-ode[native]')"
+    return ""
+
+
+def _obstacle(field, state):
+    """Why a field cannot be translated, before it is tried; '' if it can."""
+    missing = missing_packages()
+    if missing:
+        return missing
     if state != "cpu" or field.device.type != "cpu":
         return "native code runs on the CPU"
     if field.user_jac is not None:
@@ -84,13 +92,13 @@ def _obstacle(field, state):
     return ""
 
 
-def _owner(f: Any) -> Any:
+def owner(f: Any) -> Any:
     """The object that exists as long as f: of a method, the one it belongs to."""
     return getattr(f, "__self__", f)
 
 
 def _remember(f, reason):
     try:
-        _REFUSED[_owner(f)] = reason
+        _REFUSED[owner(f)] = reason
     except TypeError:  # no weak reference to this f
         return

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
 
 from .engine import COUNTS, check
-from .fields import FlatCall, translated
+from .row_fields import RowFields
 from .row_observer import RowObserver
+from .row_outputs import by_row, shared_times, spread, times_of_row, with_end
 from .rows import RowTrajectories, integrate_rows
 from .run import STATUSES
 
@@ -23,53 +23,6 @@ if TYPE_CHECKING:
     from ..torch.batched_event_detection import BatchEventDetector
     from ..torch.batched_loop import RowSpans
     from .row_observer import FoundEvents
-
-
-class RowFields:
-    """The native functions of a RowField for each of its rows.
-
-    targets: the tensors that native code reads, whole. by_row: for each of them whether a row of
-    the batch reads its own row of it. one_row: the args for the first row.
-    """
-
-    def __init__(self, field: RowField, t0: float, y0: Tensor) -> None:
-        leaves, structure = pytree.tree_flatten(field.args)
-        owned = _owned(field)
-        one = [x[:1] if own else x for x, own in zip(leaves, owned, strict=True)]
-        frame = FlatCall(field.layout, structure, field.nonnegative_mask, rows=True)
-        self.bound = translated(field.f, one, frame, t0, y0)
-        self.one_row = pytree.tree_unflatten(one, structure)
-        # For the id of each leaf of these args that belongs to a row: how far the rows lie apart.
-        self.apart = {
-            id(x): leaf.stride(0) * leaf.element_size()
-            for x, leaf, own in zip(one, leaves, owned, strict=True)
-            if own
-        }
-        places = {id(x): i for i, x in enumerate(one)}
-        self.targets: list[Tensor] = []
-        self.by_row: list[bool] = []
-        for target in self.bound.targets:
-            place = places.get(id(target))
-            if place is None:
-                self.targets.append(target)
-                self.by_row.append(False)
-            else:
-                self.targets.append(leaves[place])
-                self.by_row.append(owned[place])
-        sizes = [self.apart.get(id(target), 0) for target in self.bound.targets]
-        self._shifts = np.array(sizes, dtype=np.int64)
-
-    def addresses(self, rows: np.ndarray) -> np.ndarray:
-        """(m, k) addresses of the targets for the rows with these numbers, (m,)."""
-        return self.bound.pointers()[0] + rows[:, None] * self._shifts
-
-
-def _owned(field):
-    """For each leaf of the args whether it has a row for each row of the batch."""
-    owned = []
-    for argument, by_row in zip(field.args, field.by_row, strict=True):
-        owned += [by_row] * len(pytree.tree_leaves(argument))
-    return owned
 
 
 class NativeRows:
@@ -99,47 +52,14 @@ class NativeRows:
         if isinstance(wanted, list):
             self.reached = np.minimum(self.reached, [len(times) for times in wanted])
         self.place = spans.place + self.reached
-        self.ys = torch.from_numpy(self._spread(solved.outputs, spans, wanted))
+        self.ys = torch.from_numpy(spread(solved.outputs, self.reached, spans, wanted))
         self.slopes = None
         if solved.plan.slopes:
-            self.slopes = torch.from_numpy(self._spread(solved.slopes, spans, wanted))
+            self.slopes = torch.from_numpy(spread(solved.slopes, self.reached, spans, wanted))
         self.last = torch.from_numpy(solved.blocks.each("y").copy())
         self.t = numbers["t"].copy()
         self.statuses = [STATUSES[code] for code in numbers["status"].tolist()]
         self.attempts = spans.attempts + numbers["accepted"] + numbers["rejected"]
-
-    def _spread(self, rows, spans, wanted):
-        """(T, m, n) of rows (m, _, n), which begin with the start: each at its output times."""
-        total = len(spans.times)
-        count = len(rows)
-        if not isinstance(wanted, list) and total == rows.shape[1]:
-            spread = np.empty((total, count, rows.shape[2]), rows.dtype)
-            spread[:] = rows.transpose(1, 0, 2)
-            for i in np.flatnonzero(self.reached < total - 1):
-                spread[1 + self.reached[i] :, i] = np.nan
-            return spread
-        spread = np.full((total, count, rows.shape[2]), np.nan, rows.dtype)
-        for i, (first, reached) in enumerate(zip(spans.place, self.reached, strict=True)):
-            spread[first : first + reached, i] = rows[i, 1 : 1 + reached]
-        return spread
-
-
-def _times(spans, i):
-    """The output times of row i after the start and up to its end."""
-    later = spans.times[spans.place[i] :, i]
-    direction = np.sign(spans.end[i] - spans.start[i])
-    return later[direction * (later - spans.end[i]) <= 0]
-
-
-def _shared_times(spans):
-    """The times that all rows share, (T,): their start and all outputs up to their end. None if
-    rows differ."""
-    times = spans.times
-    if not np.all(spans.place == 1) or np.any(times != times[:, :1]):
-        return None
-    if np.any(spans.start != times[0]) or np.any(spans.end != times[-1]):
-        return None
-    return np.ascontiguousarray(times[:, 0])
 
 
 def integrate_batch(
@@ -164,12 +84,12 @@ def integrate_batch(
     check(field)
     numbers = index.numpy()
     fields = RowFields(field, float(spans.start[0]), starts[0])
-    times: Any = _shared_times(spans)
+    times: Any = shared_times(spans)
     wanted = times
     if times is None:
-        wanted = [_times(spans, i).tolist() for i in range(len(numbers))]
+        wanted = [times_of_row(spans, i).tolist() for i in range(len(numbers))]
         times = [
-            _with_end([start, *own], end)
+            with_end([start, *own], end)
             for start, own, end in zip(
                 spans.start.tolist(), wanted, spans.end.tolist(), strict=True
             )
@@ -185,7 +105,7 @@ def integrate_batch(
         starts.detach().numpy(),
         times,
         options,
-        _by_row(atol, numbers, size, field.batch),
+        by_row(atol, numbers, size, field.batch),
         inputs=fields.addresses(numbers),
         attempts=spans.attempts,
         bounds=_bounds(limits, numbers, size, field.batch),
@@ -209,21 +129,9 @@ def _asks(limits):
     return limits is not None and (limits.domain is not None or limits.callback is not None)
 
 
-def _with_end(times, end):
-    """The times with the end after them."""
-    if times[-1] != end:
-        times.append(end)
-    return times
-
-
-def _by_row(values, numbers, size, batch):
-    """(m, n) of values, 0-d, (n,) or (B, n), for the rows with these numbers."""
-    return values.detach().double().expand(batch, size).numpy()[numbers]
-
-
 def _bounds(limits, numbers, size, batch):
     """(lowest, floor), (m, n) each, of the components that must not be negative, or None."""
     if limits is None or limits.bounds is None:
         return None
-    lowest = _by_row(limits.bounds.lowest, numbers, size, batch)
-    return lowest, _by_row(limits.bounds.floor, numbers, size, batch)
+    lowest = by_row(limits.bounds.lowest, numbers, size, batch)
+    return lowest, by_row(limits.bounds.floor, numbers, size, batch)

@@ -1,0 +1,61 @@
+"""The native functions of a batch whose rows are solves of their own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from .fields import FlatCall, translated
+
+if TYPE_CHECKING:
+    from ...core.batched_field import RowField
+
+
+class RowFields:
+    """The native functions of a RowField for each of its rows.
+
+    targets: the tensors that native code reads, whole. by_row: for each of them whether a row of
+    the batch reads its own row of it. one_row: the args for the first row.
+    """
+
+    def __init__(self, field: RowField, t0: float, y0: Tensor) -> None:
+        leaves, structure = pytree.tree_flatten(field.args)
+        owned = _owned(field)
+        one = [x[:1] if own else x for x, own in zip(leaves, owned, strict=True)]
+        frame = FlatCall(field.layout, structure, field.nonnegative_mask, rows=True)
+        self.bound = translated(field.f, one, frame, t0, y0)
+        self.one_row = pytree.tree_unflatten(one, structure)
+        # For the id of each leaf of these args that belongs to a row: how far the rows lie apart.
+        self.apart = {
+            id(x): leaf.stride(0) * leaf.element_size()
+            for x, leaf, own in zip(one, leaves, owned, strict=True)
+            if own
+        }
+        places = {id(x): i for i, x in enumerate(one)}
+        self.targets: list[Tensor] = []
+        self.by_row: list[bool] = []
+        for target in self.bound.targets:
+            place = places.get(id(target))
+            if place is None:
+                self.targets.append(target)
+                self.by_row.append(False)
+            else:
+                self.targets.append(leaves[place])
+                self.by_row.append(owned[place])
+        sizes = [self.apart.get(id(target), 0) for target in self.bound.targets]
+        self._shifts = np.array(sizes, dtype=np.int64)
+
+    def addresses(self, rows: np.ndarray) -> np.ndarray:
+        """(m, k) addresses of the targets for the rows with these numbers, (m,)."""
+        return self.bound.pointers()[0] + rows[:, None] * self._shifts
+
+
+def _owned(field):
+    """For each leaf of the args whether it has a row for each row of the batch."""
+    owned = []
+    for argument, by_row in zip(field.args, field.by_row, strict=True):
+        owned += [by_row] * len(pytree.tree_leaves(argument))
+    return owned
