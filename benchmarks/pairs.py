@@ -25,6 +25,9 @@ torch.set_num_threads(1)
 # is up.
 PRECISION = 0.01
 
+# Seconds of a turn of what takes less.
+BRIEF = 0.01
+
 CLOCKS = {"cpu": time.process_time, "wall": time.perf_counter}
 
 
@@ -97,6 +100,30 @@ def pair(
         if len(times_a) >= rounds[0] and (time.perf_counter() > end or _settled(times_a, times_b)):
             break
     return Pair(times_a, times_b)
+
+
+def in_turn(
+    runs: dict, seconds: float = 4.0, clock: str = "cpu", rounds: tuple = (3, 50)
+) -> dict[str, list]:
+    """Seconds of every run, name -> a list, from rounds in which all of them run in turn.
+
+    runs: name -> a function of no arguments, which has run before. One that takes less than BRIEF
+    repeats in its turn until it has taken so long: its time is that of a warm processor. The rounds
+    end after so many seconds, between rounds[0] and rounds[1] of them.
+    """
+    counts = {
+        name: max(1, round(BRIEF / max(once(run, clock), 1e-6))) for name, run in runs.items()
+    }
+    times: dict[str, list] = {name: [] for name in runs}
+    gc.collect()
+    end = time.perf_counter() + seconds
+    for i in range(rounds[1]):
+        if i >= rounds[0] and time.perf_counter() > end:
+            break
+        for name, run in runs.items():
+            count = counts[name]
+            times[name].append(once(loop(run, count), clock) / count)
+    return times
 
 
 def once(f: Callable, clock: str = "cpu") -> float:
