@@ -346,7 +346,7 @@ def _choose(arguments: Arguments, problem: ODEProblem) -> _Choice:
         structure=structure,
         batched=batched,
     )
-    if engine.name == "julia" and batched:
+    if isinstance(engine, backends.JuliaBackend) and batched:
         reason = obstacle(arguments, problem, method, adjoint, engine)
         if reason and engine.hooks == "native":
             raise RowsRefused(reason)
