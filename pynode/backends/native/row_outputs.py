@@ -57,6 +57,6 @@ def spread(rows: np.ndarray, reached: np.ndarray, spans: RowSpans, wanted: Any) 
             states[1 + reached[i] :, i] = np.nan
         return states
     states = np.full((total, count, rows.shape[2]), np.nan, rows.dtype)
-    for i, (first, many) in enumerate(zip(spans.place.tolist(), reached.tolist(), strict=True)):
-        states[first : first + many, i] = rows[i, 1 : 1 + many]
+    for row, (first, many) in enumerate(zip(spans.place.tolist(), reached.tolist(), strict=True)):
+        states[first : first + many, row] = rows[row, 1 : 1 + many]
     return states
