@@ -16,6 +16,7 @@ suite.md, .csv, .json and .png.
 
 from benchmarks import report, suite
 from benchmarks.peers import PEERS
+from pynode.backends.julia.setup.locate import locate
 
 
 def shown(row: dict) -> str:
@@ -179,6 +180,14 @@ def main(argv=None):
         dest="engine",
         help="pynode with backend='native', stiff problems by Rodas5P",
     )
+    engine.add_argument(
+        "--julia",
+        action="store_const",
+        const="julia",
+        dest="engine",
+        help="pynode with backend='julia', native functions where the field translates, stiff"
+        " problems by SciML's Rodas5P",
+    )
     parser.add_argument(
         "--ladder", nargs="+", type=float, help="values of rtol (1e-4 1e-5 1e-6 1e-7 1e-8)"
     )
@@ -203,6 +212,8 @@ def main(argv=None):
     if report.missing(PEERS["scipy"].module, "scipy"):
         parser.exit(1, "this benchmark needs SciPy: pip install scipy\n")
     packages = [name for name in args.peers if not report.missing(PEERS[name].module, name)]
+    if args.engine == "julia" and not locate().ready:
+        parser.exit(1, f"no Julia: {locate().problem}\n")
     report.heading()
     rows, found = [], []
     for name in args.problems:

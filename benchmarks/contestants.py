@@ -63,11 +63,12 @@ def by_compiled(by, method, case, field):
     return _prepared(by(registry.get(method, compile=True), case, case.problem.field), case, method)
 
 
-def by_native(by, method, case, field):
-    """by_pynode or gradient_by_pynode with the native engine, which watches no field; the first
-    solve translates the field, and compiles the loop or reads it from the disk."""
-    run = by(method, case, case.problem.field, backend="native")
-    return _prepared(run, case, f"{method}, native")
+def by_backend(backend, by, method, case, field):
+    """by_pynode or gradient_by_pynode with another engine, 'native' or 'julia', which watches no
+    field; the first solve translates the field, and compiles the loop or reads it from the disk.
+    Julia starts at its first solve."""
+    run = by(method, case, case.problem.field, backend=backend)
+    return _prepared(run, case, f"{method}, {backend}")
 
 
 def _prepared(run, case, name):

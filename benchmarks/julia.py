@@ -207,7 +207,7 @@ def fixed(args, solves=500) -> list:
 
             def run(method=method, graph=graph):
                 with torch.set_grad_enabled(graph):
-                    return solve(decay, y0, [0.0, 0.01], method=method, backend="julia")
+                    return solve(decay, y0, [0.0, 0.1], method=method, backend="julia")
 
             for _ in range(3):
                 solution = run()

@@ -32,12 +32,10 @@ def network_gradient() -> Gradient:
     )
     warm_start([model], data, WARM_START)
     times = run.t.tolist()
-    atol = (RTOL * 1e-3 * scaling.scale).tolist()
-    problem = Problem(
-        "robertson network", model, run.y[0], (times[0], times[-1]), RTOL, tuple(atol), True, ""
-    )
+    y0 = scaling.scaled(run.y)[0]
+    problem = Problem("robertson network", model, y0, (times[0], times[-1]), RTOL, 1e-9, True, "")
     with torch.no_grad():
-        reference = solve(model, run.y[0], times, method="radauiia9", rtol=1e-10, atol=1e-14).y[1:]
+        reference = solve(model, y0, times, method="radauiia9", rtol=1e-10, atol=1e-13).y[1:]
     return Gradient(problem.name, Case(problem, RTOL, times, reference.numpy()))
 
 

@@ -26,7 +26,7 @@ KINDS = {
     for name in names(*kinds, suite=True)
 }
 METHODS = {"stiff": "QNDF", "not stiff": "Tsit5", "gradient": "Tsit5", "stiff gradient": "QNDF"}
-# By compile=True and by the native engine.
+# By compile=True, the native engine and Julia.
 COMPILED = {
     "stiff": "Rodas5P",
     "not stiff": "Tsit5",
@@ -48,13 +48,15 @@ def case(name: str):
 
 def contestants(kind: str, method: str | None, packages, engine: str = "torch") -> list:
     """pynode's method, then the solvers of the packages that are for this kind of problem. engine:
-    'torch', 'compiled' (compile=True) or 'native'."""
+    'torch', 'compiled' (compile=True), 'native' or 'julia'."""
     name = method or (METHODS if engine == "torch" else COMPILED)[kind]
     by = run.gradient_by_pynode if "gradient" in kind else run.by_pynode
     if engine == "torch":
         mine = run.Contestant(name, None, functools.partial(by, name))
     else:
-        maker = {"compiled": run.by_compiled, "native": run.by_native}[engine]
+        maker = run.by_compiled
+        if engine != "compiled":
+            maker = functools.partial(run.by_backend, engine)
         mine = run.Contestant(f"{name}, {engine}", None, functools.partial(maker, by, name))
     return [mine] + [
         run.Contestant(solver.label, peer.name, solver.make)

@@ -226,12 +226,16 @@ def test_compiled_contestants():
     assert made == [(Tsit5(compile=True), True, {})]
     assert [
         suite.contestants(kind, None, (), engine)[0].name
-        for engine in ("compiled", "native")
+        for engine in ("compiled", "native", "julia")
         for kind in ("stiff", "not stiff", "stiff gradient")
     ] == [
         *("Rodas5P, compiled", "Tsit5, compiled", "Rodas5P, compiled"),
         *("Rodas5P, native", "Tsit5, native", "Rodas5P, native"),
+        *("Rodas5P, julia", "Tsit5, julia", "Rodas5P, julia"),
     ]
+    made.clear()
+    assert contestants.by_backend("julia", by, "Tsit5", case, None)()[0] == "states"
+    assert made == [("Tsit5", True, {"backend": "julia"})]
 
 
 def test_two_trees_side_by_side(tmp_path, capsys):
