@@ -224,8 +224,6 @@ end
 """What a hook answers: 0, or 2 to stop; throws Stopped where it failed."""
 function ask(F::Field, hook::Hook)
     synchronise(F.place)
-    # A signal must not be raised where the hook begins, outside of what catches its exceptions.
-    F.watch.signals && heed_signals(F)
     answer = call_safely(hook.pointer)
     answer == 0 || answer == 2 || throw(Stopped())
     return answer
@@ -288,8 +286,8 @@ end
 
 function native_slope!(dy, F::Field, y, t)
     watch = F.watch
+    watch.nfe < watch.most || stop(F, CAUSES.max_nfe)
     watch.nfe += 1
-    watch.nfe > watch.most && stop(F, CAUSES.max_nfe)
     look(F)
     compute!(dy, F, F.functions.f, y, y, t)
     watch.finite = isfinite(sum(dy))

@@ -159,11 +159,6 @@ class JuliaAdjoint(Adjoint):
         grads: Tensor,
         options: Options,
     ) -> tuple[Tensor, list[Tensor]]:
-        julia = start()
-        foreign = trajectory.foreign
-        name = self._available(julia)
-        if field.leaves is not foreign.field.leaves:
-            foreign.extend(julia, field)
         starts, cotangents = _by_time(trajectory, times, grads)
         parameters = zero_grads(field.parameters)
         if not cotangents:
@@ -178,8 +173,21 @@ class JuliaAdjoint(Adjoint):
             return starts + math.nan, [p + math.nan for p in parameters]
         request = GradientRequest()
         self._write_tolerances(request, options, largest)
-        request.algorithm = julia.algorithm(self.reverse(method).name)
         request.t1 = trajectory.inner(trajectory.t)
+        with trajectory.foreign.kept.lock:
+            dy0, pieces = self._reversed(field, method, trajectory, request, order, table)
+        return starts + dy0.to(starts), [p.to(like) for p, like in zip(pieces, parameters)]
+
+    def _reversed(self, field, method, trajectory, request, order, table):
+        """(cotangent of the start, (n,), those of field.parameters). order: Julia's times of the
+        cotangents table, (m, n)."""
+        julia = start()
+        foreign = trajectory.foreign
+        reverse = self.reverse(method)
+        request.algorithm = julia.algorithm(reverse.name)
+        name = self._available(julia)
+        if field.leaves is not foreign.field.leaves:
+            foreign.extend(julia, field)
         with field.stats.of_gradient():
             count = foreign.parameter_count
             serve = partial(foreign.pull, julia.entries, request)
@@ -192,9 +200,8 @@ class JuliaAdjoint(Adjoint):
                 "f refuses (RejectStep) a state between the steps, but this adjoint needs its"
                 " derivatives there: use backend='torch', adjoint='discrete'"
             )
-        self.check_end(trajectory, self.reverse(method), foreign.timer, request.reached)
-        pieces = _pieces(foreign, field, dp)
-        return starts + dy0.to(starts), [p.to(like) for p, like in zip(pieces, parameters)]
+        self.check_end(trajectory, reverse, foreign.timer, request.reached)
+        return dy0, _pieces(foreign, field, dp)
 
     def _write_tolerances(self, request, options, largest):
         """The tolerances of the reverse solve. largest: of the cotangents."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -70,7 +71,6 @@ class JuliaShortGradient(ShortGradient):
         julia = start()
         reverse = self._adjoint.reverse(self._method)
         request = GradientRequest()
-        request.kept = cast("Kept", path.kept).number
         request.rtol = self._rtol
         request.atol = ATOL * self._rtol * largest
         request.algorithm = julia.algorithm(reverse.name)
@@ -78,9 +78,11 @@ class JuliaShortGradient(ShortGradient):
         request.seconds = math.inf
         times = [path.inner(t) for t in path.times[1:]]
         count = sum(x.numel() for x in path.bound.targets)
-        result = pulled(
-            request, NATIVE, times, cotangents, count, lambda: julia.entries.gradient(request)
-        )
+        kept = cast("Kept", path.kept)
+        request.kept = kept.number
+        serve = partial(julia.entries.gradient, request)
+        with kept.lock:
+            result = pulled(request, NATIVE, times, cotangents, count, serve)
         self._adjoint.check_end(path, reverse, path.clock, request.reached)
         self.stats.backward_nvjp += request.nvjp
         self.stats.backward_njac += request.njac

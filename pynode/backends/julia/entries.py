@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 from .request import MESSAGE_BYTES, SERVED, STOPPED, VERSION, GradientRequest, Request, RowsRequest
+from .signals import FaultHandler
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +44,9 @@ class Entries:
     def __init__(self, addresses: dict[str, int], parallel: bool) -> None:
         prototype = ctypes.CFUNCTYPE if parallel else ctypes.PYFUNCTYPE
         self.parallel = parallel
+        self._fault_handler = None
+        if parallel and sys.platform != "win32":
+            self._fault_handler = FaultHandler()
         self._functions = {
             name: prototype(*signature)(addresses[name]) for name, signature in _SIGNATURES.items()
         }
@@ -83,6 +89,8 @@ class Entries:
         room = ctypes.create_string_buffer(MESSAGE_BYTES)
         request.message = ctypes.addressof(room)
         request.room = MESSAGE_BYTES
+        if self._fault_handler is not None:
+            self._fault_handler.restore()
         answer = self._functions[name](ctypes.addressof(request))
         if request.error[0]:
             # Raises what the handler of a signal has raised during the call.
@@ -93,11 +101,16 @@ class Entries:
 
 
 class Kept:
-    """A solve that Julia keeps until this object is deleted. number: its number there."""
+    """A solve that Julia keeps until this object is deleted.
+
+    number: its number there. lock: for gradients, which share the memory of the solve: one at a
+    time.
+    """
 
     def __init__(self, entries: Entries, number: int) -> None:
         self._entries = entries
         self.number = number
+        self.lock = threading.Lock()
 
     def __del__(self) -> None:
         self._entries.release(self.number)

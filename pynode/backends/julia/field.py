@@ -6,7 +6,7 @@ from __future__ import annotations
 import ctypes
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
@@ -267,21 +267,42 @@ class ForeignField:
         field = self.field
         plain = field.flat and field.device.type == "cpu" and field.nonnegative_mask is None
         if name == "f" and plain and self.sign > 0:
-            return self._direct()
-        hook = getattr(self, f"_{name}")
+            ask = self._direct()
+        else:
+            ask = self._settled(getattr(self, f"_{name}"))
+        answers = self._answers(ask)
+        next(answers)
+        return answers.__next__
 
-        def run() -> int:
+    def _answers(self, ask: Callable[[], int]) -> Generator[int, None, None]:
+        """The answers of a hook, without end.
+
+        Python runs the handlers of signals where a function begins, before its first statement. A
+        generator begins again inside of ``try``, so that Ctrl-C is not lost there.
+        """
+        answer = GO_ON
+        while True:
             try:
-                answer = hook() or GO_ON
-                self.settle()
-                return answer
+                while True:
+                    yield answer
+                    answer = ask()
+            except GeneratorExit:
+                return
             # A derivative refuses the state. A wrong one in its place would stay in the next
             # attempt of the step, so the solve ends.
             except RejectStep:
                 self.error = Exhausted(Status.DOMAIN)
             except BaseException as error:
                 self.error = error
-            return FAILED
+            answer = FAILED
+
+    def _settled(self, hook: Callable[[], int | None]) -> Callable[[], int]:
+        """A hook whose work on the GPU is done when it returns."""
+
+        def run() -> int:
+            answer = hook() or GO_ON
+            self.settle()
+            return answer
 
         return run
 
@@ -313,21 +334,17 @@ class ForeignField:
 
         def run() -> int:
             stats.nfe += 1
+            if stats.guard is not None:
+                stats.guard.check(stats)
             try:
-                if stats.guard is not None:
-                    stats.guard.check(stats)
-                try:
-                    out = f(clock, y, *args)
-                    tensor = isinstance(out, torch.Tensor)
-                    if not tensor or out.shape != shape or out.dtype != dtype:
-                        # ``at`` raises the error. copy_ would convert and broadcast without one.
-                        out = at(clock, y)
-                    write(out)
-                except RejectStep:
-                    self._refuse()
-            except BaseException as error:
-                self.error = error
-                return FAILED
+                out = f(clock, y, *args)
+                tensor = isinstance(out, torch.Tensor)
+                if not tensor or out.shape != shape or out.dtype != dtype:
+                    # ``at`` raises the error. copy_ would convert and broadcast without one.
+                    out = at(clock, y)
+                write(out)
+            except RejectStep:
+                self._refuse()
             return GO_ON
 
         return run

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 # What Julia needs itself, by name since not every system has all of them.
 JULIAS = ("SIGSEGV", "SIGBUS", "SIGUSR2", "SIGFPE", "SIGILL", "SIGSYS", "SIGTRAP")
 ROOM = 512  # more bytes than a ``struct sigaction`` of any system
+ADDRESS = ctypes.sizeof(ctypes.c_void_p)
+FAULT = int(signal.SIGSEGV)
 
 
 @contextmanager
@@ -33,6 +35,24 @@ def kept() -> Iterator[None]:
             if action is not None:
                 _libc().sigaction(int(number), action, None)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+class FaultHandler:
+    """Julia's handler of memory faults, as it is when this object is made."""
+
+    def __init__(self) -> None:
+        # With Python's lock, since the threads share ``_present``.
+        self._ask = ctypes.PyDLL(None).sigaction
+        self._present = ctypes.create_string_buffer(ROOM)
+        self._julias = _action(signal.SIGSEGV)
+
+    def restore(self) -> None:
+        """Put it back if another package has replaced it, as faulthandler.enable() does. Without it
+        the process ends when Julia collects garbage."""
+        self._ask(FAULT, None, self._present)
+        # The address of the function comes first.
+        if self._julias is not None and self._present[:ADDRESS] != self._julias[:ADDRESS]:
+            self._ask(FAULT, self._julias, None)
 
 
 def _pythons() -> list[int]:
