@@ -1,5 +1,6 @@
 # make demo   trains a neural ODE on Robertson's reaction and compares the methods on what it learned
 # make test   the linter and the tests, with the coverage of the package
+# make test-julia   what a real Julia can run, with Pkg.test, and a list of what it could not run and why; not in continuous integration
 # make test ROOM=methods   the tests of one folder of tests/, in two processes, without the coverage
 # make quick  the linter and the fast tests: less than two minutes
 # make docs   the documentation, a site in out/site
@@ -27,7 +28,7 @@ QUICK := contract repository/test_layers repository/test_tests core/test_units c
 	algebra/test_linear_algebra algebra/test_arnoldi algebra/test_power_method methods/test_tableaus \
 	methods/test_bdf_history backends/torch/test_limits failure/test_parts failure/test_rules
 
-.PHONY: help demo test quick lint test-oldest docs clean
+.PHONY: help demo test test-julia quick lint test-oldest docs clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -41,6 +42,11 @@ ifdef ROOM
 else
 	@.venv/bin/python -m pytest -n $(JOBS) --dist worksteal --cov=pynode --cov-report=term
 endif
+
+# pytest lists at the end what was skipped, with the reasons. One process: each would start a Julia.
+test-julia: $(READY)
+	@.venv/bin/python -m pynode julia status
+	@PKG_TEST=1 .venv/bin/python -m pytest -k julia tests
 
 quick: lint
 	@.venv/bin/python -m pytest -n $(JOBS) --dist worksteal $(foreach name,$(QUICK),$(wildcard tests/$(name) tests/$(name).py))

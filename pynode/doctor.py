@@ -17,9 +17,9 @@ from typing import Any, Literal
 import torch
 
 from .backends.julia.runtime import start
-from .backends.julia.setup import process, versions
-from .backends.julia.setup.locate import INSTALL, locate
-from .backends.julia.setup.packages import check
+from .backends.julia.setup import image, process, versions
+from .backends.julia.setup.locate import locate
+from .backends.julia.setup.packages import adding, check
 from .backends.registry import missing_for_native, native_engine
 from .solve import solve
 
@@ -98,7 +98,12 @@ def _findings(limit):
     else:
         packages = ()
         silence = ""
-    findings = [before, *_packages(location, packages, silence), *_threads()]
+    findings = [
+        before,
+        *_packages(location, packages, silence),
+        *_image(location),
+        *_threads(),
+    ]
     yield from findings
     if not healthy(findings):
         yield Finding(
@@ -185,13 +190,19 @@ def _packages(location, packages, silence):
             yield _problem("packages", package.fault(location))
         elif option in _WITHOUT:
             text = f"{package.name} is not in the project: {_WITHOUT[option]}"
-            yield Finding("packages", NOTE, text, _adding(location, option))
+            yield Finding("packages", NOTE, text, adding(location, option))
 
 
-def _adding(location, option) -> str:
-    if location.source == "installation":
-        return f"{INSTALL} --{option}"
-    return f'in the project {location.project}, Pkg.add("{versions.OPTIONS[option]}")'
+def _image(location):
+    """Whether the system image, where there is one, fits its packages."""
+    file, fits = image.state(location.exe, location.project)
+    if file is None:
+        return
+    if fits:
+        yield Finding("system image", OK, f"{file}, {file.stat().st_size / 1e6:.0f} MB")
+    else:
+        text = f"{file} is not used, because Julia or a package has changed since"
+        yield Finding("system image", NOTE, text, f"{image.COMMAND}, or {image.COMMAND} --remove")
 
 
 def _threads():

@@ -21,6 +21,7 @@ torch.set_num_threads(1)
 MAY_LACK = (
     "no Julia",
     "the Julia package",
+    "Pkg.test takes",
     "no GPU",
     "times on another device",
     "no C++ compiler",

@@ -24,6 +24,13 @@ pytest.importorskip(
     "hatchling",
     reason="hatchling, which builds the wheel, is not installed: pip install hatchling editables",
 )
+PACKAGED = (
+    "Project.toml",
+    "check.jl",
+    "copied_project.jl",
+    "sysimage.jl",
+    "sysimage_workload.jl",
+)
 BUILD = (
     "import os, sys; from hatchling import build; os.chdir(sys.argv[1]); print(getattr(build,"
     " sys.argv[2])(sys.argv[3]))"
@@ -69,7 +76,7 @@ def test_the_wheel_holds_the_julia_package(tmp_path):
         for path in (site / "pynode" / "_julia").rglob("*.*")
     }
     own = {path for part in ("src", "ext") for path in (ROOT / "julia" / part).iterdir()}
-    own |= {ROOT / "julia" / name for name in ("Project.toml", "check.jl")}
+    own |= {ROOT / "julia" / name for name in PACKAGED}
     assert held == {os.path.join("PyNODE", str(path.relative_to(ROOT / "julia"))) for path in own}
     assert not list(site.rglob("juliapkg.json")), (
         "juliapkg would find it, and every user of juliacall would get the solvers"

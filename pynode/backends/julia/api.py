@@ -22,6 +22,7 @@ from .setup.locate import Location
 __all__ = [
     "JuliaUnavailable",
     "Location",
+    "compile_image",
     "forget",
     "install",
     "method",
@@ -48,6 +49,7 @@ def install(
     radau: bool = False,
     sundials: bool = False,
     exponential: bool = False,
+    sysimage: bool = False,
     progress: Callable[[str], object] = print,
 ) -> Path:
     """Download the solvers and precompile them. Download Julia too, if there is none. This takes
@@ -56,10 +58,11 @@ def install(
     sensitivity: add SciMLSensitivity for its adjoints; the native adjoint does not need it. radau:
     add OrdinaryDiffEqFIRK for the Radau IIA methods. sundials: add Sundials for CVODE_BDF and
     ARKODE. exponential: add OrdinaryDiffEqExponentialRK for ETDRK2 to ETDRK4. gpu: add CUDA.jl for
-    JuliaBackend(state='cuda') and for your own Julia code. progress(line) receives a line for each
-    stage; the first one says what the installation downloads. The options of earlier installations
-    stay. Returns the folder of the Julia project. Raises JuliaUnavailable if the installation
-    fails; then the earlier state returns.
+    JuliaBackend(state='cuda') and for your own Julia code. sysimage: add PackageCompiler for
+    ``compile_image``. progress(line) receives a line for each stage; the first one says what the
+    installation downloads. The options of earlier installations stay. Returns the folder of the
+    Julia project. Raises JuliaUnavailable if the installation fails; then the earlier state
+    returns.
     """
     from .setup.install import install as run
 
@@ -69,8 +72,22 @@ def install(
         "radau": radau,
         "sundials": sundials,
         "exponential": exponential,
+        "sysimage": sysimage,
     }
     return run([option for option, chosen in wanted.items() if chosen], progress)
+
+
+def compile_image(progress: Callable[[str], object] = print) -> Path:
+    """Compile a system image, with which later processes start Julia faster. This takes 5 to 30
+    minutes, 0.3 to 1 GB, a C compiler, and the Julia package PackageCompiler.
+
+    Returns the file, which is in the folder for caches. Starts use it until Julia or a package
+    changes. progress(line) receives a line for each stage. Raises JuliaUnavailable, with the
+    remedy, if something is missing.
+    """
+    from .setup.sysimage import make
+
+    return make(progress)
 
 
 def use(exe: str | os.PathLike[str], project: str | os.PathLike[str]) -> Path:

@@ -14,60 +14,11 @@ import pytest
 import pynode
 from pynode import cli
 from pynode.backends import registry
-from pynode.backends.julia import runtime
 from pynode.backends.julia.setup import install, process, versions
 from pynode.backends.julia.setup.locate import MARK, PAIR, configuration, locate
 from tests.support import fakes
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="the stand-in for Julia is a shell script")
-
-
-@pytest.fixture
-def machine(tmp_path, monkeypatch):
-    """A machine that has only the stand-ins."""
-    held = {name: sys.modules.get(name) for name in fakes.MODULES}
-    fakes.forget_modules()
-    for name, value in fakes.bare_environment(tmp_path).items():
-        if name != "PYTHONPATH":
-            monkeypatch.delenv(name, raising=False) if value is None else monkeypatch.setenv(
-                name, value
-            )
-    monkeypatch.syspath_prepend(fakes.make_packages(tmp_path / "packages"))
-    monkeypatch.setattr(runtime, "_RUNTIME", None)
-    monkeypatch.setattr(runtime, "_FAILURE", None)
-    found = Machine(tmp_path, monkeypatch)
-    monkeypatch.setenv("FAKE_JULIA", found.julia)
-    yield found
-    fakes.forget_modules()
-    sys.modules.update({name: module for name, module in held.items() if module is not None})
-
-
-class Machine:
-    """julia: a program; project: an empty folder; told: the lines of the installations; steps: the
-    commands that they ran."""
-
-    def __init__(self, folder, monkeypatch):
-        self.folder = folder
-        self.setenv = monkeypatch.setenv
-        self.julia = fakes.make_julia(folder / "julia")
-        self.project = folder / "project"
-        self.project.mkdir()
-        self.told = []
-        self.steps = []
-
-    def install(self, *options, installer=install.Juliapkg, run=None):
-        """Install with these options, and the process that precompiles replaced."""
-        return install.install(options, self.told.append, installer, run or self.precompile)
-
-    def precompile(self, command, *_, **__):
-        self.steps.append(command)
-        return process.ProcessResult(0, "", "", 1.0)
-
-    def choose(self, version="1.10.8", **changes):
-        """Let the variables name a Julia of this version, whose project has these changes."""
-        exe = fakes.make_julia(self.folder / "chosen", version, **changes)
-        for name, value in zip(PAIR, (exe, str(self.project))):
-            self.setenv(name, value)
 
 
 def test_install(machine):

@@ -31,6 +31,7 @@ _COST = {  # what an option adds: GB at most, minutes at most, package
     "sundials": (0.1, 5, "Sundials"),
     "exponential": (0.1, 2, "OrdinaryDiffEqExponentialRK"),
     "gpu": (3.0, 10, "CUDA"),
+    "sysimage": (0.1, 1, "PackageCompiler"),
 }
 
 

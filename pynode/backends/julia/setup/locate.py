@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ....core.files import save_text
+from . import image
 from .versions import required
 
 INSTALL = "pynode julia install"
@@ -157,6 +158,8 @@ def _checked(
         problem = f"there is no Julia at {exe}: {remedy}"
     elif not Path(project).is_dir():
         problem = f"there is no Julia project at {project}: {remedy}"
+    else:
+        environment = environment | image.environment(exe, project)
     return Location(source, exe, project, problem, environment)
 
 
@@ -188,7 +191,8 @@ def _installed() -> Location:
             "this version of pynode needs other Julia packages than the installed ones:"
             f" {INSTALL} again"
         )
-    return Location("installation", exe, str(project), problem)
+    environment = {} if problem else image.environment(exe, str(project))
+    return Location("installation", exe, str(project), problem, environment)
 
 
 def fingerprint() -> list[list[str | None]]:

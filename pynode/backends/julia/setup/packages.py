@@ -63,6 +63,13 @@ class Package:
         )
 
 
+def adding(location: Location, option: str) -> str:
+    """How to add the package behind one of versions.OPTIONS to the project of a location."""
+    if location.source == "installation":
+        return f"{INSTALL} --{option}"
+    return f'in the project {location.project}, Pkg.add("{versions.OPTIONS[option]}")'
+
+
 def check(location: Location) -> tuple[tuple[Package, ...], str]:
     """(the packages of a location, ''), or ((), what went wrong) if its Julia does not answer."""
     wanted = {

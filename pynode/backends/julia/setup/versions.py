@@ -15,6 +15,7 @@ OPTIONS = {
     "sundials": "Sundials",
     "exponential": "OrdinaryDiffEqExponentialRK",
     "gpu": "CUDA",
+    "sysimage": "PackageCompiler",
 }
 # Parts of the names of the methods that an optional package adds.
 _METHODS = {"radau": ("Radau",), "sundials": ("CVODE", "ARKODE"), "exponential": ("ETDRK",)}
@@ -56,7 +57,7 @@ def optional(option: str) -> tuple[str, str, str]:
     """(name, uuid, bounds) of the package that one of OPTIONS adds."""
     name = OPTIONS[option]
     tables = _tables()
-    return name, tables["weakdeps"][name], tables["compat"][name]
+    return name, (tables["weakdeps"] | tables["extras"])[name], tables["compat"][name]
 
 
 def option_of(method: str) -> str | None:
