@@ -18,7 +18,8 @@
   first     seconds on the wall in fresh processes: start of Julia, first solve, first gradient,
             second solve. The packages of the project decide how much of it is compilation
 
-All contestants of a problem and method run in turn. Times are medians over the rounds.
+All contestants of a problem and method run in turn. Times are medians over the rounds. The last
+lines are the table of docs/julia.md.
 """
 
 from benchmarks.pairs import CLOCKS, in_turn  # before torch: one thread
@@ -34,8 +35,8 @@ from benchmarks.apart import apart
 from benchmarks.contestants import gradient_by_pynode
 from benchmarks.julia_cases import network_gradient, pollution_gradient
 from benchmarks.julia_field import Written
+from benchmarks.julia_tables import means, summary, wide
 from benchmarks.problems import PROBLEMS, STIFF, names
-from benchmarks.suite import geometric_mean
 from pynode import JuliaBackend, solve
 from pynode.backends.julia.runtime import start
 from pynode.backends.julia.setup.locate import locate
@@ -47,13 +48,6 @@ PYTHON = JuliaBackend(hooks="python")
 NATIVE = JuliaBackend(hooks="native")
 BACKENDS = {"torch": "torch", "native": "native", "julia python": PYTHON, "julia native": NATIVE}
 CONTESTANTS = (*BACKENDS, "julia f", "julia f called", "cvode", "cvode native")
-# (a, b): the times of a over those of b.
-RATIOS = (
-    ("julia native", "julia python"),
-    ("julia native", "torch"),
-    ("julia native", "native"),
-    ("julia native", "julia f"),
-)
 GRADIENTS = {"robertson network": network_gradient, "pollution": pollution_gradient}
 # Contestant -> (engine, adjoint).
 ADJOINTS = {
@@ -115,40 +109,6 @@ def _add_cvode(case, runs, work, packages):
     if "Sundials" in packages:
         runs["cvode native"] = case.pynode("CVODE_BDF", backend=NATIVE)
         work["cvode native"] = case.pynode_work(runs["cvode native"]())
-
-
-def wide(rows) -> list:
-    """One row a problem and method, with the milliseconds of every contestant. CVODE's are those of
-    the problem."""
-    found: dict = {}
-    cvode: dict = {}
-    for row in rows:
-        name = row["problem"]
-        if row["contestant"].startswith("cvode"):
-            cvode.setdefault(name, {})[row["contestant"]] = row["ms"]
-        else:
-            key = name, row["method"]
-            mine = found.setdefault(key, {"problem": name, "method": row["method"]})
-            mine[row["contestant"]] = row["ms"]
-    return [{**row, **cvode.get(row["problem"], {})} for row in found.values()]
-
-
-def means(rows) -> list:
-    """Geometric means of RATIOS over all methods, with the least and the largest one."""
-    found = []
-    for a, b in RATIOS:
-        ratios = [row[a] / row[b] for row in wide(rows) if a in row and b in row]
-        if ratios:
-            found.append(
-                {
-                    "ratio": f"{a} / {b}",
-                    "geometric mean": geometric_mean(ratios),
-                    "least": min(ratios),
-                    "most": max(ratios),
-                    "of": len(ratios),
-                }
-            )
-    return found
 
 
 def gradients(name, method, args, packages) -> list:
@@ -318,6 +278,9 @@ def main(argv=None):
         tables["fixed"] = fixed(args)
         columns = ("method", "what", "ms", "julia_ms", "python_ms", "steps")
         report.table("fixed: a short solve", tables["fixed"], columns)
+    if "solve" in args.tables:
+        lines = summary(tables["solve"], tables.get("gradient", []))
+        print("\n" + "\n".join(lines))
     report.save("julia", tables, args)
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import julia
 from benchmarks.fields import StiffMLP
 from benchmarks.julia_field import right
+from benchmarks.julia_tables import means, summary, wide
 from benchmarks.pairs import BRIEF, CLOCKS, in_turn
 from benchmarks.problems import PROBLEMS, STIFF, names
 
@@ -67,13 +67,32 @@ def test_ratios():
         {"problem": "a", "method": "QNDF", "contestant": "julia python", "ms": 1000.0},
         {"problem": "b", "method": "QNDF", "contestant": "julia native", "ms": 1.0},
     ]
-    wide = julia.wide(rows)
-    assert [(row["problem"], row["method"], row.get("cvode")) for row in wide] == [
+    table = wide(rows)
+    assert [(row["problem"], row["method"], row.get("cvode")) for row in table] == [
         ("a", "FBDF", 4.0),
         ("a", "QNDF", 4.0),
         ("b", "QNDF", None),
     ]
-    (found,) = julia.means(rows)
+    (found,) = means(rows)
     assert found["ratio"] == "julia native / julia python" and found["of"] == 2
     assert found["geometric mean"] == pytest.approx(0.01)
     assert (found["least"], found["most"]) == (pytest.approx(0.001), pytest.approx(0.1))
+
+
+def test_summary():
+    """A row a way that ran, relative to Julia with native functions."""
+    row = {"problem": "robertson", "method": "Rodas5P"}
+    rows = [
+        {**row, "contestant": "julia native", "ms": 0.5},
+        {**row, "contestant": "torch", "ms": 100.0},
+        {"problem": "robertson", "method": "CVODE_BDF", "contestant": "cvode", "ms": 10.0},
+    ]
+    gradient = {"field": "pollution", "method": "Rodas5P", "contestant": "torch", "ms": 321.0}
+    cells = [
+        [cell.strip() for cell in line.split("|")[1:-2]] for line in summary(rows, [gradient])[2:]
+    ]
+    assert cells == [
+        ["torch engine", "100", "–", "200", "–", "321"],
+        ["Julia, native functions", "0.5", "–", "1", "–", "–"],
+        ["CVODE, torch field", "10", "–", "20", "–", "–"],
+    ]
