@@ -1,6 +1,8 @@
 """A batch of Van der Pol oscillators with batched=True, beside a Python loop over SciPy's BDF with
-the same torch field. "qndf, native" among the methods is the native engine, and "diffrax" is its
-Kvaerno5 under jax.vmap, compiled.
+the same torch field. "qndf, native" among the methods is the native engine, "qndf, julia" is SciML's
+QNDF with native functions, each row by itself, and "diffrax" is its Kvaerno5 under jax.vmap,
+compiled. With --gradient the engines of pynode also differentiate the sum of the last states in y0
+and mu.
 
 Row i has mu_i from 1 to 10,000, evenly spaced in the logarithm; all rows start at (2, 0) and run to
 --span with 11 outputs. The target is 1/30 of the time of the loop. SciPy's time for all rows is
@@ -16,9 +18,11 @@ import torch  # isort: skip
 
 from benchmarks import report
 from benchmarks.peers.diffrax import DiffraxBatch
+from pynode import JuliaBackend
 from pynode.solve import solve
 
-NATIVE = ", native"  # behind the name of a method: by the native engine
+# Behind the name of a method: by which engine.
+ENGINES = {", native": "native", ", julia": JuliaBackend(hooks="native")}
 DIFFRAX = "diffrax"
 METHODS = ("qndf", "fbdf")
 
@@ -56,26 +60,39 @@ class Batch:
     def times(self, span: float):
         return torch.linspace(0, span, 11, dtype=torch.float64)
 
-    def pynode(self, method: str):
-        """A solve of all rows by one of METHODS."""
-        name = method.removesuffix(NATIVE)
-        backend = "torch" if name == method else "native"
+    def pynode(self, method: str, gradient: bool = False):
+        """A solve of all rows by one of METHODS; gradient: and the way back."""
+        name = method
+        backend: str | JuliaBackend = "torch"
+        for suffix, engine in ENGINES.items():
+            if method.endswith(suffix):
+                name = method.removesuffix(suffix)
+                backend = engine
 
-        def run():
-            with torch.no_grad():
-                return solve(
-                    self.field,
-                    self.y0,
-                    self.t,
-                    args=(self.constants,),
-                    method=name,
-                    rtol=self.rtol,
-                    atol=self.atol,
-                    batched=True,
-                    backend=backend,
-                )
+        def forward():
+            return solve(
+                self.field,
+                self.y0,
+                self.t,
+                args=(self.constants,),
+                method=name,
+                rtol=self.rtol,
+                atol=self.atol,
+                batched=True,
+                backend=backend,
+            )
 
-        return run
+        def both():
+            leaves = (self.y0, self.constants)
+            for tensor in leaves:
+                tensor.requires_grad_()
+            solution = forward()
+            torch.autograd.grad(solution.y[-1].sum(), leaves)
+            for tensor in leaves:
+                tensor.requires_grad_(False)
+            return solution
+
+        return both if gradient else torch.no_grad()(forward)
 
     def diffrax(self):
         """The same by diffrax: (states without the start, rows that did not reach the end)."""
@@ -156,7 +173,7 @@ def outcome(solution) -> tuple:
         "steps": stats.accepted,
         "rejected": stats.rejected,
     }
-    return work, solution.y
+    return work, solution.y.detach()
 
 
 def main(argv=None):
@@ -171,6 +188,7 @@ def main(argv=None):
     parser.add_argument("--rtol", type=float, default=1e-6, help="atol is a hundredth of it")
     parser.add_argument("--methods", nargs="+", default=METHODS)
     parser.add_argument("--threads", type=int, default=1, help="threads of torch, with --wall")
+    parser.add_argument("--gradient", action="store_true", help="and the gradient in y0 and mu")
     parser.set_defaults(seconds=60.0)
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
@@ -190,7 +208,7 @@ def main(argv=None):
     ]
     for method in args.methods:
         report.progress(method)
-        run = batch.diffrax() if method == DIFFRAX else batch.pynode(method)
+        run = batch.diffrax() if method == DIFFRAX else batch.pynode(method, args.gradient)
         solution = run()
         timed = pair(run, base, args.seconds, args.clock, rounds=(3, 100)).row()
         for key in ("base_ms", "base_min_ms"):

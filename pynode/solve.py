@@ -218,8 +218,10 @@ def solve(
         order, Newton iteration, end and status, and t may be (T, B). f gets only the rows that
         still run, t of shape (rows, 1, ...) and the args of these rows; conditions and resets of
         events likewise. Explicit, Rosenbrock and diagonally implicit methods and BDF take rows.
-        The result is a BatchSolution, differentiable by the discrete adjoint. On Julia all rows
-        take one step together, and the result is a Solution.
+        The result is a BatchSolution, differentiable by the discrete adjoint. Julia solves each row
+        by itself where f can become native code and nothing has to be asked between the steps, and
+        differentiates it by NativeGauss. Otherwise Julia gets all rows as one system, whose steps
+        they share, and the result is a Solution (docs/julia.md, Batches).
     by_row: which args belong to the rows of a batch: True, False, or a bool for each. By default
         those tensors whose first dimension is B; declare it where that is so by chance.
 

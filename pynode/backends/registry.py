@@ -45,8 +45,10 @@ class JuliaBackend:
     thousands (docs/julia.md).
 
     hooks: by what Julia evaluates f. 'native': compiled functions of f and its derivatives, without
-    Python (docs/native.md); 'python': f itself; 'auto': native where f can be translated, f itself
-    for a batch that Julia takes as one system. Solution.hooks says which ones were used.
+    Python (docs/native.md); 'python': f itself; 'auto': native where f can be translated.
+    Solution.hooks says which ones were used. With batched=True and native functions each row is a
+    solve of its own on Julia's threads; with 'python' all rows are one system. 'auto' takes rows
+    where it can; 'native' raises the reason where it cannot.
     """
 
     state: str = "cpu"

@@ -270,7 +270,7 @@ class BatchSolution:
     statuses: how each row ended.
     reached: the time that each row reached.
     stats: counts over all rows.
-    backend: the name of the engine: 'torch' or 'native'.
+    backend: the name of the engine: 'torch', 'native' or 'julia'.
     events: for each row a list of EventRecord, in the order of their occurrence, with the states of
         the row.
 

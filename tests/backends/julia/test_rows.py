@@ -10,7 +10,7 @@ import torch
 
 from pynode import JuliaBackend, Status, solve
 from pynode.core.solution import BatchSolution
-from tests.support.cases import UNIX, leaf, tensor
+from tests.support.cases import leaf, tensor
 from tests.support.juliacase import julia
 
 TIGHT = {"rtol": 1e-8, "atol": 1e-10}
@@ -239,6 +239,6 @@ def test_results_do_not_depend_on_the_threads():
     assert run(SCRIPT, 1) == run(SCRIPT, 2)
 
 
-@UNIX
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no signals to send")
 def test_ctrl_c_ends_a_batch():
     assert run(INTERRUPTED, 2) == ["interrupted"] * 3
