@@ -1,6 +1,6 @@
 """A batch of Van der Pol oscillators with batched=True, beside a Python loop over SciPy's BDF with
-the same torch field. "qndf, native" among the methods is the native engine, "qndf, julia" is SciML's
-QNDF with native functions, each row by itself, and "diffrax" is its Kvaerno5 under jax.vmap,
+the same torch field. "qndf, native" among the methods is the native engine, "qndf, julia" is
+SciML's QNDF with native functions, each row by itself, and "diffrax" is its Kvaerno5 under jax.vmap,
 compiled. With --gradient the engines of pynode also differentiate the sum of the last states in y0
 and mu.
 
