@@ -7,10 +7,9 @@ the first backward pass, for the devices that there are by then.
 import pytest
 import torch
 
-import pynode
 from pynode import Event
 from tests.support.cases import Forced, leaf, smooth, smooth_exact, tensor
-from tests.support.juliacase import julia, next_solve_works
+from tests.support.juliacase import julia
 from tests.support.pretended import NAME, pretended
 
 OPTIONS = {"rtol": 1e-8, "atol": 1e-10}
@@ -57,18 +56,9 @@ def gradients(device, **options):
 
 @pytest.mark.parametrize("method", ["Tsit5", "Rodas5P"])
 def test_gradients_of_a_field_on_an_accelerator(method):
+    """Autograd computes them in a thread of its own, which may enter Julia too."""
     with pretended():
-        expected, later = gradients("cpu", method=method)(), gradients(NAME, method=method)
-        with pynode.julia.same_thread():
-            found = later()
+        expected = gradients("cpu", method=method)()
+        found = gradients(NAME, method=method)()
     for a, b in zip(found, expected, strict=True):
         assert (a - b).abs().max() <= 1e-12 * b.abs().max()
-
-
-def test_the_thread_of_autograd_does_not_enter_julia():
-    """Which is a sentence that names the remedy, and the process goes on."""
-    with pretended():
-        later = gradients(NAME, method="Tsit5")
-        with pytest.raises(RuntimeError, match=r"with pynode\.julia\.same_thread\(\)"):
-            later()
-    next_solve_works()
