@@ -7,12 +7,12 @@ the first backward pass, for the devices that there are by then.
 import pytest
 import torch
 
-from pynode import Event
+from pynode import Event, JuliaBackend, solve
 from tests.support.cases import Forced, leaf, smooth, smooth_exact, tensor
-from tests.support.juliacase import julia
 from tests.support.pretended import NAME, pretended
 
-OPTIONS = {"rtol": 1e-8, "atol": 1e-10}
+# The CPU answers through the same hooks as the accelerator.
+OPTIONS = {"backend": JuliaBackend(hooks="python"), "rtol": 1e-8, "atol": 1e-10}
 
 
 def together(t, y):
@@ -28,7 +28,7 @@ def test_the_state_is_copied_to_the_field_and_back(method):
     for device in ("cpu", NAME):
         with pretended(), torch.no_grad():
             y0 = smooth_exact(0.2).to(device)
-            solution = julia(together, y0, times, method=method, dense=True, events=turn, **OPTIONS)
+            solution = solve(together, y0, times, method=method, dense=True, events=turn, **OPTIONS)
             assert solution.y.device.type == device and len(solution.events) == 1
             between = solution(torch.tensor([0.3, 1.1], dtype=torch.float64, device=device))
             found.append(
@@ -50,7 +50,7 @@ class Elementwise(Forced):
 
 def gradients(device, **options):
     f, y0 = Elementwise().to(device), leaf(tensor(1.0, -0.5, 0.3).to(device))
-    y = julia(f, y0, [0.0, 0.4, 1.0], adjoint="NativeGauss", **OPTIONS, **options).y
+    y = solve(f, y0, [0.0, 0.4, 1.0], adjoint="NativeGauss", **OPTIONS, **options).y
     return lambda: [g.to("cpu") for g in torch.autograd.grad((y * y).sum(), [y0, *f.parameters()])]
 
 
