@@ -1,5 +1,6 @@
 """Any thread may solve on a real Julia: the results are those of one thread, in every bit."""
 
+import gc
 import subprocess
 import sys
 import threading
@@ -106,7 +107,12 @@ def test_solves_are_deleted_in_any_thread():
     f = Forced()
     solutions = [solved(f, tensor(1.0, -0.5, 0.3), "native") for _ in range(4)]
     assert int(main.seval(kept)) == before + 4
-    together(4, lambda _: solutions.pop() and None)
+
+    def run(number):
+        del solutions[-1]
+        gc.collect()
+
+    together(4, run)
     assert int(main.seval(kept)) == before
     next_solve_works()
 
