@@ -9,7 +9,7 @@ import torch
 from pynode import DiscreteAdjoint, Sparse
 from pynode.methods import Rodas5P
 from tests.support.cases import leaf, tensor
-from tests.support.engines import Julia
+from tests.support.engines import ENGINES, Julia
 
 FEATURES = {
     "callback": {"callback": lambda t, y, stats: False},
