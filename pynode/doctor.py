@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 import torch
 
-from .backends.julia.runtime import start
+from .backends.julia.runtime import running, start
 from .backends.julia.setup import image, process, versions
-from .backends.julia.setup.locate import locate
+from .backends.julia.setup.locate import INSTALL, locate
 from .backends.julia.setup.packages import adding, check
 from .backends.registry import missing_for_native, native_engine
 from .solve import solve
@@ -206,20 +206,39 @@ def _image(location):
 
 
 def _threads():
-    threads = (
-        os.environ.get("PYTHON_JULIACALL_THREADS") or os.environ.get("JULIA_NUM_THREADS") or "1"
-    )
-    if threads != "1" and os.environ.get("PYTHON_JULIACALL_HANDLE_SIGNALS", "no") != "yes":
-        text = (
-            f"Julia would start with {threads} threads without handling signals, which can crash"
-            " its garbage collector"
-        )
+    threads = _julia_threads()
+    if os.environ.get("PYTHON_JULIACALL_HANDLE_SIGNALS", "yes") != "yes":
+        text = "Julia would start without handling signals: only one thread at a time can solve"
+        state = NOTE
+        if threads != "1":
+            text = (
+                f"Julia would start with {threads} threads without handling signals, which can"
+                " crash its garbage collector"
+            )
+            state = PROBLEM
+        yield Finding("threads", state, text, "unset PYTHON_JULIACALL_HANDLE_SIGNALS")
+    elif running() and not start().entries.parallel:
         yield Finding(
             "threads",
-            PROBLEM,
-            text,
-            "unset PYTHON_JULIACALL_THREADS and JULIA_NUM_THREADS: a solve uses one thread",
+            NOTE,
+            "another package has started Julia here without handling signals: only one thread at a"
+            " time can solve",
+            "call pynode.julia.start() before that package starts Julia",
         )
+    else:
+        number = threads
+        if threads == "auto":
+            number = f"{os.cpu_count()} (auto: one for each core)"
+        yield Finding(
+            "threads",
+            OK,
+            f"threads of Julia: {number}; PYTHON_JULIACALL_THREADS=N chooses another number",
+        )
+
+
+def _julia_threads() -> str:
+    """With how many threads pynode starts Julia: a number, or 'auto'."""
+    return os.environ.get("PYTHON_JULIACALL_THREADS") or os.environ.get("JULIA_NUM_THREADS", "auto")
 
 
 def _orders(location, limit):

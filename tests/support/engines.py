@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.utils._pytree import tree_map
 
-from pynode import Event, PresetTimes, solve
+from pynode import Event, JuliaBackend, PresetTimes, solve
 from pynode.adjoints.julia import NATIVE
 from pynode.backends.julia.runtime import start
 from pynode.backends.julia.setup.locate import locate
@@ -153,7 +153,10 @@ class NativeRows(Rows):
 
 
 class Julia(Single):
-    """SciML's solvers, by NativeGauss where a test asks for the default adjoint."""
+    """SciML's solvers, by NativeGauss where a test asks for the default adjoint.
+
+    hooks: of JuliaBackend. 'auto' gives Julia native functions of every field that has them.
+    """
 
     model_options: ClassVar[dict] = {"backend": "julia", "adjoint": NATIVE}
     refuses: ClassVar[dict] = {
@@ -161,6 +164,9 @@ class Julia(Single):
         "checkpoints": Refusal("Julia records no steps for torch", ("adjoint", "backend")),
         "controller": Refusal("SciML has controllers of its own", ("controller", "backend")),
     }
+
+    def __init__(self, hooks):
+        self.backend = JuliaBackend(hooks=hooks)
 
     def require(self):
         found = locate()
@@ -181,7 +187,7 @@ class Julia(Single):
     def solve(self, f, y0, t, **options) -> Outcome:
         if options.get("adjoint", "auto") in ("auto", "discrete"):
             options["adjoint"] = NATIVE
-        return super().solve(f, y0, t, backend="julia", **options)
+        return super().solve(f, y0, t, backend=self.backend, **options)
 
 
 ENGINES = {
@@ -189,7 +195,8 @@ ENGINES = {
     "rows": Rows(),
     "native": Native(),
     "native rows": NativeRows(),
-    "julia": Julia(),
+    "julia": Julia("auto"),
+    "julia python": Julia("python"),
 }
 
 

@@ -7,13 +7,12 @@ the first backward pass, for the devices that there are by then.
 import pytest
 import torch
 
-import pynode
-from pynode import Event
+from pynode import Event, JuliaBackend, solve
 from tests.support.cases import Forced, leaf, smooth, smooth_exact, tensor
-from tests.support.juliacase import julia, next_solve_works
 from tests.support.pretended import NAME, pretended
 
-OPTIONS = {"rtol": 1e-8, "atol": 1e-10}
+# The CPU answers through the same hooks as the accelerator.
+OPTIONS = {"backend": JuliaBackend(hooks="python"), "rtol": 1e-8, "atol": 1e-10}
 
 
 def together(t, y):
@@ -29,7 +28,7 @@ def test_the_state_is_copied_to_the_field_and_back(method):
     for device in ("cpu", NAME):
         with pretended(), torch.no_grad():
             y0 = smooth_exact(0.2).to(device)
-            solution = julia(together, y0, times, method=method, dense=True, events=turn, **OPTIONS)
+            solution = solve(together, y0, times, method=method, dense=True, events=turn, **OPTIONS)
             assert solution.y.device.type == device and len(solution.events) == 1
             between = solution(torch.tensor([0.3, 1.1], dtype=torch.float64, device=device))
             found.append(
@@ -51,24 +50,15 @@ class Elementwise(Forced):
 
 def gradients(device, **options):
     f, y0 = Elementwise().to(device), leaf(tensor(1.0, -0.5, 0.3).to(device))
-    y = julia(f, y0, [0.0, 0.4, 1.0], adjoint="NativeGauss", **OPTIONS, **options).y
+    y = solve(f, y0, [0.0, 0.4, 1.0], adjoint="NativeGauss", **OPTIONS, **options).y
     return lambda: [g.to("cpu") for g in torch.autograd.grad((y * y).sum(), [y0, *f.parameters()])]
 
 
 @pytest.mark.parametrize("method", ["Tsit5", "Rodas5P"])
 def test_gradients_of_a_field_on_an_accelerator(method):
+    """Autograd computes them in a thread of its own, which may enter Julia too."""
     with pretended():
-        expected, later = gradients("cpu", method=method)(), gradients(NAME, method=method)
-        with pynode.julia.same_thread():
-            found = later()
+        expected = gradients("cpu", method=method)()
+        found = gradients(NAME, method=method)()
     for a, b in zip(found, expected, strict=True):
         assert (a - b).abs().max() <= 1e-12 * b.abs().max()
-
-
-def test_the_thread_of_autograd_does_not_enter_julia():
-    """Which is a sentence that names the remedy, and the process goes on."""
-    with pretended():
-        later = gradients(NAME, method="Tsit5")
-        with pytest.raises(RuntimeError, match=r"with pynode\.julia\.same_thread\(\)"):
-            later()
-    next_solve_works()

@@ -5,11 +5,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-
-import torch
 
 from . import algorithms
 from . import runtime as _runtime
@@ -26,7 +23,6 @@ __all__ = [
     "forget",
     "install",
     "method",
-    "same_thread",
     "start",
     "status",
     "use",
@@ -128,17 +124,10 @@ def method(name: str | JuliaValue, jacobian: object = "dense") -> JuliaMethod:
 
 
 def start() -> None:
-    """Start Julia now instead of at the first solve (seconds). Call this function in the thread
-    that solves. Raises JuliaUnavailable if Julia cannot start."""
-    _runtime.start()
+    """Start Julia now instead of at the first solve (seconds). Raises JuliaUnavailable if Julia
+    cannot start.
 
-
-def same_thread() -> AbstractContextManager:
-    """A context manager that keeps the backward pass of CUDA tensors on the calling thread.
-
-    Otherwise autograd runs it on its own thread, which must not enter Julia:
-
-        with pynode.julia.same_thread():
-            loss.backward()
+    Afterwards every thread may solve. If another package has started Julia, call this function
+    once in the thread that did so.
     """
-    return torch.autograd.set_multithreading_enabled(False)
+    _runtime.start()

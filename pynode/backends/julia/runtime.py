@@ -144,7 +144,8 @@ def started(location: Location) -> Runtime:
     os.environ.setdefault("PYTHON_JULIAPKG_OFFLINE", "yes")
     # Without it only one thread at a time can be in Julia. Ctrl-C stays with Python (signals.py).
     os.environ.setdefault("PYTHON_JULIACALL_HANDLE_SIGNALS", "yes")
-    os.environ.setdefault("PYTHON_JULIACALL_THREADS", "auto")
+    threads = os.environ.get("JULIA_NUM_THREADS", "auto")
+    os.environ.setdefault("PYTHON_JULIACALL_THREADS", threads)
     try:
         with warnings.catch_warnings(), signals.kept():
             # juliacall warns if torch was imported first. On Linux both orders work; `pynode

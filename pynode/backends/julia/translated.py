@@ -5,8 +5,6 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from ...translate import TranslationRefused
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -40,10 +38,11 @@ def native_part(
     if not reason:
         try:
             return _translated(field, method, t0, y0, gradient)
-        except TranslationRefused as refusal:
+        # Translation differentiates f too, and what f does there can raise any exception.
+        except Exception as error:
             if hooks == "native":
                 raise
-            _remember(field.f, str(refusal))
+            _remember(field.f, str(error))
     elif hooks == "native":
         raise ValueError(
             f"Julia cannot get native functions of this field: {reason}; leave out hooks='native'"

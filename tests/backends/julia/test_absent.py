@@ -102,10 +102,3 @@ def test_nothing_hangs(tmp_path):
     )
     assert done.out == "x\n" and ticks and not left.exists()
     assert process.version("/absent") == ""
-
-
-def test_same_thread():
-    """Autograd's own threads are off inside, and on again outside."""
-    with pynode.julia.same_thread():
-        assert not torch._C._is_multithreading_enabled()
-    assert torch._C._is_multithreading_enabled()

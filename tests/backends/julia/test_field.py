@@ -1,6 +1,9 @@
 """The hooks that Julia calls, without Julia: what they read and write in the shared buffers."""
 
+import ctypes
 import math
+import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -18,18 +21,13 @@ START = tensor(1.0, -0.5, 0.3)
 HOOKS = ("f", "vjp", "vjp_p", "jvp", "jac", "tgrad", "domain", "step")
 
 
-class Package:
-    """Stands in for the Julia module PyNODE."""
-
-    @staticmethod
-    def field(*arguments, **keywords):
-        return arguments, keywords
-
-
 def foreign(field, span=(0.0, 1.0), method="Rodas5P", **options):
-    made = ForeignField(field, algorithms.get(method), *span, START, **options)
-    made.bind(Package)
-    return made
+    return ForeignField(field, algorithms.get(method), *span, START, **options)
+
+
+def hook_of(field, name):
+    """A hook by its address in the request."""
+    return ctypes.PYFUNCTYPE(ctypes.c_int)(getattr(field.request, name))
 
 
 def ask(field, name, t=0.3):
@@ -37,7 +35,13 @@ def ask(field, name, t=0.3):
     field.y.copy_(START)
     field.t.fill_(t)
     field.v.copy_(tensor(0.2, -1.0, 0.7))
-    return field._hooks[HOOKS.index(name)]()
+    return hook_of(field, name)()
+
+
+def solve(field, name):
+    """A solve in which Julia asks one hook and stops where it fails."""
+    entries = SimpleNamespace(forward=lambda request: ask(field, name) == GO_ON)
+    return field.solve(entries, math.inf, None)
 
 
 @pytest.mark.parametrize("span", [(0.0, 1.0), (1.0, 0.0)], ids=["forward", "backward"])
@@ -99,7 +103,7 @@ def test_a_matrix_free_field_has_no_jacobian():
     field = field_of(Forced(), START)
     field.structure = Krylov()
     julia = foreign(field)
-    assert julia.matrix is None and julia._hooks[HOOKS.index("jac")] is None
+    assert julia.matrix is None and not julia.request.jac
 
 
 def test_a_refused_state_is_marked():
@@ -119,11 +123,11 @@ def test_a_refused_state_is_marked():
         assert julia.times[2] == 1.0 and julia.refusal == 0.3
         assert ask(julia, "jac") == FAILED  # no derivative can stand in for the right one
         for other, name in ((julia, "jac"), (final, "f")):
-            assert other.call(ask, other, name) == FAILED and other.status is Status.DOMAIN
+            assert not solve(other, name) and other.status is Status.DOMAIN
 
 
 def test_an_exception_does_not_cross_the_boundary():
-    """``call`` raises it, in place of the one that Julia makes of it."""
+    """The solve raises it, when Julia has ended."""
 
     class Mine(Exception):
         pass
@@ -136,17 +140,12 @@ def test_an_exception_does_not_cross_the_boundary():
         return -y
 
     julia = foreign(field_of(f, START))
+    assert solve(julia, "f")
     failing.append(True)
-
-    def solve():
-        assert ask(julia, "f") == FAILED
-        raise RuntimeError("the vector field stopped the solve")
-
     with pytest.raises(Mine):
-        julia.call(solve)
-    assert julia.call(lambda: 5) == 5
-    with pytest.raises(ZeroDivisionError):  # Julia's own errors pass
-        julia.call(lambda: 1 / 0)
+        solve(julia, "f")
+    failing.clear()
+    assert solve(julia, "f")
 
 
 def test_limits_stop_between_steps():
@@ -171,7 +170,23 @@ def test_times_of_julia(start, direction):
     """They run forward, and from 0 where the span is short beside its start."""
     end = start + 0.5 * direction
     julia = foreign(field_of(lambda t, y: -y, START), (start, end))
-    times = [julia.inner(t) for t in (start, end)]
+    times = [julia.timer.inner(t) for t in (start, end)]
     assert times[1] - times[0] == 0.5
-    assert [julia.outer(s) for s in times] == [start, end]
-    assert julia.origin == (start if start else 0.0)
+    assert [julia.timer.outer(s) for s in times] == [start, end]
+    assert julia.timer.origin == (start if start else 0.0)
+
+
+def test_a_signal_where_a_hook_begins():
+    """Its exception is kept, though Python runs handlers before the first statement of a
+    function. No Python runs between the signal and the hook."""
+    julia = foreign(field_of(Forced(), START))
+    interrupt = ctypes.PYFUNCTYPE(None)(("PyErr_SetInterrupt", ctypes.pythonapi))
+    call = ctypes._CFuncPtr.__call__
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        for name in ("f", "vjp"):
+            answers = list(map(call, (interrupt, hook_of(julia, name))))
+            assert answers[1] == FAILED and isinstance(julia.error, KeyboardInterrupt)
+            assert ask(julia, name) == GO_ON
+    finally:
+        signal.signal(signal.SIGINT, before)
