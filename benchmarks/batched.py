@@ -1,8 +1,8 @@
 """A batch of Van der Pol oscillators with batched=True, beside a Python loop over SciPy's BDF with
-the same torch field. "qndf, native" among the methods is the native engine, "qndf, julia" is
-SciML's QNDF with native functions, each row by itself, and "diffrax" is its Kvaerno5 under jax.vmap,
-compiled. With --gradient the engines of pynode also differentiate the sum of the last states in y0
-and mu.
+the same torch field. "qndf, native" among the methods is the native engine. "qndf, julia" is
+SciML's QNDF with native functions, each row by itself. "diffrax" is its Kvaerno5 under jax.vmap,
+compiled.
+With --gradient the engines of pynode also differentiate the sum of the last states in y0 and mu.
 
 Row i has mu_i from 1 to 10,000, evenly spaced in the logarithm; all rows start at (2, 0) and run to
 --span with 11 outputs. The target is 1/30 of the time of the loop. SciPy's time for all rows is

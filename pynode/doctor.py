@@ -18,9 +18,10 @@ import torch
 
 from .backends.julia.runtime import running, start
 from .backends.julia.setup import image, process, versions
-from .backends.julia.setup.locate import INSTALL, locate
+from .backends.julia.setup.locate import locate
 from .backends.julia.setup.packages import adding, check
-from .backends.registry import missing_for_native, native_engine
+from .backends.packages import missing_for_native
+from .backends.registry import native_engine
 from .solve import solve
 
 LIMIT = 900.0  # seconds for one trial: the first start after an update precompiles for minutes

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from ..methods import registry
 from ..methods.base import Method
 from .julia import algorithms
 from .julia.setup.locate import locate
+from .packages import missing_for_native
 from .torch import loop as torch_engine
 
 if TYPE_CHECKING:
@@ -132,12 +131,6 @@ def native_engine() -> type[NativeBackend]:
     from .native.engine import NativeBackend
 
     return NativeBackend
-
-
-@functools.cache
-def missing_for_native() -> tuple[str, ...]:
-    """The packages that the native engine needs, and that are not installed."""
-    return tuple(name for name in ("numba", "llvmlite") if find_spec(name) is None)
 
 
 def _unavailable() -> str:

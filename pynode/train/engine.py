@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import torch
 
-from ..backends.registry import missing_for_native, native_engine
+from ..backends.packages import missing_for_native
+from ..backends.registry import native_engine
 from .options import Options
 from .scaling import ScaledField
 

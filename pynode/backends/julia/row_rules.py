@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from .translated import missing_packages, owner
+from .refusals import missing_packages, owner
 
 if TYPE_CHECKING:
     from ...core.arguments import Arguments

@@ -159,7 +159,8 @@ def _statuses(servant: RowServant, options: Options) -> list[Status]:
     """How each row ended."""
     outcome = servant.rows["outcome"]
     statuses = [ENDINGS[ending] for ending in outcome["ending"].tolist()]
-    for i in np.flatnonzero((outcome["ending"] != 0) | (servant.answers != SERVED)).tolist():
+    special = (outcome["ending"] != 0) | (outcome["cause"] != 0) | (servant.answers != SERVED)
+    for i in np.flatnonzero(special).tolist():
         if servant.answers[i] == SKIPPED:
             statuses[i] = Status.MAX_SECONDS
         elif int(outcome["cause"][i]) in CAUSES:

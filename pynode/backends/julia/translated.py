@@ -5,6 +5,8 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
+from .refusals import missing_packages, owner
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -67,16 +69,6 @@ def structure_name(field: VectorField) -> str:
     return "sparse"
 
 
-def missing_packages() -> str:
-    """Which Python packages a translation lacks, as a sentence; '' if none."""
-    from ..registry import missing_for_native
-
-    missing = missing_for_native()
-    if missing:
-        return f"it needs {' and '.join(missing)} (pip install 'torch-stiff-ode[native]')"
-    return ""
-
-
 def _obstacle(field, state):
     """Why a field cannot be translated, before it is tried; '' if it can."""
     missing = missing_packages()
@@ -89,11 +81,6 @@ def _obstacle(field, state):
     if getattr(field, "parts", None) is not None:
         return "it is a SplitField"
     return ""
-
-
-def owner(f: Any) -> Any:
-    """The object that exists as long as f: of a method, the one it belongs to."""
-    return getattr(f, "__self__", f)
 
 
 def _remember(f, reason):

@@ -51,8 +51,8 @@ def test_rows_are_single_solves(method, t):
 
 def test_own_times_and_tolerances():
     y0, mu, shift = problem(3)
-    t = tensor([0.0, 0.0, 5.0], [0.5, 1.0, 4.0], [1.0, 3.0, 2.0])
-    atol = torch.logspace(-10, -6, 3, dtype=torch.float64)[:, None].expand(3, 2).contiguous()
+    t = tensor([0.0, 0.0, 5.0], [0.5, 1.0, 4.9], [1.0, 3.0, 4.6])
+    atol = tensor(1e-10, 1e-7)
     with torch.no_grad():
         batch = rows_of(y0, mu / 30, shift, t, method="Rodas5P", rtol=1e-8, atol=atol)
         for i in range(3):
@@ -63,7 +63,7 @@ def test_own_times_and_tolerances():
                 args=(mu[i] / 30, shift),
                 method="Rodas5P",
                 rtol=1e-8,
-                atol=atol[i],
+                atol=atol,
             )
             assert torch.equal(batch.y[:, i], one.y)
 
