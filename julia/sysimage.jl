@@ -5,9 +5,14 @@
 include("copied_project.jl")
 using PackageCompiler: create_sysimage
 
+const PACKAGES = ["PyNODE"; ARGS[2:end]]
+
 in_copied_project() do folder
+    # PackageCompiler compiles every package of the project.
+    others = setdiff(keys(Pkg.project().dependencies), PACKAGES)
+    isempty(others) || Pkg.rm(collect(others))
     create_sysimage(
-        ["PyNODE"; ARGS[2:end]]; sysimage_path = ARGS[1], project = folder,
+        PACKAGES; sysimage_path = ARGS[1], project = folder,
         precompile_execution_file = joinpath(@__DIR__, "sysimage_workload.jl"),
         cpu_target = get(ENV, "JULIA_CPU_TARGET", "native"),
     )
