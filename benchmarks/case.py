@@ -192,16 +192,18 @@ class Case:
 
 class Gradient(Case):
     """The gradient in y0 and all parameters of the mean square of the outputs, each component
-    divided by its largest value.
+    divided by its largest value, or by `scale`.
 
     Errors are relative to the length of the gradient, against pynode's RadauIIA9 at rtol 1e-11.
     """
 
-    def __init__(self, name: str, case: Case):
+    def __init__(self, name: str, case: Case, scale=None):
+        """scale: what the components are divided by in the loss, n floats, instead of their largest
+        values."""
         super().__init__(case.problem, case.rtol, case.times, case.reference)
         self.name = name
         self.parameters = tuple(self.problem.field.parameters())
-        self.scale = tuple(self.largest)
+        self.scale = tuple(self.largest if scale is None else scale)
         field = self.problem.field
         self.reference = self.gradient(
             lambda y0: solve(field, y0, self.times, method="radauiia9", rtol=1e-11, atol=1e-13).y

@@ -40,5 +40,8 @@ def network_gradient() -> Gradient:
 
 
 def pollution_gradient() -> Gradient:
-    """The pollution problem, with its 25 constants."""
-    return Gradient("pollution", PROBLEMS["pollution"].case(RTOL))
+    """The pollution problem, with its 25 constants. Its loss is the mean square of the
+    concentrations themselves: relative ones, of 4e-18 to 0.3, have cotangents too far apart for the
+    one atol of Julia's reverse solve."""
+    case = PROBLEMS["pollution"].case(RTOL)
+    return Gradient("pollution", case, [1.0] * len(case.largest))
