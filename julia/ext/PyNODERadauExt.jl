@@ -8,4 +8,6 @@ for name in (:RadauIIA3, :RadauIIA5, :RadauIIA9)
         $name(; autodiff = AD, linsolve)
 end
 
+PyNODE.fitting_atol(::Union{RadauIIA3, RadauIIA5, RadauIIA9}, atol) = minimum(atol)
+
 end

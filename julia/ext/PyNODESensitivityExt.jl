@@ -1,6 +1,6 @@
 module PyNODESensitivityExt
 
-using PyNODE: PyNODE, Solved, begin_solve, parameter_count
+using PyNODE: PyNODE, Solved, begin_solve, fitting_atol, parameter_count
 using PyNODE.SciMLBase: remake, solve!
 using SciMLSensitivity: BacksolveAdjoint, GaussAdjoint, GaussKronrodAdjoint,
     InterpolatingAdjoint, QuadratureAdjoint, ZygoteVJP, adjoint_sensitivities
@@ -14,11 +14,17 @@ sensealg(::Val{:GaussAdjoint}, rtol, atol, checkpointing) =
 sensealg(::Val{:GaussKronrodAdjoint}, rtol, atol, checkpointing) =
     GaussKronrodAdjoint(; checkpointing, CHOICES...)
 sensealg(::Val{:QuadratureAdjoint}, rtol, atol, checkpointing) =
-    QuadratureAdjoint(; reltol = rtol, abstol = atol, CHOICES...)
+    QuadratureAdjoint(; reltol = rtol, abstol = minimum(atol), CHOICES...)
 sensealg(::Val{:InterpolatingAdjoint}, rtol, atol, checkpointing) =
     InterpolatingAdjoint(; checkpointing, CHOICES...)
 sensealg(::Val{:BacksolveAdjoint}, rtol, atol, checkpointing) =
     BacksolveAdjoint(; checkpointing, CHOICES...)
+
+"""The tolerances of the reverse state, from those of lambda, (n,)."""
+reverse_atol(name, alg, atol) = fitting_atol(alg, atol)
+# The parameters belong to the state, and have other units.
+reverse_atol(::Union{Val{:InterpolatingAdjoint}, Val{:BacksolveAdjoint}}, alg, atol) =
+    maximum(atol)
 
 """
 Notes where the last step of a reverse solve ended, in the place of the function that tells
@@ -36,7 +42,8 @@ function PyNODE.reverse_solve(
     jump!(out, u, p, t, i) = (copyto!(out, view(G, :, i)); nothing)
     reached = Reached(t1)
     du, dtheta = adjoint_sensitivities(
-        solution(S, t1), alg; t = ts, dgdu_discrete = jump!, reltol = rtol, abstol = atol,
+        solution(S, t1), alg; t = ts, dgdu_discrete = jump!, reltol = rtol,
+        abstol = reverse_atol(Val(Symbol(name)), alg, atol),
         sensealg = sensealg(Val(Symbol(name)), rtol, atol, checkpointing),
         verbose = PyNODE.quiet(), isoutofdomain = reached,
     )

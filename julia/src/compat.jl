@@ -45,6 +45,9 @@ tally!(integrator) = nothing
 """Keywords of `init` that not every solver knows: steps of one size, a domain to stay in."""
 special(alg, F, is_fixed) = (; adaptive = !is_fixed, isoutofdomain = Outside(F))
 
+"""The tolerances (n,) as a solver takes them: some take one for all components."""
+fitting_atol(alg, atol) = atol
+
 """How many linear systems were solved."""
 solves(alg, stats) = stats.nsolve
 

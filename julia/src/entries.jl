@@ -128,7 +128,8 @@ function serve_gradient(address, request, S::Solved, alg, name)
     restart!(F.watch, request.seconds, request.stop)
     ts = copy(host_array(Float64, request.times, count))
     G = placed(F, host_array(T, request.cotangents, n, count))
-    tolerances = (; rtol = request.rtol, atol = request.atol)
+    scales = request.scaled == 0 ? fill!(similar(S.y), 1) : cotangent_scales(S, G)
+    tolerances = (; rtol = request.rtol, atol = scales .* T(request.atol))
     local dy0, dp, time, stats
     try
         if name === nothing

@@ -351,7 +351,7 @@ end
 function (g::Jac)(J, y, p, t)
     F = g.field
     if is_given(F.functions.jac)
-        native_jacobian!(F, F.functions.jac, y, t, false)
+        native_jacobian!(F, y, t)
         return spread!(J, F)
     end
     at!(F, y, t)
@@ -368,7 +368,7 @@ end
 function (g::TimeGradient)(dT, y, p, t)
     F = g.field
     if is_given(F.functions.jac_time)
-        native_jacobian!(F, F.functions.jac_time, y, t, true)
+        native_jacobian!(F, y, t)
         # It keeps its sign back in time: f and time both change theirs.
         copyto!(dT, 1, F.functions.values, length(F.functions.places) + 1, F.n)
         return nothing
@@ -381,18 +381,19 @@ function (g::TimeGradient)(dT, y, p, t)
 end
 
 """
-The values of the Jacobian at (t, y), and df/dt with with_time. A Rosenbrock method asks first
-for df/dt and then for the Jacobian at the same point: both are computed at once.
+The values of the Jacobian at (t, y), and df/dt where the field has a function for both. A
+Rosenbrock method asks for the two at the same point, one after the other: they are computed once.
 """
-function native_jacobian!(F::Field, g::NativeFunction, y, t, with_time)
+function native_jacobian!(F::Field, y, t)
     functions = F.functions
-    with_time || functions.known_t != t || functions.known_y != y || return nothing
+    functions.known_t == t && functions.known_y == y && return nothing
     F.watch.njac += 1
     look(F)
-    compute!(functions.values, F, g, y, y, t)
-    functions.known_t = with_time ? t : NaN
-    with_time && copyto!(functions.known_y, y)
-    count = with_time ? length(functions.values) : length(functions.places)
+    both = is_given(functions.jac_time)
+    compute!(functions.values, F, both ? functions.jac_time : functions.jac, y, y, t)
+    functions.known_t = t
+    copyto!(functions.known_y, y)
+    count = both ? length(functions.values) : length(functions.places)
     isfinite(sum(view(functions.values, 1:count))) || repair!(F, y, t)
     return nothing
 end

@@ -86,11 +86,29 @@ function add_quadrature!(g::GaussAdjoint{F}, integrator, x, w) where {F}
 end
 
 """
+The natural size of each component of lambda, (n,). G: (n, count), the cotangents of the states.
+
+The unit of lambda_i is the unit of the loss divided by that of y_i. A species of 1e-10 can enter
+the loss with a cotangent of 1 and change it by only 1e-10; the cotangents of the other species are
+then as small. No component counts as larger than the largest of G.
+"""
+function cotangent_scales(S::Solved, G)
+    states = S.control.abstol .+ zero(S.y)
+    for y in S.sol.u
+        states .= max.(states, abs.(y))
+    end
+    jumps = vec(maximum(abs, G; dims = 2))
+    loss = sum(jumps .* states)
+    return min.(loss ./ states, maximum(jumps))
+end
+
+"""
     native_gauss(S, G, ts, alg; rtol, atol)
 
 The cotangents of y0 and of the parameters from those of the states, G (n, count) at the
 ascending times ts, and the time that the reverse solve reached: the start of the forward one
-where all went well. With a mass matrix, which must have an inverse, the adjoint of y' = M^-1 f.
+where all went well. atol: (n,). With a mass matrix, which must have an inverse, the adjoint of
+y' = M^-1 f.
 """
 native_gauss(S::Solved, G, ts, alg; rtol, atol) =
     reverse_gauss(GaussAdjoint(S), G, ts, S.prob.tspan[1], alg, rtol, atol)
@@ -119,7 +137,7 @@ function reverse_gauss(g::GaussAdjoint, G, ts, t0, alg, rtol, atol)
     )
     prob = ODEProblem(f, G[:, end], (ts[end], t0))
     integrator = begin_solve(
-        prob, alg; reltol = rtol, abstol = atol, callback = CallbackSet(quadrature, jumps),
+        prob, alg; reltol = rtol, abstol = fitting_atol(alg, atol), callback = CallbackSet(quadrature, jumps),
         save_everystep = false, dense = false, verbose = quiet(),
     )
     solve!(integrator)

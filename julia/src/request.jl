@@ -128,7 +128,8 @@ end
 """
 The gradient of a kept solve. kept: its number; adjoint: text of `adjoint_length` bytes, none
 for `native_gauss`. cotangents: (n, count) of the states at the ascending `times`. t1: where the
-forward solve ended. dy0: (n,), dp: (np,) for the results.
+forward solve ended. atol: in the units of the cotangents, or with scaled a fraction of their
+natural sizes (`cotangent_scales`). dy0: (n,), dp: (np,) for the results.
 
 Written back: reached, the time at which the reverse solve ended; cause and counts as in Outcome.
 """
@@ -145,6 +146,7 @@ struct GradientRequest
     t1::Float64
     rtol::Float64
     atol::Float64
+    scaled::Int64
     dy0::Ptr{Cvoid}
     dp::Ptr{Cvoid}
     seconds::Float64

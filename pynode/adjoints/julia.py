@@ -43,8 +43,9 @@ JOINT = ("InterpolatingAdjoint", "BacksolveAdjoint")
 # Options of the torch engine's adjoints that SciMLSensitivity does not have.
 FOREIGN = ("nodes", "quadrature_rtol", "seminorm")
 NATIVE = "NativeGauss"
-# The default atol of the reverse solve, as a fraction of rtol times the largest cotangent.
-ATOL = 1e-3
+# The default atol of the reverse solve, as a fraction of rtol times the natural size of each
+# cotangent (cotangent_scales in julia/src/gauss.jl).
+ATOL = 1e-5
 # A reverse solve that ends this near to the start, as a fraction of the span, has reached it.
 CLOSE = 1e-12
 
@@ -53,8 +54,8 @@ class JuliaAdjoint(Adjoint):
     """One of NAMES by SciMLSensitivity, or NATIVE by the package PyNODE.
 
     method: the reverse solver; by default Rodas5P after an implicit forward method, otherwise the
-    forward method. rtol, atol: of the reverse solve; by default rtol of the forward solve, and a
-    thousandth of it times the largest cotangent. checkpoints: with True SciMLSensitivity solves
+    forward method. rtol, atol: of the reverse solve; by default rtol of the forward solve, and
+    1e-5 of it times the natural size of each cotangent. checkpoints: with True SciMLSensitivity solves
     forward again between the outputs instead of storing the dense solution. For BacksolveAdjoint
     the default is True: it restarts the states at each step of the forward solve.
     """
@@ -172,7 +173,9 @@ class JuliaAdjoint(Adjoint):
             # The solver cannot integrate NaN. A sum over steps would give NaN as well.
             return starts + math.nan, [p + math.nan for p in parameters]
         request = GradientRequest()
-        self._write_tolerances(request, options, largest)
+        request.rtol = options.rtol if self.rtol is None else self.rtol
+        request.atol, request.scaled = reverse_atol(request.rtol, self.atol)
+        request.checkpointing = self.checkpoints
         request.t1 = trajectory.inner(trajectory.t)
         with trajectory.foreign.kept.lock:
             dy0, pieces = self._reversed(field, method, trajectory, request, order, table)
@@ -203,12 +206,6 @@ class JuliaAdjoint(Adjoint):
         self.check_end(trajectory, reverse, foreign.timer, request.reached)
         return dy0, _pieces(foreign, field, dp)
 
-    def _write_tolerances(self, request, options, largest):
-        """The tolerances of the reverse solve. largest: of the cotangents."""
-        request.rtol = options.rtol if self.rtol is None else self.rtol
-        request.atol = ATOL * request.rtol * largest if self.atol is None else self.atol
-        request.checkpointing = self.checkpoints
-
     def check_end(
         self, trajectory: Any, reverse: JuliaMethod, clock: Clock, reached: float
     ) -> None:
@@ -234,6 +231,14 @@ class JuliaAdjoint(Adjoint):
             f"{self.name} needs the Julia package SciMLSensitivity: {INSTALL} --sensitivity;"
             " adjoint='gauss' runs without"
         )
+
+
+def reverse_atol(rtol: float, atol: float | None) -> tuple[float, bool]:
+    """(atol of a reverse solve, whether it is a fraction of the sizes of the cotangents). atol:
+    what the user has named, or None."""
+    if atol is None:
+        return ATOL * rtol, True
+    return atol, False
 
 
 def pulled(

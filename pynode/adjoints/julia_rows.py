@@ -12,7 +12,7 @@ from torch import Tensor
 from ..backends.julia.request import SERVED, GradientRequest, array_of
 from ..backends.julia.rows import RowServant, threads_of
 from ..backends.julia.runtime import start
-from .julia import ATOL, CLOSE, NATIVE
+from .julia import CLOSE, NATIVE, reverse_atol
 from .targets import of_parameters
 
 if TYPE_CHECKING:
@@ -106,9 +106,7 @@ class JuliaRowGradient:
         requests["count"] = table.count[members]
         requests["t1"] = rows.ends[members]
         requests["rtol"] = self.rtol
-        requests["atol"] = self.atol
-        if self.atol is None:
-            requests["atol"] = ATOL * self.rtol * table.largest[members]
+        requests["atol"], requests["scaled"] = reverse_atol(self.rtol, self.atol)
         requests["dy0"] = dy0.ctypes.data + place * dy0.strides[0]
         requests["dp"] = dp.ctypes.data + place * dp.strides[0]
         servant = RowServant(requests, threads_of(julia))

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..backends.julia.request import GradientRequest
 from ..backends.julia.runtime import start
 from .base import Rules, only_first
-from .julia import ATOL, NATIVE, JuliaAdjoint, pulled
+from .julia import NATIVE, JuliaAdjoint, pulled, reverse_atol
 from .short import ShortGradient
 
 if TYPE_CHECKING:
@@ -60,19 +60,19 @@ class JuliaShortGradient(ShortGradient):
             return grads[0] + math.nan, self.of_inputs([x * math.nan for x in targets])
         if largest == 0.0:
             return grads[0].clone(), self.of_inputs([torch.zeros_like(x) for x in targets])
-        dy0, dp = self._pulled(later, largest)
+        dy0, dp = self._pulled(later)
         pieces = dp.split([x.numel() for x in targets])
         found = self.of_inputs([part.view_as(x) for part, x in zip(pieces, targets, strict=True)])
         return grads[0] + dy0, found
 
-    def _pulled(self, cotangents, largest):
-        """(cotangent of the start, of all targets). largest: of the cotangents, (T - 1, n)."""
+    def _pulled(self, cotangents):
+        """(cotangent of the start, of all targets). cotangents: (T - 1, n) of the later outputs."""
         path = self.path
         julia = start()
         reverse = self._adjoint.reverse(self._method)
         request = GradientRequest()
         request.rtol = self._rtol
-        request.atol = ATOL * self._rtol * largest
+        request.atol, request.scaled = reverse_atol(self._rtol, None)
         request.algorithm = julia.algorithm(reverse.name)
         request.t1 = path.inner(path.t)
         request.seconds = math.inf

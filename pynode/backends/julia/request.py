@@ -79,7 +79,8 @@ class GradientRequest(ctypes.Structure):
     _fields_ = [
         *_fields(
             "version kept algorithm adjoint adjoint_length checkpointing cotangents times count t1"
-            " rtol atol dy0 dp seconds stop message room cause reached nvjp njac accepted rejected",
+            " rtol atol scaled dy0 dp seconds stop message room cause reached nvjp njac accepted"
+            " rejected",
             ("t1", "rtol", "atol", "seconds", "reached"),
         ),
         ("error", _ERROR),
