@@ -22,6 +22,8 @@ sensealg(::Val{:BacksolveAdjoint}, rtol, atol, checkpointing) =
 
 """The tolerances of the reverse state, from those of lambda, (n,)."""
 reverse_atol(name, alg, atol) = fitting_atol(alg, atol)
+# Its quadrature takes the tolerance, too, and only one.
+reverse_atol(::Val{:QuadratureAdjoint}, alg, atol) = minimum(atol)
 # The parameters belong to the state, and have other units.
 reverse_atol(::Union{Val{:InterpolatingAdjoint}, Val{:BacksolveAdjoint}}, alg, atol) =
     maximum(atol)

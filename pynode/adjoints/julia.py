@@ -55,9 +55,9 @@ class JuliaAdjoint(Adjoint):
 
     method: the reverse solver; by default Rodas5P after an implicit forward method, otherwise the
     forward method. rtol, atol: of the reverse solve; by default rtol of the forward solve, and
-    1e-5 of it times the natural size of each cotangent. checkpoints: with True SciMLSensitivity solves
-    forward again between the outputs instead of storing the dense solution. For BacksolveAdjoint
-    the default is True: it restarts the states at each step of the forward solve.
+    1e-5 of it times the natural size of each cotangent. checkpoints: with True SciMLSensitivity
+    solves forward again between the outputs instead of storing the dense solution. For
+    BacksolveAdjoint the default is True: it restarts the states at each step of the forward solve.
     """
 
     needs = "steps"
