@@ -206,7 +206,7 @@ class JuliaWay:
         """The counts of the solve."""
         outcome = path.outcome
         return {
-            "nfe": outcome.nfe,
+            "nfe": outcome.nfe + 1,  # the slope at the start
             "njac": outcome.njac,
             "nlu": outcome.factorisations,
             "nsolve": outcome.solves,

@@ -164,14 +164,14 @@ def test_two_resets_at_one_time(engine):
     found = engine.solve(
         lambda t, y: torch.cat((y[2:3], y[2:3], 0 * y[:2])),
         tensor(0.0, -1.0, 1.0, 0.0),
-        [0.0, 1.0, 2.0],
+        [0.0, 1.5, 2.0],
         method="Tsit5",
         events=[walls, kick],
     )
-    # Rounding may put one of the two times before the other.
+    # Rounding may put one of the two times before the other, and both before or behind t = 1.
     assert len(found.events) == 2
     assert {(record.name, record.index) for record in found.events} == {("walls", 0), ("kick", 0)}
-    wanted = tensor((1.0, 0.0, -1.0, 5.0), (0.0, -1.0, -1.0, 5.0))
+    wanted = tensor((0.5, -0.5, -1.0, 5.0), (0.0, -1.0, -1.0, 5.0))
     assert torch.allclose(found.y[1:], wanted, atol=1e-12)
 
 

@@ -64,12 +64,12 @@ class Runtime:
         algorithm."""
         key = name, krylov
         if key not in self._algorithms:
-            for option, part in (("radau", "Radau"), ("sundials", "CVODE")):
-                if part in name and not self.loads(versions.OPTIONS[option]):
-                    raise JuliaUnavailable(
-                        f"{name} needs the Julia package {versions.OPTIONS[option]}: {INSTALL}"
-                        f" --{option}"
-                    )
+            option = versions.option_of(name)
+            if option is not None and not self.loads(versions.OPTIONS[option]):
+                raise JuliaUnavailable(
+                    f"{name} needs the Julia package {versions.OPTIONS[option]}: {INSTALL}"
+                    f" --{option}"
+                )
             self._algorithms[key] = self.entries.choose(name, krylov)
         return self._algorithms[key]
 

@@ -62,7 +62,9 @@ class Template:
         request.uniform = method.one_atol
         write_options(request, options)
         request.maxiters = options.max_steps
-        request.most = options.max_nfe or MANY
+        request.most = MANY
+        if options.max_nfe is not None:
+            request.most = options.max_nfe - 1  # the slope at the start is the first one
         request.stops = NO_STOPS.ctypes.data
         request.matrix = 1
         request.dense = record

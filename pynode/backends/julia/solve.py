@@ -304,7 +304,7 @@ def _prepare_cuda(julia: Runtime, field: VectorField, method: JuliaMethod) -> No
             "JuliaBackend(state='cuda') keeps the state on the device of y0, and y0 is on"
             f" {field.device.type}: move y0 and the field to the GPU, or leave out state"
         )
-    if "Radau" in method.name or method.sundials:
+    if method.option is not None:
         raise ValueError(
             f"{method.name} of Julia does not run on a GPU: choose FBDF or Rodas5P, or leave"
             " out state='cuda'"

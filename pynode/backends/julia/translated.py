@@ -5,6 +5,8 @@ from __future__ import annotations
 import weakref
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from .refusals import missing_packages, owner
 
 if TYPE_CHECKING:
@@ -56,7 +58,9 @@ def _translated(field, method, t0, y0, gradient):
     from ..native.fields import native_field
     from .functions import native_functions
 
-    bound = native_field(field, t0, y0.detach())
+    # Recordings need autograd, and the solve may be in inference mode.
+    with torch.inference_mode(False):
+        bound = native_field(field, t0, y0.detach().clone())
     return bound, native_functions(bound, method, structure_name(field), gradient)
 
 
