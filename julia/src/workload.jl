@@ -174,6 +174,46 @@ end
 unserved(answer, message) = answer == STOPPED ? Stopped() :
     ErrorException(unsafe_string(pointer(message)))
 
+"""
+A batch of rows, each the example by the algorithm of this name, and the gradients of all: states
+(3, 3) of each row, and cotangents of p.
+"""
+function example_rows(name, count; reverse_with = "Rodas5P", rtol = 1e-6)
+    solves = [posed(choose(name); rtol, native = true, dense = true) for _ in 1:count]
+    stop, dy0, dp, G = [0], zeros(3, count), zeros(count), [ones(3) [1.0, -1.0, 0.5]]
+    back = choose(reverse_with)
+    GC.@preserve solves stop dy0 dp G begin
+        rows = [solve.requests[1] for solve in solves]
+        serve_batch(serve_forward_rows, rows, stop)
+        kept = [row.outcome.kept for row in rows]
+        pulls = [filled(
+            GradientRequest; version = VERSION, kept = kept[i], algorithm = back,
+            cotangents = pointer(G), times = pointer(solves[i].outputs, 2), count = 2, t1 = 2.0,
+            rtol, atol = 1e-5 * rtol, scaled = 1, dy0 = pointer(dy0, 3i - 2), dp = pointer(dp, i),
+            seconds = Inf, stop = pointer(stop),
+        ) for i in 1:count]
+        serve_batch(serve_gradient_rows, pulls, stop)
+        GC.@preserve kept release_rows(pointer(kept), Int64(count))
+    end
+    return [solve.states for solve in solves], dp
+end
+
+"""Have all rows served; throws where one of them was not."""
+function serve_batch(serve, rows, stop)
+    answers, message = fill(-1, length(rows)), zeros(UInt8, 1000)
+    GC.@preserve rows stop answers message begin
+        batches = [filled(
+            RowsRequest; version = VERSION, rows = Ptr{Cvoid}(pointer(rows)),
+            count = length(rows), threads = Threads.nthreads(), seconds = Inf,
+            stop = pointer(stop), answers = pointer(answers), message = pointer(message),
+            room = length(message),
+        )]
+        answer = serve(pointer(batches))
+    end
+    answer == SERVED && all(==(SERVED), answers) || throw(unserved(answer, message))
+    return nothing
+end
+
 @setup_workload begin
     @compile_workload begin
         connect(0, 0, 0, 0)
@@ -184,6 +224,7 @@ unserved(answer, message) = answer == STOPPED ? Stopped() :
         end
         example("FBDF"; stepping = true)
         example("KenCarp4"; native = true)
+        example_rows("QNDF", 2)
         empty!(CHOSEN.values)
     end
 end

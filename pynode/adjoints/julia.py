@@ -134,6 +134,10 @@ class JuliaAdjoint(Adjoint):
                 f"{method.name} loses accuracy as the reverse solver of an adjoint: choose"
                 " 'Rodas5P'"
             )
+        if method.sundials or method.exponential:
+            raise ValueError(
+                f"{method.name} cannot be the reverse solver of an adjoint: choose 'Rodas5P'"
+            )
         if self.name in JOINT and method.implicit:
             raise ValueError(
                 f"{self.name} has the parameters in its state, and an implicit reverse solver"
