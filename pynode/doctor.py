@@ -245,7 +245,8 @@ def _julia_threads() -> str:
 def _orders(location, limit):
     environment = location.environment | {
         "PYTHON_JULIAPKG_OFFLINE": "yes",
-        "PYTHON_JULIACALL_HANDLE_SIGNALS": "no",
+        # As pynode starts it.
+        "PYTHON_JULIACALL_HANDLE_SIGNALS": "yes",
     }
     for name, imports in ORDERS.items():
         finished = process.run(

@@ -315,7 +315,11 @@ def test_doctor(machine, tmp_path, capsys):
     assert found["import order, problem"]["remedy"] == "import torch or pynode before juliacall"
     assert "this juliacall cannot start" in found["trial, problem"]["text"]
     machine.setenv("JULIA_NUM_THREADS", "4")
-    assert examined()["threads, problem"]["remedy"].startswith("unset")
+    assert "threads of Julia: 4;" in examined()["threads, ok"]["text"]
+    machine.setenv("PYTHON_JULIACALL_HANDLE_SIGNALS", "no")
+    problem = examined()["threads, problem"]
+    assert "4 threads without handling signals" in problem["text"]
+    assert problem["remedy"] == "unset PYTHON_JULIACALL_HANDLE_SIGNALS"
 
 
 def test_a_remembered_julia_is_found_by_a_later_process(machine, tmp_path):
