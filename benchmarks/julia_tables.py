@@ -2,7 +2,7 @@
 
 from benchmarks.suite import geometric_mean
 
-# (a, b): the times of a over those of b.
+# (a, b): the times of a, divided by the times of b.
 RATIOS = (
     ("julia native", "julia python"),
     ("julia native", "torch"),
@@ -35,8 +35,8 @@ COLUMNS = (
 
 
 def wide(rows) -> list:
-    """One row a problem and method, with the milliseconds of every contestant. CVODE's are those of
-    the problem."""
+    """One row for each problem and method, with the milliseconds of every contestant. CVODE has the
+    same time in all rows of a problem."""
     found: dict = {}
     cvode: dict = {}
     for row in rows:
@@ -69,8 +69,8 @@ def means(rows) -> list:
 
 
 def summary(rows, gradients) -> list:
-    """Lines of Markdown: a row a way. The mean is that of the times over those of Julia with native
-    functions, over all problems and methods."""
+    """Lines of Markdown, one row for each way. The mean is over all problems and methods, of the time
+    divided by the time of Julia with native functions."""
     table = wide(rows)
     single = {row["problem"]: row for row in table if row["method"] == METHOD}
     reverse = {

@@ -186,8 +186,13 @@ class JuliaWay:
         return JuliaBackend.method(name)
 
     def refuses(self, method: Any, dtype: torch.dtype) -> bool:
-        """Whether a method needs the long way: it checks what CVODE and others do not take."""
-        return method.sundials or method.name == "ImplicitMidpoint"
+        """Whether a method needs the long way, which knows its options and checks what it takes."""
+        return (
+            method.algorithm is not None
+            or method.jacobian != "dense"
+            or method.option is not None
+            or method.name == "ImplicitMidpoint"
+        )
 
     def integrate(
         self,
@@ -213,6 +218,7 @@ class JuliaWay:
             "accepted": outcome.accepted,
             "rejected": outcome.rejected,
             "newton_failures": outcome.failures,
+            "switches": outcome.switches,
         }
 
     def gradient(

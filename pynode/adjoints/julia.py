@@ -186,8 +186,8 @@ class JuliaAdjoint(Adjoint):
         return starts + dy0.to(starts), [p.to(like) for p, like in zip(pieces, parameters)]
 
     def _reversed(self, field, method, trajectory, request, order, table):
-        """(cotangent of the start, (n,), those of field.parameters). order: Julia's times of the
-        cotangents table, (m, n)."""
+        """(cotangent of the start, (n,), cotangents of field.parameters). order: Julia's times of
+        the cotangents in table, (m, n)."""
         julia = start()
         foreign = trajectory.foreign
         reverse = self.reverse(method)
@@ -275,7 +275,7 @@ def pulled(
 
 
 def _pieces(foreign, field, dp):
-    """The cotangents of field.parameters. dp: those of all parameters that Julia knows."""
+    """The cotangents of field.parameters. dp: of all parameters that Julia knows, in one vector."""
     if foreign.functions is None:
         pieces = dp.split([p.numel() for p in field.parameters])
         return [piece.view_as(p) for piece, p in zip(pieces, field.parameters)]
