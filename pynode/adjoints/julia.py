@@ -275,7 +275,7 @@ def pulled(
 
 
 def _pieces(foreign, field, dp):
-    """The cotangents of field.parameters. dp: of all parameters that Julia knows, in one vector."""
+    """The cotangents of field.parameters. dp: of all parameters that Julia knows."""
     if foreign.functions is None:
         pieces = dp.split([p.numel() for p in field.parameters])
         return [piece.view_as(p) for piece, p in zip(pieces, field.parameters)]
