@@ -69,8 +69,8 @@ def means(rows) -> list:
 
 
 def summary(rows, gradients) -> list:
-    """Lines of Markdown, one row for each way. The mean is over all problems and methods, of the time
-    divided by the time of Julia with native functions."""
+    """Lines of Markdown, one row for each way. The mean is over all problems and methods: of the
+    time, divided by the time of Julia with native functions."""
     table = wide(rows)
     single = {row["problem"]: row for row in table if row["method"] == METHOD}
     reverse = {
