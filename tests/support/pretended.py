@@ -61,7 +61,7 @@ class pretended(TorchDispatchMode):
     Python."""
 
     def __init__(self):
-        _register()
+        register()
         super().__init__()
 
     # Torch.tensor(..., device) is made here and sent there, by calls that the mode sees.
@@ -90,7 +90,7 @@ def require():
 
 
 @cache
-def _register():
+def register():
     require()(NAME)
 
 
@@ -160,8 +160,9 @@ def _run_inside(function, args, kwargs):
     if not there:
         return result
     known = {id(x.inner): x for x in args if isinstance(x, Distant)}
-    if any(x.shape != x.inner.shape for x in known.values()):
-        raise NotImplementedError(f"{name} changes a shape in place, which this device cannot")
+    for x in known.values():
+        if x.shape != x.inner.shape:  # changed in place
+            x.data = Distant(x.inner)
 
     def outer(x):
         if not isinstance(x, torch.Tensor):

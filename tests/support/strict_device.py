@@ -12,6 +12,7 @@ Gradients on this device therefore need a process where nothing else has gone ba
 """
 
 import sys
+import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -65,8 +66,9 @@ class _Watcher:
 
     def __init__(self):
         self.waits = []
-        self._fake = FakeTensorMode(allow_non_fake_inputs=True)
         self._known = {}
+        # Autograd's threads run at the same time, and a mode serves one of them.
+        self._own = threading.local()
 
     def __call__(self, function, args, kwargs):
         if function == "tolist":
@@ -100,8 +102,10 @@ class _Watcher:
         return self._known[key]
 
     def _fake_needs_numbers(self, function, args, kwargs):
+        if not hasattr(self._own, "fake"):
+            self._own.fake = FakeTensorMode(allow_non_fake_inputs=True)
         try:
-            with self._fake:
+            with self._own.fake:
                 function(*tree_map(_shadow, args), **tree_map(_shadow, kwargs))
         except (DataDependentOutputException, DynamicOutputShapeException):
             return True
