@@ -89,9 +89,38 @@ def require():
     return setup
 
 
+class _Module:
+    """What torch asks of the module of a device: there is one, and its random numbers are the
+    CPU's."""
+
+    def is_initialized(self):
+        return True
+
+    is_available = is_initialized
+
+    def _is_in_bad_fork(self):
+        return False
+
+    def device_count(self):
+        return 1
+
+    def current_device(self):
+        return 0
+
+    def manual_seed_all(self, seed):
+        pass
+
+    def get_rng_state(self, device=None):
+        return torch.get_rng_state()
+
+    def set_rng_state(self, state, device=None):
+        torch.set_rng_state(state)
+
+
 @cache
 def register():
-    require()(NAME)
+    """Make the device, once in a process."""
+    require()(NAME, backend_module=_Module())
 
 
 def pinned(x):
