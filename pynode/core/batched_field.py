@@ -198,9 +198,9 @@ class RowField:
         """Return (df/dy, df/dt) of the rows in which. Finite differences replace infinite entries
         (finite_differences.py)."""
         jac, slope = self._pulled(t, y, which, moving, graph)
-        good = finite(jac)
-        if good and (slope is None or finite(slope)):
+        if finite(jac, slope):
             return jac, slope
+        good = finite(jac)
         part = self.select(which)
         t = t.detach()[which]
         y = y.detach()[which]
