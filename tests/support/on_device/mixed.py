@@ -46,7 +46,7 @@ def test_a_field_of_the_cpu_is_refused(f, args, grad, batched):
 def test_a_state_of_the_cpu_is_refused():
     with strict():
         f = Forced().to(NAME)
-        with pytest.raises(ValueError, match="the state is on cpu.*on pretended:0: move"):
+        with pytest.raises(ValueError, match=r"the state is on cpu.*on pretended:0: move"):
             solve(f, tensor(1.0, 2.0, 3.0), [0.0, 1.0], method="tsit5")
 
 
@@ -57,7 +57,7 @@ def test_an_error_of_f_stays_its_own(batched):
     def broken(t, y):
         raise RuntimeError("no such device")
 
-    with strict(), pytest.raises(RuntimeError, match="^no such device$"):
+    with strict(), pytest.raises(RuntimeError, match=r"^no such device$"):
         y0 = torch.tensor(START, dtype=torch.float64).to(NAME)
         solve(broken, y0, [0.0, 1.0], method="tsit5", batched=batched)
 
