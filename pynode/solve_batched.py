@@ -424,7 +424,7 @@ class _BatchSolve:
         """The report of a row that failed."""
         own = self.field.select(torch.tensor([row], device=self.flat.device))
         span = (float(self.values[0, row]), float(self.values[-1, row]))
-        end = segmented.ends[row]
+        end = segmented.end_of(row)
         t = float(segmented.t[row])
         if self.atol.dim() == 2:
             atol = self.atol[row]

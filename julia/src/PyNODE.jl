@@ -21,6 +21,7 @@ using OrdinaryDiffEqBDF, OrdinaryDiffEqCore, OrdinaryDiffEqRosenbrock, OrdinaryD
 include("request.jl")
 include("python.jl")
 include("field.jl")
+include("direct.jl")
 include("algorithms.jl")
 include("compat.jl")
 include("solve.jl")

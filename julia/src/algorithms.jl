@@ -8,8 +8,8 @@ const AD = AutoFiniteDiff()
 # Robertson, HIRES, van der Pol, Oregonator and pollution at rtol 1e-6 that is 15 % fewer calls, and no larger errors.
 newton() = OrdinaryDiffEqBDF.NLNewton(; κ = 1 // 30)
 
-"""What solves the linear systems: GMRES on products, or what LinearSolve chooses for the matrix."""
-linear_solver(krylov::Bool) = krylov ? KrylovJL_GMRES() : nothing
+"""What solves the linear systems: GMRES on products, or factors of the matrix."""
+linear_solver(krylov::Bool) = krylov ? KrylovJL_GMRES() : DirectSolver()
 
 for name in (:FBDF, :QNDF)
     @eval algorithm(::Val{$(QuoteNode(name))}; krylov = false, linsolve = linear_solver(krylov)) =

@@ -42,6 +42,11 @@ end
 """Bring the counts of a solve that a hook has stopped up to date."""
 tally!(integrator) = nothing
 
+# How many arguments the functions of a problem take. SciML would look into their tables of methods
+# in each solve, which costs more than the small solve itself.
+SciMLBase.numargs(::Union{Field, Jac, TimeGradient}) = (4,)
+SciMLBase.numargs(::Union{VJP, ParameterVJP, JVP}) = (5,)
+
 """Keywords of `init` that not every solver knows: steps of one size, a domain to stay in."""
 special(alg, F, is_fixed) = (; adaptive = !is_fixed, isoutofdomain = Outside(F))
 

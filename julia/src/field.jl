@@ -86,8 +86,9 @@ end
 
 """
 How often native functions were called; the limits that hold inside of a step; the next moment,
-in nanoseconds, at which they are looked at. signals: whether to ask for Python's signals; error:
-what they raised. cause: of CAUSES; finite: of the last value of f.
+in nanoseconds, at which they are looked at. calls: from one look at the clock to the next;
+calls_left: until the next one; looked: the moment of the last one. signals: whether to ask for
+Python's signals; error: what they raised. cause: of CAUSES; finite: of the last value of f.
 """
 mutable struct Watch
     nfe::Int
@@ -97,6 +98,9 @@ mutable struct Watch
     most::Int
     deadline::UInt64
     next::UInt64
+    calls::Int
+    calls_left::Int
+    looked::UInt64
     stop::Ptr{Int64}
     const signals::Bool
     const error::Vector{Ptr{Cvoid}}
@@ -112,7 +116,8 @@ function Watch(most, seconds, stop, signals)
     error = fill(C_NULL, 3)
     now = time_ns()
     return Watch(
-        0, 0, 0, 0, most, deadline(now, seconds), now + PATIENCE, stop, signals, error, 0, true,
+        0, 0, 0, 0, most, deadline(now, seconds), now + PATIENCE, 1, 1, now, stop, signals, error,
+        0, true,
     )
 end
 
@@ -235,10 +240,27 @@ function stop(F::Field, cause)
     throw(Stopped())
 end
 
+# A look at the clock costs as much as a small f. While this many calls last less than SOON
+# nanoseconds, one look serves twice as many of them.
+const MOST_CALLS = 64
+const SOON = UInt64(300_000)
+
 """Look at the limits, if that is due. Native code lets nobody else do it."""
 @inline function look(F::Field)
+    watch = F.watch
+    watch.calls_left -= 1
+    watch.calls_left > 0 || look_at_clock(F)
+    return nothing
+end
+
+@noinline function look_at_clock(F::Field)
+    watch = F.watch
     now = time_ns()
-    now < F.watch.next || look_now(F, now)
+    is_soon = now - watch.looked < SOON
+    watch.calls = is_soon ? min(2 * watch.calls, MOST_CALLS) : 1
+    watch.calls_left = watch.calls
+    watch.looked = now
+    now < watch.next || look_now(F, now)
     return nothing
 end
 

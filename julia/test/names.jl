@@ -13,7 +13,7 @@ end
 
 @testset "linear systems by GMRES" begin
     @test PyNODE.algorithm("FBDF"; krylov = true).linsolve isa PyNODE.LinearSolve.KrylovJL
-    @test PyNODE.algorithm("FBDF"; krylov = false).linsolve === nothing
+    @test PyNODE.algorithm("FBDF"; krylov = false).linsolve isa PyNODE.DirectSolver
 end
 
 refusal(name; options...) = try

@@ -17,8 +17,8 @@ const LEFT_OUT = String[]
     include_with("radau.jl", "OrdinaryDiffEqFIRK")
     include_with("exponential.jl", "OrdinaryDiffEqExponentialRK")
     include_with("sundials.jl", "Sundials")
-    for file in ("names.jl", "orders.jl", "accuracy.jl", "adjoint.jl", "quadrature.jl", "stages.jl", "faults.jl", "allocations.jl",
-            "rows.jl")
+    for file in ("names.jl", "direct.jl", "orders.jl", "accuracy.jl", "adjoint.jl", "quadrature.jl", "stages.jl", "faults.jl",
+            "allocations.jl", "rows.jl")
         @testset "$file" include(file)
     end
     include_with("device.jl", "JLArrays")
