@@ -76,8 +76,9 @@ def _ours(name: str) -> bool:
 
 def device_functions(replaced: Mapping[Callable, Any]) -> DeviceFunctions:
     """Device functions for the GPU, or for numba's simulator if it is on."""
-    inline = {machine.row: in_callers(machine.row)}
-    return DeviceFunctions({**inline, **replaced}, as_device_function)
+    flat = machine.flat if simulated() else first_row
+    views = {machine.row: in_callers(machine.row), machine.flat: in_callers(flat)}
+    return DeviceFunctions({**views, **replaced}, as_device_function)
 
 
 def as_device_function(function: Callable) -> Any:
@@ -97,6 +98,12 @@ def in_callers(function: Callable) -> Any:
     if simulated():
         return function
     return cuda.jit(device=True, inline="always")(function)
+
+
+def first_row(matrix: np.ndarray, first: int, count: int) -> np.ndarray:
+    """In place of machine.flat on the GPU, where numba cannot reshape. The rows lie one after the
+    other, and no index is checked, so the first row reaches into the others."""
+    return matrix[first]
 
 
 def simulated() -> bool:

@@ -13,23 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from ..blocks import Own, Part
+from ..blocks import Own
 from ..conditions import may_fire
 from ..loop import advance
-from ..machine import call, row
+from ..machine import call
 from ..prepared import Prepared
-from ..run import RECORD, RUNNING, Memory, Run
+from ..run import RECORD, RUNNING, Memory
 from . import rows
-from .fieldcalls import FieldFunctions, from_text
-from .functions import (
-    DeviceFunctions,
-    as_device_function,
-    device_functions,
-    in_callers,
-    record_in,
-    record_in_simulator,
-    simulated,
-)
+from .fieldcalls import FieldFunctions
+from .functions import DeviceFunctions, as_device_function, device_functions
+from .text import KernelText, assignments, input_parts
 
 ATTEMPTS = 1  # of a row before the thread looks whether it has ended
 
@@ -75,108 +68,6 @@ def kernel({batch}, settings, flags, counter, order, {targets}):
 """
 
 
-class KernelText:
-    """The parts of a kernel's text, and the names that it uses.
-
-    names: its globals. lines: statements that make the arrays of a thread.
-    """
-
-    def __init__(self) -> None:
-        from numba import cuda, from_dtype
-
-        self._dtype = from_dtype
-        self.names: dict[str, Any] = {"cuda": cuda, "row": in_callers(row)}
-        self.lines: list[str] = []
-
-    def array(self, name: str, item: Any) -> None:
-        """An array of a Blueprint: an Own in local memory, a Part of one, or an array that all rows
-        share in constant memory."""
-        if isinstance(item, Part):
-            last = item.first + item.shape[0]
-            text = f"{item.of}[{item.first} : {last}]"
-        elif isinstance(item, Own) or item.size == 0:
-            text = self._local(name, item.shape, np.dtype(item.dtype))
-        else:
-            text = self.constant(name, item)
-        self.lines.append(f"{name} = {text}")
-
-    def _local(self, name, shape, dtype):
-        kind = f"{name}_type"
-        self.names[kind] = self._dtype(dtype)
-        room = tuple(max(1, extent) for extent in shape)
-        text = f"cuda.local.array({room!r}, {kind})"
-        if room == shape:
-            return text
-        # There are no local arrays without numbers.
-        parts = [":" if extent else ":0" for extent in shape]
-        return f"{text}[{', '.join(parts)}]"
-
-    def constant(self, name: str, values: np.ndarray) -> str:
-        """The expression of an array in constant memory."""
-        self.names[f"{name}_values"] = values
-        return f"cuda.const.array_like({name}_values)"
-
-    def record(self, dtype: np.dtype) -> Any:
-        """numba's type of a record."""
-        return self._dtype(dtype)
-
-    def tables(self, tables: Any) -> None:
-        """The tables of a method, as ``tables``."""
-        parts = []
-        for name, values in zip(tables._fields, tables, strict=True):
-            self.names[f"{name}_of_method"] = np.ascontiguousarray(values)
-            parts.append(f"cuda.const.array_like({name}_of_method)")
-        self.names["Tables"] = type(tables)
-        self.lines.append(f"tables = Tables({', '.join(parts)})")
-
-    def made(self, text: str, **parts: Any) -> Any:
-        """The kernel. parts: of its text, lists of lines or of expressions."""
-        from numba import cuda
-
-        filled = {}
-        for name, part in parts.items():
-            filled[name] = part if isinstance(part, str) else ", ".join(part)
-        filled["arrays"] = _indented(self.lines, 4)
-        plain = from_text("kernel", text.format(**filled), self.names)
-        return cuda.jit(plain)
-
-
-def _indented(lines, spaces):
-    return "\n".join(" " * spaces + line for line in lines)
-
-
-def settings_lines() -> str:
-    """Statements that make ``run`` from the numbers of ``settings_of``."""
-    lines = []
-    counts = {float: 0, int: 0}
-    for name in Run._fields:
-        kind = RUN_KINDS[name]
-        source = "settings" if kind is float else "flags"
-        lines.append(f"run.{name} = {source}[{counts[kind]}]")
-        counts[kind] += 1
-    return _indented(lines, 16)
-
-
-RUN_KINDS = {name: float if RECORD[name] == np.float64 else int for name in Run._fields}
-
-
-def settings_of(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers of a Run, (1,) RECORD: those that are floats, and those that are ints."""
-    values = dict(zip(Run._fields, numbers[0].item(), strict=True))
-    floats = [values[name] for name in Run._fields if RUN_KINDS[name] is float]
-    ints = [values[name] for name in Run._fields if RUN_KINDS[name] is int]
-    return np.array(floats), np.array(ints, dtype=np.int64)
-
-
-def input_parts(count: int) -> tuple[list[str], str]:
-    """(names of the targets as arguments of a kernel, the expressions of their numbers for row i).
-    A target has the shape (B, k), or (1, k) if it belongs to all rows."""
-    # A field without targets gets one that it does not read.
-    targets = [f"target{k}" for k in range(max(1, count))]
-    expressions = [f"row({name}, own({name}, i))" for name in targets]
-    return targets, f"{', '.join(expressions)},"
-
-
 class RowKernel:
     """The kernel of a field and a method.
 
@@ -194,7 +85,6 @@ class RowKernel:
             RECORD=text.record(RECORD),
             RUNNING=RUNNING,
             ATTEMPTS=ATTEMPTS,
-            record_in=in_callers(record_in_simulator if simulated() else record_in),
             family=device.of(plan.family),
             **{name: device.of(f) for name, f in FUNCTIONS.items()},
         )
@@ -208,7 +98,7 @@ class RowKernel:
         self.launch = text.made(
             KERNEL,
             batch=rows.Batch._fields,
-            settings=settings_lines(),
+            settings=assignments("run", RECORD, "settings", "flags", 16),
             targets=targets,
             inputs=inputs,
             memory=[f"{name}={given.get(name, name)}" for name in used],

@@ -12,8 +12,9 @@ from torch import Tensor
 from ..prepared import Prepared
 from ..run import RUNNING
 from .functions import simulated
-from .kernel import RowKernel, functions_of, settings_of
+from .kernel import RowKernel, functions_of
 from .rows import COUNTS, REALS, Batch
+from .text import split
 
 # Threads of a block, and blocks for each multiprocessor. There are no more threads than rows.
 THREADS = 64
@@ -156,7 +157,7 @@ def _run(kernel, numbers, given, batch, order, record):
         run["jac"] = kernel.numbers[jacobian[0]]
     run["repair"] = 0  # no function: such a step is refused
     run["record"] = record
-    settings, flags = settings_of(numbers)
+    settings, flags = split(numbers)
     device = order.device
     launch(
         kernel.launch,
