@@ -101,9 +101,10 @@ def _order(plan, given):
     """The rows as the threads take them: by the steps that they took in the last solve of as many
     rows, the longest ones first."""
     before = plan.device_order
-    if before is not None and before.shape == given.begins.shape:
+    starts = given.starts
+    if before is not None and before.shape == starts.shape[:1] and before.device == starts.device:
         return before
-    return torch.arange(len(given.starts), device=given.starts.device)
+    return torch.arange(len(starts), device=starts.device)
 
 
 def _batch(plan, given, room, record):
