@@ -38,6 +38,7 @@ from .methods.compiled.steps import check
 if TYPE_CHECKING:
     from .backends.julia.rows import JuliaRows
     from .backends.native.batch import NativeRows
+    from .backends.native.cuda.batch import CudaRows
     from .backends.torch.batched_event_detection import BatchEventDetector, RowHits
     from .backends.torch.batched_loop import Rows
     from .core.arguments import Arguments
@@ -83,8 +84,8 @@ def solve_batched(
     """Solve every row of problem.y0, (B, ...), with its own steps.
 
     problem.tspan: (T,), or (T, B) with a column for each row. arguments: of ``solve``; method,
-    adjoint: objects. engine: 'torch', 'native' or 'julia'. Raises RowsRefused if rows cannot be
-    separate in Julia.
+    adjoint: objects. engine: 'torch', 'native', 'cuda' or 'julia'. Raises RowsRefused if rows
+    cannot be separate in Julia.
     """
     solution = _BatchSolve(arguments, problem, options, method, adjoint, engine).solution()
     if arguments.throw:
@@ -244,7 +245,7 @@ class _BatchSolve:
         index = to_device(rows, self.flat.device)
         spans = RowSpans(t, end, self.values[:, rows], place, self.stops, attempts)
         path: Any
-        if self.engine == "native":
+        if self.engine in ("native", "cuda"):
             path = self._integrate_natively(index, start, spans, wanted, watch)
         elif self.engine == "julia":
             path = self._integrate_by_julia(index, start, spans, wanted)
@@ -299,10 +300,13 @@ class _BatchSolve:
         spans: RowSpans,
         record: bool,
         watch: BatchEventDetector | None,
-    ) -> NativeRows:
-        from .backends.native.batch import integrate_batch
-
-        return integrate_batch(
+    ) -> NativeRows | CudaRows:
+        integrate: Callable[..., Any]
+        if self.engine == "cuda":
+            from .backends.native.cuda.batch import integrate_batch as integrate
+        else:
+            from .backends.native.batch import integrate_batch as integrate
+        return integrate(
             self.isolated,
             self.method,
             start.detach(),
@@ -341,6 +345,10 @@ class _BatchSolve:
             return JuliaRowGradient(
                 self.isolated, path, self.method, self.adjoint, self.options, times, owners
             )
+        if self.engine == "cuda":
+            from .adjoints.native.cuda_batch import CudaRowGradient
+
+            return CudaRowGradient(self.isolated, path, owners)
         if isinstance(self.adjoint, ForwardSensitivity):
             from .adjoints.native.forward.batch import NativeRowSensitivities
 
