@@ -15,6 +15,16 @@ from torch.utils._pytree import tree_map
 
 NAME = "pretended"
 
+# Functions of an operation, its positional and its named arguments: each is called before the
+# operation runs (strict_device.py).
+watchers = []
+
+# Tangents that are zero have no memory, which a tensor around another one needs.
+_zeros = {torch.ops.aten._efficientzerotensor.default: torch.ops.aten.zeros.default}
+
+# The memory that was pinned, by its address. It is kept, so that no other gets the address.
+_pinned = {}
+
 
 class Distant(torch.Tensor):
     """A tensor that says it is there, around one that is here."""
@@ -35,6 +45,8 @@ class Distant(torch.Tensor):
         return f"Distant({self.inner!r})"
 
     def tolist(self):  # not for subclasses
+        for watcher in watchers:
+            watcher("tolist", (self,), {})
         return self.inner.tolist()
 
     __torch_function__ = torch._C._disabled_torch_function_impl
@@ -49,7 +61,7 @@ class pretended(TorchDispatchMode):
     Python."""
 
     def __init__(self):
-        _register()
+        register()
         super().__init__()
 
     # Torch.tensor(..., device) is made here and sent there, by calls that the mode sees.
@@ -66,21 +78,59 @@ class pretended(TorchDispatchMode):
         return _run(function, args, kwargs or {})
 
 
-@cache
-def _register():
+def require():
+    """What makes a device in Python. Skips the test where this torch has it not."""
     try:
         from torch.utils.backend_registration import (
             _setup_privateuseone_for_python_backend as setup,
         )
     except ImportError:
         pytest.skip(f"torch {torch.__version__} takes no devices made in Python")
-    setup(NAME)
+    return setup
+
+
+@cache
+def register():
+    require()(NAME)
+
+
+def pinned(x):
+    """Whether a tensor of the host is in memory that the device can read by itself."""
+    return x.untyped_storage().data_ptr() in _pinned
+
+
+def _pin(function, args, kwargs):
+    """What the operations on pinned memory answer, or None for any other operation."""
+    name = function._schema.name
+    if name == "aten::is_pinned":
+        return pinned(args[0])
+    if name == "aten::_pin_memory":
+        made = args[0].clone()
+    elif kwargs.get("pin_memory"):
+        made = function(*args, **{**kwargs, "pin_memory": False})
+    else:
+        return None
+    _pinned[made.untyped_storage().data_ptr()] = made.untyped_storage()
+    return made
 
 
 def _run(function, args, kwargs):
+    """An operation, seen by the watchers first."""
+    function = _zeros.get(function, function)
+    made = _pin(function, args, kwargs)
+    if made is not None:
+        return made
+    for watcher in watchers:
+        watcher(function, args, kwargs)
+    return _run_inside(function, args, kwargs)
+
+
+def _run_inside(function, args, kwargs):
     """The same function on what is inside; its result where its operands are, or where it is asked
     for."""
-    name, device, places = function._schema.name, kwargs.get("device"), set()
+    name = function._schema.name
+    device = kwargs.get("device")
+    places = set()
 
     def inner(x):
         if isinstance(x, Distant):
@@ -99,6 +149,8 @@ def _run(function, args, kwargs):
     args = tuple(torch.device("cpu") if isinstance(x, torch.device) else x for x in args)
     bare, named = tree_map(inner, (args, kwargs))
     copies = name in ("aten::_to_copy", "aten::copy_", "aten::to")
+    # Indices of the host go with both, too.
+    copies |= name.startswith("aten::index") and isinstance(args[0], Distant)
     if len(places) > 1 and not copies:
         raise RuntimeError(f"{name}: tensors on two devices")
     result = function(*bare, **named)
@@ -108,8 +160,9 @@ def _run(function, args, kwargs):
     if not there:
         return result
     known = {id(x.inner): x for x in args if isinstance(x, Distant)}
-    if any(x.shape != x.inner.shape for x in known.values()):
-        raise NotImplementedError(f"{name} changes a shape in place, which this device cannot")
+    for x in known.values():
+        if x.shape != x.inner.shape:  # changed in place
+            x.data = Distant(x.inner)
 
     def outer(x):
         if not isinstance(x, torch.Tensor):
