@@ -22,12 +22,32 @@ NAMES = ("auto", "torch", "native", "julia")
 STATES = ("cpu", "cuda")
 
 
+@dataclass(frozen=True)
 class TorchBackend:
-    """pynode's own solvers in torch operations, on every device of torch."""
+    """pynode's own solvers in torch operations, on every device of torch.
+
+    passes: for batched=True: how many attempted steps of all rows follow one another without the
+    host, which otherwise waits for the device after each of them. 8 to 16 serve a GPU. On CUDA they
+    are one captured graph: f must do the same operations at every call and read no number on the
+    host; if it cannot be captured, a warning says so, and its operations run one by one. Steps and
+    results are those of passes=None. Rows that have ended are carried along until there are fewer
+    by a quarter. It serves explicit Runge-Kutta and Rosenbrock methods. Solves with events, a
+    callback, max_seconds, nonnegative, domain, max_nfe, tstops or compiled steps, and an f that
+    draws random numbers, do not use it. No GPU has shown yet what it is worth.
+    """
+
+    passes: int | None = None
 
     name = "torch"
     method = staticmethod(registry.get)
     integrate = staticmethod(torch_engine.integrate)
+
+    def __post_init__(self) -> None:
+        if self.passes is not None and (not isinstance(self.passes, int) or self.passes < 1):
+            raise ValueError(
+                f"passes must be a positive number of passes, or None, not {self.passes!r}; 16 is"
+                " a good start"
+            )
 
     @staticmethod
     def twin(method: Method) -> Method:
