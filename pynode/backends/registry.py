@@ -100,8 +100,8 @@ class JuliaBackend:
 
 
 def choose(
-    backend: str | JuliaBackend, method: str | type[Method] | Method
-) -> tuple[type[TorchBackend] | type[NativeBackend] | JuliaBackend, Any]:
+    backend: str | TorchBackend | JuliaBackend, method: str | type[Method] | Method
+) -> tuple[TorchBackend | type[NativeBackend] | JuliaBackend, Any]:
     """Return (engine, method) for the user's names. The method 'auto' stays 'auto'.
 
     The backend 'auto' is the torch engine if it has the method, and Julia if only Julia has it. If
@@ -110,10 +110,12 @@ def choose(
     """
     if isinstance(backend, JuliaBackend):
         return backend, method if method == "auto" else algorithms.get(method)
+    if isinstance(backend, TorchBackend):
+        return backend, method if method == "auto" else registry.get(method)
     if backend not in NAMES:
         raise ValueError(
-            f"unknown backend {backend!r}: choose 'auto', 'torch', 'native', 'julia' or a"
-            " JuliaBackend"
+            f"unknown backend {backend!r}: choose 'auto', 'torch', 'native', 'julia', a"
+            " TorchBackend or a JuliaBackend"
         )
     if backend == "native":
         engine = native_engine()
@@ -121,10 +123,10 @@ def choose(
     if backend == "julia" or isinstance(method, algorithms.JuliaMethod):
         return JuliaBackend(), method if method == "auto" else algorithms.get(method)
     if method == "auto" or isinstance(method, Method) or backend == "torch":
-        return TorchBackend, method if method == "auto" else registry.get(method)
+        return TorchBackend(), method if method == "auto" else registry.get(method)
     foreign = algorithms.is_object(method)
     try:
-        return TorchBackend, registry.get(method)
+        return TorchBackend(), registry.get(method)
     except (ValueError, TypeError):
         if not foreign and algorithms.nearest(method) is None:
             raise
@@ -137,7 +139,7 @@ def choose(
     warnings.warn(
         f"{method} is Julia's alone. {problem} The torch engine serves with {near}.", stacklevel=6
     )
-    return TorchBackend, registry.get(near)
+    return TorchBackend(), registry.get(near)
 
 
 def native_engine() -> type[NativeBackend]:

@@ -19,7 +19,8 @@ from torch import Tensor
 
 from ...core.arithmetic import Arrays, Tensors
 from ...core.norm import RowTolerance
-from ...core.row_control import is_stuck, released, short_of, shortened_sizes, too_small
+from ...core.row_control import endings, is_stuck, released, short_of, shortened_sizes, too_small
+from ...core.row_statuses import NUMBERS, RUNNING, RowStatuses
 from ...core.status import Exhausted, Status
 from ...core.step_control import (
     FIXED_STOP_TOLERANCE,
@@ -31,7 +32,7 @@ from ...core.step_control import (
 )
 from ...core.stop_conditions import guarded
 from ...methods.batched.base import tensor
-from .loop import SMALLEST, cause
+from .loop import SMALLEST
 
 if TYPE_CHECKING:
     from ...core.batched_field import RowField
@@ -72,7 +73,7 @@ class Rows:
             self.slopes = torch.zeros_like(self.ys)
         else:
             self.slopes = None
-        self.statuses: list[Any] = [None] * len(y0)
+        self.statuses = RowStatuses.running(len(y0))
         self.last = y0.clone()
         self.t = spans.start.copy()
         self.place = spans.place.copy()
@@ -297,8 +298,7 @@ def _leave_out(rows: Rows, clock: RowClock, stepper: Any, ended: np.ndarray) -> 
 def _end_broken_starts(rows: Rows, clock: RowClock, stepper: Any, f0: Tensor) -> None:
     """End the rows with a first slope, f0 (m, n), that is not finite at their starts."""
     broken = (~torch.isfinite(f0).all(dim=1)).cpu().numpy()
-    for i in broken.nonzero()[0].tolist():
-        rows.statuses[clock.index[i]] = Status.NONFINITE
+    rows.statuses[clock.index[broken]] = Status.NONFINITE
     _leave_out(rows, clock, stepper, broken)
 
 
@@ -329,9 +329,8 @@ def _end_exhausted(
     rows: Rows, clock: RowClock, states: Tensor, status: Status, stats: Stats
 ) -> None:
     """End all running rows at their states before the pass, (m, n)."""
-    for i in range(len(clock.index)):
-        rows.statuses[clock.index[i]] = status
-        _count(clock, i, stats)
+    rows.statuses[clock.index] = status
+    _count(clock, np.ones(len(clock.index), dtype=bool), stats)
     rows.finish(clock, np.arange(len(clock.index)), states)
 
 
@@ -346,8 +345,7 @@ def _refused(
 def _end_spent(rows: Rows, clock: RowClock, stepper: Any) -> None:
     """End the rows that used up their steps in earlier segments at their starts."""
     spent = clock.limit <= 0
-    for i in spent.nonzero()[0].tolist():
-        rows.statuses[clock.index[i]] = Status.MAX_STEPS
+    rows.statuses[clock.index[spent]] = Status.MAX_STEPS
     _leave_out(rows, clock, stepper, spent)
 
 
@@ -364,8 +362,7 @@ def _end_refused_starts(
     numbers = index[tensor(clock.index[which], index)]
     t = torch.from_numpy(clock.t[which]).to(y.device)
     refused[which] = limits.refused(numbers, t, y, None)
-    for i in refused.nonzero()[0].tolist():
-        rows.statuses[clock.index[i]] = Status.DOMAIN
+    rows.statuses[clock.index[refused]] = Status.DOMAIN
     _leave_out(rows, clock, stepper, refused)
 
 
@@ -393,13 +390,11 @@ def _end_limited(
         )
         stopped = limits.ended(index[tensor(clock.index, index)], t, y, present)
     late = ~(ended | stopped) & limits.expired()
-    for i in (stopped | late).nonzero()[0].tolist():
-        if late[i]:
-            rows.statuses[clock.index[i]] = Status.MAX_SECONDS
-        elif not ended[i] or rows.statuses[clock.index[i]].success:
-            rows.statuses[clock.index[i]] = Status.CALLBACK
-        if not ended[i]:
-            _count(clock, i, stats)
+    # A row that failed keeps its status.
+    good = rows.statuses.good()[clock.index]
+    rows.statuses[clock.index[stopped & (~ended | good)]] = Status.CALLBACK
+    rows.statuses[clock.index[late]] = Status.MAX_SECONDS
+    _count(clock, (stopped | late) & ~ended, stats)
     return stopped | late
 
 
@@ -469,40 +464,32 @@ def _end_rows(
         ended |= cut
     if options.max_nfe is not None and stats.nfe >= options.max_nfe:
         ended[:] = True
-    for i in ended.nonzero()[0].tolist():
-        if over[i]:
-            status = Status.SUCCESS
-        elif overflown[i]:
-            status = Status.DIVERGED
-        elif small[i]:
-            status = cause(_failure(result, i))
-        elif below[i] and result.outside[i]:
-            status = Status.DOMAIN
-        elif below[i]:
-            status = Status.MIN_STEP
-        elif many[i]:
-            status = Status.MAX_STEPS
-        else:
-            status = Status.MAX_EVALUATIONS
-        rows.statuses[clock.index[i]] = status
-        _count(clock, i, stats)
+    if not np.count_nonzero(ended):
+        return ended
+    # The first that applies to a row is its status.
+    reasons = endings(
+        over=over,
+        overflown=overflown,
+        small=small,
+        broken=result.broken,
+        unsolved=result.unsolved,
+        outside=result.outside,
+        below=below,
+        many=many,
+    )
+    reasons.append((ended, Status.MAX_EVALUATIONS))
+    numbers = np.select(
+        [mask for mask, _ in reasons], [NUMBERS[status] for _, status in reasons], RUNNING
+    )
+    rows.statuses.numbers[clock.index[ended]] = numbers[ended]
+    _count(clock, ended, stats)
     return ended
 
 
-def _count(clock: RowClock, i: int, stats: Stats) -> None:
-    stats.accepted += int(clock.accepted[i])
-    stats.rejected += int(clock.rejected[i])
-
-
-def _failure(result: PassResult, i: int) -> Status | None:
-    """Why the step of row i failed; None if it did not fail or only its error was too large."""
-    if result.broken[i]:
-        return Status.NONFINITE
-    if result.unsolved[i]:
-        return Status.NEWTON
-    if result.outside[i]:
-        return Status.DOMAIN
-    return None
+def _count(clock: RowClock, which: np.ndarray, stats: Stats) -> None:
+    """Add the steps of the rows in the mask to the counts of the solve."""
+    stats.accepted += int(clock.accepted[which].sum())
+    stats.rejected += int(clock.rejected[which].sum())
 
 
 def _write_outputs(

@@ -18,7 +18,7 @@ from .simultaneous_events import Queue, Signs, rounding
 
 if TYPE_CHECKING:
     from ...core.batched_field import RowField
-    from ...core.events import Event
+    from ...core.events import Event, RowRecords
 
 # (number of the event, component of its condition, its record or None).
 Firing: TypeAlias = tuple[int, int, EventRecord | None]
@@ -32,7 +32,7 @@ class RowEvents:
     of the last segments, None before."""
 
     def __init__(
-        self, field: RowField, events: Sequence[tuple[int, Event]], records: list[list[EventRecord]]
+        self, field: RowField, events: Sequence[tuple[int, Event]], records: RowRecords
     ) -> None:
         self.field = field
         self.records = records

@@ -29,6 +29,7 @@ from ...core.row_control import (
     shortened_sizes,
     too_small,
 )
+from ...core.row_statuses import NUMBERS, RUNNING, RowStatuses
 from ...core.stats import Stats
 from ...core.status import Status
 from ...core.step_control import next_step
@@ -44,9 +45,6 @@ if TYPE_CHECKING:
     from .batched_loop import RowSpans
     from .batched_tape import RowSteps
 
-STATUSES = tuple(Status)
-NUMBERS = {status: number for number, status in enumerate(STATUSES)}
-RUNNING = -1
 # The most outputs that a row writes in one pass. A row with more of them in its step waits.
 SLOTS = 4
 # Fewer rows do not make a pass cheaper.
@@ -60,7 +58,7 @@ class RowStates(NamedTuple):
 
     t, h: the times and the next steps; y: (m, n); first: f at t for methods that carry it, (m, n),
     otherwise (m, 0); past, older: the ratios of the last two steps; accepted, rejected: counts;
-    status: int8, a place in STATUSES or RUNNING; place: of the next output; waiting: whether it
+    status: int8, as in core/row_statuses.py; place: of the next output; waiting: whether it
     lies in the last step, and no further step begins before it is written. polynomial: (degree + 1,
     m, n), of the last accepted step, which went from began by size. doubtful: whether a Jacobian
     was not finite.
@@ -122,7 +120,7 @@ class MaskedRows:
         self.place = place
         self.accepted = accepted
         self.rejected = rejected
-        self.statuses = [STATUSES[number] for number in status.tolist()]
+        self.statuses = RowStatuses(status)
         self.attempts = solve.spans.attempts + accepted + rejected
 
 
