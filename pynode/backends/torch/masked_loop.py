@@ -452,7 +452,7 @@ class _Bucket:
         finite, factors of the next steps, new ratios of the last two steps), as
         methods/batched/one_step.OneStepRows."""
         method = self.solve.method
-        if attempt.error is None:
+        if not method.adaptive or attempt.error is None:
             good = torch.isfinite(attempt.y1).all(1)
             return good, ~good, 1.0 - 0.5 * ~good, now.past, now.older
         ratio = self.tol.ratio_there(attempt.error, now.y, attempt.y1)

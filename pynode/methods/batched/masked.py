@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from ...algebra.combine import as_stage_tensor
+from ...algebra.linear import UNROLLED
 from ..base import ByFamily
 from ..compiled.batched_steps import Inverses, count_attempts
 from ..explicit import ExplicitRungeKutta
 from ..rosenbrock import RosenbrockMethod
-from .one_step import polynomial
+from .one_step import RowInverse, polynomial
 
 if TYPE_CHECKING:
     from ...core.batched_field import RowField
@@ -94,10 +95,16 @@ class RosenbrockAttempts(_Attempts):
         """Steps from y (m, n) at t (m,) by h (m,)."""
         method = self.method
         jac, slope, doubtful = field.linearised_unseen(t, y)
-        c = (h * method.numbers[0]).to(y.dtype).view(-1, 1, 1)
-        solver = Inverses(torch.addcmul(self.eye, c, jac, value=-1))
+        solver = self._solver(field, jac, h * method.numbers[0])
         y1, error, us = method.attempt(field, t, y, h, slope, solver)
         return Attempt(y1, error, None, polynomial(y, as_stage_tensor(us), self.weights), doubtful)
+
+    def _solver(self, field: RowField, jac: Tensor, c: Tensor) -> RowInverse | Inverses:
+        """The inverses of I - c_i J_i."""
+        if jac.is_cpu or len(self.eye) > UNROLLED:
+            return RowInverse(self.eye, jac, c, field.stats)
+        # Library calls for many small matrices are slow on a GPU, and may wait for it.
+        return Inverses(torch.addcmul(self.eye, c.to(jac.dtype).view(-1, 1, 1), jac, value=-1))
 
     def count(self, stats: Any, count: int) -> None:
         """Add the work of so many attempts of single rows."""
