@@ -40,8 +40,8 @@ class Attempt(NamedTuple):
 
 
 class _Attempts:
-    """carries: whether a step reads f at its start from the step before. weights: (stages, degree)
-    of the continuous extension, on the device."""
+    """carries: whether a step reads f at its start from the step before. degree: of the continuous
+    extension; weights: (stages, degree), its weights on the device."""
 
     carries = False
 
@@ -50,6 +50,7 @@ class _Attempts:
         self.weights: Any = torch.as_tensor(
             method.tableau.dense_weights, dtype=like.dtype, device=like.device
         )
+        self.degree = self.weights.shape[1]
 
 
 @MASKED.register(ExplicitRungeKutta)
