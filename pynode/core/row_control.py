@@ -60,30 +60,31 @@ def short_of(stop: Numbers, t: Numbers, h: Numbers) -> Numbers:
 
 def endings(
     over: Numbers,
-    overflown: Numbers,
     small: Numbers,
     broken: Numbers,
-    unsolved: Numbers,
-    outside: Numbers,
     below: Numbers,
     many: Numbers,
+    overflown: Numbers | None = None,
+    unsolved: Numbers | None = None,
+    outside: Numbers | None = None,
 ) -> list[tuple[Numbers, Status]]:
     """(mask of the rows, status) for each end of a row. The first that applies to a row is its
     status.
 
-    Masks of the rows: over: at their ends; overflown: fixed steps to a value that is not finite;
-    small: a step too short for floating point; broken, unsolved, outside: of the last attempt
-    (methods/batched/base.PassResult); below: a refused step below min_step; many: the limit of
-    steps.
+    Masks of the rows, None where it cannot happen: over: at their ends; small: a step too short for
+    floating point; below: a refused step below min_step; many: the limit of steps; overflown: fixed
+    steps to a value that is not finite; broken, unsolved, outside: of the last attempt
+    (methods/batched/base.PassResult).
     """
-    return [
-        (over, Status.SUCCESS),
-        (overflown, Status.DIVERGED),
-        (small & broken, Status.NONFINITE),
-        (small & unsolved, Status.NEWTON),
-        (small & outside, Status.DOMAIN),
-        (small, Status.STEP_TOO_SMALL),
-        (below & outside, Status.DOMAIN),
-        (below, Status.MIN_STEP),
-        (many, Status.MAX_STEPS),
-    ]
+    reasons = [(over, Status.SUCCESS)]
+    if overflown is not None:
+        reasons.append((overflown, Status.DIVERGED))
+    reasons.append((small & broken, Status.NONFINITE))
+    if unsolved is not None:
+        reasons.append((small & unsolved, Status.NEWTON))
+    if outside is not None:
+        reasons.append((small & outside, Status.DOMAIN))
+    reasons.append((small, Status.STEP_TOO_SMALL))
+    if outside is not None:
+        reasons.append((below & outside, Status.DOMAIN))
+    return [*reasons, (below, Status.MIN_STEP), (many, Status.MAX_STEPS)]

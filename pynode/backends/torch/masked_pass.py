@@ -3,6 +3,7 @@ numbers. The rules are those of batched_loop.py."""
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -113,16 +114,18 @@ class Tables:
 def _write(table: Tensor, goals: Tensor, coefficients: Tensor, theta: Tensor) -> None:
     """Write values of polynomials, (degree + 1, m, n), at theta, (k, m), into the places ``goals``,
     (k m,), of a table, (T + 1, B, n)."""
-    value = coefficients[0].expand(len(theta), -1, -1)
-    for power, part in enumerate(coefficients[1:].unbind(0), 1):
-        value = value + (theta**power).to(part).unsqueeze(2) * part
+    *lower, value = coefficients.unbind(0)
+    theta = theta.to(value.dtype).unsqueeze(2)
+    for part in reversed(lower):
+        value = torch.addcmul(part, value, theta)
     size = table.shape[2]
-    table.view(-1, size).index_copy_(0, goals, value.reshape(-1, size))
+    table.view(-1, size).index_copy_(0, goals, value.expand(*theta.shape[:2], -1).reshape(-1, size))
 
 
 class Passes:
     """Passes of m rows. attempts: an object of methods/batched/masked.py; field, tol: of these
-    rows; tape: a MaskedTape that keeps the steps, or None at first."""
+    rows; tape: a MaskedTape that keeps the steps, or None at first. ends: the numbers of the
+    statuses in the order of ``row_control.endings``, and then that of a row that runs."""
 
     def __init__(
         self,
@@ -144,18 +147,25 @@ class Passes:
         self.constants = constants
         self.tables = tables
         self.tape: Any = None
+        if self.fixed:
+            overflown = False
+        else:
+            overflown = None
+        statuses = [status for _, status in endings(False, False, False, False, False, overflown)]
+        self.ends = torch.tensor(
+            [*(NUMBERS[status] for status in statuses), RUNNING],
+            dtype=torch.int8,
+            device=tables.ys.device,
+        )
 
     def select(self, rows: Tensor) -> Passes:
         """Passes of some of the rows, without a tape."""
-        return Passes(
-            self.attempts,
-            self.field.select(rows),
-            self.tol.select(rows),
-            self.options,
-            self.stop_tolerance,
-            self.constants.select(rows),
-            self.tables,
-        )
+        some = copy.copy(self)
+        some.field = self.field.select(rows)
+        some.tol = self.tol.select(rows)
+        some.constants = self.constants.select(rows)
+        some.tape = None
+        return some
 
     def run(self, states: RowStates, count: int) -> RowStates:
         """So many passes one after the other."""
@@ -259,22 +269,20 @@ class Passes:
         """The statuses of the rows that end with this pass."""
         constants = self.constants
         small = too_small(after.t, after.h, constants.least, rejected & broken)
-        never = torch.zeros_like(running)
+        overflown = None
         if self.fixed:
             overflown = rejected & broken
-        else:
-            overflown = never
         reasons = endings(
             over=after.t == constants.end,
-            overflown=overflown,
             small=small & short_of(constants.end, after.t, after.h),
             broken=broken,
-            unsolved=never,
-            outside=never,
             below=rejected & (after.h.abs() < self.options.min_step),
             many=after.accepted + after.rejected >= constants.limit,
+            overflown=overflown,
         )
-        status = after.status
-        for mask, reason in reversed(reasons):
-            status = torch.where(mask & running, NUMBERS[reason], status)
+        masks = [mask for mask, _ in reasons]
+        # argmax finds the first one that applies, and the last one always applies.
+        masks.append(torch.ones_like(running))
+        place = torch.stack(masks).to(torch.int8).argmax(0)
+        status = torch.where(running, self.ends.index_select(0, place), after.status)
         return after._replace(status=status)
