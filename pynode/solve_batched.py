@@ -29,6 +29,7 @@ from .core.problem import ODEProblem, check_finite
 from .core.sharding import check_sharding
 from .core.solution import BatchSolution
 from .core.stop_conditions import Limits, RowLimits
+from .core.transfer import to_device
 from .core.vector_field import VectorField, clamp_negative
 from .failure import Case, examine, occurred
 from .methods.batched.base import STEPPERS
@@ -245,7 +246,7 @@ class _BatchSolve:
         steps = None
         if wanted and self.engine == "torch":
             steps = RowSteps()
-        index = torch.from_numpy(rows).to(self.flat.device)
+        index = to_device(rows, self.flat.device)
         spans = RowSpans(t, end, self.values[:, rows], place, self.stops, attempts)
         path: Any
         if self.engine == "native":
@@ -432,7 +433,7 @@ class _BatchSolve:
         """(T, B, n) the outputs, NaN where a row did not arrive."""
         device = self.flat.device
         place, row, states, slopes = segmented.outputs()
-        at = torch.from_numpy(place).to(device), torch.from_numpy(row).to(device)
+        at = to_device(place, device), to_device(row, device)
         shape = (len(self.times), *self.flat.shape)
         ys = self.flat.new_full(shape, torch.nan).index_put(at, states)
         if not self.moving_times:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ..core.double_backward import with_double_backward
+from ..core.transfer import constant
 from ..methods.bdf.step import BDF
 from .base import Adjoint
 from .discrete.adjoint import method_runs
@@ -276,9 +277,7 @@ def _bdf(field, method, trajectory, outputs, start, results):
         for i, step in enumerate(chunk):
             k, _, change, pq, _, nodes = step.tape
             if change is not None:
-                z = torch.einsum(
-                    "rs,snk->rnk", torch.as_tensor(change, dtype=y.dtype, device=y.device), z
-                )
+                z = torch.einsum("rs,snk->rnk", constant(change, y), z)
             predicted, older = torch.einsum("as,snk->ank", pq, z).unbind(0)
             rhs = torch.mm(jac[i], predicted) - torch.mm(mass, older)
             rhs[:, n:] += forcing[i]
@@ -291,9 +290,7 @@ def _bdf(field, method, trajectory, outputs, start, results):
                 results[row] = z[0]
             if first + i in outputs.inside:
                 rows, theta = outputs.inside[first + i]
-                dense = torch.as_tensor(
-                    form.dense_weights(k, nodes), dtype=y.dtype, device=y.device
-                )
+                dense = constant(form.dense_weights(k, nodes), y)
                 weights = powers(theta, k, 0, y) @ dense
                 inside = torch.einsum("qs,snk->qnk", weights, z)
                 for row, value in zip(rows, inside, strict=True):
@@ -308,9 +305,7 @@ def _first_history(field, form, trajectory, start, units):
     slope = torch.cat((jacobians(field, t0, y0)[0], _by_parameters(field, t0, y0, units)[0]), 1)
     if field.mass is not None:
         slope = field.mass.pinv_apply_columns(slope)
-    weights = torch.as_tensor(
-        form.start_weights(trajectory.h0), dtype=start.dtype, device=start.device
-    )
+    weights = constant(form.start_weights(trajectory.h0), start)
     return torch.einsum("ra,ank->rnk", weights, torch.stack((start, slope)))
 
 

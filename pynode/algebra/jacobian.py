@@ -72,7 +72,7 @@ class Jacobian:
         graph: keep both differentiable in y and in the parameters.
         """
         jac, slope = self._with_time(t, y, want_time, graph)
-        if not self._repairs:
+        if not self._repairs or finite(jac, slope):
             return jac, slope
         time = torch.full((), t, dtype=self.field.dtype, device=self.field.device)
         if not finite(jac):

@@ -76,7 +76,8 @@ class RowField:
         def evaluate(args):
             random = RandomState(self.device)
             with self.module_state.replaced():
-                out = called_first(self.with_args(args).eval, self.f, self.dtype, t, y)
+                field = self.with_args(args)
+                out = called_first(field.eval, field, t, y)
             self.drawn = random.moved()
             return out, y
 
@@ -210,9 +211,9 @@ class RowField:
         """Return (df/dy, df/dt) of the rows in which. Finite differences replace infinite entries
         (finite_differences.py)."""
         jac, slope = self._pulled(t, y, which, moving, graph)
-        good = finite(jac)
-        if good and (slope is None or finite(slope)):
+        if finite(jac, slope):
             return jac, slope
+        good = finite(jac)
         part = self.select(which)
         t = t.detach()[which]
         y = y.detach()[which]
@@ -335,7 +336,7 @@ def check_independent(field: RowField, t: Tensor, y: Tensor) -> None:
     tangent = torch.rand(y.shape, generator=generator, dtype=torch.float64).to(y) * mask
     leak = 0.0
     with torch.no_grad():
-        whole = called_first(field.eval, field.f, y.dtype, t, y)
+        whole = called_first(field.eval, field, t, y)
         alone = _on_some(field, some, t, y)
         if count > 1:
             leak = float(_leak(field, t, y, whole, tangent, mask))

@@ -16,6 +16,7 @@ from ..algebra.newton import UNKNOWN, implicit_diff, newton_to_rounding, simplif
 from ..core import floats
 from ..core.arithmetic import Floats
 from ..core.status import Status
+from ..core.transfer import constant
 from .base import OneStep, Step, of_tableau
 from .collocation import RadauIIA
 from .jacobian_reuse import (
@@ -293,7 +294,7 @@ class Radau(ReusesJacobian, OneStep):
         # is mostly rounding.
         if abs(h) > 2 * LARGEST * abs(old):
             return base
-        matrix = torch.from_numpy(self.tableau.extrapolation(h / old)).to(z)
+        matrix = constant(self.tableau.extrapolation(h / old), z)
         return base + torch.mm(matrix, z).view(-1)
 
     def _iterate(

@@ -22,6 +22,7 @@ from torch import Tensor
 from ...algebra.combine import as_stage_tensor
 from ...core.cotangents import add_grads, zero_grads
 from ...core.double_backward import DoubleBackward, pull, with_double_backward
+from ...core.transfer import constant, to_device
 from ...methods.batched.one_step import RowInverse, polynomial
 from ...methods.bdf.step import BDF
 from ...methods.esdirk import DIRK
@@ -144,7 +145,7 @@ def _check_stability(field, method, steps):
 
 
 def _tensor(array, like):
-    return torch.from_numpy(array).to(like.device)
+    return to_device(array, like.device)
 
 
 def _narrow(field, steps):
@@ -203,7 +204,7 @@ def level_parts(
 
 def _chunk(field, method, steps, first, last, stages):
     start, *tape = (x[first:last] for x in steps.tape)
-    t, h = (torch.from_numpy(x[first:last]).to(start) for x in (steps.t, steps.h))
+    t, h = (constant(x[first:last], start) for x in (steps.t, steps.h))
     rows = field.select(_tensor(steps.row[first:last], start))
     return RowChunk(start, t, h, stages(rows, method, start, t, h, *tape))
 
@@ -211,7 +212,7 @@ def _chunk(field, method, steps, first, last, stages):
 def _dirk_stages(rows, method, start, t, h, slopes):
     """The states of the stages, from their slopes (m, s, n). The replay makes Jacobians at these
     states."""
-    a = torch.as_tensor(method.tableau.matrix(), dtype=start.dtype, device=start.device)
+    a = constant(method.tableau.matrix(), start)
     return start + h.unsqueeze(1) * torch.einsum("ij,mjn->imn", a, slopes)
 
 

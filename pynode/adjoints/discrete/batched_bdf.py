@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ...algebra.linear import INVERSE_BELOW
 from ...core.cotangents import add_grads, plus, zero_grads
+from ...core.transfer import constant, to_device
 from ...methods.batched.bdf_formulas import lagrange, monomials, redifferences
 from ...methods.bdf.formulas import MAX_ORDER, DifferenceHistory, ValueHistory
 from ..field_products import chunk_size, jacobians, pull_back, pull_parameters
@@ -49,10 +50,10 @@ def pullback(
         h = steps.h[first:last]
         orders = k.cpu().numpy()
         matrices = kind(form, orders, h, before[first:last])
-        back, b = (torch.from_numpy(x).to(y) for x in (matrices.back, matrices.b))
-        c = torch.from_numpy(h / alpha[orders]).to(y)
-        points = RowPoints(field, torch.from_numpy(steps.row[first:last]).to(y.device))
-        t = torch.from_numpy(steps.end[first:last]).to(y)
+        back, b = (constant(x, y) for x in (matrices.back, matrices.b))
+        c = constant(h / alpha[orders], y)
+        points = RowPoints(field, to_device(steps.row[first:last], y.device))
+        t = constant(steps.end[first:last], y)
         transposed = _Transposed(points, t, y, c)
         forced = _forced(matrices, outputs, first, last)
         lambdas = torch.empty_like(y)
@@ -143,7 +144,7 @@ def _forced(matrices, outputs, first, last):
     forced[:, 0] = end_cotangents
     step, theta, grads = outputs.inside_steps(first, last)
     if len(step):
-        dense = torch.from_numpy(matrices.dense(step.cpu().numpy())).to(end_cotangents)
+        dense = constant(matrices.dense(step.cpu().numpy()), end_cotangents)
         weights = torch.bmm(powers(theta, MAX_ORDER, 0, end_cotangents).unsqueeze(1), dense)
         forced.index_add_(0, step, weights.transpose(1, 2) * grads.unsqueeze(1))
     return forced
@@ -181,10 +182,10 @@ class _Transposed:
 def _through_start(field, form, steps, zbar, params):
     """Take the cotangents through the first histories, which consist of y0 and the slopes there."""
     t0, y0, h0 = steps.start
-    order = torch.from_numpy(steps.order).to(zbar.device)
-    weights = torch.from_numpy(form.start_weights(1.0)).to(zbar)
+    order = to_device(steps.order, zbar.device)
+    weights = constant(form.start_weights(1.0), zbar)
     ybar, fbar = torch.einsum("rj,brn->jbn", weights, zbar).unbind(0)
-    fbar = fbar * torch.from_numpy(h0).to(fbar)[order].unsqueeze(1)
+    fbar = fbar * constant(h0, fbar)[order].unsqueeze(1)
     with torch.enable_grad():
         start = y0[order].detach().clone().requires_grad_()
         slope = field.select(order).eval(t0[order], start)

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ...core.cotangents import add_grads, plus, zero_grads
+from ...core.transfer import constant
 from ..field_products import chunk_size, jacobians, pull_back, pull_parameters
 from ..output_cotangents import powers
 from . import structured
@@ -89,7 +90,7 @@ def _chunk(field, form, chunk, end_cotangents, inside, zbar):
             zbar[0] += end_cotangents[i]
         if inside[i] is not None:
             theta, cotangent = inside[i]
-            weights = torch.as_tensor(form.dense_weights(k, nodes), dtype=y.dtype, device=y.device)
+            weights = constant(form.dense_weights(k, nodes), y)
             zbar = zbar + (powers(theta, k, 0, y) @ weights).T @ cotangent
         dbar = form.read(zbar, k)
         lambdas[i] = lam = transposed.solve(i, dbar)
@@ -99,16 +100,14 @@ def _chunk(field, form, chunk, end_cotangents, inside, zbar):
             mu = field.mass.times_transposed(lam)
         zbar = form.pull(zbar, k, pq, dbar, mu)
         if change is not None:
-            zbar = torch.as_tensor(change.T.copy(), dtype=y.dtype, device=y.device) @ zbar
+            zbar = constant(change.T.copy(), y) @ zbar
     return zbar, pull_parameters(field, t, y, c.unsqueeze(1) * torch.stack(lambdas))
 
 
 def _through_start(field, form, trajectory, zbar, grads):
     """Take the cotangents through the first history, which consists of y0 and its slope M^+ f(t0,
     y0)."""
-    weights = torch.as_tensor(
-        form.start_weights(trajectory.h0), dtype=zbar.dtype, device=zbar.device
-    )
+    weights = constant(form.start_weights(trajectory.h0), zbar)
     ybar, fbar = (weights.T @ zbar).unbind(0)
     if field.mass is not None:
         fbar = field.mass.pinv_apply_transposed(fbar)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ...algebra.combine import combine
 from ...core.cotangents import add_grads, plus, zero_grads
+from ...core.transfer import to_device
 from ...methods.explicit import ExplicitRungeKutta
 from ..field_products import jacobians, pull_back, pull_parameters
 from .replay import REPLAYS, STEPWISE, RecordedSteps, StepBatch, indexed_outputs
@@ -67,7 +68,7 @@ class Replay(StepBatch):
         self.interior = self.interior_cotangents(tb.dense_weights[:count], True)
         chosen = sampled(len(self.y))
         if chosen is not None:
-            which = torch.from_numpy(chosen).to(self.y.device)
+            which = to_device(chosen, self.y.device)
             check_explicit(method, self.jacobians[0][which], self.h[which])
 
     @staticmethod

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ...core.transfer import constant
 from ...methods.radau import Radau
 from ..field_products import jacobians, pull_parameters
 from ..output_cotangents import powers
@@ -47,8 +48,8 @@ class Replay(StepBatch):
         self.field = field
         ys = torch.stack([step.tape for step in chunk.steps])
         m, s, n = ys.shape
-        self.a = torch.as_tensor(tb.a, dtype=ys.dtype, device=ys.device)
-        nodes = torch.as_tensor(tb.c, dtype=ys.dtype, device=ys.device)
+        self.a = constant(tb.a, ys)
+        nodes = constant(tb.c, ys)
         self.t_points = (self.t.unsqueeze(1) + self.h.unsqueeze(1) * nodes).reshape(-1)
         self.y_points = ys.reshape(-1, n)
         blocks = jacobians(field, self.t_points, self.y_points).view(m, s, n, n)
@@ -71,7 +72,7 @@ class Replay(StepBatch):
         the steps."""
         stages = self.y.new_zeros(m, s, n)
         start = self.y.new_zeros(m, n)
-        basis = torch.as_tensor(tb.powers, dtype=self.y.dtype, device=self.y.device)
+        basis = constant(tb.powers, self.y)
         for i, theta, cotangents in self.inside:
             stages[i] = (powers(theta, s, 1, self.y) @ basis).T @ cotangents
             start[i] = cotangents.sum(0) - stages[i].sum(0)

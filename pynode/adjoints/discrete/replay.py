@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ...core.cotangents import add_grads, zero_grads
+from ...core.transfer import constant
 from ...methods.base import ByFamily
 from ..field_products import chunk_size
 from ..output_cotangents import powers
@@ -164,7 +165,7 @@ class StepBatch:
         m, n = self.y.shape
         stages = self.y.new_zeros(len(weights), m, n)
         start = self.y.new_zeros(m, n)
-        matrix = torch.as_tensor(weights, dtype=self.y.dtype, device=self.y.device)
+        matrix = constant(weights, self.y)
         for i, theta, cotangents in self.inside:
             index = torch.as_tensor(i, device=theta.device).expand(len(theta))
             if scaled:

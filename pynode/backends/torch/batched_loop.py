@@ -31,7 +31,7 @@ from ...core.step_control import (
     step_of_slopes,
 )
 from ...core.stop_conditions import guarded
-from ...methods.batched.base import tensor
+from ...core.transfer import tensor, to_device
 from .loop import SMALLEST
 
 if TYPE_CHECKING:
@@ -43,6 +43,11 @@ if TYPE_CHECKING:
     from ...methods.batched.base import PassResult
     from .batched_event_detection import BatchEventDetector
     from .batched_tape import RowSteps
+
+
+# On a device each copy of the rows that go on costs as much as an operation of the step. So rows
+# that have ended are carried along until they are an eighth of all.
+PATIENCE = 8
 
 
 class RowSpans(NamedTuple):
@@ -90,7 +95,8 @@ class Rows:
 class RowClock:
     """Times of the running rows, NumPy arrays (m,): t, h, end, the next stop, direction, place and
     time of the next output (infinity if none is left), accepted and rejected steps and their limit,
-    the least |h|, and index, the numbers of the rows."""
+    the least |h|, and index, the numbers of the rows. done: whether the row has ended, and only
+    waits to be left out."""
 
     _NAMES = (
         "index",
@@ -105,6 +111,7 @@ class RowClock:
         "rejected",
         "limit",
         "least",
+        "done",
     )
 
     def __init__(self, spans: RowSpans, h: np.ndarray, options: Options) -> None:
@@ -127,6 +134,7 @@ class RowClock:
         else:
             self.stop_tolerance = FIXED_STOP_TOLERANCE
         self.arrived = self.t
+        self.done = np.zeros(count, dtype=bool)
         self.least = np.maximum(SMALLEST * np.abs(self.h), sys.float_info.min)
         if len(self.stops):
             self.stop = self.stop.copy()
@@ -210,7 +218,7 @@ def first_attempts(
     tol: RowTolerance,
 ) -> tuple[Tensor, Tensor, np.ndarray]:
     """(times (m,), f (m, n) and |h| of the first attempts (m,) NumPy) at the starts y0, (m, n)."""
-    t0, end = (torch.from_numpy(t).to(y0.device) for t in (spans.start, spans.end))
+    t0, end = (to_device(t, y0.device) for t in (spans.start, spans.end))
     f0 = field(t0, y0)
     if options.first_step is not None or options.step_size is not None:
         given: Any = options.first_step or options.step_size
@@ -262,6 +270,11 @@ def integrate(
         most = math.inf
     else:
         most = options.max_nfe
+    # The number of ended rows that is worth the copies of all others.
+    patience = 1
+    if stepper.carries_ended and not y0.is_cpu and options.max_nfe is None:
+        if limits is None and watch is None:
+            patience = PATIENCE
     with guarded(field.stats, most, limits):
         while len(clock.index):
             before: Any = _states_before(clock, stepper, field.stats)
@@ -278,21 +291,30 @@ def integrate(
                 if watch is not None:
                     watch.stop(clock.index[stopped & ended], Status.CALLBACK)
                 ended |= stopped
-            _leave_out(rows, clock, stepper, ended)
+            _end(rows, clock, stepper, ended, patience)
     if watch is not None:
         watch.finish(rows)
     return rows
 
 
 def _leave_out(rows: Rows, clock: RowClock, stepper: Any, ended: np.ndarray) -> None:
-    """End the rows of a mask, (m,)."""
+    """End the rows of a mask, (m,), and leave them out."""
+    _end(rows, clock, stepper, ended, 1)
+
+
+def _end(rows: Rows, clock: RowClock, stepper: Any, ended: np.ndarray, patience: int) -> None:
+    """End the rows of a mask, (m,). All rows that have ended are left out as soon as there is one
+    of them in ``patience`` rows, or no other row is left."""
     if not np.count_nonzero(ended):
         return
     gone = ended.nonzero()[0]
-    keep = (~ended).nonzero()[0]
     rows.finish(clock, gone, stepper.states(gone))
-    clock.select(keep)
-    stepper.select(keep)
+    clock.done = clock.done | ended
+    count = np.count_nonzero(clock.done)
+    if patience == 1 or patience * count >= len(ended):
+        keep = (~clock.done).nonzero()[0]
+        clock.select(keep)
+        stepper.select(keep)
 
 
 def _end_broken_starts(rows: Rows, clock: RowClock, stepper: Any, f0: Tensor) -> None:
@@ -309,6 +331,11 @@ def _pass(
     h, arrived = clock.next_steps()
     clock.arrived = arrived
     result = stepper.advance(clock.t, h)
+    if np.count_nonzero(clock.done):
+        running = ~clock.done
+        result = result._replace(
+            accepted=result.accepted & running, rejected=result.rejected & running
+        )
     if record is not None and result.accepted.any():
         record.add(clock, np.flatnonzero(result.accepted), h, arrived, result.tape)
     cut = None
@@ -339,7 +366,7 @@ def _refused(
 ) -> np.ndarray:
     """The mask of the rows in ``which``, places in the clock, whose steps may not end at y."""
     rows = index[tensor(clock.index[which], index)]
-    return limits.refused(rows, torch.from_numpy(clock.arrived[which]).to(y.device), y, start)
+    return limits.refused(rows, to_device(clock.arrived[which], y.device), y, start)
 
 
 def _end_spent(rows: Rows, clock: RowClock, stepper: Any) -> None:
@@ -360,7 +387,7 @@ def _end_refused_starts(
         return
     y = stepper.states(which)
     numbers = index[tensor(clock.index[which], index)]
-    t = torch.from_numpy(clock.t[which]).to(y.device)
+    t = to_device(clock.t[which], y.device)
     refused[which] = limits.refused(numbers, t, y, None)
     rows.statuses[clock.index[refused]] = Status.DOMAIN
     _leave_out(rows, clock, stepper, refused)
@@ -382,7 +409,7 @@ def _end_limited(
     if limits.callback is not None and np.count_nonzero(result.accepted):
         every = np.arange(len(ended))
         y = stepper.states(every)
-        t = torch.from_numpy(clock.t).to(y.device)
+        t = to_device(clock.t, y.device)
         present = replace(
             stats,
             accepted=stats.accepted + int(clock.accepted[~ended].sum()),
@@ -464,6 +491,7 @@ def _end_rows(
         ended |= cut
     if options.max_nfe is not None and stats.nfe >= options.max_nfe:
         ended[:] = True
+    ended &= ~clock.done
     if not np.count_nonzero(ended):
         return ended
     # The first that applies to a row is its status.

@@ -18,6 +18,7 @@ from torch import Tensor
 from ...core.events import EventRecord, RowRecords
 from ...core.row_statuses import RowStatuses
 from ...core.status import Status
+from ...core.transfer import to_device
 from .batched_event_detection import condition
 from .batched_simultaneous_events import RowEvents, reset_rows
 from .event_time_gradient import moved_times, saltated, same_instant
@@ -157,7 +158,7 @@ class BatchSegmentedSolve:
     ) -> tuple[np.ndarray, np.ndarray, Tensor, Tensor]:
         if going.all():
             return rows, t, y, time
-        index = torch.from_numpy(going.nonzero()[0]).to(y.device)
+        index = to_device(going.nonzero()[0], y.device)
         return rows[going], t[going], y[index], time[index]
 
     def _end_rows(
@@ -202,7 +203,7 @@ class BatchSegmentedSolve:
             self.place[rows[which]] += 1
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(self.field.device)
+        return to_device(array, self.field.device)
 
     def _select(self, rows: np.ndarray) -> RowField:
         return self.field.select(self._tensor(rows))

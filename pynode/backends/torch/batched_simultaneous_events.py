@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ...core.events import EventRecord
 from ...core.status import Status
+from ...core.transfer import to_device
 from .batched_event_detection import BatchEventDetector
 from .simultaneous_events import Queue, Signs, rounding
 
@@ -131,7 +131,7 @@ class RowEvents:
         """The states after one reset of each row in own, {place: (event, index)}."""
         for e in sorted({e for e, _ in own.values()}):
             which = np.array([i for i, owner in own.items() if owner[0] == e])
-            at = torch.from_numpy(which).to(y.device)
+            at = to_device(which, y.device)
             new = reset_rows(self._select(rows[which]), self.events[e], time[at], y[at])
             y = y.index_copy(0, at, new)
             for row, state in zip(rows[which], new, strict=True):
@@ -154,8 +154,8 @@ class RowEvents:
             return {}
         which = np.array(list(own))
         at = rows[which]
-        states = y[torch.from_numpy(which).to(y.device)].detach()
-        values = watch.values(self._select(at), torch.from_numpy(t[which]).to(y.device), states)
+        states = y[to_device(which, y.device)].detach()
+        values = watch.values(self._select(at), to_device(t[which], y.device), states)
         signs = Signs(*(part[at] for part in self.signs))
         fires, signs = signs.crossed(values, rounding(states)[:, None], watch.directions)
         self._keep(at, signs)
@@ -170,7 +170,7 @@ class RowEvents:
         }
 
     def _select(self, rows: np.ndarray) -> RowField:
-        return self.field.select(torch.from_numpy(rows).to(self.field.device))
+        return self.field.select(to_device(rows, self.field.device))
 
 
 def reset_rows(field: RowField, event: Any, time: Tensor, y: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from ...core.norm import RowTolerance
 from ...core.row_statuses import NUMBERS, RUNNING, RowStatuses
 from ...core.stats import Stats
 from ...core.status import Status
+from ...core.transfer import to_device
 from ...methods.batched.masked import MASKED
 from . import late
 from .batched_loop import RowClock, first_attempts
@@ -170,9 +171,9 @@ def _begin(
         record.start = (t0, y0, clock.h)
         record.f0 = f0
     numbers = np.stack((clock.end, clock.direction, clock.least, clock.h))
-    end, direction, least, h = torch.from_numpy(numbers).to(device)
+    end, direction, least, h = to_device(numbers, device)
     counts = np.stack((clock.index, clock.limit, clock.place))
-    index, limit, place = torch.from_numpy(counts).to(device)
+    index, limit, place = to_device(counts, device)
     constants = RowConstants(index, end, direction, least, limit)
     slots = max(1, min(SLOTS, len(spans.times) - int(spans.place.min())))
     times = np.concatenate((clock.times, np.repeat(clock.times[-1:], slots, axis=0)))
@@ -181,7 +182,7 @@ def _begin(
         rates = torch.zeros_like(ys)
     else:
         rates = None
-    tables = Tables(torch.from_numpy(times.reshape(-1)).to(device), ys, rates, slots)
+    tables = Tables(to_device(times.reshape(-1), device), ys, rates, slots)
     attempts = MASKED.get(method)(method, y0)
     passes = Passes(attempts, field, tol, options, clock.stop_tolerance, constants, tables)
     if attempts.carries:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from ...core.arithmetic import Tensors
 from ...core.row_control import endings, is_stuck, released, short_of, shortened_sizes, too_small
 from ...core.row_statuses import NUMBERS, RUNNING
 from ...core.step_control import next_step
+from ...core.transfer import to_device
 
 if TYPE_CHECKING:
     from ...core.batched_field import RowField
@@ -152,11 +154,8 @@ class Passes:
         else:
             overflown = None
         statuses = [status for _, status in endings(False, False, False, False, False, overflown)]
-        self.ends = torch.tensor(
-            [*(NUMBERS[status] for status in statuses), RUNNING],
-            dtype=torch.int8,
-            device=tables.ys.device,
-        )
+        numbers = [*(NUMBERS[status] for status in statuses), RUNNING]
+        self.ends = to_device(np.array(numbers, dtype=np.int8), tables.ys.device)
 
     def select(self, rows: Tensor) -> Passes:
         """Passes of some of the rows, without a tape."""

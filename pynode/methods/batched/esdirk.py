@@ -17,9 +17,10 @@ from torch import Tensor
 
 from ...algebra.newton import POOR, UNKNOWN, convergence_test
 from ...core.arithmetic import Arrays
+from ...core.transfer import tensor, to_device
 from ..esdirk import DIRK
 from ..jacobian_reuse import ITERATIONS, SLOW, growth_after_newton, remembered_rate
-from .base import STEPPERS, PassResult, outside, tensor
+from .base import STEPPERS, PassResult, outside
 from .one_step import OneStepRows, RowInverse, polynomial
 
 if TYPE_CHECKING:
@@ -61,6 +62,9 @@ class DIRKRows(OneStepRows):
     (-1 without a measurement) and iterations of the slowest stage so far; full: whether every
     iterate gets a new Jacobian.
     """
+
+    # A row that has ended would go on to iterate, and ask for Jacobians.
+    carries_ended = False
 
     def __init__(
         self, method: DIRK, field: RowField, y: Tensor, f0: Tensor, h: np.ndarray, tol: RowTolerance
@@ -134,7 +138,7 @@ class DIRKRows(OneStepRows):
             which = np.flatnonzero(self.full)
             self._linearise(which, at, self.iterate)
             self._invert(which, self.method.gamma * h)
-        slope = self.field(self.times(at, h)[0], self.iterate)
+        slope = self.field(to_device(at, self.y.device), self.iterate)
         change = RowInverse.apply(self.inverse, torch.addcmul(self.base - self.iterate, c, slope))
         self.field.stats.nsolve += len(h)
         self.iterate = self.iterate + change
@@ -181,7 +185,7 @@ class DIRKRows(OneStepRows):
     def _evaluate_first(self, which: np.ndarray, t: np.ndarray) -> None:
         if len(which):
             index = tensor(which, self.y)
-            times = self.times(t[which], t)[0]
+            times = to_device(t[which], self.y.device)
             self._set_slopes(
                 which, 0, self.field.select(index)(times, self.y.index_select(0, index))
             )
@@ -207,7 +211,7 @@ class DIRKRows(OneStepRows):
 
     def _linearise(self, which: np.ndarray, t: np.ndarray, y: Tensor) -> None:
         index = tensor(which, y)
-        self.jac.index_copy_(0, index, self.field.jacobian(self.times(t, t)[0], y, index))
+        self.jac.index_copy_(0, index, self.field.jacobian(to_device(t, self.y.device), y, index))
         self.has_jac[which], self.fresh[which], self.c_inverse[which] = True, True, np.nan
 
     def _invert(self, which: np.ndarray, c: np.ndarray) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ...algebra.combine import as_stage_tensor
 from ...algebra.linear import UNROLLED
+from ...core.transfer import constant
 from ..base import ByFamily
 from ..compiled.batched_steps import Inverses, count_attempts
 from ..explicit import ExplicitRungeKutta
@@ -47,9 +48,7 @@ class _Attempts:
 
     def __init__(self, method: Any, like: Tensor) -> None:
         self.method = method
-        self.weights: Any = torch.as_tensor(
-            method.tableau.dense_weights, dtype=like.dtype, device=like.device
-        )
+        self.weights: Any = constant(method.tableau.dense_weights, like)
         self.degree = self.weights.shape[1]
 
 

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ...algebra.combine import as_stage_tensor
 from ...core.arithmetic import Arrays
+from ...core.transfer import constant, tensor, to_device
 from ..explicit import ExplicitRungeKutta
 from ..rosenbrock import RosenbrockMethod
-from .base import STEPPERS, PassResult, outside, tensor
+from .base import STEPPERS, PassResult, outside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 class OneStepRows:
     """State of the rows: y (m, n), the ratios of the last two steps (2, m)."""
+
+    carries_ended = True
 
     def __init__(
         self, method: Any, field: RowField, y: Tensor, f0: Tensor, h: np.ndarray, tol: RowTolerance
@@ -48,7 +51,11 @@ class OneStepRows:
 
     def times(self, t: np.ndarray, h: np.ndarray) -> tuple[Tensor, Tensor]:
         """Times and steps of the rows as float64 tensors (m,) on the device of the states."""
-        return torch.from_numpy(t).to(self.y.device), torch.from_numpy(h).to(self.y.device)
+        if self.y.is_cpu:
+            return torch.from_numpy(t), torch.from_numpy(h)
+        # One copy for both.
+        both = to_device(np.stack((t, h)), self.y.device)
+        return both[0], both[1]
 
     @property
     def compiled(self) -> Any:
@@ -102,13 +109,13 @@ class OneStepRows:
 
 
 def polynomial(
-    start: Tensor, stages: Tensor, weights: np.ndarray, h: Tensor | None = None
+    start: Tensor, stages: Tensor, weights: np.ndarray | Tensor, h: Tensor | None = None
 ) -> Tensor:
     """(degree + 1, m, n): start (m, n), then the stages (s, m, n) with weights (s, degree), times h
     (m,) if there is one."""
-    powers = torch.einsum(
-        "sd,smn->dmn", torch.as_tensor(weights, dtype=stages.dtype, device=stages.device), stages
-    )
+    if not isinstance(weights, torch.Tensor):
+        weights = constant(weights, stages)
+    powers = torch.einsum("sd,smn->dmn", weights, stages)
     if h is not None:
         powers = powers * h.to(stages.dtype).view(1, -1, 1)
     return torch.cat((start.unsqueeze(0), powers))

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ...core.arithmetic import Arithmetic, Arrays, Numbers
+from ...core.transfer import constant
 
 MAX_ORDER = 5
 # If a stop cut a step to less than this part of the next one, the difference of its ends is mostly
@@ -217,7 +218,7 @@ class DifferenceHistory(_History):
         numbers = [0.0] * (k + 1) ** 2
         redifference(numbers, k, ratio)
         matrix[: k + 1, : k + 1] = np.reshape(numbers, (k + 1, k + 1))
-        return torch.from_numpy(matrix).to(z) @ z, past, matrix
+        return constant(matrix, z) @ z, past, matrix
 
     def reading(self, k: int) -> np.ndarray:
         """pq, (2, rows): the weights of the predicted value and of the formula's other terms."""
@@ -328,7 +329,7 @@ class ValueHistory(_History):
             nodes = _EVEN[: k + 1]
             return self.tensor("reading", k, z), nodes[:k]
         nodes = tuple([-p / h for p in past[: k + 1]])
-        return torch.from_numpy(self._read(nodes, k)).to(z), nodes[:k]
+        return constant(self._read(nodes, k), z), nodes[:k]
 
     def reading(self, k: int) -> np.ndarray:
         return self._read(_EVEN[: k + 1], k)
@@ -373,7 +374,7 @@ class ValueHistory(_History):
             if 1 <= m <= MAX_ORDER:
                 nodes = [-p / h for p in past[: m + 2]]
                 divided_difference(nodes, len(nodes), FACTORIAL[m], weights[row])
-        lower, upper = _norms(torch.from_numpy(weights).to(z), z, scale, k)
+        lower, upper = _norms(constant(weights, z), z, scale, k)
         if len(past) < k + 3:
             upper = None
         return lower, upper

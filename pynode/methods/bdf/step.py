@@ -25,6 +25,7 @@ from ...algebra.newton import MAX_ITERATIONS, UNKNOWN, implicit_diff, simplified
 from ...algebra.structure import linearise
 from ...core.arithmetic import Floats
 from ...core.status import Status
+from ...core.transfer import constant
 from ..base import Method, Step
 from ..jacobian_reuse import (
     KEEP,
@@ -214,7 +215,7 @@ class BDF(ReusesJacobian, Method):
         values."""
         weights = self.history.dense_weights(step.tape[0], step.tape[5])
         z = step.tape[4]
-        return torch.as_tensor(weights, dtype=z.dtype, device=z.device) @ z
+        return constant(weights, z) @ z
 
 
 def shrunk(ratio: float, k: int, safety: float) -> float:

@@ -102,3 +102,60 @@ def test_times_of_the_cpu(method, batched, grad):
         return [y, *(g.to(device) for g in found)]
 
     same(compute)
+
+
+@pytest.mark.parametrize("method", ["Tsit5", "Rodas5P", "QNDF", "Kvaerno5"])
+def test_rows_that_end_at_different_times(method, monkeypatch):
+    """One-step methods leave ended rows out only when they are an eighth of all: few copies of the
+    others, and the same numbers."""
+    count = 64
+    copies = []
+    stepper = STEPPERS.get(registry.get(method))
+    select = stepper.select
+
+    def counted(self, keep):
+        copies.append(len(keep))
+        return select(self, keep)
+
+    monkeypatch.setattr(stepper, "select", counted)
+
+    def compute(device):
+        copies.clear()
+        y0 = leaf([[1.0 + 0.1 * i, 0.2] for i in range(count)], device)
+        rate = leaf([0.5 + 0.2 * i for i in range(count)], device)
+        ends = torch.linspace(0.2, 2.0, count, dtype=torch.float64)
+        t = torch.stack((0 * ends, 0.4 * ends, ends)).to(device)
+
+        def f(t, y, rate):
+            return -rate.unsqueeze(-1) * y * y + torch.sin(t)
+
+        y = solve(f, y0, t, args=(rate,), method=method, batched=True, **LOOSE).y
+        return [y, *torch.autograd.grad(y.square().sum(), [y0, rate])]
+
+    same(compute)
+    if stepper.carries_ended:
+        # Each copy drops an eighth of what is left: 64 rows are gone after at most 25.
+        assert 1 <= len(copies) <= 25
+    else:
+        assert len(copies) > 1
+
+
+@pytest.mark.parametrize("method", ["Tsit5", "Rodas5P"])
+def test_ended_rows_may_fail_while_others_go_on(method):
+    """f is not finite beyond the end of the first rows, and in a row that fails."""
+
+    def compute(device):
+        y0 = fixed([[1.0], [1.0], [1.0], [-1.0]], device)
+        ends = torch.tensor([0.5, 0.5, 2.0, 2.0], dtype=torch.float64)
+        t = torch.stack((0 * ends, ends)).to(device)
+
+        def f(t, y):
+            return torch.where((t > 0.5) & (y < 0), torch.nan, -y)
+
+        options = {"method": method, "batched": True, "throw": False, **LOOSE}
+        solution = solve(f, y0, t, **options)
+        assert [status.name for status in solution.statuses[:3]] == ["SUCCESS"] * 3
+        assert not solution.statuses[3].success
+        return [solution.y[:, :3]]
+
+    same(compute)
