@@ -16,6 +16,7 @@ from .adjoints.discrete.batched_gradient import RowGradient
 from .adjoints.forward import ForwardSensitivity
 from .algebra.structure import is_dense
 from .backends.julia.row_rules import RowsRefused
+from .backends.torch import masked_loop
 from .backends.torch.batched_loop import RowSpans, integrate
 from .backends.torch.batched_segments import BatchSegment, BatchSegmentedSolve
 from .backends.torch.batched_tape import RowSteps
@@ -80,14 +81,16 @@ def solve_batched(
     method: Method,
     adjoint: Any,
     engine: str = "torch",
+    passes: int | None = None,
 ) -> BatchSolution:
     """Solve every row of problem.y0, (B, ...), with its own steps.
 
     problem.tspan: (T,), or (T, B) with a column for each row. arguments: of ``solve``; method,
-    adjoint: objects. engine: 'torch', 'native', 'cuda' or 'julia'. Raises RowsRefused if rows
-    cannot be separate in Julia.
+    adjoint: objects. engine: 'torch', 'native', 'cuda' or 'julia'. passes: of the torch engine
+    (backends/registry.TorchBackend), or None. Raises RowsRefused if rows cannot be separate in
+    Julia.
     """
-    solution = _BatchSolve(arguments, problem, options, method, adjoint, engine).solution()
+    solution = _BatchSolve(arguments, problem, options, method, adjoint, engine, passes).solution()
     if arguments.throw:
         return solution.check()
     return solution
@@ -144,10 +147,12 @@ class _BatchSolve:
         method: Method,
         adjoint: Any,
         engine: str,
+        passes: int | None,
     ) -> None:
         _check_arguments(arguments, problem, method)
         _check_method(problem, method, adjoint, engine)
         self.engine = engine
+        self.passes = passes
         self.adjoint = adjoint
         self.arguments = arguments
         self.problem = problem
@@ -364,10 +369,24 @@ class _BatchSolve:
         spans: RowSpans,
         steps: RowSteps | None,
         watch: BatchEventDetector | None,
-    ) -> Rows:
+    ) -> Rows | masked_loop.MaskedRows:
         field = self.isolated
         if len(index) != field.batch:
             field = field.select(index)
+        if self._without_host(watch):
+            rows = masked_loop.integrate(
+                field,
+                self.method,
+                start.detach().clone(),
+                spans,
+                self.options,
+                self.atol,
+                self.passes,
+                steps,
+                self.moving_times,
+            )
+            if rows is not None:
+                return rows
         return integrate(
             field,
             STEPPERS.get(self.method),
@@ -381,6 +400,16 @@ class _BatchSolve:
             watch,
             self.limits,
             index,
+        )
+
+    def _without_host(self, watch: BatchEventDetector | None) -> bool:
+        """Whether passes of a segment follow one another without the host."""
+        return (
+            self.passes is not None
+            and watch is None
+            and self.limits is None
+            and not self.field.drawn
+            and masked_loop.serves(self.method, self.options)
         )
 
     def solution(self) -> BatchSolution:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from ...core.arithmetic import Arrays, Tensors
 from ...core.norm import RowTolerance
+from ...core.row_control import endings, is_stuck, released, short_of, shortened_sizes, too_small
 from ...core.row_statuses import NUMBERS, RUNNING, RowStatuses
 from ...core.status import Exhausted, Status
 from ...core.step_control import (
@@ -31,7 +32,7 @@ from ...core.step_control import (
 )
 from ...core.stop_conditions import guarded
 from ...core.transfer import tensor, to_device
-from .loop import SMALLEST, cause
+from .loop import SMALLEST
 
 if TYPE_CHECKING:
     from ...core.batched_field import RowField
@@ -208,6 +209,28 @@ def first_steps(
     return torch.where(torch.isfinite(d1 * h0 + d2 * h0 * h0), h, careful)
 
 
+def first_attempts(
+    field: RowField,
+    method: Method,
+    y0: Tensor,
+    spans: RowSpans,
+    options: Options,
+    tol: RowTolerance,
+) -> tuple[Tensor, Tensor, np.ndarray]:
+    """(times (m,), f (m, n) and |h| of the first attempts (m,) NumPy) at the starts y0, (m, n)."""
+    t0, end = (to_device(t, y0.device) for t in (spans.start, spans.end))
+    f0 = field(t0, y0)
+    if options.first_step is not None or options.step_size is not None:
+        given: Any = options.first_step or options.step_size
+        first = torch.full_like(t0, given)
+    else:
+        first = first_steps(field, t0, end, y0, f0, method.error_order, tol, options.max_step)
+    size = first.cpu().numpy()
+    if options.step_size is None:
+        size = np.maximum(size, RESOLUTION * np.abs(spans.start))
+    return t0, f0, np.minimum(size, options.max_step)
+
+
 def integrate(
     field: RowField,
     stepper_type: Callable[..., Any],
@@ -229,18 +252,9 @@ def integrate(
     events, or None; an event that changes a state ends its row. limits: RowLimits, or None; index:
     (m,) numbers of the rows in the whole batch, for the limits."""
     tol = RowTolerance(options.rtol, atol, y0.shape[1])
-    t0, end = (to_device(t, y0.device) for t in (spans.start, spans.end))
-    f0 = field(t0, y0)
-    if options.first_step is not None or options.step_size is not None:
-        given: Any = options.first_step or options.step_size
-        first = torch.full_like(t0, given)
-    else:
-        first = first_steps(field, t0, end, y0, f0, method.error_order, tol, options.max_step)
-    size = first.cpu().numpy()
-    if options.step_size is None:
-        size = np.maximum(size, RESOLUTION * np.abs(spans.start))
+    t0, f0, size = first_attempts(field, method, y0, spans, options, tol)
     rows = Rows(y0, spans, slopes)
-    clock = RowClock(spans, np.minimum(size, options.max_step), options)
+    clock = RowClock(spans, size, options)
     stepper = stepper_type(method, field, y0, f0, clock.h, tol)
     if record is not None:
         record.start = (t0, y0, clock.h)
@@ -444,15 +458,11 @@ def _commit(
             size = np.where(at_stop, np.maximum(size, np.abs(clock.h)), size)
             clock.pass_stops(at_stop.nonzero()[0])
     if np.count_nonzero(rejected):
-        # As step_control.shortened: a step that is rounded to the refused one would be the same.
-        same = rejected & (clock.t + clock.direction * size == arrived)
-        size = np.where(same, np.abs(np.nextafter(arrived, clock.t) - clock.t), size)
+        size = shortened_sizes(Arrays, size, clock.t, arrived, clock.direction, rejected)
     clock.h = np.where(accepted | rejected, clock.direction * size, clock.h)
-    stuck = accepted & (clock.t + clock.h == clock.t)
+    stuck = is_stuck(clock.t, clock.h, accepted)
     if np.count_nonzero(stuck):
-        # After a step that was good enough, the shortest one that moves the time is tried.
-        shortest = np.nextafter(clock.t, clock.end) - clock.t
-        clock.h = np.where(stuck, shortest, clock.h)
+        clock.h = released(Arrays, clock.t, clock.h, clock.end, stuck)
     return _end_rows(rows, clock, result, cut, options, stats)
 
 
@@ -466,15 +476,11 @@ def _end_rows(
 ) -> np.ndarray:
     """The mask of the rows that end after a pass, (m,). Also stores their statuses and counts."""
     over = clock.t == clock.end
-    size = np.abs(clock.h)
-    small = (size < clock.least) | (clock.t + clock.h == clock.t)
-    # As in the loop of one system: at the edge of the domain y may be rounded to itself.
     edge = result.outside | (result.rejected & result.broken)
-    small |= edge & (size <= RESOLUTION * np.abs(clock.t))
+    small = too_small(clock.t, clock.h, clock.least, edge)
     if np.count_nonzero(small):
-        # Up to the next stop any step is long enough.
-        small &= size < np.abs(clock.stop - clock.t)
-    below = result.rejected & (size < options.min_step)
+        small &= short_of(clock.stop, clock.t, clock.h)
+    below = result.rejected & (np.abs(clock.h) < options.min_step)
     # Fixed steps have no error test to notice this, and the user did not ask for a smaller step.
     overflown = np.zeros(len(over), dtype=bool)
     if options.step_size is not None:
@@ -489,18 +495,17 @@ def _end_rows(
     if not np.count_nonzero(ended):
         return ended
     # The first that applies to a row is its status.
-    reasons: list[tuple[np.ndarray, Status]] = [
-        (over, Status.SUCCESS),
-        (overflown, Status.DIVERGED),
-        (small & result.broken, cause(Status.NONFINITE)),
-        (small & result.unsolved, cause(Status.NEWTON)),
-        (small & result.outside, cause(Status.DOMAIN)),
-        (small, cause(None)),
-        (below & result.outside, Status.DOMAIN),
-        (below, Status.MIN_STEP),
-        (many, Status.MAX_STEPS),
-        (ended, Status.MAX_EVALUATIONS),
-    ]
+    reasons = endings(
+        over=over,
+        overflown=overflown,
+        small=small,
+        broken=result.broken,
+        unsolved=result.unsolved,
+        outside=result.outside,
+        below=below,
+        many=many,
+    )
+    reasons.append((ended, Status.MAX_EVALUATIONS))
     numbers = np.select(
         [mask for mask, _ in reasons], [NUMBERS[status] for _, status in reasons], RUNNING
     )

@@ -109,11 +109,13 @@ class OneStepRows:
 
 
 def polynomial(
-    start: Tensor, stages: Tensor, weights: np.ndarray, h: Tensor | None = None
+    start: Tensor, stages: Tensor, weights: np.ndarray | Tensor, h: Tensor | None = None
 ) -> Tensor:
     """(degree + 1, m, n): start (m, n), then the stages (s, m, n) with weights (s, degree), times h
     (m,) if there is one."""
-    powers = torch.einsum("sd,smn->dmn", constant(weights, stages), stages)
+    if not isinstance(weights, torch.Tensor):
+        weights = constant(weights, stages)
+    powers = torch.einsum("sd,smn->dmn", weights, stages)
     if h is not None:
         powers = powers * h.to(stages.dtype).view(1, -1, 1)
     return torch.cat((start.unsqueeze(0), powers))
