@@ -56,6 +56,6 @@ def test_a_derivative_without_native_code():
             solution = julia(root, y0, [0.0, 1.0], method="Rodas5P")
             assert solution.hooks == "python"
             found.append(solution.y)
-            with pytest.raises(ValueError, match="cannot be compared|native functions"):
+            with pytest.raises(ValueError, match=r"cannot be compared|native functions"):
                 solve(root, y0, [0.0, 1.0], method="Rodas5P", backend=native)
     assert torch.equal(found[0], found[1]) and torch.equal(found[0], found[2])
