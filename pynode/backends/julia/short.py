@@ -101,7 +101,9 @@ class ShortTrajectory(Trajectory):
         self._slope = self._slope_at_start()
 
     def outputs(self) -> Tensor:
-        return self.states
+        # Another tensor, because autograd gives the one that it returns a graph, which owns this
+        # trajectory: the two would keep one another.
+        return self.states.detach()
 
     def inner(self, t: float) -> float:
         """Julia's time at the time t of f."""
