@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..core import products
 from ..core.double_backward import with_double_backward
 from ..methods.bdf.step import BDF
 from .base import Adjoint
@@ -78,7 +79,7 @@ class ForwardSensitivity(Adjoint):
         options: Options,
     ) -> tuple[Tensor, list[Tensor]]:
         made = self._made(field, method, trajectory, times)
-        return self.split(field, trajectory, torch.einsum("tn,tnk->k", grads, made))
+        return self.split(field, trajectory, products.einsum("tn,tnk->k", grads, made))
 
     def pullback_many(
         self,
@@ -90,7 +91,7 @@ class ForwardSensitivity(Adjoint):
         options: Options,
     ) -> tuple[Tensor, list[Tensor]]:
         made = self._made(field, method, trajectory, times)
-        return self.split(field, trajectory, torch.einsum("rtn,tnk->rk", grads, made))
+        return self.split(field, trajectory, products.einsum("rtn,tnk->rk", grads, made))
 
     def _made(self, field, method, trajectory, times):
         """The sensitivities of the trajectory at the times."""
@@ -193,7 +194,7 @@ def _one_step(field, method, steps, span, outputs, now, results):
         starts = []
         for i, a in enumerate(transition):
             starts.append(now)
-            now = torch.mm(a, now)
+            now = products.mm(a, now)
             if forcing is not None:
                 now[:, n:] += forcing[i]
             for row in outputs.ends.get(first + i, ()):
@@ -269,20 +270,20 @@ def _bdf(field, method, trajectory, outputs, start, results):
             -1, 1, 1
         )
         jac = c * jacobians(field, t, y)
-        solver = torch.linalg.lu_factor(mass - jac)
+        solver = products.lu_factor(mass - jac)
         field.stats.backward_nlu += len(chunk)
         field.stats.backward_nsolve += len(chunk)
         forcing = c * _by_parameters(field, t, y, units)
         for i, step in enumerate(chunk):
             k, _, change, pq, _, nodes = step.tape
             if change is not None:
-                z = torch.einsum(
+                z = products.einsum(
                     "rs,snk->rnk", torch.as_tensor(change, dtype=y.dtype, device=y.device), z
                 )
-            predicted, older = torch.einsum("as,snk->ank", pq, z).unbind(0)
-            rhs = torch.mm(jac[i], predicted) - torch.mm(mass, older)
+            predicted, older = products.einsum("as,snk->ank", pq, z).unbind(0)
+            rhs = products.mm(jac[i], predicted) - products.mm(mass, older)
             rhs[:, n:] += forcing[i]
-            d = torch.linalg.lu_solve(solver[0][i], solver[1][i], rhs)
+            d = products.lu_solve(solver[0][i], solver[1][i], rhs)
             ended = (predicted + d).reshape(-1)
             z = form.update(z.reshape(len(z), -1), (), k, step.h, d.reshape(-1), ended)[0].view(
                 len(z), n, -1
@@ -294,8 +295,8 @@ def _bdf(field, method, trajectory, outputs, start, results):
                 dense = torch.as_tensor(
                     form.dense_weights(k, nodes), dtype=y.dtype, device=y.device
                 )
-                weights = powers(theta, k, 0, y) @ dense
-                inside = torch.einsum("qs,snk->qnk", weights, z)
+                weights = products.mm(powers(theta, k, 0, y), dense)
+                inside = products.einsum("qs,snk->qnk", weights, z)
                 for row, value in zip(rows, inside, strict=True):
                     results[row] = value
 
@@ -311,7 +312,7 @@ def _first_history(field, form, trajectory, start, units):
     weights = torch.as_tensor(
         form.start_weights(trajectory.h0), dtype=start.dtype, device=start.device
     )
-    return torch.einsum("ra,ank->rnk", weights, torch.stack((start, slope)))
+    return products.einsum("ra,ank->rnk", weights, torch.stack((start, slope)))
 
 
 def _by_parameters(field, t, y, units):

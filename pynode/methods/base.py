@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..algebra.combine import as_stage_tensor
+from ..core import products
 from ..core.status import Status
 from ..core.step_control import Controller
 from ..core.torch_context import check_solvable
@@ -267,7 +268,7 @@ class OneStep(Method):
         weights = torch.as_tensor(
             self.dense_weights(field.mass).T * step.h, dtype=ks.dtype, device=ks.device
         )
-        return torch.cat((step.start.unsqueeze(0), weights @ ks))
+        return torch.cat((step.start.unsqueeze(0), products.mm(weights, ks)))
 
 
 _CLASSES: dict[tuple, type[OneStep]] = {}

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..algebra.combine import CoefficientRow, as_stage_tensor, broadcast_step, combine
 from ..algebra.structure import linearise
+from ..core import products
 from .base import Controlled, OneStep, Step
 
 if TYPE_CHECKING:
@@ -152,4 +153,4 @@ class RosenbrockMethod(Controlled, OneStep):
         weights = torch.as_tensor(
             self.tableau.dense_weights.T.copy(), dtype=us.dtype, device=us.device
         )
-        return torch.cat((step.start.unsqueeze(0), weights @ us))
+        return torch.cat((step.start.unsqueeze(0), products.mm(weights, us)))

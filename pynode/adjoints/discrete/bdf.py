@@ -19,6 +19,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ...algebra.linear import INVERSE_BELOW
+from ...algebra.row_matrices import inverses
+from ...core import products
 from ...core.cotangents import add_grads, plus, zero_grads
 from ..field_products import chunk_size, jacobians, pull_back, pull_parameters
 from ..output_cotangents import powers
@@ -90,7 +93,8 @@ def _chunk(field, form, chunk, end_cotangents, inside, zbar):
         if inside[i] is not None:
             theta, cotangent = inside[i]
             weights = torch.as_tensor(form.dense_weights(k, nodes), dtype=y.dtype, device=y.device)
-            zbar = zbar + (powers(theta, k, 0, y) @ weights).T @ cotangent
+            reading = products.mm(powers(theta, k, 0, y), weights)
+            zbar = zbar + products.mm(reading.T, cotangent)
         dbar = form.read(zbar, k)
         lambdas[i] = lam = transposed.solve(i, dbar)
         if field.mass is None:
@@ -99,7 +103,8 @@ def _chunk(field, form, chunk, end_cotangents, inside, zbar):
             mu = field.mass.times_transposed(lam)
         zbar = form.pull(zbar, k, pq, dbar, mu)
         if change is not None:
-            zbar = torch.as_tensor(change.T.copy(), dtype=y.dtype, device=y.device) @ zbar
+            moved = torch.as_tensor(change.T.copy(), dtype=y.dtype, device=y.device)
+            zbar = products.mm(moved, zbar)
     return zbar, pull_parameters(field, t, y, c.unsqueeze(1) * torch.stack(lambdas))
 
 
@@ -109,7 +114,7 @@ def _through_start(field, form, trajectory, zbar, grads):
     weights = torch.as_tensor(
         form.start_weights(trajectory.h0), dtype=zbar.dtype, device=zbar.device
     )
-    ybar, fbar = (weights.T @ zbar).unbind(0)
+    ybar, fbar = products.mm(weights.T, zbar).unbind(0)
     if field.mass is not None:
         fbar = field.mass.pinv_apply_transposed(fbar)
     with torch.enable_grad():
@@ -135,17 +140,18 @@ class _Transposed:
         matrices = mass - c.view(-1, 1, 1) * jacobians(field, t, y)
         field.stats.backward_nlu += len(c)
         self.inverse = None
-        if matrices.shape[-1] < 48:
-            self.inverse = torch.linalg.inv(matrices).transpose(1, 2).contiguous().unbind(0)
+        if n < INVERSE_BELOW:
+            inverse = inverses(matrices, check=True)
+            self.inverse = inverse.transpose(1, 2).contiguous().unbind(0)
         else:
-            self.lu, self.pivots = torch.linalg.lu_factor(matrices)
+            self.lu, self.pivots = products.lu_factor(matrices)
 
     def solve(self, i, b):
         if self.inverse is not None:
             return torch.mv(self.inverse[i], b)
-        return torch.linalg.lu_solve(
-            self.lu[i], self.pivots[i], b.unsqueeze(1), adjoint=True
-        ).squeeze(1)
+        return products.lu_solve(self.lu[i], self.pivots[i], b.unsqueeze(1), adjoint=True).squeeze(
+            1
+        )
 
 
 class _OneByOne:

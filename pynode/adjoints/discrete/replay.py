@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...core import products
 from ...core.cotangents import add_grads, zero_grads
 from ...methods.base import ByFamily
 from ..field_products import chunk_size
@@ -171,7 +172,8 @@ class StepBatch:
                 scale = self.h[index]
             else:
                 scale = torch.ones_like(self.h[index])
-            pulled = powers(theta, matrix.shape[1], 1, self.y) @ matrix.T * scale.unsqueeze(1)
+            pulled = products.mm(powers(theta, matrix.shape[1], 1, self.y), matrix.T)
+            pulled = pulled * scale.unsqueeze(1)
             stages.index_add_(1, index, pulled.T.unsqueeze(2) * cotangents)
             start.index_add_(0, index, cotangents)
         return stages, start

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from ...algebra.combine import as_stage_tensor
+from ...algebra.row_matrices import applied, inverses
+from ...core import products
 from ...core.arithmetic import Arrays
 from ..explicit import ExplicitRungeKutta
 from ..rosenbrock import RosenbrockMethod
@@ -106,9 +108,8 @@ def polynomial(
 ) -> Tensor:
     """(degree + 1, m, n): start (m, n), then the stages (s, m, n) with weights (s, degree), times h
     (m,) if there is one."""
-    powers = torch.einsum(
-        "sd,smn->dmn", torch.as_tensor(weights, dtype=stages.dtype, device=stages.device), stages
-    )
+    matrix = torch.as_tensor(weights.T.copy(), dtype=stages.dtype, device=stages.device)
+    powers = products.mm(matrix, stages.reshape(len(stages), -1)).view(-1, *start.shape)
     if h is not None:
         powers = powers * h.to(stages.dtype).view(1, -1, 1)
     return torch.cat((start.unsqueeze(0), powers))
@@ -237,9 +238,7 @@ class RowInverse:
 
     def __init__(self, eye: Tensor, jac: Tensor, c: Tensor, stats: Stats) -> None:
         stats.nlu += len(c)
-        self.inverse = torch.linalg.inv_ex(
-            torch.addcmul(eye, c.to(jac.dtype).view(-1, 1, 1), jac, value=-1)
-        )[0]
+        self.inverse = inverses(torch.addcmul(eye, c.to(jac.dtype).view(-1, 1, 1), jac, value=-1))
 
     def solve(self, b: Tensor, factor: Tensor) -> Tensor:
         """factor_i M_i^-1 b_i, (m, n)."""
@@ -248,4 +247,4 @@ class RowInverse:
     @staticmethod
     def apply(inverse: Tensor, b: Tensor) -> Tensor:
         """The product of every row, (m, n, n) with (m, n)."""
-        return torch.bmm(inverse, b.unsqueeze(2)).squeeze(2)
+        return applied(inverse, b)
