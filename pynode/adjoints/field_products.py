@@ -16,6 +16,7 @@ from torch import Tensor
 from ..core.batched_evaluation import agree, pull_stack
 from ..core.cotangents import add_grads, zero_grads
 from ..core.double_backward import pull, with_double_backward
+from ..core.memory import raise_if_exhausted
 
 if TYPE_CHECKING:
     from ..core.vector_field import VectorField
@@ -110,7 +111,8 @@ def _given_jacobians(field, t, y):
     try:
         jacobians = torch.func.vmap(one)(t, y).detach()
     # jac alone has just run, so vmap caused the error. Any error means no.
-    except Exception:
+    except Exception as error:
+        raise_if_exhausted(error)
         jacobians = None
     if jacobians is None or not agree(first, jacobians[0]):
         jacobians = torch.stack(

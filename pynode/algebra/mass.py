@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..core import products
+from ..core.memory import raise_if_exhausted
 
 if TYPE_CHECKING:
     from ..core.layout import Layout
@@ -64,7 +65,8 @@ class Mass:
             matrix = torch.as_tensor(mass, device=layout.device)
             if matrix.layout is not torch.strided:
                 matrix = matrix.to_dense()
-        except (TypeError, ValueError, RuntimeError):
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise_if_exhausted(error)
             raise TypeError(f"mass is a {type(mass).__name__}; {expected}") from None
         if matrix.requires_grad:
             raise ValueError(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ...core.events import EventRecord
+from ...core.memory import raise_if_exhausted
 from ...core.status import Status
 from .batched_event_detection import BatchEventDetector
 from .simultaneous_events import Queue, Signs, rounding
@@ -182,6 +183,7 @@ def reset_rows(field: RowField, event: Any, time: Tensor, y: Tensor) -> Tensor:
             event.reset(field.clock(time, y), layout.unravel(y), *field.args), len(y)
         )
     except (TypeError, ValueError, RuntimeError) as error:
+        raise_if_exhausted(error)
         raise ValueError(
             f"in the reset of {event.name!r}, which must return states like y0: {error}"
         ) from error
