@@ -176,7 +176,9 @@ def _one_step(field, method, steps, span, outputs, now, results):
     """S after the steps in range(*span), which belong to one method. Fills results."""
     replay_type = REPLAYS.get(method)
     n, columns = now.shape
-    size = max(1, min(chunk_size(n) // replay_type.size(method), VALUES // (n * columns)))
+    size = max(
+        1, min(chunk_size(n, field.device) // replay_type.size(method), VALUES // (n * columns))
+    )
     for first in range(span[0], span[1], size):
         last = min(span[1], first + size)
         inner = [k for k in range(first, last) if k in outputs.inside]
@@ -261,7 +263,7 @@ def _bdf(field, method, trajectory, outputs, start, results):
         mass = torch.eye(n).to(start)
     else:
         mass = field.mass.to_dense()
-    size = max(1, min(chunk_size(n), VALUES // (n * columns)))
+    size = max(1, min(chunk_size(n, field.device), VALUES // (n * columns)))
     for first in range(0, len(steps), size):
         chunk = steps[first : first + size]
         y = torch.stack([step.y for step in chunk])

@@ -113,6 +113,11 @@ class _Module:
     def current_device(self):
         return 0
 
+    memory = 0  # bytes
+
+    def mem_get_info(self, device=None):
+        return self.memory // 2, self.memory
+
     def manual_seed_all(self, seed):
         pass
 
@@ -123,10 +128,13 @@ class _Module:
         torch.set_rng_state(state)
 
 
+module = _Module()
+
+
 @cache
 def register():
     """Make the device, once in a process."""
-    require()(NAME, backend_module=_Module())
+    require()(NAME, backend_module=module)
 
 
 def pinned(x):

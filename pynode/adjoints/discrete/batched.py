@@ -164,7 +164,7 @@ def _transitions(field, method, steps, outputs, replay_type, stages):
     n = field.size
     ybar = torch.zeros_like(outputs.at_start)
     params = zero_grads(field.parameters)
-    size = max(1, chunk_size(n) // method.tableau.stages)
+    size = max(1, chunk_size(n, ybar.device) // method.tableau.stages)
     for first in range(0, len(steps.row), size):
         last = min(first + size, len(steps.row))
         index = _tensor(steps.row[first:last], ybar)

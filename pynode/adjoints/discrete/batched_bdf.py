@@ -44,7 +44,7 @@ def pullback(
     zbar = like.new_zeros(len(like), form.rows, n)
     params = zero_grads(field.parameters)
     before = steps.sizes_before(kind.count)
-    size = chunk_size(n)
+    size = chunk_size(n, like.device)
     for first in range(0, len(steps.row), size):
         last = min(first + size, len(steps.row))
         k, y = (x[first:last] for x in steps.tape)

@@ -55,7 +55,7 @@ class Sweep:
         """end_cotangents, inside: of the outputs (OutputCotangents.of_steps)."""
         n = self.field.size
         if self.field.structure is None:
-            size = chunk_size(n)
+            size = chunk_size(n, self.field.device)
         else:
             size = structured.chunk_size(n)
         for last in range(len(steps), 0, -size):

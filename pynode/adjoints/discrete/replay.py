@@ -51,7 +51,7 @@ def pullback(
     """
     n = len(ybar)
     grads = zero_grads(field.parameters)
-    size = max(1, chunk_size(n) // replay_type.size(method))
+    size = max(1, chunk_size(n, field.device) // replay_type.size(method))
     for last in range(len(steps), 0, -size):
         first = max(0, last - size)
         replay = replay_type(
