@@ -25,6 +25,7 @@ from .backends.torch.inference import run_in_inference_mode, serves_inference
 from .core.batched_field import RowField, check_independent
 from .core.events import as_events, as_row_times
 from .core.layout import Layout
+from .core.memory import raise_if_exhausted
 from .core.problem import ODEProblem, check_finite
 from .core.sharding import check_sharding
 from .core.solution import BatchSolution
@@ -212,6 +213,7 @@ class _BatchSolve:
                 self._translate(t)
         # An f that is written for all rows at once can fail in any way when it gets rows.
         except (TypeError, ValueError, RuntimeError, IndexError) as reason:
+            raise_if_exhausted(reason)
             if self.engine != "julia":
                 raise
             raise RowsRefused(reason) from reason
