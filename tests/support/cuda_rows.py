@@ -209,7 +209,9 @@ def own_times():
     f, start, args, _ = problem
     gradients = []
     for backend in (KERNEL, "native"):
-        solution = solve(f, start, times, args=args, batched=True, method="rodas5p", backend=backend)
+        solution = solve(
+            f, start, times, args=args, batched=True, method="rodas5p", backend=backend
+        )
         gradients += torch.autograd.grad(solution.y.square().sum(), times)
     return {**result, "times": difference(*gradients)}
 
@@ -329,9 +331,7 @@ def refusals():
     for name, value in asked.items():
         options = {**given, name: value}
         found[name] = error(lambda: solve(f, start, times, **options))
-    found["wide"] = error(
-        lambda: solve(lambda t, y: -y, wide, times, **{**given, "args": ()})
-    )
+    found["wide"] = error(lambda: solve(lambda t, y: -y, wide, times, **{**given, "args": ()}))
     return found
 
 
