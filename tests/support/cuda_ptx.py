@@ -1,9 +1,9 @@
-"""The kernels of the native engine compiled for a GPU, without one: types, PTX, and what ptxas says.
+"""The kernels of the native engine compiled without a GPU: types, PTX, and what ptxas says.
 
     python -m tests.support.cuda_ptx                 # all problems; a line of JSON
 
-It needs numba-cuda and NVIDIA's compiler libraries (libNVVM, libdevice, nvrtc). Where one is missing it
-prints why. numba asks the present GPU for its architecture: here it is sm_90.
+It needs numba-cuda and NVIDIA's compiler libraries (libNVVM, libdevice, nvrtc). Where one is
+missing it prints why. numba asks the present GPU for its architecture: here it is sm_90.
 """
 
 import importlib.util
@@ -70,7 +70,7 @@ def _target(ptx):
 
 
 def assembled(ptx):
-    """Registers of a thread, and bytes of its local memory and of spills, by ptxas if it is there."""
+    """Registers of a thread, bytes of its local memory, and of spills, by ptxas if it is there."""
     ptxas = shutil.which("ptxas")
     if ptxas is None:
         return {}

@@ -329,16 +329,15 @@ def refusals():
     }
     found = {}
     for name, value in asked.items():
-        options = {**given, name: value}
-        found[name] = error(lambda: solve(f, start, times, **options))
-    found["wide"] = error(lambda: solve(lambda t, y: -y, wide, times, **{**given, "args": ()}))
+        found[name] = error(solve, f, start, times, **{**given, name: value})
+    found["wide"] = error(solve, lambda t, y: -y, wide, times, **{**given, "args": ()})
     return found
 
 
-def error(call):
+def error(call, *arguments, **options):
     """The message of the error that a call raises; '' if it raises none."""
     try:
-        call()
+        call(*arguments, **options)
     except (ValueError, RuntimeError) as reason:
         return str(reason)
     return ""
