@@ -28,9 +28,14 @@ CASES = {}
 @functools.cache
 def simulated(*names):
     """The results of these cases, from another process."""
+    return in_simulator("tests.support.cuda_rows", *names)
+
+
+def in_simulator(module, *arguments):
+    """What a script prints as JSON, in a process with numba's simulator."""
     pytest.importorskip("numba")
     done = subprocess.run(
-        [sys.executable, "-m", "tests.support.cuda_rows", *names],
+        [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
         env={**os.environ, "NUMBA_ENABLE_CUDASIM": "1"},
         capture_output=True,
@@ -121,7 +126,7 @@ def solved(backend, problem, method, loss=None, **options):
     if isinstance(f, nn.Module):
         wanted += f.parameters()
     if loss is None:
-        weight = torch.linspace(0.5, 1.5, solution.y.numel(), dtype=solution.y.dtype)
+        weight = torch.linspace(0.5, 1.5, solution.y.numel()).to(solution.y)
         value = (weight.reshape(solution.y.shape) * solution.y).square().nansum()
     else:
         value = loss(solution)
@@ -329,16 +334,15 @@ def refusals():
     }
     found = {}
     for name, value in asked.items():
-        options = {**given, name: value}
-        found[name] = error(lambda: solve(f, start, times, **options))
-    found["wide"] = error(lambda: solve(lambda t, y: -y, wide, times, **{**given, "args": ()}))
+        found[name] = error(solve, f, start, times, **{**given, name: value})
+    found["wide"] = error(solve, lambda t, y: -y, wide, times, **{**given, "args": ()})
     return found
 
 
-def error(call):
+def error(call, *arguments, **options):
     """The message of the error that a call raises; '' if it raises none."""
     try:
-        call()
+        call(*arguments, **options)
     except (ValueError, RuntimeError) as reason:
         return str(reason)
     return ""

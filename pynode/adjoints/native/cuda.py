@@ -21,7 +21,7 @@ from ...backends.native.arithmetic import clear, copy
 from ...backends.native.blocks import Own
 from ...backends.native.cuda.fieldcalls import FieldFunctions
 from ...backends.native.cuda.functions import as_device_function, device_functions
-from ...backends.native.cuda.kernel import functions_of
+from ...backends.native.cuda.kernel import functions_of, kernel_of
 from ...backends.native.cuda.launch import RowInputs, RowResults, launch
 from ...backends.native.cuda.rows import own
 from ...backends.native.cuda.text import KernelText, assignments, input_parts, split
@@ -144,19 +144,12 @@ def known_factors(run: Any, memory: Any, t: float, y: Any, c: float) -> None:
 
 
 class SweepKernel:
-    """The kernel that goes back. plan: the Prepared of the solve. numbers: of the functions of the
-    field, by name."""
+    """The kernel that goes back. plan: the Prepared of the solve, with its PreparedSweep. sources,
+    targets, numbers: see RowKernel."""
 
-    def __init__(self, plan: Prepared, field: Any) -> None:
-        self.sweep = prepared_sweep(plan, field)
-        names = [*functions_of(plan), "add_pullback"]
-        second = ""
-        if self.sweep.sizes.slopes:
-            second = f"add_second*{min(self.sweep.sizes.slopes, field.n)}"
-            names.append(second)
-        functions = FieldFunctions(field, names, as_device_function)
+    def __init__(self, plan: Prepared, sources: dict[str, str], targets: int) -> None:
+        functions = FieldFunctions(sources, targets, as_device_function)
         self.numbers = functions.numbers
-        self.second = second
         forward = device_functions(
             {call: functions.call, steps.judge: as_device_function(no_judgement)}
         )
@@ -170,7 +163,7 @@ class SweepKernel:
             SWEEP=text.record(sweep.RECORD),
             attempt=forward.of(plan.family.attempt),
             go_back=backward.of(sweep.go_back),
-            family=backward.of(self.sweep.family),
+            family=backward.of(plan.sweep.family),
             **{f.__name__: backward.of(f) for f in (clear, restart, finish, own)},
         )
         solve_arrays = [name for name in solve_run.Memory._fields if name in forward.names]
@@ -178,14 +171,14 @@ class SweepKernel:
         text.names["Solve"] = namedtuple("Solve", solve_arrays)
         text.names["Sweep"] = namedtuple("Sweep", sweep_arrays)
         self._write_arrays(text, plan, {*solve_arrays, *sweep_arrays})
-        targets, inputs = input_parts(len(field.targets))
+        names, inputs = input_parts(targets)
         text.tables(plan.tables)
         self.launch = text.made(
             KERNEL,
             batch=Batch._fields,
             settings=assignments("solve", solve_run.RECORD, "settings", "flags", 16),
             numbers=assignments("run", sweep.RECORD, "reals", "counts", 16),
-            targets=targets,
+            targets=names,
             inputs=inputs,
             solve=[f"{name}={name}" for name in solve_arrays],
             sweep=[f"{name}={GIVEN.get(name, name)}" for name in sweep_arrays],
@@ -196,7 +189,7 @@ class SweepKernel:
         text.array("step_stages", stages)
         arrays = {
             **plan.blueprint.arrays,
-            **self.sweep.blueprint.arrays,
+            **plan.sweep.blueprint.arrays,
             "work": Own((1,), plan.real),
             "kept": Own((1, 1), plan.real),
             "tape_numbers": Own((1, 0), np.float64),
@@ -214,11 +207,13 @@ def prepared_sweep(plan: Prepared, field: Any) -> PreparedSweep:
     return plan.sweep
 
 
-def kernel_of(plan: Prepared, field: Any) -> SweepKernel:
-    """The SweepKernel of a plan, which keeps it."""
-    if plan.device_sweep is None:
-        plan.device_sweep = SweepKernel(plan, field)
-    return plan.device_sweep
+def second_of(plan: Prepared) -> str:
+    """The translator's name of the sum of second derivatives of a step; '' if the method needs
+    none."""
+    count = plan.sweep.sizes.slopes
+    if not count:
+        return ""
+    return f"add_second*{min(count, plan.size)}"
 
 
 class RowGradients(NamedTuple):
@@ -248,7 +243,12 @@ class RowsBack:
         grads: Tensor,
         ends: Tensor,
     ) -> None:
-        self.kernel = kernel_of(plan, field)
+        self.sweep = prepared_sweep(plan, field)
+        self.second = second_of(plan)
+        if plan.device_sweep is None:
+            names = [*functions_of(plan), "add_pullback", self.second]
+            plan.device_sweep = kernel_of(SweepKernel, plan, field, [x for x in names if x])
+        self.kernel: SweepKernel = plan.device_sweep
         self.plan = plan
         self.given = given
         self.results = results
@@ -297,7 +297,7 @@ class RowsBack:
         back = np.zeros(1, sweep.RECORD)
         back["f"] = kernel.numbers["f"]
         back["pullback"] = kernel.numbers["add_pullback"]
-        back["second"] = kernel.numbers.get(kernel.second, 0)
+        back["second"] = kernel.numbers.get(self.second, 0)
         back["opens"] = 1
         device = self._ends.device
         return [torch.from_numpy(part).to(device) for part in (*split(solve), *split(back))]
@@ -306,7 +306,7 @@ class RowsBack:
         """The cotangents of the targets, some rows at a time."""
         batch = self.results.batch
         order = torch.argsort(self.steps, descending=True, stable=True)
-        total = self.kernel.sweep.total
+        total = self.sweep.total
         size = max(1, NUMBERS // max(1, total))
         for first in range(0, len(order), size):
             rows = order[first : first + size].contiguous()
@@ -336,7 +336,7 @@ class RowsBack:
         return self.given.targets or [self._ends]
 
     def _split(self, parts):
-        plan = self.kernel.sweep
+        plan = self.sweep
         found = []
         for k, shape in enumerate(plan.shapes):
             part = parts[:, plan.ends[k] : plan.ends[k + 1]]

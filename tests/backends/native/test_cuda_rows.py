@@ -1,5 +1,5 @@
-"""The kernel over the rows of a batch, in numba's simulator: the steps, the states and the gradients
-of the native engine on the CPU.
+"""The kernel over the rows of a batch, in numba's simulator: the steps, the states and the
+gradients of the native engine on the CPU.
 
 The simulator runs the kernel as Python, so it shows what the kernel computes. It does not show
 whether the kernel compiles: that is test_cuda_ptx.py.

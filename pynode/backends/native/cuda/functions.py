@@ -77,7 +77,10 @@ def _ours(name: str) -> bool:
 def device_functions(replaced: Mapping[Callable, Any]) -> DeviceFunctions:
     """Device functions for the GPU, or for numba's simulator if it is on."""
     flat = machine.flat if simulated() else first_row
-    views = {machine.row: in_callers(machine.row), machine.flat: in_callers(flat)}
+    views: dict[Callable, Any] = {
+        machine.row: in_callers(machine.row),
+        machine.flat: in_callers(flat),
+    }
     return DeviceFunctions({**views, **replaced}, as_device_function)
 
 
@@ -108,9 +111,9 @@ def first_row(matrix: np.ndarray, first: int, count: int) -> np.ndarray:
 
 def simulated() -> bool:
     """Whether kernels run in numba's simulator (NUMBA_ENABLE_CUDASIM)."""
-    from numba.core import config
+    from numba import config
 
-    return bool(config.ENABLE_CUDASIM)
+    return bool(getattr(config, "ENABLE_CUDASIM", False))
 
 
 def record_in(array: np.ndarray) -> Any:

@@ -7,8 +7,9 @@ the kernel is over attempts: ``advance`` returns after each of them.
 
 from __future__ import annotations
 
+import threading
 from collections import namedtuple
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,11 @@ from ..machine import call
 from ..prepared import Prepared
 from ..run import RECORD, RUNNING, Memory
 from . import rows
-from .fieldcalls import FieldFunctions
+from .fieldcalls import FieldFunctions, sources_of
 from .functions import DeviceFunctions, as_device_function, device_functions
 from .text import KernelText, assignments, input_parts
 
+MOST = 64  # kernels that are kept
 ATTEMPTS = 1  # of a row before the thread looks whether it has ended
 
 # Expressions of the arrays of row i that are not the thread's own.
@@ -71,12 +73,12 @@ def kernel({batch}, settings, flags, counter, order, {targets}):
 class RowKernel:
     """The kernel of a field and a method.
 
-    plan: their Prepared, from the CPU. numbers: of the functions of the field, by name.
+    plan: their Prepared, from the CPU. sources: of the functions of the field. targets: how many
+    tensors they read. numbers: of these functions, by name.
     """
 
-    def __init__(self, plan: Prepared, field: Any) -> None:
-        functions = FieldFunctions(field, functions_of(plan), as_device_function)
-        self.plan = plan
+    def __init__(self, plan: Prepared, sources: dict[str, str], targets: int) -> None:
+        functions = FieldFunctions(sources, targets, as_device_function)
         self.numbers = functions.numbers
         device = device_functions({call: functions.call, may_fire: as_device_function(rows.never)})
         text = KernelText()
@@ -90,7 +92,7 @@ class RowKernel:
         )
         used = local_memory(text, device, plan)
         text.names["Memory"] = namedtuple("Memory", used)
-        targets, inputs = input_parts(len(field.targets))
+        names, inputs = input_parts(targets)
         text.tables(plan.tables)
         given = dict(GIVEN)
         if plan.slopes:
@@ -99,10 +101,39 @@ class RowKernel:
             KERNEL,
             batch=rows.Batch._fields,
             settings=assignments("run", RECORD, "settings", "flags", 16),
-            targets=targets,
+            targets=names,
             inputs=inputs,
             memory=[f"{name}={given.get(name, name)}" for name in used],
         )
+
+
+_KERNELS: dict[tuple, Any] = {}
+_LOCK = threading.RLock()
+
+
+def kernel_of(kind: Any, plan: Prepared, field: Any, names: Sequence[str]) -> Any:
+    """The kernel of this class with these functions of the field. Fields with equal functions share
+    it: a function that the user defines anew for each solve has the same kernel each time."""
+    sources = sources_of(field, names)
+    shared = [x for x in plan.blueprint.arrays.values() if isinstance(x, np.ndarray)]
+    key = (
+        kind,
+        plan.family,
+        plan.real,
+        plan.size,
+        plan.slopes,
+        tuple(sources.items()),
+        tuple(x.tobytes() for x in (*plan.tables, *shared)),
+        tuple(tuple(x.shape) for x in field.targets),
+    )
+    with _LOCK:
+        found = _KERNELS.pop(key, None)
+        if found is None:
+            found = kind(plan, sources, len(field.targets))
+        _KERNELS[key] = found  # the newest comes last
+        while len(_KERNELS) > MOST:
+            del _KERNELS[next(iter(_KERNELS))]
+        return found
 
 
 def functions_of(plan: Prepared) -> list[str]:

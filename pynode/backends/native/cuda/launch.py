@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from ..prepared import Prepared
 from ..run import RUNNING
 from .functions import simulated
-from .kernel import RowKernel, functions_of
+from .kernel import RowKernel, functions_of, kernel_of
 from .rows import COUNTS, REALS, Batch
 from .text import split
 
@@ -74,10 +75,12 @@ def solve_rows(
     record: keep the starts of the steps. Then the kernel runs twice: it counts the steps of each
     row, and when the record has its room, it takes the same steps again.
     """
-    kernel = kernel_of(plan, field)
+    if plan.device is None:
+        plan.device = kernel_of(RowKernel, plan, field, functions_of(plan))
+    kernel = plan.device
     order = _order(plan, given)
     batch = _batch(plan, given, 1, record)
-    _run(kernel, numbers, given, batch, order, False)
+    _run(plan, kernel, numbers, given, batch, order, False)
     results = RowResults(batch, plan.slopes)
     accepted = results.of("accepted")
     plan.device_order = torch.argsort(accepted, descending=True, stable=True)
@@ -85,16 +88,9 @@ def solve_rows(
         ends = torch.cumsum(accepted, 0)
         total = int(ends[-1])  # the only time at which the host waits
         batch = _batch(plan, given, total + 1, record)._replace(offsets=ends - accepted)
-        _run(kernel, numbers, given, batch, plan.device_order, True)
+        _run(plan, kernel, numbers, given, batch, plan.device_order, True)
         results = RowResults(batch, plan.slopes)
     return results
-
-
-def kernel_of(plan: Prepared, field: Any) -> RowKernel:
-    """The RowKernel of a plan, which keeps it."""
-    if plan.device is None:
-        plan.device = RowKernel(plan, field)
-    return plan.device
 
 
 def _order(plan, given):
@@ -148,11 +144,11 @@ def _batch(plan, given, room, record):
     )
 
 
-def _run(kernel, numbers, given, batch, order, record):
+def _run(plan, kernel, numbers, given, batch, order, record):
     """One pass of the kernel over all rows. record: write the record."""
     numbers = numbers.copy()
     run = numbers[0]
-    f, *jacobian = functions_of(kernel.plan)
+    f, *jacobian = functions_of(plan)
     run["f"] = kernel.numbers[f]
     if jacobian:
         run["jac"] = kernel.numbers[jacobian[0]]
@@ -181,11 +177,17 @@ def launch(kernel: Any, count: int, tensors: Sequence[Tensor]) -> None:
         kernel[SIMULATED](*arrays)
         return
     from numba import cuda
+    from numba.cuda.core.errors import NumbaPerformanceWarning
 
     device = tensors[0].device
     with cuda.gpus[device.index]:
         most = BLOCKS * cuda.get_current_device().MULTIPROCESSOR_COUNT
         blocks = min(most, -(-count // THREADS))
-        stream = cuda.external_stream(torch.cuda.current_stream(device).cuda_stream)
         arrays = [cuda.as_cuda_array(tensor.detach()) for tensor in tensors]
-        kernel[blocks, THREADS, stream](*arrays)
+        # On torch's stream, so that torch gives no memory away before the kernel has ended.
+        number = torch.cuda.current_stream(device).cuda_stream
+        stream = cuda.external_stream(number) if number else cuda.default_stream()
+        with warnings.catch_warnings():
+            # A batch can be smaller than the GPU.
+            warnings.simplefilter("ignore", NumbaPerformanceWarning)
+            kernel[blocks, THREADS, stream](*arrays)
