@@ -66,8 +66,8 @@ class RowStates(NamedTuple):
 
 
 class RowConstants(NamedTuple):
-    """What a pass does not change, (m,): row: the numbers of the rows, their ends, the directions of
-    time, the least |h|, and the limits of steps."""
+    """What a pass does not change, (m,): row: the numbers of the rows; their ends, the directions
+    of time, the least |h|, and the limits of steps."""
 
     row: Tensor
     end: Tensor

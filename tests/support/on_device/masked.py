@@ -52,7 +52,7 @@ def waits_of(method, backend, end, grad):
 @pytest.mark.parametrize("grad", [False, True])
 @pytest.mark.parametrize("method", METHODS)
 def test_passes_do_not_wait(method, grad):
-    """A solve of many passes waits no more often than one of few, and the ordinary one more often."""
+    """A solve of many passes waits as one of few does, and the ordinary loop more often."""
     short, few = waits_of(method, MASKED, 0.2, grad)
     long, many = waits_of(method, MASKED, 4.0, grad)
     assert many > 2 * few
