@@ -356,6 +356,10 @@ def _choose(arguments: Arguments, problem: ODEProblem) -> _Choice:
             "by_row says which of args belong to the rows of a batch: pass batched=True, or leave"
             " out by_row"
         )
+    if _passes(engine) is not None and not batched:
+        raise ValueError(
+            "passes are those of the rows of a batch: pass batched=True, or leave out passes"
+        )
     choice = _Choice(
         engine=engine,
         method=method,

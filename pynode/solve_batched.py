@@ -375,7 +375,8 @@ class _BatchSolve:
         field = self.isolated
         if len(index) != field.batch:
             field = field.select(index)
-        if self._without_host(watch):
+        passes = self._masked_passes(watch)
+        if passes is not None:
             rows = masked_loop.integrate(
                 field,
                 self.method,
@@ -383,7 +384,7 @@ class _BatchSolve:
                 spans,
                 self.options,
                 self.atol,
-                self.passes,
+                passes,
                 steps,
                 self.moving_times,
             )
@@ -404,15 +405,14 @@ class _BatchSolve:
             index,
         )
 
-    def _without_host(self, watch: BatchEventDetector | None) -> bool:
-        """Whether passes of a segment follow one another without the host."""
-        return (
-            self.passes is not None
-            and watch is None
-            and self.limits is None
-            and not self.field.drawn
-            and masked_loop.serves(self.method, self.options)
-        )
+    def _masked_passes(self, watch: BatchEventDetector | None) -> int | None:
+        """How many passes of a segment follow one another without the host; None if it must see
+        each pass."""
+        if watch is not None or self.limits is not None or self.field.drawn:
+            return None
+        if not masked_loop.serves(self.method, self.options):
+            return None
+        return self.passes
 
     def solution(self) -> BatchSolution:
         events, presets = self.events

@@ -71,12 +71,12 @@ class _Ends:
         self.numbers = torch.zeros(5, len(y0), dtype=torch.float64, device=y0.device)
         self.taken: list[Taken] = []
 
-    def store(self, index: Tensor, states: RowStates) -> None:
-        """Store the states of the rows of the index, (m,)."""
-        self.last.index_copy_(0, index, states.y)
+    def store(self, row: Tensor, states: RowStates) -> None:
+        """Store the states of the rows with these numbers, (m,)."""
+        self.last.index_copy_(0, row, states.y)
         parts = (states.t, states.place, states.accepted, states.rejected, states.status)
         numbers = torch.stack([part.to(torch.float64) for part in parts])
-        self.numbers.index_copy_(1, index, numbers)
+        self.numbers.index_copy_(1, row, numbers)
 
 
 def serves(method: Method, options: Options) -> bool:
@@ -173,8 +173,8 @@ def _begin(
     numbers = np.stack((clock.end, clock.direction, clock.least, clock.h))
     end, direction, least, h = to_device(numbers, device)
     counts = np.stack((clock.index, clock.limit, clock.place))
-    index, limit, place = to_device(counts, device)
-    constants = RowConstants(index, end, direction, least, limit)
+    row, limit, place = to_device(counts, device)
+    constants = RowConstants(row, end, direction, least, limit)
     slots = max(1, min(SLOTS, len(spans.times) - int(spans.place.min())))
     times = np.concatenate((clock.times, np.repeat(clock.times[-1:], slots, axis=0)))
     ys = y0.new_full((len(spans.times) + 1, *y0.shape), math.nan)
@@ -280,7 +280,7 @@ class _Bucket:
 
     def close(self) -> None:
         """Store where the rows are, and their steps."""
-        index = self.passes.constants.index
-        self.ends.store(index, self.states)
+        row = self.passes.constants.row
+        self.ends.store(row, self.states)
         if self.taped:
-            self.ends.taken.append(self.passes.tape.taken(index))
+            self.ends.taken.append(self.passes.tape.taken(row))

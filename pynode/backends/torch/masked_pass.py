@@ -66,10 +66,10 @@ class RowStates(NamedTuple):
 
 
 class RowConstants(NamedTuple):
-    """What a pass does not change, (m,): the numbers of the rows, their ends, the directions of
-    time, the least |h|, and the limits of steps."""
+    """What a pass does not change, (m,): row: the numbers of the rows; their ends, the directions
+    of time, the least |h|, and the limits of steps."""
 
-    index: Tensor
+    row: Tensor
     end: Tensor
     direction: Tensor
     least: Tensor
@@ -98,13 +98,13 @@ class Tables:
 
     def write(self, states: RowStates, constants: RowConstants) -> RowStates:
         """Write the next outputs that lie in the last steps of their rows."""
-        index, direction = constants.index, constants.direction
-        places = (states.place + self.slots) * self.batch + index
+        row, direction = constants.row, constants.direction
+        places = (states.place + self.slots) * self.batch + row
         moments = self.times.index_select(0, places.view(-1)).view(places.shape)
         due = direction * (moments - states.t) <= 0
         ready = due[:-1]
         theta = torch.where(ready, (moments[:-1] - states.began) / states.size, 0.0)
-        goals = torch.where(ready, places[:-1], self.count * self.batch + index).view(-1)
+        goals = torch.where(ready, places[:-1], self.count * self.batch + row).view(-1)
         _write(self.ys, goals, states.polynomial, theta)
         if self.slopes is not None:
             size = states.size.to(states.y).unsqueeze(1)

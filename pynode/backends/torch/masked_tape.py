@@ -45,14 +45,14 @@ class MaskedTape:
         """Keep the block, which the next one overwrites."""
         self.kept.append((self.numbers.clone(), self.mask.clone(), self.starts.clone()))
 
-    def taken(self, index: Tensor) -> Taken:
-        """The accepted steps of all blocks. index: (m,), the rows. One synchronisation, and one
-        copy to the host."""
+    def taken(self, row: Tensor) -> Taken:
+        """The accepted steps of all blocks. row: (m,), the numbers of the rows. One synchronisation
+        for their places, and then one copy to the host."""
         numbers, mask, starts = (torch.cat(parts) for parts in zip(*self.kept, strict=True))
         self.kept = []
-        which = mask.reshape(-1).nonzero().squeeze(1)
-        rows = index.expand(len(mask), -1).reshape(-1).index_select(0, which)
-        columns = numbers.transpose(0, 1).reshape(3, -1).index_select(1, which)
-        t, h, end, row = torch.cat((columns, rows.unsqueeze(0).to(columns))).cpu().numpy()
+        which = mask.view(-1).nonzero().squeeze(1)
+        rows = row.to(numbers).expand(1, len(mask), -1)
+        columns = torch.cat((numbers.transpose(0, 1), rows)).view(4, -1)
+        t, h, end, owner = columns.index_select(1, which).cpu().numpy()
         start = starts.view(-1, starts.shape[2]).index_select(0, which)
-        return Taken(row.astype(np.int64), t, h, end, start)
+        return Taken(owner.astype(np.int64), t, h, end, start)
