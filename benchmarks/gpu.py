@@ -41,10 +41,16 @@ import torch
 
 from benchmarks import batched, report
 from benchmarks.peers.diffrax import DiffraxBatch
+from pynode import NativeBackend, TorchBackend
 from pynode.solve import solve
 
-COMPILED = ", compiled"  # behind the name of a method: with compile=True
-METHODS = ("qndf", "rodas5p", "rodas5p" + COMPILED)
+# Behind the name of a method: with compile=True, or by which engine.
+COMPILED = ", compiled"
+ENGINES = {
+    ", passes": TorchBackend(passes=16),
+    ", kernel": NativeBackend(device="cuda"),
+}
+METHODS = ("qndf", "rodas5p", *("rodas5p" + suffix for suffix in (COMPILED, *ENGINES)))
 PEER = "diffrax Kvaerno5"
 METHODS_AND_PEER = (*METHODS, PEER)
 TASKS = ("forward", "gradient")
@@ -112,11 +118,17 @@ class Pynode:
     """One of pynode's methods on a batch; forward and gradient return what DiffraxBatch's do."""
 
     def __init__(self, batch, method: str, scale, device: str):
-        self.batch, self.device, self.compile = batch, device, method.endswith(COMPILED)
-        self.method, self.field = (
-            method.removesuffix(COMPILED),
-            called(batch.field) if self.compile else batch.field,
-        )
+        self.batch = batch
+        self.compile = method.endswith(COMPILED)
+        self.method = method.removesuffix(COMPILED)
+        self.field = batch.field
+        if self.compile:
+            self.field = called(batch.field)
+        self.backend: str | TorchBackend | NativeBackend = "torch"
+        for suffix, engine in ENGINES.items():
+            if self.method.endswith(suffix):
+                self.method = self.method.removesuffix(suffix)
+                self.backend = engine
         self.y0, self.constants = batch.y0.to(device), batch.constants.to(device)
         self.scale = self.y0.new_tensor(scale)
 
@@ -128,6 +140,7 @@ class Pynode:
             batch.t.tolist(),
             args=(constants,),
             method=get(self.method, compile=self.compile),
+            backend=self.backend,
             rtol=batch.rtol,
             atol=batch.atol,
             batched=True,

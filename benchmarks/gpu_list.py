@@ -42,7 +42,9 @@ def benchmark(sizes, methods, task):
 
 
 TESTS = ("pytest", "-q", "-p", "no:cacheprovider", "tests/core/test_device.py")
-METHODS = ("rodas5p", "qndf")
+METHODS = ("rodas5p", "qndf", "rodas5p, passes", "rodas5p, kernel")
+SMALL = METHODS[:3]  # the kernel needs a GPU
+MILLION = ("rodas5p, passes", "rodas5p, kernel", "rodas5p")
 STAGES = (
     Stage("tests", 60, TESTS, TESTS),
     *(
@@ -57,21 +59,21 @@ STAGES = (
     ),
     Stage(
         "forward",
-        60,
+        80,
         benchmark((1_000, 100_000), METHODS, "forward"),
-        benchmark((20,), METHODS, "forward"),
+        benchmark((20,), SMALL, "forward"),
     ),
     Stage(
         "gradient",
-        60,
+        80,
         benchmark((1_000, 100_000), METHODS, "gradient"),
-        benchmark((20,), METHODS, "gradient"),
+        benchmark((20,), SMALL, "gradient"),
     ),
     Stage(
         "million",
         60,
-        (*benchmark((1_000_000,), ("rodas5p",), "forward"), "--no-diffrax"),
-        (*benchmark((100,), ("rodas5p",), "forward"), "--no-diffrax"),
+        (*benchmark((1_000_000,), MILLION, "forward"), "--no-diffrax"),
+        (*benchmark((100,), SMALL[:1], "forward"), "--no-diffrax"),
     ),
     Stage(
         "julia",
