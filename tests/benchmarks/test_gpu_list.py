@@ -1,4 +1,4 @@
-"""The list for a first GPU: each stage has a time of its own, and nothing that was printed is lost."""
+"""The list for a first GPU: a stage has a time of its own, and nothing that was printed is lost."""
 
 import json
 
