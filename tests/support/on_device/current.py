@@ -1,9 +1,12 @@
-"""Of several devices, the one of the state is current while f runs."""
+"""Of several devices, the one of the state is current while f runs; threads of autograd."""
+
+import threading
 
 import pytest
 import torch
 
 from pynode import odeint_adjoint, solve
+from pynode.methods.compiled.torch_compile import has_graphs
 from pynode.sde import solve_sde
 from tests.support.on_device import NAME, leaf, strict
 from tests.support.pretended import module
@@ -78,3 +81,27 @@ def test_after_an_error(another):
 
     with strict(), pytest.raises(KeyError):
         solve(broken, leaf([1.0], NAME), [0.0, 1.0], method="Tsit5")
+
+
+class Look(torch.autograd.Function):
+    """x, and on the way back a look at the thread."""
+
+    @staticmethod
+    def forward(ctx, x, found):
+        ctx.found = found
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad):
+        ctx.found.append((threading.current_thread() is threading.main_thread(), has_graphs()))
+        return grad, None
+
+
+def test_threads_of_autograd_have_cuda_graphs():
+    """Backward passes repeat compiled steps there: if the thread that asks has graphs, so have
+    they."""
+    with strict():
+        found = []
+        x = leaf([1.0], NAME)
+        Look.apply(x, found).sum().backward()
+        assert found == [(False, True)]
