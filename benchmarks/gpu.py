@@ -9,27 +9,34 @@ steps all rows until the last one is done. The loss is the mean square of the ou
 component divided by its scale. The gradient is with respect to the starts and constants.
 
   first_s   seconds of the first run, compilation included
-  ms        median of --rounds further ones, in turn, on the wall
+  ms        median of --rounds further ones, on the wall
   ratio     pynode's time over diffrax's in the same row
   rows/s    rows solved in a second
-  error     median over 32 sampled rows of the largest error in units of atol + rtol |y|, against
-            Rodas5P at a thousandth of the tolerances; of a gradient: its largest difference from
-            diffrax's, relative to the largest entry
+  error     of 32 sampled rows: the median of the largest errors in units of atol + rtol |y|,
+            against Rodas5P at a thousandth of the tolerances; of a gradient: its largest difference
+            from diffrax's, relative to the largest entry
   peak_MB   of pynode, as torch's allocator on the GPU tells
   failed    rows that did not reach the end
 
-Running out of memory, or of --limit seconds, is a note; larger batches are then left out. --device
-cpu --sizes 10 100 shows it without a GPU. The two frameworks share the memory of the GPU: JAX takes
-it as it needs it, not in advance.
+Each contestant has a process of its own, and so the whole memory of the GPU. Every result is
+printed and written into gpu.jsonl as it comes: --minutes after the start the rest is left out.
+Running out of memory, or of --limit seconds, is a note, and larger batches are then left out.
+--device cpu --sizes 10 100 shows it without a GPU.
 """
 
 from benchmarks.pairs import CLOCKS
 from pynode.methods.registry import get
 
-import functools  # isort: skip
-import gc
-import os
+import argparse  # isort: skip
+import functools
+import json
+import queue
 import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -45,6 +52,21 @@ SIZES = (1_000, 10_000, 100_000, 1_000_000)
 JAX_NAMES = {"cuda": "gpu", "cpu": "cpu"}
 SPANS = {"vanderpol": 10.0, "robertson": 1e5}
 SCALES = {"vanderpol": (2.0, 1e4), "robertson": (1.0, 1e-4, 1.0)}
+COLUMNS = (
+    "system",
+    "rows",
+    "contestant",
+    "first_s",
+    "ms",
+    "ratio",
+    "rows/s",
+    "error",
+    "peak_MB",
+    "failed",
+    "note",
+)
+LEFT_OUT = "left out: a smaller batch ended early"
+MARK = "row "  # begins the lines that one process writes for the other
 MEMORY = ("out of memory", "resource_exhausted", "can't allocate memory", "not enough memory")
 
 
@@ -172,89 +194,207 @@ def attempt(run, row: dict, device: str):
     return found
 
 
-def solvers(name: str, size: int, args) -> tuple:
-    """(batch, {contestant: function that makes it}); making one may run out of memory too."""
-    batch, scale = SYSTEMS[name](size, 32, SPANS[name], args.rtol), SCALES[name]
-    made = {
-        method: lambda method=method: Pynode(batch, method, scale, args.device)
-        for method in args.methods
-    }
-    if args.diffrax:
-        made[PEER] = lambda: DiffraxBatch(
-            twin(name),
-            batch.y0,
-            batch.constants,
-            batch.t,
-            "Kvaerno5",
-            batch.rtol,
-            batch.atol,
-            scale,
-            args.max_steps,
-            JAX_NAMES[args.device],
-        )
-    return batch, made
+def made(contestant: str, name: str, batch, args):
+    """The contestant on a batch; this may run out of memory, too."""
+    if contestant != PEER:
+        return Pynode(batch, contestant, SCALES[name], args.device)
+    check_jax(args.device)
+    return DiffraxBatch(
+        twin(name),
+        batch.y0,
+        batch.constants,
+        batch.t,
+        "Kvaerno5",
+        batch.rtol,
+        batch.atol,
+        SCALES[name],
+        args.max_steps,
+        JAX_NAMES[args.device],
+    )
 
 
-def measure(name: str, size: int, task: str, args, ended: set) -> list:
-    """One row a contestant; ended: those that stopped at a smaller batch, to which this one
-    adds."""
-    batch, made = solvers(name, size, args)
-    rows, running, found = [], {}, {}
-    for label, make in made.items():
-        row = {"system": name, "rows": size, "task": task, "contestant": label}
-        rows.append(row)
-        if label in ended:
-            row["note"] = "left out: a smaller batch ended early"
+def check_jax(device: str) -> None:
+    """Raises RuntimeError if JAX does not see the device."""
+    _, jax, _ = load()
+    try:
+        jax.devices(JAX_NAMES[device])
+    except RuntimeError:
+        version = (torch.version.cuda or "12").split(".")[0]
+        raise RuntimeError(f"JAX sees no GPU: pip install 'jax[cuda{version}]'") from None
+
+
+def climb(contestant: str, name: str, task: str, args):
+    """Yields (row, sampled results or None) of one contestant for each size, the smallest
+    first."""
+    ended = False
+    for size in sorted(args.sizes):
+        row = {"system": name, "rows": size, "task": task, "contestant": contestant}
+        if ended:
+            row["note"] = LEFT_OUT
+            yield row, None
             continue
-        result = attempt(
-            lambda make=make, label=label: running.setdefault(label, getattr(make(), task))(),
-            row,
-            args.device,
-        )
-        if result is None or row["first_s"] > args.limit:
-            ended.add(label)
-            running.pop(label, None)
-        if result is not None:
-            found[label] = result
-    describe(rows, found, batch, task)
-    times = {label: [] for label in running}
-    gc.collect()
-    for _ in range(args.rounds):
-        for label, run in list(running.items()):
+        batch = SYSTEMS[name](size, 32, SPANS[name], args.rtol)
+        found, run = None, None
+
+        def first(batch=batch):
+            nonlocal run
+            run = getattr(made(contestant, name, batch, args), task)
+            return run()
+
+        found = attempt(first, row, args.device)
+        ended = found is None or row["first_s"] > args.limit
+        if found is not None:
+            found = sampled(found, batch, task)
+        if not ended:
+            again(run, row, size, args)
+        yield row, found
+
+
+def again(run, row: dict, size: int, args) -> None:
+    """Adds the time of further runs to the row."""
+    times = []
+    try:
+        for _ in range(args.rounds):
             began = CLOCKS[args.clock]()
-            try:
-                run()
-                times[label].append(CLOCKS[args.clock]() - began)
-            except Exception as error:  # beside the memory that the others hold
-                next(row for row in rows if row["contestant"] == label)["note"] = reason(error)
-                del running[label]
-    medians = {label: statistics.median(taken) for label, taken in times.items() if taken}
-    for row in rows:
-        if row["contestant"] in medians:
-            median = medians[row["contestant"]]
-            row.update({"ms": 1e3 * median, "rows/s": size / median})
-            row["ratio"] = median / medians[PEER] if PEER in medians else None
-    return rows
+            run()
+            times.append(CLOCKS[args.clock]() - began)
+    except Exception as error:  # beside the memory that the first run still holds
+        row["note"] = reason(error)
+    if times:
+        median = statistics.median(times)
+        row.update({"ms": 1e3 * median, "rows/s": size / median})
 
 
-def describe(rows: list, found: dict, batch, task: str):
-    """Add to the rows the errors of what was found."""
-    reference = batch.reference()[1:] if task == "forward" else found.get(PEER)
-    for row in rows:
-        result = found.get(row["contestant"])
-        if result is None or reference is None:
-            continue
-        if task == "forward":
-            row["error"] = batch.errors(
-                torch.from_numpy(result[:, batch.sample.numpy()].copy()), reference
-            )["error"]
-        elif row["contestant"] != PEER:
-            row["error"] = max(
-                float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(result, reference)
-            )
+def sampled(found, batch, task: str) -> list:
+    """The results of the sampled rows, arrays."""
+    which = batch.sample.numpy()
+    if task == "forward":
+        return [found[:, which].copy()]
+    return [part[which].copy() for part in found]
+
+
+def work(args) -> None:
+    """One contestant, in a process of its own: a line of JSON for each row, and its results in a
+    file beside."""
+    contestant, name, task, folder = args.worker
+    for row, found in climb(contestant, name, task, args):
+        if found is not None:
+            row["results"] = str(Path(folder) / f"{row['rows']}.npz")
+            np.savez(row["results"], *found)
+        print(MARK + json.dumps(row), flush=True)
+
+
+def lines_of(process, seconds: float):
+    """Yields the lines of a process as they come. Ends it after so many seconds."""
+    found: queue.Queue = queue.Queue()
+
+    def read():
+        for line in process.stdout:
+            found.put(line)
+        found.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    end = CLOCKS["wall"]() + seconds
+    while True:
+        try:
+            line = found.get(timeout=max(0.0, end - CLOCKS["wall"]()))
+        except queue.Empty:
+            process.kill()
+            return
+        if line is None:
+            return
+        yield line
+
+
+def compete(contestant: str, name: str, task: str, given: list, args, seconds: float):
+    """Yields (row, results) of a process of the contestant; a row with a note for each size that
+    it did not come to."""
+    left = sorted(args.sizes)
+    end = CLOCKS["wall"]() + seconds
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "benchmarks.gpu", *given]
+        command += ["--worker", contestant, name, task, folder]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        for line in lines_of(process, seconds):
+            if not line.startswith(MARK):
+                continue
+            row = json.loads(line.removeprefix(MARK))
+            left.remove(row["rows"])
+            results = None
+            if "results" in row:
+                with np.load(row.pop("results")) as stored:
+                    results = [stored[key] for key in stored.files]
+            yield row, results
+        code = process.wait()
+    late = CLOCKS["wall"]() >= end
+    note = "left out: the time is up" if late else f"the process ended with {code}"
+    for size in left:
+        row = {"system": name, "rows": size, "task": task, "contestant": contestant}
+        yield {**row, "note": note}, None
+
+
+@functools.cache
+def references(name: str, size: int, rtol: float) -> tuple:
+    """(batch, its sampled rows, solved a thousand times as accurately)."""
+    batch = SYSTEMS[name](size, 32, SPANS[name], rtol)
+    return batch, batch.reference()[1:]
+
+
+def describe(row: dict, results: list, peers: dict, args) -> None:
+    """Add to a row its error and its ratio to diffrax. peers: {size: (row, results)} of
+    diffrax."""
+    size, task = row["rows"], row["task"]
+    peer, expected = peers.get(size, ({}, None))
+    if row.get("ms") and peer.get("ms"):
+        row["ratio"] = row["ms"] / peer["ms"]
+    if results is None:
+        return
+    if task == "forward":
+        batch, reference = references(row["system"], size, args.rtol)
+        row["error"] = batch.errors(torch.from_numpy(results[0]), reference)["error"]
+    elif expected is not None and row["contestant"] != PEER:
+        row["error"] = max(
+            float(np.abs(a - b).max() / np.abs(b).max())
+            for a, b in zip(results, expected, strict=True)
+        )
 
 
 def main(argv=None):
+    given = sys.argv[1:] if argv is None else list(argv)
+    args = arguments(given)
+    if args.worker:
+        work(args)
+        return
+    report.heading()
+    if args.device == "cuda":
+        print(torch.cuda.get_device_name())
+    contestants = [*args.methods]
+    if not args.no_diffrax and not report.missing("diffrax"):
+        contestants.insert(0, PEER)  # the others are compared with it
+    end = CLOCKS["wall"]() + 60 * args.minutes
+    args.out.mkdir(parents=True, exist_ok=True)
+    rows = []
+    with (args.out / "gpu.jsonl").open("w") as log:
+        for task in ("forward", "gradient"):
+            for name in args.systems:
+                peers = {}
+                for contestant in contestants:
+                    left = end - CLOCKS["wall"]()
+                    for row, results in compete(contestant, name, task, given, args, left):
+                        if contestant == PEER:
+                            peers[row["rows"]] = row, results
+                        describe(row, results, peers, args)
+                        print(json.dumps(row), flush=True)
+                        log.write(json.dumps(row) + "\n")
+                        log.flush()
+                        rows.append(row)
+    for task in ("forward", "gradient"):
+        report.table(task, [row for row in rows if row["task"] == task], COLUMNS)
+    report.save("gpu", {"gpu": rows}, args)
+
+
+def arguments(given: list):
+    """The arguments of the command, checked."""
     parser = report.parser(__doc__)
     parser.prog = "python -m benchmarks.gpu"
     parser.add_argument("--device", default="cuda", choices=tuple(JAX_NAMES))
@@ -270,7 +410,10 @@ def main(argv=None):
     parser.add_argument("--rtol", type=float, default=1e-6, help="atol is a hundredth of it")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
-        "--limit", type=float, default=120.0, help="seconds; larger batches are then left out"
+        "--limit", type=float, default=60.0, help="seconds; larger batches are then left out"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=8.0, help="for everything; the rest is then left out"
     )
     parser.add_argument(
         "--max-steps",
@@ -279,52 +422,15 @@ def main(argv=None):
         help="diffrax's, by which it allots memory for a gradient",
     )
     parser.add_argument("--no-diffrax", action="store_true", help="pynode alone")
-    args = parser.parse_args(argv)
+    parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
+    args = parser.parse_args(given)
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.exit(
             1, "torch sees no GPU here: --device cpu --sizes 10 100 shows the same on the CPU\n"
         )
     if args.device == "cuda":
         args.clock = "wall"
-        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    args.diffrax = not args.no_diffrax and not report.missing("diffrax") and sees(args.device)
-    report.heading()
-    if args.device == "cuda":
-        print(torch.cuda.get_device_name())
-    rows = []
-    for name in args.systems:
-        for task in ("forward", "gradient"):
-            ended = set()
-            for size in sorted(args.sizes):
-                report.progress(name, task, size)
-                rows += measure(name, size, task, args, ended)
-    columns = (
-        "system",
-        "rows",
-        "contestant",
-        "first_s",
-        "ms",
-        "ratio",
-        "rows/s",
-        "error",
-        "peak_MB",
-        "failed",
-        "note",
-    )
-    for task in ("forward", "gradient"):
-        report.table(task, [row for row in rows if row["task"] == task], columns)
-    report.save("gpu", {"gpu": rows}, args)
-
-
-def sees(device: str) -> bool:
-    """Whether JAX has the device; says so where it has not."""
-    _, jax, _ = load()
-    try:
-        jax.devices(JAX_NAMES[device])
-    except RuntimeError:
-        print("diffrax: JAX sees no GPU (pip install 'jax[cuda12]')")
-        return False
-    return True
+    return args
 
 
 if __name__ == "__main__":
