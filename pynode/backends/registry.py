@@ -163,7 +163,8 @@ def cuda_engine() -> type[CudaBackend]:
     if missing:
         raise ValueError(
             f"NativeBackend(device='cuda') needs {' and '.join(missing)}: pip install"
-            " 'numba-cuda[cu13]' (or cu12, as torch.version.cuda says), or use backend='torch'"
+            " 'torch-stiff-ode[cuda]' (docs/native.md names the packages for CUDA 12), or use"
+            " backend='torch'"
         )
     from .native.cuda.engine import CudaBackend
 

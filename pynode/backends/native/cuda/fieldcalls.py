@@ -83,7 +83,8 @@ def _compare(field, name, function):
     if not difference <= TOLERANCE[real.name] * scale:
         raise RuntimeError(
             f"the function {name} of f for the GPU differs from the compiled one by"
-            f" {difference:.3g} of {scale:.3g}; please report this f, and use backend='native' or 'torch'"
+            f" {difference:.3g} of {scale:.3g}; please report this f, and use backend='native' or"
+            " 'torch'"
         )
 
 
