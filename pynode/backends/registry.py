@@ -110,9 +110,9 @@ def choose(
 ) -> tuple[Any, Any]:
     """Return (engine, method) for the user's names. The method 'auto' stays 'auto'.
 
-    backend: from ``plain``. The backend 'auto' is the torch engine if it has the method, and Julia if only Julia has it. If
-    Julia is not ready, the nearest method of the torch engine runs, and a warning names it and the
-    reason.
+    backend: from ``plain``. The backend 'auto' is the torch engine if it has the method, and Julia
+    if only Julia has it. If Julia is not ready, the nearest method of the torch engine runs, and a
+    warning names it and the reason.
     """
     if isinstance(backend, JuliaBackend):
         return backend, method if method == "auto" else algorithms.get(method)
