@@ -248,7 +248,7 @@ def solve(
         params=params,
         mass=mass,
         consistent=consistent,
-        backend=backend,
+        backend=backends.plain(backend),
         batched=batched,
         by_row=by_row,
         throw=throw,
