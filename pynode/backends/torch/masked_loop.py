@@ -233,17 +233,16 @@ class _Bucket:
         self.taped = taped
         if taped:
             passes.tape = MaskedTape(count, states.y)
-        device = states.y.device
-        self.stream = late.SideStream(device)
-        self.graphed = late.can_capture(device)
+        self.stream = late.SideStream(states.y.device)
+        self.graphed = passes.attempts.capturable
         self._blocks = 0
         self._replay: Any = None
 
     def advance(self) -> None:
         """One block of passes of all rows. The first block of a bucket runs operation by operation,
-        and the second one becomes a graph."""
+        and the second one becomes a graph on CUDA."""
         if self._blocks == 1 and self.graphed:
-            self._replay = late.captured(self._run_in_place)
+            self._replay = self.stream.captured(self._run_in_place)
             self.graphed = self._replay is not None
         self._blocks += 1
         if self._replay is not None:

@@ -1,8 +1,6 @@
 """Passes of rows without the host: the steps, outputs, statuses and gradients of the ordinary
 loop. tests/support/on_device/masked.py counts their synchronisations."""
 
-import contextlib
-
 import pytest
 import torch
 
@@ -35,12 +33,11 @@ def graphs(monkeypatch):
     """Blocks that run in place, as those of a graph, without a graph."""
     made = []
 
-    def captured(function):
+    def captured(side, function):
         made.append(function)
         return function
 
-    monkeypatch.setattr(late, "can_capture", lambda device: True)
-    monkeypatch.setattr(late, "captured", captured)
+    monkeypatch.setattr(late.SideStream, "captured", captured)
     return made
 
 
@@ -224,22 +221,6 @@ def test_what_asks_for_the_host(options, monkeypatch):
     monkeypatch.setattr(masked_loop, "integrate", None)  # a call would raise
     options = {"method": "tsit5", **options}
     same(*both(driven, y0, [0.0, 0.5, 1.0], (rate,), **options))
-
-
-def test_f_that_cannot_be_captured(monkeypatch):
-    """A warning says why, and the passes run."""
-
-    @contextlib.contextmanager
-    def graph(made, capture_error_mode):
-        yield
-        raise RuntimeError("operation not permitted when stream is capturing")
-
-    monkeypatch.setattr(late, "can_capture", lambda device: True)
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", object)
-    monkeypatch.setattr(torch.cuda, "graph", graph)
-    y0, t, rate = problem()
-    with pytest.warns(UserWarning, match="not permitted when stream is capturing"):
-        same(*both(driven, y0, t, (rate,), method="tsit5"))
 
 
 def test_sizes_of_buckets():
