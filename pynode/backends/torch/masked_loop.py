@@ -39,8 +39,9 @@ if TYPE_CHECKING:
 
 # The most outputs that a row writes in one pass. A row with more of them in its step waits.
 SLOTS = 4
-# Fewer rows do not make a pass cheaper.
-SMALLEST = 256
+# Fewer rows hardly make a pass cheaper, because each operation has its own cost on a GPU; and a
+# further graph costs as much as a few blocks (estimated, not measured).
+SMALLEST = 4096
 
 
 class MaskedRows:

@@ -6,9 +6,11 @@ import torch
 
 from pynode import Event, Status, TorchBackend, solve
 from pynode.backends.torch import late, masked_loop
+from pynode.methods import Tsit5
 from tests.support.cases import tensor
 
-METHODS = ["tsit5", "rodas5p", "rosenbrock23", "bs3", "vern7", "midpoint"]
+PID = Tsit5(controller="PID")
+METHODS = ["tsit5", PID, "rodas5p", "rosenbrock23", "bs3", "vern7", "midpoint"]
 ROWS = 12
 MASKED = TorchBackend(passes=5)
 
@@ -100,7 +102,7 @@ def test_blocks_in_place(buckets, graphs):
 def test_many_outputs_in_a_step():
     """More than a pass writes: the row waits with its step."""
     y0, t, rate = problem(outputs=150)
-    ordinary, masked = both(driven, y0, t, (rate,), method="tsit5", rtol=1e-3, atol=1e-4)
+    ordinary, masked = both(driven, y0, t, (rate,), method="tsit5", rtol=1e-3, atol=[1e-4, 1e-5])
     assert ordinary.stats.accepted < ROWS * 150 / masked_loop.SLOTS
     same(ordinary, masked)
 
@@ -226,7 +228,7 @@ def test_what_asks_for_the_host(options, monkeypatch):
 def test_sizes_of_buckets():
     sizes = [masked_loop.bucket_size(rows) for rows in range(1, 5000)]
     assert all(size >= rows for rows, size in enumerate(sizes, 1))
-    assert len(set(sizes)) < 12
+    assert len(set(sizes)) < 4
 
 
 @pytest.mark.parametrize("passes", [0, -1, 1.5, "16"])
