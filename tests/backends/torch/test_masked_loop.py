@@ -7,6 +7,7 @@ import torch
 from pynode import Event, Status, TorchBackend, solve
 from pynode.backends.torch import late, masked_loop
 from pynode.methods import Tsit5
+from tests.support import replayed
 from tests.support.cases import tensor
 
 PID = Tsit5(controller="PID")
@@ -32,14 +33,14 @@ def buckets(monkeypatch):
 
 @pytest.fixture
 def graphs(monkeypatch):
-    """Blocks that run in place, as those of a graph, without a graph."""
+    """Blocks become graphs, as on CUDA; the list of all graphs of a solve."""
     made = []
 
-    def captured(side, function):
-        made.append(function)
-        return function
+    def capture(stream, function):
+        made.append(replayed.captured(function))
+        return made[-1]
 
-    monkeypatch.setattr(late.SideStream, "captured", captured)
+    monkeypatch.setattr(late.SideStream, "captured", capture)
     return made
 
 
@@ -92,11 +93,13 @@ def test_rows_with_their_own_spans_and_outputs(method, buckets):
     assert all(a > b for a, b in zip(buckets, buckets[1:]))
 
 
-def test_blocks_in_place(buckets, graphs):
-    """What a graph does: a block changes the states where they are."""
+@pytest.mark.parametrize("method", ["tsit5", "rodas5p", "vern7"])
+def test_graphs(method, buckets, graphs):
+    """A block runs again without Python."""
     y0, t, rate = problem()
-    same(*both(driven, y0, t, (rate,), method="tsit5"))
+    same(*both(driven, y0, t, (rate,), method=method))
     assert 1 <= len(graphs) <= len(buckets)
+    assert max(len(graph.calls) for graph in graphs) > 1
 
 
 def test_many_outputs_in_a_step():
