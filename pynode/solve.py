@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from .adjoints.base import Adjoint
-    from .backends.registry import JuliaBackend, TorchBackend
+    from .backends.registry import JuliaBackend, NativeBackend, TorchBackend
     from .backends.torch.checkpoints import Recording
     from .core.events import Event, PresetTimes
     from .core.protocols import StepObserver
@@ -72,7 +72,7 @@ def solve(
     params: Iterable[Tensor] | None = None,
     mass: Any = None,
     consistent: Literal["check", "solve"] = "check",
-    backend: str | TorchBackend | JuliaBackend = "auto",
+    backend: str | JuliaBackend | NativeBackend | TorchBackend = "auto",
     batched: Literal[False] = False,
     by_row: bool | Sequence[bool] | None = None,
     throw: bool = True,
@@ -119,7 +119,7 @@ def solve(
     params: Iterable[Tensor] | None = None,
     mass: Any = None,
     consistent: Literal["check", "solve"] = "check",
-    backend: str | TorchBackend | JuliaBackend = "auto",
+    backend: str | JuliaBackend | NativeBackend | TorchBackend = "auto",
     batched: bool = False,
     by_row: bool | Sequence[bool] | None = None,
     throw: bool = True,
@@ -176,8 +176,9 @@ def solve(
     backend: 'torch'; 'native' for the same methods in compiled code, which needs an f that can be
         translated (docs/native.md); 'julia' for SciML's solvers of the same names (docs/julia.md;
         ``pynode doctor`` examines the installation); pynode.JuliaBackend(state='cuda') to keep the
-        state on the GPU there; pynode.TorchBackend(passes=16) to leave the host out of 16 passes of
-        a batch on a GPU; 'auto' takes torch for every method that it has, and Julia for the rest.
+        state on the GPU there; pynode.NativeBackend(device='cuda') for the rows of a batch in one
+        kernel on a GPU; pynode.TorchBackend(passes=16) to leave the host out of 16 passes of a
+        batch on a GPU; 'auto' takes torch for every method that it has, and Julia for the rest.
         Solution.backend names the engine.
 
     The gradient:
@@ -342,6 +343,8 @@ def _choose(arguments: Arguments, problem: ODEProblem) -> _Choice:
     if method == "auto":
         method = "bdf"
     method = engine.method(method)
+    if engine.name == "cuda" and not batched:
+        engine.integrate()  # raises
     structure = method.jacobian
     adjoint_is_open = arguments.adjoint == "auto" and engine.name == "torch"
     adjoint: Any = arguments.adjoint

@@ -25,6 +25,7 @@ from .backends.torch.inference import run_in_inference_mode, serves_inference
 from .core.batched_field import RowField, check_independent
 from .core.events import as_events, as_row_times
 from .core.layout import Layout
+from .core.memory import raise_if_exhausted
 from .core.problem import ODEProblem, check_finite
 from .core.sharding import check_sharding
 from .core.solution import BatchSolution
@@ -39,6 +40,7 @@ from .methods.compiled.steps import check
 if TYPE_CHECKING:
     from .backends.julia.rows import JuliaRows
     from .backends.native.batch import NativeRows
+    from .backends.native.cuda.batch import CudaRows
     from .backends.torch.batched_event_detection import BatchEventDetector, RowHits
     from .backends.torch.batched_loop import Rows
     from .core.arguments import Arguments
@@ -85,7 +87,7 @@ def solve_batched(
     """Solve every row of problem.y0, (B, ...), with its own steps.
 
     problem.tspan: (T,), or (T, B) with a column for each row. arguments: of ``solve``; method,
-    adjoint: objects. engine: 'torch', 'native' or 'julia'. passes: of the torch engine
+    adjoint: objects. engine: 'torch', 'native', 'cuda' or 'julia'. passes: of the torch engine
     (backends/registry.TorchBackend), or None. Raises RowsRefused if rows cannot be separate in
     Julia.
     """
@@ -211,6 +213,7 @@ class _BatchSolve:
                 self._translate(t)
         # An f that is written for all rows at once can fail in any way when it gets rows.
         except (TypeError, ValueError, RuntimeError, IndexError) as reason:
+            raise_if_exhausted(reason)
             if self.engine != "julia":
                 raise
             raise RowsRefused(reason) from reason
@@ -249,7 +252,7 @@ class _BatchSolve:
         index = to_device(rows, self.flat.device)
         spans = RowSpans(t, end, self.values[:, rows], place, self.stops, attempts)
         path: Any
-        if self.engine == "native":
+        if self.engine in ("native", "cuda"):
             path = self._integrate_natively(index, start, spans, wanted, watch)
         elif self.engine == "julia":
             path = self._integrate_by_julia(index, start, spans, wanted)
@@ -304,10 +307,13 @@ class _BatchSolve:
         spans: RowSpans,
         record: bool,
         watch: BatchEventDetector | None,
-    ) -> NativeRows:
-        from .backends.native.batch import integrate_batch
-
-        return integrate_batch(
+    ) -> NativeRows | CudaRows:
+        integrate: Callable[..., Any]
+        if self.engine == "cuda":
+            from .backends.native.cuda.batch import integrate_batch as integrate
+        else:
+            from .backends.native.batch import integrate_batch as integrate
+        return integrate(
             self.isolated,
             self.method,
             start.detach(),
@@ -346,6 +352,10 @@ class _BatchSolve:
             return JuliaRowGradient(
                 self.isolated, path, self.method, self.adjoint, self.options, times, owners
             )
+        if self.engine == "cuda":
+            from .adjoints.native.cuda_batch import CudaRowGradient
+
+            return CudaRowGradient(self.isolated, path, owners)
         if isinstance(self.adjoint, ForwardSensitivity):
             from .adjoints.native.forward.batch import NativeRowSensitivities
 

@@ -23,6 +23,8 @@ MAY_LACK = (
     "the Julia package",
     "Pkg.test takes",
     "no GPU",
+    "no numba-cuda",
+    "no libNVVM",
     "times on another device",
     "no C++ compiler",
     "no Chromium",

@@ -52,7 +52,7 @@ def get(adjoint: str | Adjoint | type[Adjoint], backend: str = "torch") -> Adjoi
     """
     if backend == "julia":
         return JuliaAdjoint.of(adjoint)
-    if backend == "native":
+    if backend in ("native", "cuda"):
         return _native(adjoint)
     if isinstance(adjoint, Adjoint):
         return adjoint

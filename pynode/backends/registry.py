@@ -10,12 +10,13 @@ from ..methods import registry
 from ..methods.base import Method
 from .julia import algorithms
 from .julia.setup.locate import locate
-from .packages import missing_for_native
+from .packages import missing_for_cuda, missing_for_native
 from .torch import loop as torch_engine
 
 if TYPE_CHECKING:
     from ..core.trajectory import Trajectory
-    from .native.engine import NativeBackend
+    from .native.cuda.engine import CudaBackend
+    from .native.engine import NativeBackend as NativeEngine
 
 HOOKS = ("auto", "native", "python")
 NAMES = ("auto", "torch", "native", "julia")
@@ -100,9 +101,28 @@ class JuliaBackend:
         )
 
 
+@dataclass(frozen=True)
+class NativeBackend:
+    """The native engine, and where it runs.
+
+    device: 'cpu', as backend='native'. 'cuda': on the GPU of y0, with batched=True. All rows are
+    then solved by one kernel, a thread for a row, without Python between the steps
+    (docs/native.md). It needs the package numba-cuda.
+    """
+
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.device not in STATES:
+            raise ValueError(
+                f"unknown device {self.device!r} of NativeBackend: choose 'cpu' or 'cuda'"
+            )
+
+
 def choose(
-    backend: str | TorchBackend | JuliaBackend, method: str | type[Method] | Method
-) -> tuple[TorchBackend | type[NativeBackend] | JuliaBackend, Any]:
+    backend: str | JuliaBackend | NativeBackend | TorchBackend,
+    method: str | type[Method] | Method,
+) -> tuple[Any, Any]:
     """Return (engine, method) for the user's names. The method 'auto' stays 'auto'.
 
     The backend 'auto' is the torch engine if it has the method, and Julia if only Julia has it. If
@@ -113,10 +133,15 @@ def choose(
         return backend, method if method == "auto" else algorithms.get(method)
     if isinstance(backend, TorchBackend):
         return backend, method if method == "auto" else registry.get(method)
+    if isinstance(backend, NativeBackend):
+        if backend.device == "cuda":
+            kernel = cuda_engine()
+            return kernel, method if method == "auto" else kernel.method(method)
+        backend = "native"
     if backend not in NAMES:
         raise ValueError(
             f"unknown backend {backend!r}: choose 'auto', 'torch', 'native', 'julia', a"
-            " TorchBackend or a JuliaBackend"
+            " TorchBackend, a NativeBackend or a JuliaBackend"
         )
     if backend == "native":
         engine = native_engine()
@@ -143,7 +168,7 @@ def choose(
     return TorchBackend(), registry.get(near)
 
 
-def native_engine() -> type[NativeBackend]:
+def native_engine() -> type[NativeEngine]:
     """The native engine. ValueError if a package that it needs is missing."""
     missing = missing_for_native()
     if missing:
@@ -151,9 +176,22 @@ def native_engine() -> type[NativeBackend]:
             f"backend='native' needs {' and '.join(missing)}: pip install"
             " 'torch-stiff-ode[native]', or use backend='torch'"
         )
-    from .native.engine import NativeBackend
+    from .native.engine import NativeBackend as NativeEngine
 
-    return NativeBackend
+    return NativeEngine
+
+
+def cuda_engine() -> type[CudaBackend]:
+    """The native engine's kernel. ValueError if a package that it needs is missing."""
+    missing = missing_for_cuda()
+    if missing:
+        raise ValueError(
+            f"NativeBackend(device='cuda') needs {' and '.join(missing)}: pip install"
+            " 'numba-cuda[cu13]' (or cu12, as torch.version.cuda says), or use backend='torch'"
+        )
+    from .native.cuda.engine import CudaBackend
+
+    return CudaBackend
 
 
 def _unavailable() -> str:

@@ -16,6 +16,7 @@ from .evaluation import RandomState, Reuse, check_graph, check_same
 from .finite_differences import finite, repaired, repaired_slope
 from .layout import Layout
 from .leaves import find_leaves, no_leaves, own_leaf
+from .memory import raise_if_exhausted
 from .module_state import ModuleState
 from .stats import Stats
 from .status import RejectStep
@@ -356,7 +357,8 @@ def _leak(field, t, y, whole, tangent, mask):
         moved = torch.func.jvp(lambda v: field.eval(t, v), (y,), (tangent,))[1]
         return moved.masked_fill(mask, 0).abs().max()
     # An operation has no forward derivative: perturb y instead.
-    except (RuntimeError, NotImplementedError):
+    except (RuntimeError, NotImplementedError) as error:
+        raise_if_exhausted(error)
         moved = field.eval(t, y + 1e-3 * (1 + y.abs()) * mask)
         return (moved - whole).masked_fill(mask, 0).abs().max() - 1e-9 * whole.abs().max()
 
@@ -366,6 +368,7 @@ def _on_some(field, rows, t, y):
     try:
         return field.select(rows).eval(t[rows], y[rows])
     except (RuntimeError, ValueError, IndexError) as error:
+        raise_if_exhausted(error)
         raise ValueError(
             f"with batched=True f is called with the rows still running. Tried with {len(rows)} of "
             f"{field.batch} rows, it failed: {error}{_by_chance(field)}"

@@ -258,7 +258,9 @@ def _derivative(segment, queries):
     states = segment.interpolate([t for group in nodes for t in group]).split(
         [len(group) for group in nodes]
     )
-    attached = torch.stack([w.to(rows) @ rows for w, rows in zip(weights, states, strict=True)])
+    attached = torch.stack(
+        [torch.mv(rows.t(), w.to(rows)) for w, rows in zip(weights, states, strict=True)]
+    )
     if attached.requires_grad:
         return slopes.detach() + (attached - attached.detach())
     return slopes

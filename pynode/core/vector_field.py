@@ -21,6 +21,7 @@ from .evaluation import (
 )
 from .layout import check_values
 from .leaves import find_leaves, held, no_leaves
+from .memory import raise_if_exhausted
 from .module_state import ModuleState
 from .saved_tensors import unhooked
 from .split_field import SplitField
@@ -337,6 +338,7 @@ def called_first(call: Callable[..., R], field: FieldOfUser, *arguments: Any) ->
             check_values(out, "the vector field's result")
         return out
     except RuntimeError as error:
+        raise_if_exhausted(error)
         if "device" in str(error):
             _refuse_other_devices(field, error)
         if "dtype" not in str(error):

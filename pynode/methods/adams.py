@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..core import products
 from ..core.transfer import constant
 from .base import Method, Step
 
@@ -215,5 +216,5 @@ class AdamsPECE(Method):
         for j, row in enumerate(rows):
             for m, a in enumerate(row):
                 weights[m + 1, j] = step.h * a / (m + 1)
-        rise = weights @ torch.cat((star, defect.unsqueeze(0)))
+        rise = products.mm(weights, torch.cat((star, defect.unsqueeze(0))))
         return torch.cat((step.start.unsqueeze(0), rise[1:]))

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..algebra.combine import as_stage_tensor
+from ..core import products
 from ..core.status import Status
 from ..core.step_control import Controller
 from ..core.torch_context import check_solvable
@@ -266,7 +267,7 @@ class OneStep(Method):
         """(degree + 1, n) coefficients of the powers of theta on the step."""
         ks = as_stage_tensor(self.stages(field, step))
         weights = constant(self.dense_weights(field.mass).T * step.h, ks)
-        return torch.cat((step.start.unsqueeze(0), weights @ ks))
+        return torch.cat((step.start.unsqueeze(0), products.mm(weights, ks)))
 
 
 _CLASSES: dict[tuple, type[OneStep]] = {}

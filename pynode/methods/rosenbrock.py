@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..algebra.combine import CoefficientRow, as_stage_tensor, broadcast_step, combine
 from ..algebra.structure import linearise
+from ..core import products
 from ..core.transfer import constant
 from .base import Controlled, OneStep, Step
 
@@ -151,4 +152,4 @@ class RosenbrockMethod(Controlled, OneStep):
         """(degree + 1, n) coefficients of the powers of theta on the step."""
         us = as_stage_tensor(step.tape)
         weights = constant(self.tableau.dense_weights.T.copy(), us)
-        return torch.cat((step.start.unsqueeze(0), weights @ us))
+        return torch.cat((step.start.unsqueeze(0), products.mm(weights, us)))

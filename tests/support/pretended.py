@@ -16,13 +16,17 @@ from torch.utils._pytree import tree_map
 from tests.support import fused_gru
 
 NAME = "pretended"
+aten = torch.ops.aten
 
 # Functions of an operation, its positional and its named arguments: each is called before the
 # operation runs (strict_device.py).
 watchers = []
 
 # Tangents that are zero have no memory, which a tensor around another one needs.
-_zeros = {torch.ops.aten._efficientzerotensor.default: torch.ops.aten.zeros.default}
+_zeros = {aten._efficientzerotensor.default: aten.zeros.default}
+
+# Products of matrices, not those of a matrix and a vector.
+ROUNDED = (aten.mm, aten.bmm, aten.addmm, aten.baddbmm)
 
 # The memory that was pinned, by its address. It is kept, so that no other gets the address.
 _pinned = {}
@@ -109,6 +113,11 @@ class _Module:
     def current_device(self):
         return 0
 
+    memory = 0  # bytes
+
+    def mem_get_info(self, device=None):
+        return self.memory // 2, self.memory
+
     def manual_seed_all(self, seed):
         pass
 
@@ -119,10 +128,13 @@ class _Module:
         torch.set_rng_state(state)
 
 
+module = _Module()
+
+
 @cache
 def register():
     """Make the device, once in a process."""
-    require()(NAME, backend_module=_Module())
+    require()(NAME, backend_module=module)
 
 
 def pinned(x):
@@ -156,6 +168,27 @@ def _run(function, args, kwargs):
     return _run_inside(function, args, kwargs)
 
 
+def _rounds(function):
+    """Whether the user lets a GPU round the operands of this product."""
+    return (
+        function.overloadpacket in ROUNDED and torch.backends.cuda.matmul.fp32_precision == "tf32"
+    )
+
+
+def _rounded(x):
+    """A float32 tensor with 10 bits after the point, as TF32 has; anything else as it is."""
+    if not isinstance(x, torch.Tensor) or x.dtype != torch.float32:
+        return x
+    return ((x.contiguous().view(torch.int32) + (1 << 12)) & ~((1 << 13) - 1)).view(torch.float32)
+
+
+def _compute(function, args, kwargs, there):
+    """The result of an operation on plain tensors. there: whether they are those of the device."""
+    if there and _rounds(function):
+        args = tree_map(_rounded, args)
+    return fused_gru.KERNELS.get(function, function)(*args, **kwargs)
+
+
 def _run_inside(function, args, kwargs):
     """The same function on what is inside; its result where its operands are, or where it is asked
     for."""
@@ -184,7 +217,7 @@ def _run_inside(function, args, kwargs):
     copies |= name.startswith("aten::index") and isinstance(args[0], Distant)
     if len(places) > 1 and not copies:
         raise RuntimeError(f"{name}: tensors on two devices")
-    result = fused_gru.KERNELS.get(function, function)(*bare, **named)
+    result = _compute(function, bare, named, NAME in places)
     if name == "aten::copy_":
         return args[0]
     there = NAME in places if device is None else torch.device(device).type == NAME

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ...algebra.combine import as_stage_tensor
+from ...core import products
 from ...core.cotangents import add_grads, zero_grads
 from ...core.double_backward import DoubleBackward, pull, with_double_backward
 from ...core.transfer import constant, to_device
@@ -164,7 +165,7 @@ def _transitions(field, method, steps, outputs, replay_type, stages):
     n = field.size
     ybar = torch.zeros_like(outputs.at_start)
     params = zero_grads(field.parameters)
-    size = max(1, chunk_size(n) // method.tableau.stages)
+    size = max(1, chunk_size(n, ybar.device) // method.tableau.stages)
     for first in range(0, len(steps.row), size):
         last = min(first + size, len(steps.row))
         index = _tensor(steps.row[first:last], ybar)
@@ -181,7 +182,7 @@ def _transitions(field, method, steps, outputs, replay_type, stages):
         seeds = torch.empty_like(chunk.y)
         for a, b, rows in level_parts(steps.levels, first, last):
             seeds[a:b] = seed = ybar[rows] + outputs.end_cotangents[first + a : first + b]
-            back = torch.bmm(transition[a:b], seed.unsqueeze(2))
+            back = products.bmm(transition[a:b], seed.unsqueeze(2))
             if forced is not None:
                 back = back + forced[a:b]
             ybar[rows] = back.squeeze(2)
@@ -213,7 +214,7 @@ def _dirk_stages(rows, method, start, t, h, slopes):
     """The states of the stages, from their slopes (m, s, n). The replay makes Jacobians at these
     states."""
     a = constant(method.tableau.matrix(), start)
-    return start + h.unsqueeze(1) * torch.einsum("ij,mjn->imn", a, slopes)
+    return start + h.unsqueeze(1) * products.einsum("ij,mjn->imn", a, slopes)
 
 
 def _rosenbrock_stages(rows, method, start, t, h):

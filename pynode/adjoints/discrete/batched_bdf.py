@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 
 from ...algebra.linear import INVERSE_BELOW
+from ...algebra.row_matrices import inverses
+from ...core import products
 from ...core.cotangents import add_grads, plus, zero_grads
 from ...core.transfer import constant, to_device
 from ...methods.batched.bdf_formulas import lagrange, monomials, redifferences
@@ -43,7 +45,7 @@ def pullback(
     zbar = like.new_zeros(len(like), form.rows, n)
     params = zero_grads(field.parameters)
     before = steps.sizes_before(kind.count)
-    size = chunk_size(n)
+    size = chunk_size(n, like.device)
     for first in range(0, len(steps.row), size):
         last = min(first + size, len(steps.row))
         k, y = (x[first:last] for x in steps.tape)
@@ -59,9 +61,9 @@ def pullback(
         lambdas = torch.empty_like(y)
         for a, e, rows in level_parts(steps.levels, first, last):
             z = zbar[rows] + forced[a:e]
-            dbar = torch.bmm(b[a:e].unsqueeze(1), z)
+            dbar = products.bmm(b[a:e].unsqueeze(1), z)
             lam = transposed.solve(a, e, dbar)
-            zbar[rows] = torch.bmm(back[a:e], torch.cat((z, lam - dbar, -lam), 1))
+            zbar[rows] = products.bmm(back[a:e], torch.cat((z, lam - dbar, -lam), 1))
             lambdas[a:e] = lam.squeeze(1)
         param_grads = pull_parameters(points, t, y, c.unsqueeze(1) * lambdas)
         params = add_grads(params, param_grads)
@@ -145,7 +147,7 @@ def _forced(matrices, outputs, first, last):
     step, theta, grads = outputs.inside_steps(first, last)
     if len(step):
         dense = constant(matrices.dense(step.cpu().numpy()), end_cotangents)
-        weights = torch.bmm(powers(theta, MAX_ORDER, 0, end_cotangents).unsqueeze(1), dense)
+        weights = products.bmm(powers(theta, MAX_ORDER, 0, end_cotangents).unsqueeze(1), dense)
         forced.index_add_(0, step, weights.transpose(1, 2) * grads.unsqueeze(1))
     return forced
 
@@ -161,20 +163,20 @@ class _Transposed:
         points.stats.backward_nlu += len(c)
         points.stats.backward_nsolve += len(c)
         if n < INVERSE_BELOW:
-            self.inverse = torch.linalg.inv(matrices)
+            self.inverse = inverses(matrices, check=True)
         else:
             self.inverse = None
         if self.inverse is None:
-            self.factors = torch.linalg.lu_factor(matrices)
+            self.factors = products.lu_factor(matrices)
         else:
             self.factors = None
 
     def solve(self, first, last, b):
         """Solve for the points first to last: (m, 1, n) for b (m, 1, n)."""
         if self.inverse is not None:
-            return torch.bmm(b, self.inverse[first:last])
+            return products.bmm(b, self.inverse[first:last])
         lu, pivots = self.factors
-        return torch.linalg.lu_solve(
+        return products.lu_solve(
             lu[first:last], pivots[first:last], b.transpose(1, 2), adjoint=True
         ).transpose(1, 2)
 
@@ -184,7 +186,7 @@ def _through_start(field, form, steps, zbar, params):
     t0, y0, h0 = steps.start
     order = to_device(steps.order, zbar.device)
     weights = constant(form.start_weights(1.0), zbar)
-    ybar, fbar = torch.einsum("rj,brn->jbn", weights, zbar).unbind(0)
+    ybar, fbar = products.einsum("rj,brn->jbn", weights, zbar).unbind(0)
     fbar = fbar * constant(h0, fbar)[order].unsqueeze(1)
     with torch.enable_grad():
         start = y0[order].detach().clone().requires_grad_()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ...core import products
 from ...core.transfer import constant
 from ...methods.radau import Radau
 from ..field_products import jacobians, pull_parameters
@@ -53,13 +54,14 @@ class Replay(StepBatch):
         self.t_points = (self.t.unsqueeze(1) + self.h.unsqueeze(1) * nodes).reshape(-1)
         self.y_points = ys.reshape(-1, n)
         blocks = jacobians(field, self.t_points, self.y_points).view(m, s, n, n)
-        coupled = torch.einsum("ij,mjab->miajb", self.a, blocks).reshape(m, s * n, s * n)
+        coupled = self.a.view(s, 1, s, 1) * blocks.transpose(1, 2).unsqueeze(1)
+        coupled = coupled.reshape(m, s * n, s * n)
         mass_matrix = torch.eye(s * n, dtype=ys.dtype, device=ys.device)
         if field.mass is not None:
             mass_matrix = torch.kron(
                 torch.eye(s, dtype=ys.dtype, device=ys.device), field.mass.to_dense()
             )
-        self.lu = torch.linalg.lu_factor(mass_matrix - self.h.view(-1, 1, 1) * coupled)
+        self.lu = products.lu_factor(mass_matrix - self.h.view(-1, 1, 1) * coupled)
         field.stats.backward_nlu += m
         field.stats.backward_nsolve += m
         if self.inside:
@@ -74,7 +76,8 @@ class Replay(StepBatch):
         start = self.y.new_zeros(m, n)
         basis = constant(tb.powers, self.y)
         for i, theta, cotangents in self.inside:
-            stages[i] = (powers(theta, s, 1, self.y) @ basis).T @ cotangents
+            weights = products.mm(powers(theta, s, 1, self.y), basis)
+            stages[i] = products.mm(weights.T, cotangents)
             start[i] = cotangents.sum(0) - stages[i].sum(0)
         return stages, start
 
@@ -96,10 +99,12 @@ class Replay(StepBatch):
         if self.interior is not None and outputs:
             g = g + self.interior[0].unsqueeze(3)
             start = start + self.interior[1].unsqueeze(2)
-        solved = torch.linalg.lu_solve(*self.lu, g.reshape(m, s * n, width), adjoint=True).view(
+        solved = products.lu_solve(*self.lu, g.reshape(m, s * n, width), adjoint=True).view(
             m, s, n, width
         )
-        slopes = self.h.view(-1, 1, 1, 1) * torch.einsum("ij,minw->mjnw", self.a, solved)
+        weights = self.a.t().expand(m, s, s)
+        slopes = products.bmm(weights, solved.reshape(m, s, n * width)).view(m, s, n, width)
+        slopes = self.h.view(-1, 1, 1, 1) * slopes
         start_part = solved.sum(1)
         mass = self.field.mass
         if mass is not None:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...core import products
 from ...core.cotangents import add_grads, zero_grads
 from ...core.transfer import constant
 from ...methods.base import ByFamily
@@ -51,7 +52,7 @@ def pullback(
     """
     n = len(ybar)
     grads = zero_grads(field.parameters)
-    size = max(1, chunk_size(n) // replay_type.size(method))
+    size = max(1, chunk_size(n, field.device) // replay_type.size(method))
     for last in range(len(steps), 0, -size):
         first = max(0, last - size)
         replay = replay_type(
@@ -172,7 +173,8 @@ class StepBatch:
                 scale = self.h[index]
             else:
                 scale = torch.ones_like(self.h[index])
-            pulled = powers(theta, matrix.shape[1], 1, self.y) @ matrix.T * scale.unsqueeze(1)
+            pulled = products.mm(powers(theta, matrix.shape[1], 1, self.y), matrix.T)
+            pulled = pulled * scale.unsqueeze(1)
             stages.index_add_(1, index, pulled.T.unsqueeze(2) * cotangents)
             start.index_add_(0, index, cotangents)
         return stages, start

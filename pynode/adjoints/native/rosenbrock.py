@@ -6,7 +6,7 @@ from typing import Any
 
 from ...backends.native.arithmetic import combine, copy
 from ...backends.native.linear import solve_system_transposed
-from ...backends.native.machine import call, row
+from ...backends.native.machine import call, flat, row
 from ...backends.native.rosenbrock import RosenbrockTables
 from .sweep import Sizes, collect, end_outputs, factorise_at, inside_outputs, pull
 
@@ -53,8 +53,8 @@ def pull_step(run: Any, tables: RosenbrockTables, memory: Any, k: int) -> None:
         write_stages(tables, memory, k)
     # Through J and df/dt at the start of step k: the derivative of the sum of v_i . (J u_i + h d_i
     # df/dt) over the stages.
-    pair = row(memory.pairs, 0)
-    call(run.second, t, y, pair, memory.inputs, memory.pulled, memory.work)
+    pairs = flat(memory.pairs, 0, len(memory.pairs))
+    call(run.second, t, y, pairs, memory.inputs, memory.pulled, memory.work)
     collect(memory)
     copy(memory.start, memory.ybar)
 

@@ -70,6 +70,7 @@ class Run(NamedTuple):
     nsolve: int = 0
     nvjp: int = 0
     slot: int = 0  # the next row of memory.kept
+    first: int = 0  # the number of the first step in the record
 
 
 RECORD = record_type(Run)
@@ -134,7 +135,7 @@ def end_outputs(run: Any, memory: Any, k: int) -> None:
 
 def has_output(run: Any, memory: Any, k: int) -> bool:
     """Whether the next output lies in step k."""
-    return run.output > 0 and memory.output_steps[run.output - 1] == k
+    return run.output > 0 and memory.output_steps[run.output - 1] == run.first + k
 
 
 def inside_outputs(run: Any, memory: Any, k: int, scale: float, dense: Any) -> None:

@@ -244,8 +244,9 @@ def _at_start(times, y0, status):
     return path
 
 
-def check(field: VectorField | RowField) -> None:
-    """ValueError for a problem that the native engine does not take."""
+def check(field: VectorField | RowField, device: bool = False) -> None:
+    """ValueError for a problem that the native engine does not take. device: whether its kernel
+    will run (cuda/), and not its loop on the CPU."""
     if field.mass is not None:
         raise ValueError(f"the native engine takes no mass matrix: leave out mass, {INSTEAD}")
     if field.user_jac is not None:
@@ -256,9 +257,10 @@ def check(field: VectorField | RowField) -> None:
         raise ValueError(
             f"the native engine takes no SplitField: pass the whole field as a module, {INSTEAD}"
         )
-    if field.device.type != "cpu":
+    if field.device.type != "cpu" and not device:
         raise ValueError(
             f"the native engine runs on the CPU, but y0 is on {field.device}: move f and y0 there,"
+            " pass backend=NativeBackend(device='cuda') for the rows of a batch on a GPU,"
             f" {INSTEAD}"
         )
     if field.dtype not in (torch.float32, torch.float64):

@@ -77,6 +77,7 @@ class BoundField:
         self.differentiable = native.differentiable
         self.function = native.function
         self.pattern = native.pattern
+        self.python_source = native.python_source
         self.kept = native.kept
         _check_apart(native.targets)
         self._held = [x.detach() for x in native.targets]

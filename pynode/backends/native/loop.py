@@ -262,9 +262,8 @@ def finish_step(family: Any, run: Any, tables: Any, memory: Any) -> None:
         memory.tape_t[k] = run.t
         memory.tape_h[k] = run.h
         copy(memory.y, row(memory.tape_y, k))
-        stages = row(memory.tape_stages, k)
-        for i in range(stages.shape[0]):
-            copy(row(memory.stages, i), row(stages, i))
+        for i in range(memory.tape_stages.shape[1]):
+            copy(row(memory.stages, i), row(row(memory.tape_stages, k), i))
         for i in range(memory.tape_numbers.shape[1]):
             memory.tape_numbers[k, i] = memory.numbers[i]
     family.accept(run, tables, memory)

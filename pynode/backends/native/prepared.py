@@ -68,6 +68,10 @@ class Prepared:
         # Of the passes with derivatives: adjoints/native/prepared.py and forward/sensitivities.py.
         self.sweep: Any = None
         self.forward: Any = None
+        # Of the kernel, and the order in which it takes rows: cuda/launch.py.
+        self.device: Any = None
+        self.device_sweep: Any = None
+        self.device_order: Any = None
         # The numbers of the last solve's options: solves with the same options follow one another.
         self._last: tuple[Any, Any] = (None, None)
 

@@ -23,7 +23,7 @@ class RowFields:
 
     def __init__(self, field: RowField, t0: float, y0: Tensor) -> None:
         leaves, structure = pytree.tree_flatten(field.args)
-        owned = _owned(field)
+        owned = owned_leaves(field)
         one = [x[:1] if own else x for x, own in zip(leaves, owned, strict=True)]
         frame = FlatCall(field.layout, structure, field.nonnegative_mask, rows=True)
         self.bound = translated(field.f, one, frame, t0, y0)
@@ -53,7 +53,7 @@ class RowFields:
         return self.bound.pointers()[0] + rows[:, None] * self._shifts
 
 
-def _owned(field):
+def owned_leaves(field: RowField) -> list[bool]:
     """For each leaf of the args whether it has a row for each row of the batch."""
     owned = []
     for argument, by_row in zip(field.args, field.by_row, strict=True):

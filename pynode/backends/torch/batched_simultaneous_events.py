@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from ...core.events import EventRecord
+from ...core.memory import raise_if_exhausted
 from ...core.status import Status
 from ...core.transfer import to_device
 from .batched_event_detection import BatchEventDetector
@@ -182,6 +183,7 @@ def reset_rows(field: RowField, event: Any, time: Tensor, y: Tensor) -> Tensor:
             event.reset(field.clock(time, y), layout.unravel(y), *field.args), len(y)
         )
     except (TypeError, ValueError, RuntimeError) as error:
+        raise_if_exhausted(error)
         raise ValueError(
             f"in the reset of {event.name!r}, which must return states like y0: {error}"
         ) from error

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ...algebra.newton import MAX_ITERATIONS, UNKNOWN, convergence_test
+from ...algebra.row_matrices import applied
 from ...core.arithmetic import Arrays
 from ...core.transfer import tensor, to_device
 from ..bdf.step import FBDF, MAX_ORDER, QNDF, SAFETY, SLOW
@@ -111,7 +112,7 @@ class BDFRows:
                 self._begin(t + h, h, begins)
             y, defect, _, change, reciprocal = self.parts.unbind(0)
             residual = torch.addcmul(defect, self.c, self.field(self.at, y), value=-1)
-            torch.bmm(self.inverse, residual.unsqueeze(2), out=change.unsqueeze(2))
+            applied(self.inverse, residual, out=change)
             self.field.stats.nsolve += len(h)
             self.parts[:3].add_(change)
             if self.tol.has_zero_atol:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...core import products
 from ...core.transfer import tensor
 from ..bdf.formulas import FLAT, MAX_ORDER, DifferenceHistory, ValueHistory
 
@@ -72,11 +73,11 @@ class DifferenceRows:
             matrices = _redifferences(
                 torch, numbers[0], numbers[1], self.orders, self.signs, old.new_empty
             )
-        self.z[:_SIZE].index_copy_(1, rows, torch.bmm(matrices, old).transpose(0, 1))
+        self.z[:_SIZE].index_copy_(1, rows, products.bmm(matrices, old).transpose(0, 1))
 
     def predict(self, k: np.ndarray, h: np.ndarray, out: Tensor) -> None:
         """Predicted values and sums of the other terms of the formula, into out (2, m, n)."""
-        torch.mm(self.sums, self.z.view(len(self.z), -1), out=out.view(2, -1))
+        products.mm_into(self.sums, self.z.view(len(self.z), -1), out=out.view(2, -1))
         out[1].mul_(tensor(1 / self.alpha[k], out).unsqueeze(1))
 
     def error_constants(self, k: np.ndarray, h: np.ndarray, equal: np.ndarray) -> np.ndarray:
@@ -87,7 +88,7 @@ class DifferenceRows:
     ) -> None:
         """Update the history of the accepted rows with a step to y1 (m, n), where d is y1 minus the
         prediction."""
-        moves = torch.addmm(d.reshape(-1), self.above, self.z.view(len(self.z), -1)).view(
+        moves = products.addmm(d.reshape(-1), self.above, self.z.view(len(self.z), -1)).view(
             self.z.shape
         )
         changed = (self.levels <= k) & accepted
@@ -119,7 +120,7 @@ class DifferenceRows:
     def polynomial(self, k: np.ndarray, h: np.ndarray, which: np.ndarray) -> Tensor:
         """(6, w, n) coefficients of the powers of theta on the last step of the rows."""
         z = self.z[:_SIZE].index_select(1, tensor(which, self.z)).transpose(0, 1)
-        return torch.bmm(tensor(self.dense[k[which]], z), z).transpose(0, 1)
+        return products.bmm(tensor(self.dense[k[which]], z), z).transpose(0, 1)
 
 
 class ValueRows:
@@ -179,7 +180,7 @@ class ValueRows:
         k = k[which]
         nodes = 1 - self.past[:_SIZE, which] / h[which]
         z = self.z[:_SIZE].index_select(1, tensor(which, self.z)).transpose(0, 1)
-        return torch.bmm(tensor(monomials(nodes, k), z), z).transpose(0, 1)
+        return products.bmm(tensor(monomials(nodes, k), z), z).transpose(0, 1)
 
 
 def redifferences(k: np.ndarray, ratio: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from ...algebra.newton import POOR, UNKNOWN, convergence_test
+from ...core import products
 from ...core.arithmetic import Arrays
 from ...core.transfer import tensor, to_device
 from ..esdirk import DIRK
@@ -197,7 +198,7 @@ class DIRKRows(OneStepRows):
 
     def _begin_stages(self, new: np.ndarray, size: Tensor) -> None:
         """Set the bases of the stages that begin, and the starts of their iterations."""
-        sums = torch.bmm(self.weights.index_select(0, tensor(self.stage, size)), self.slopes)
+        sums = products.bmm(self.weights.index_select(0, tensor(self.stage, size)), self.slopes)
         base, guess = (torch.addcmul(self.y, size, part) for part in sums.unbind(1))
         if new.all():
             self.base = base
@@ -308,7 +309,7 @@ class DIRKRows(OneStepRows):
         method = self.method
         index = tensor(which, self.y)
         start, y1, slopes = (x.index_select(0, index) for x in (self.y, self.iterate, self.slopes))
-        sums = torch.matmul(self.ends, slopes) * tensor(h, y1).view(-1, 1, 1)
+        sums = products.matmul(self.ends, slopes) * tensor(h, y1).view(-1, 1, 1)
         if not method.stiffly_accurate:
             y1 = start + sums[:, 0]
         if method.adaptive:

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from ...algebra.combine import as_stage_tensor
+from ...algebra.row_matrices import applied, inverses
+from ...core import products
 from ...core.arithmetic import Arrays
 from ...core.transfer import constant, tensor, to_device
 from ..explicit import ExplicitRungeKutta
@@ -115,7 +117,8 @@ def polynomial(
     (m,) if there is one."""
     if not isinstance(weights, torch.Tensor):
         weights = constant(weights, stages)
-    powers = torch.einsum("sd,smn->dmn", weights, stages)
+    flat = products.mm(weights.T, stages.reshape(len(stages), -1))
+    powers = flat.view(-1, *start.shape)
     if h is not None:
         powers = powers * h.to(stages.dtype).view(1, -1, 1)
     return torch.cat((start.unsqueeze(0), powers))
@@ -244,9 +247,7 @@ class RowInverse:
 
     def __init__(self, eye: Tensor, jac: Tensor, c: Tensor, stats: Stats) -> None:
         stats.nlu += len(c)
-        self.inverse = torch.linalg.inv_ex(
-            torch.addcmul(eye, c.to(jac.dtype).view(-1, 1, 1), jac, value=-1)
-        )[0]
+        self.inverse = inverses(torch.addcmul(eye, c.to(jac.dtype).view(-1, 1, 1), jac, value=-1))
 
     def solve(self, b: Tensor, factor: Tensor) -> Tensor:
         """factor_i M_i^-1 b_i, (m, n)."""
@@ -255,4 +256,4 @@ class RowInverse:
     @staticmethod
     def apply(inverse: Tensor, b: Tensor) -> Tensor:
         """The product of every row, (m, n, n) with (m, n)."""
-        return torch.bmm(inverse, b.unsqueeze(2)).squeeze(2)
+        return applied(inverse, b)
