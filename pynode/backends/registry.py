@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..methods import registry
 from ..methods.base import Method
@@ -29,12 +29,13 @@ class TorchBackend:
 
     passes: for batched=True: how many attempted steps of all rows follow one another without the
     host, which otherwise waits for the device after each of them. 8 to 16 serve a GPU. On CUDA they
-    are one captured graph: f must do the same operations at every call and read no number on the
-    host; if it cannot be captured, a warning says so, and its operations run one by one. Steps and
-    results are those of passes=None. Rows that have ended are carried along until there are fewer
-    by a quarter. It serves explicit Runge-Kutta and Rosenbrock methods. Solves with events, a
-    callback, max_seconds, nonnegative, domain, max_nfe, tstops or compiled steps, and an f that
-    draws random numbers, do not use it. No GPU has shown yet what it is worth.
+    are one captured graph (for Rosenbrock methods up to 8 states a row): f must do the same
+    operations at every call and read no number on the host; if it cannot be captured, a warning
+    says so, and its operations run one by one. Steps and results are those of passes=None. Rows
+    that have ended are carried along until there are fewer by a quarter. It serves explicit
+    Runge-Kutta and Rosenbrock methods. Solves with events, a callback, max_seconds, nonnegative,
+    domain, max_nfe, tstops or compiled steps, and an f that draws random numbers, do not use it. No
+    GPU has shown yet what it is worth.
     """
 
     passes: int | None = None
@@ -118,17 +119,18 @@ class NativeBackend:
             )
 
 
-def plain(backend: str | JuliaBackend | NativeBackend) -> str | JuliaBackend | NativeBackend:
+# What ``solve`` takes as backend.
+Backend: TypeAlias = str | TorchBackend | NativeBackend | JuliaBackend
+
+
+def plain(backend: Backend) -> Backend:
     """'native' for the native engine on the CPU; any other backend as it is."""
     if isinstance(backend, NativeBackend) and backend.device == "cpu":
         return "native"
     return backend
 
 
-def choose(
-    backend: str | JuliaBackend | NativeBackend | TorchBackend,
-    method: str | type[Method] | Method,
-) -> tuple[Any, Any]:
+def choose(backend: Backend, method: str | type[Method] | Method) -> tuple[Any, Any]:
     """Return (engine, method) for the user's names. The method 'auto' stays 'auto'.
 
     backend: from ``plain``. The backend 'auto' is the torch engine if it has the method, and Julia

@@ -35,12 +35,12 @@ class LateCopy:
 
 
 class SideStream:
-    """A block whose operations run on another stream of a CUDA device, as a capture needs them to
-    have run once. Other devices run them as usual."""
+    """Another stream of a CUDA device. Operations are captured there, after they have run there
+    once. Other devices have one queue, and nothing to capture."""
 
     def __init__(self, device: torch.device) -> None:
-        self._stream: Any = None
         self._device = device
+        self._stream: Any = None
         if device.type == "cuda":
             self._stream = torch.cuda.Stream(device)
 
@@ -56,41 +56,44 @@ class SideStream:
             function()
         here.wait_stream(self._stream)
 
+    def captured(self, function: Callable[[], None]) -> Callable[[], None] | None:
+        """The operations of function() as one CUDA graph: calling the result runs them again, on
+        the same tensors. Here they do not run.
 
-def can_capture(device: torch.device) -> bool:
-    """Whether operations of this device can become a graph."""
-    return device.type == "cuda"
+        None if this is no CUDA device; and None, with a warning that says why, if function() cannot
+        be captured, because it reads numbers of the device on the host, for example.
+        """
+        if self._stream is None:
+            return None
+        graph = torch.cuda.CUDAGraph()
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
+        try:
+            # Not torch.cuda.graph: it waits for the device, empties torch's store of memory, and
+            # stays on its own stream after a failure.
+            with torch.cuda.stream(self._stream):
+                # Other threads, such as loaders of data, may use the device meanwhile.
+                graph.capture_begin(capture_error_mode="thread_local")
+                try:
+                    function()
+                finally:
+                    graph.capture_end()
+        except RuntimeError as error:
+            cause = _first(error)
+            if isinstance(cause, torch.OutOfMemoryError):
+                raise cause from None
+            lines = str(cause).splitlines() or [type(cause).__name__]
+            warnings.warn(
+                "the passes of this solve run one operation after the other instead of as a CUDA"
+                f" graph, because they cannot be captured ({lines[0][:200]}): f must not read"
+                " numbers of the device on the host",
+                stacklevel=2,
+            )
+            return None
+        return graph.replay
 
 
-def captured(function: Callable[[], None]) -> Callable[[], None] | None:
-    """The operations of function() as one CUDA graph: calling the result runs them again, on the
-    same tensors. function() itself does not change any number. It has run once before, on a side
-    stream.
-
-    None, with a warning that says why, if it cannot be captured: it reads numbers of the device on
-    the host, for example.
-    """
-    graph = torch.cuda.CUDAGraph()
-    try:
-        # Other threads, such as loaders of data, may use the device meanwhile.
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            function()
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:
-        warnings.warn(
-            "the passes of this solve are not one CUDA graph and run one operation after the other,"
-            f" because f cannot be captured ({_first_line(error)}): it must not read numbers of the"
-            " device on the host",
-            stacklevel=2,
-        )
-        return None
-    return graph.replay
-
-
-def _first_line(error: BaseException) -> str:
-    """The beginning of the message of the error that came first."""
+def _first(error: BaseException) -> BaseException:
+    """The error during whose handling the others came."""
     while error.__context__ is not None:
         error = error.__context__
-    lines = str(error).splitlines() or [type(error).__name__]
-    return lines[0][:200]
+    return error

@@ -39,8 +39,9 @@ if TYPE_CHECKING:
 
 # The most outputs that a row writes in one pass. A row with more of them in its step waits.
 SLOTS = 4
-# Fewer rows do not make a pass cheaper.
-SMALLEST = 256
+# Fewer rows hardly make a pass cheaper, because each operation has its own cost on a GPU; and a
+# further graph costs as much as a few blocks (estimated, not measured).
+SMALLEST = 4096
 
 
 class MaskedRows:
@@ -233,17 +234,16 @@ class _Bucket:
         self.taped = taped
         if taped:
             passes.tape = MaskedTape(count, states.y)
-        device = states.y.device
-        self.stream = late.SideStream(device)
-        self.graphed = late.can_capture(device)
+        self.stream = late.SideStream(states.y.device)
+        self.graphed = passes.attempts.capturable
         self._blocks = 0
         self._replay: Any = None
 
     def advance(self) -> None:
         """One block of passes of all rows. The first block of a bucket runs operation by operation,
-        and the second one becomes a graph."""
+        and the second one becomes a graph on CUDA."""
         if self._blocks == 1 and self.graphed:
-            self._replay = late.captured(self._run_in_place)
+            self._replay = self.stream.captured(self._run_in_place)
             self.graphed = self._replay is not None
         self._blocks += 1
         if self._replay is not None:

@@ -41,10 +41,12 @@ class Attempt(NamedTuple):
 
 
 class _Attempts:
-    """carries: whether a step reads f at its start from the step before. degree: of the continuous
-    extension; weights: (stages, degree), its weights on the device."""
+    """carries: whether a step reads f at its start from the step before. capturable: whether a CUDA
+    graph can contain the steps. degree: of the continuous extension; weights: (stages, degree), its
+    weights on the device."""
 
     carries = False
+    capturable = True
 
     def __init__(self, method: Any, like: Tensor) -> None:
         self.method = method
@@ -88,6 +90,8 @@ class RosenbrockAttempts(_Attempts):
     def __init__(self, method: Any, like: Tensor) -> None:
         super().__init__(method, like)
         self.eye = torch.eye(like.shape[1], dtype=like.dtype, device=like.device)
+        # The library calls that invert larger matrices may wait for the device.
+        self.capturable = like.shape[1] <= UNROLLED
 
     def __call__(
         self, field: RowField, t: Tensor, h: Tensor, y: Tensor, first: Tensor | None
@@ -103,7 +107,7 @@ class RosenbrockAttempts(_Attempts):
         """The inverses of I - c_i J_i."""
         if jac.is_cpu or len(self.eye) > UNROLLED:
             return RowInverse(self.eye, jac, c, field.stats)
-        # Library calls for many small matrices are slow on a GPU, and may wait for it.
+        # Library calls for many small matrices are slow on a GPU.
         return Inverses(torch.addcmul(self.eye, c.to(jac.dtype).view(-1, 1, 1), jac, value=-1))
 
     def count(self, stats: Any, count: int) -> None:
