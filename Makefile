@@ -3,6 +3,7 @@
 # make test-julia   what a real Julia can run, with Pkg.test, and a list of what it could not run and why; not in continuous integration
 # make test ROOM=methods   the tests of one folder of tests/, in two processes, without the coverage
 # make quick  the linter and the fast tests: less than two minutes
+# make gpu    what a first run on a GPU must show, in eight minutes; in small where there is none
 # make docs   the documentation, a site in out/site
 # make test-oldest   a part of the tests with the oldest torch that is promised, in .venv-oldest; not in continuous integration
 # Each sets itself up: a virtual environment in .venv, installed once from constraints.txt.
@@ -16,6 +17,11 @@ PIP := .venv/bin/python -m pip --disable-pip-version-check install --quiet --con
 # One thread a process: the systems are small, and the processes would only fight over the cores.
 export OMP_NUM_THREADS := 1
 
+# Its torch must see the GPU. Without one that can run the list, .venv-gpu is made: torch as its
+# index brings it for this machine, and JAX for the same CUDA.
+GPU_PYTHON ?= $(shell $(PYTHON) -c 'import numpy, pytest, torch; torch.cuda.is_available() and print("$(PYTHON)")' 2>/dev/null)
+GPU_PIP := .venv-gpu/bin/python -m pip --disable-pip-version-check install --quiet
+
 # The lower bound of pyproject.toml. Its wheel needs none of the CUDA wheels that it names: on Linux stand-ins take their place.
 OLDEST := 2.8.0
 OLDEST_PIP := .venv-oldest/bin/python -m pip --disable-pip-version-check install --quiet
@@ -28,7 +34,7 @@ QUICK := contract repository/test_layers repository/test_tests core/test_units c
 	algebra/test_linear_algebra algebra/test_arnoldi algebra/test_power_method methods/test_tableaus \
 	methods/test_bdf_history backends/torch/test_limits failure/test_parts failure/test_rules
 
-.PHONY: help demo test test-julia quick lint test-oldest docs clean
+.PHONY: help demo test test-julia quick lint test-oldest gpu docs clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p;/^$$/q' Makefile
@@ -59,6 +65,24 @@ lint: $(READY)
 test-oldest: .venv-oldest/.installed
 	@.venv-oldest/bin/python -m pytest $(OLDEST_TESTS:%=tests/%.py)
 
+# Results are on the screen and in out/gpu as they come.
+ifneq ($(GPU_PYTHON),)
+gpu:
+	@$(GPU_PYTHON) -m benchmarks.gpu_list
+else
+gpu: .venv-gpu/.installed
+	@.venv-gpu/bin/python -m benchmarks.gpu_list
+endif
+
+.venv-gpu/.installed: pyproject.toml
+	@echo "Setting up .venv-gpu (once; it downloads torch and JAX) ..."
+	@$(PYTHON) -m venv --clear .venv-gpu
+	@$(GPU_PIP) torch==2.13.0 numpy pytest scipy hatchling editables
+	@$(GPU_PIP) --no-build-isolation --editable '.[native]'
+	@cuda=$$(.venv-gpu/bin/python -c 'import torch; print((torch.version.cuda or "").split(".")[0])'); \
+		$(GPU_PIP) diffrax "jax$${cuda:+[cuda$$cuda]}" || echo "No JAX: the list goes on without diffrax"
+	@touch $@
+
 docs: $(READY)
 	@.venv/bin/python docs/tables.py
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict --site-dir out/site
@@ -83,4 +107,4 @@ $(READY): pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf .venv .venv-oldest .mypy_cache .pytest_cache .ruff_cache .coverage out
+	rm -rf .venv .venv-oldest .venv-gpu .mypy_cache .pytest_cache .ruff_cache .coverage out

@@ -18,29 +18,43 @@ component divided by its scale. The gradient is with respect to the starts and c
   peak_MB   of pynode, as torch's allocator on the GPU tells
   failed    rows that did not reach the end
 
-Running out of memory, or of --limit seconds, is a note; larger batches are then left out. --device
-cpu --sizes 10 100 shows it without a GPU. The two frameworks share the memory of the GPU: JAX takes
-it as it needs it, not in advance.
+Each contestant runs in a process of its own, so that none holds memory that another one needs. Each
+row is printed and saved as soon as it is there. Running out of memory, or of --limit seconds, is a
+note; larger batches are then left out. --device cpu --sizes 10 100 shows it without a GPU.
 """
 
 from benchmarks.pairs import CLOCKS
 from pynode.methods.registry import get
 
-import functools  # isort: skip
-import gc
-import os
+import argparse  # isort: skip
+import functools
+import json
 import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from benchmarks import batched, report
-from benchmarks.peers.diffrax import DiffraxBatch, load
+from benchmarks.peers.diffrax import DiffraxBatch
+from pynode import NativeBackend, TorchBackend
 from pynode.solve import solve
 
-COMPILED = ", compiled"  # behind the name of a method: with compile=True
-METHODS = ("qndf", "rodas5p", "rodas5p" + COMPILED)
+# Behind the name of a method: with compile=True, or by which engine.
+COMPILED = ", compiled"
+ENGINES = {
+    ", passes": TorchBackend(passes=16),
+    ", kernel": NativeBackend(device="cuda"),
+}
+METHODS = ("qndf", "rodas5p", *("rodas5p" + suffix for suffix in (COMPILED, *ENGINES)))
 PEER = "diffrax Kvaerno5"
+METHODS_AND_PEER = (*METHODS, PEER)
+TASKS = ("forward", "gradient")
+ROOT = Path(__file__).parent.parent
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 JAX_NAMES = {"cuda": "gpu", "cpu": "cpu"}
 SPANS = {"vanderpol": 10.0, "robertson": 1e5}
@@ -104,11 +118,17 @@ class Pynode:
     """One of pynode's methods on a batch; forward and gradient return what DiffraxBatch's do."""
 
     def __init__(self, batch, method: str, scale, device: str):
-        self.batch, self.device, self.compile = batch, device, method.endswith(COMPILED)
-        self.method, self.field = (
-            method.removesuffix(COMPILED),
-            called(batch.field) if self.compile else batch.field,
-        )
+        self.batch = batch
+        self.compile = method.endswith(COMPILED)
+        self.method = method.removesuffix(COMPILED)
+        self.field = batch.field
+        if self.compile:
+            self.field = called(batch.field)
+        self.backend: str | TorchBackend | NativeBackend = "torch"
+        for suffix, engine in ENGINES.items():
+            if self.method.endswith(suffix):
+                self.method = self.method.removesuffix(suffix)
+                self.backend = engine
         self.y0, self.constants = batch.y0.to(device), batch.constants.to(device)
         self.scale = self.y0.new_tensor(scale)
 
@@ -120,6 +140,7 @@ class Pynode:
             batch.t.tolist(),
             args=(constants,),
             method=get(self.method, compile=self.compile),
+            backend=self.backend,
             rtol=batch.rtol,
             atol=batch.atol,
             batched=True,
@@ -154,104 +175,158 @@ def reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"[:60]
 
 
-def attempt(run, row: dict, device: str):
-    """What one run returned, or None with a note in the row."""
-    if device == "cuda":
+def contestant(label: str, name: str, size: int, args):
+    """What solves a batch: its forward and its gradient. Making it may run out of memory."""
+    batch = SYSTEMS[name](size, 32, SPANS[name], args.rtol)
+    scale = SCALES[name]
+    if label != PEER:
+        return batch, Pynode(batch, label, scale, args.device)
+    return batch, DiffraxBatch(
+        twin(name),
+        batch.y0,
+        batch.constants,
+        batch.t,
+        "Kvaerno5",
+        batch.rtol,
+        batch.atol,
+        scale,
+        args.max_steps,
+        JAX_NAMES[args.device],
+    )
+
+
+def measure(label: str, name: str, task: str, size: int, args) -> dict:
+    """One row of the table; what was found goes into a file of args.folder, for the errors."""
+    row = {"system": name, "rows": size, "task": task, "contestant": label}
+    if args.device == "cuda" and label != PEER:  # JAX has an allocator of its own
+        torch.zeros(1, device="cuda")
         torch.cuda.reset_peak_memory_stats()
-    began = CLOCKS["wall"]()
     try:
-        found, row["failed"] = run()
+        batch, solver = contestant(label, name, size, args)
+        work = getattr(solver, task)
+        began = CLOCKS["wall"]()
+        found, row["failed"] = work()
+        row["first_s"] = CLOCKS["wall"]() - began
+        times = []
+        for _ in range(args.rounds):
+            began = CLOCKS[args.clock]()
+            work()
+            times.append(CLOCKS[args.clock]() - began)
     # A batch too large for the memory, or a peer with ways of its own, ends a row and not the
     # table.
     except Exception as error:
         row["note"] = reason(error)
-        return None
-    row["first_s"] = CLOCKS["wall"]() - began
-    if device == "cuda" and row["contestant"] != PEER:  # JAX has an allocator of its own
+        return row
+    median = statistics.median(times)
+    row.update({"ms": 1e3 * median, "rows/s": size / median})
+    if args.device == "cuda" and label != PEER:
         row["peak_MB"] = torch.cuda.max_memory_allocated() / 1e6
-    return found
+    if task == "forward":
+        found = [found[:, batch.sample.numpy()]]
+    np.savez(result_file(args.folder, row), *found)
+    return row
 
 
-def solvers(name: str, size: int, args) -> tuple:
-    """(batch, {contestant: function that makes it}); making one may run out of memory too."""
-    batch, scale = SYSTEMS[name](size, 32, SPANS[name], args.rtol), SCALES[name]
-    made = {
-        method: lambda method=method: Pynode(batch, method, scale, args.device)
-        for method in args.methods
-    }
-    if args.diffrax:
-        made[PEER] = lambda: DiffraxBatch(
-            twin(name),
-            batch.y0,
-            batch.constants,
-            batch.t,
-            "Kvaerno5",
-            batch.rtol,
-            batch.atol,
-            scale,
-            args.max_steps,
-            JAX_NAMES[args.device],
-        )
-    return batch, made
+def result_file(folder: Path, row: dict) -> Path:
+    """Where the result of a row lies."""
+    words = (row["system"], row["task"], row["rows"], METHODS_AND_PEER.index(row["contestant"]))
+    return folder / ("-".join(map(str, words)) + ".npz")
 
 
-def measure(name: str, size: int, task: str, args, ended: set) -> list:
-    """One row a contestant; ended: those that stopped at a smaller batch, to which this one
-    adds."""
-    batch, made = solvers(name, size, args)
-    rows, running, found = [], {}, {}
-    for label, make in made.items():
-        row = {"system": name, "rows": size, "task": task, "contestant": label}
-        rows.append(row)
-        if label in ended:
-            row["note"] = "left out: a smaller batch ended early"
-            continue
-        result = attempt(
-            lambda make=make, label=label: running.setdefault(label, getattr(make(), task))(),
-            row,
-            args.device,
-        )
-        if result is None or row["first_s"] > args.limit:
-            ended.add(label)
-            running.pop(label, None)
-        if result is not None:
-            found[label] = result
-    describe(rows, found, batch, task)
-    times = {label: [] for label in running}
-    gc.collect()
-    for _ in range(args.rounds):
-        for label, run in list(running.items()):
-            began = CLOCKS[args.clock]()
-            try:
-                run()
-                times[label].append(CLOCKS[args.clock]() - began)
-            except Exception as error:  # beside the memory that the others hold
-                next(row for row in rows if row["contestant"] == label)["note"] = reason(error)
-                del running[label]
-    medians = {label: statistics.median(taken) for label, taken in times.items() if taken}
-    for row in rows:
-        if row["contestant"] in medians:
-            median = medians[row["contestant"]]
-            row.update({"ms": 1e3 * median, "rows/s": size / median})
-            row["ratio"] = median / medians[PEER] if PEER in medians else None
+def one(args) -> None:
+    """In a process of its own: a contestant on one system and task, a line of JSON a size."""
+    label, name, task = args.one
+    for size in sorted(args.sizes):
+        row = measure(label, name, task, size, args)
+        print(json.dumps(row), flush=True)
+        if "note" in row or row["first_s"] > args.limit:
+            return
+
+
+def rows_of(label: str, name: str, task: str, args):
+    """The rows of one contestant, from its process, as they come."""
+    command = [sys.executable, "-m", "benchmarks.gpu", "--one", label, name, task]
+    command += ["--sizes", *map(str, args.sizes), "--device", args.device]
+    command += ["--rtol", str(args.rtol), "--rounds", str(args.rounds)]
+    command += ["--limit", str(args.limit), "--max-steps", str(args.max_steps)]
+    command += ["--folder", str(args.folder)]
+    if args.clock == "wall":
+        command.append("--wall")
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    # Beside the first run of a size there are the further rounds.
+    patience = args.limit * (2 + args.rounds) * len(args.sizes)
+    clock = threading.Timer(patience, process.kill)
+    clock.start()
+    done = 0
+    for line in process.stdout:
+        if line.startswith("{"):
+            done += 1
+            yield json.loads(line)
+    code = process.wait()
+    clock.cancel()
+    if code != 0:
+        row = {"system": name, "task": task, "contestant": label}
+        yield {**row, "rows": sorted(args.sizes)[done], "note": f"the process ended with {code}"}
+
+
+def add_error(row: dict, peers: dict, references: dict, args) -> None:
+    """Add the error of what was found: against a reference, of a gradient against diffrax's."""
+    path = result_file(args.folder, row)
+    if not path.exists():
+        return
+    found = list(np.load(path).values())
+    name, size = row["system"], row["rows"]
+    if row["task"] == "forward":
+        if (name, size) not in references:
+            batch = SYSTEMS[name](size, 32, SPANS[name], args.rtol)
+            references[name, size] = batch, batch.reference()[1:]
+        batch, reference = references[name, size]
+        row["error"] = batch.errors(torch.from_numpy(found[0].copy()), reference)["error"]
+    elif row["contestant"] == PEER:
+        peers[name, size] = found
+    elif (name, size) in peers:
+        pairs = zip(found, peers[name, size], strict=True)
+        row["error"] = max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in pairs)
+
+
+COLUMNS = (
+    "system",
+    "rows",
+    "contestant",
+    "first_s",
+    "ms",
+    "ratio",
+    "rows/s",
+    "error",
+    "peak_MB",
+    "failed",
+    "note",
+)
+
+
+def compare(args) -> list:
+    """All rows. Each one is printed and saved as soon as it is there."""
+    rows = []
+    peers: dict = {}
+    medians: dict = {}
+    references: dict = {}
+    # Diffrax first, for the ratios.
+    labels = ([PEER] if args.diffrax else []) + list(args.methods)
+    for name in args.systems:
+        for task in args.tasks:
+            table = report.GrowingTable(f"{name}, {task}", COLUMNS, {"contestant": len(PEER)})
+            for label in labels:
+                for row in rows_of(label, name, task, args):
+                    place = (name, task, row["rows"])
+                    if label == PEER and "ms" in row:
+                        medians[place] = row["ms"]
+                    if "ms" in row and place in medians:
+                        row["ratio"] = row["ms"] / medians[place]
+                    add_error(row, peers, references, args)
+                    rows.append(row)
+                    table.add(row)
+                    report.save("gpu", {"gpu": rows}, args, quiet=True)
     return rows
-
-
-def describe(rows: list, found: dict, batch, task: str):
-    """Add to the rows the errors of what was found."""
-    reference = batch.reference()[1:] if task == "forward" else found.get(PEER)
-    for row in rows:
-        result = found.get(row["contestant"])
-        if result is None or reference is None:
-            continue
-        if task == "forward":
-            row["error"] = batch.errors(
-                torch.from_numpy(result[:, batch.sample.numpy()].copy()), reference
-            )["error"]
-        elif row["contestant"] != PEER:
-            row["error"] = max(
-                float(np.abs(a - b).max() / np.abs(b).max()) for a, b in zip(result, reference)
-            )
 
 
 def main(argv=None):
@@ -266,7 +341,8 @@ def main(argv=None):
         help="rows of a batch (1000 10000 100000 1000000)",
     )
     parser.add_argument("--systems", nargs="+", default=tuple(SYSTEMS), choices=tuple(SYSTEMS))
-    parser.add_argument("--methods", nargs="+", default=METHODS, help="pynode's")
+    parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
+    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS, help="pynode's")
     parser.add_argument("--rtol", type=float, default=1e-6, help="atol is a hundredth of it")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
@@ -279,6 +355,8 @@ def main(argv=None):
         help="diffrax's, by which it allots memory for a gradient",
     )
     parser.add_argument("--no-diffrax", action="store_true", help="pynode alone")
+    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.exit(
@@ -286,45 +364,28 @@ def main(argv=None):
         )
     if args.device == "cuda":
         args.clock = "wall"
-        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    if args.one:
+        one(args)
+        return
     args.diffrax = not args.no_diffrax and not report.missing("diffrax") and sees(args.device)
     report.heading()
     if args.device == "cuda":
         print(torch.cuda.get_device_name())
-    rows = []
-    for name in args.systems:
-        for task in ("forward", "gradient"):
-            ended = set()
-            for size in sorted(args.sizes):
-                report.progress(name, task, size)
-                rows += measure(name, size, task, args, ended)
-    columns = (
-        "system",
-        "rows",
-        "contestant",
-        "first_s",
-        "ms",
-        "ratio",
-        "rows/s",
-        "error",
-        "peak_MB",
-        "failed",
-        "note",
-    )
-    for task in ("forward", "gradient"):
-        report.table(task, [row for row in rows if row["task"] == task], columns)
-    report.save("gpu", {"gpu": rows}, args)
+    with tempfile.TemporaryDirectory() as folder:
+        args.folder = Path(folder)
+        compare(args)
 
 
 def sees(device: str) -> bool:
-    """Whether JAX has the device; says so where it has not."""
-    _, jax, _ = load()
-    try:
-        jax.devices(JAX_NAMES[device])
-    except RuntimeError:
-        print("diffrax: JAX sees no GPU (pip install 'jax[cuda12]')")
-        return False
-    return True
+    """Whether JAX has the device; says so where it has not. In a process of its own, since JAX
+    takes memory of the GPU when it looks."""
+    look = f"import jax; jax.devices({JAX_NAMES[device]!r})"
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, check=False)
+    if done.returncode == 0:
+        return True
+    version = (torch.version.cuda or "13").split(".")[0]
+    print(f"diffrax: JAX sees no GPU (pip install 'jax[cuda{version}]')")
+    return False
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from .adjoints.continuous.interpolating import InterpolatingAdjoint
 from .adjoints.discrete.adjoint import DiscreteAdjoint
 from .adjoints.forward import ForwardSensitivity
 from .algebra.structure import Banded, Dense, Krylov, Sparse
-from .backends.registry import JuliaBackend, NativeBackend
+from .backends.registry import JuliaBackend, NativeBackend, TorchBackend
 from .check import GradientCheck, check_gradients
 from .core.events import Event, EventRecord, PresetTimes
 from .core.problem import ODEProblem
@@ -47,6 +47,7 @@ __all__ = [
     "Sparse",
     "SplitField",
     "Status",
+    "TorchBackend",
     "__version__",
     "check_gradients",
     "crosscheck",

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from .adjoints.base import Adjoint
-    from .backends.registry import JuliaBackend, NativeBackend
+    from .backends.registry import JuliaBackend, NativeBackend, TorchBackend
     from .backends.torch.checkpoints import Recording
     from .core.events import Event, PresetTimes
     from .core.protocols import StepObserver
@@ -72,7 +72,7 @@ def solve(
     params: Iterable[Tensor] | None = None,
     mass: Any = None,
     consistent: Literal["check", "solve"] = "check",
-    backend: str | JuliaBackend | NativeBackend = "auto",
+    backend: str | JuliaBackend | NativeBackend | TorchBackend = "auto",
     batched: Literal[False] = False,
     by_row: bool | Sequence[bool] | None = None,
     throw: bool = True,
@@ -119,7 +119,7 @@ def solve(
     params: Iterable[Tensor] | None = None,
     mass: Any = None,
     consistent: Literal["check", "solve"] = "check",
-    backend: str | JuliaBackend | NativeBackend = "auto",
+    backend: str | JuliaBackend | NativeBackend | TorchBackend = "auto",
     batched: bool = False,
     by_row: bool | Sequence[bool] | None = None,
     throw: bool = True,
@@ -177,8 +177,9 @@ def solve(
         translated (docs/native.md); 'julia' for SciML's solvers of the same names (docs/julia.md;
         ``pynode doctor`` examines the installation); pynode.JuliaBackend(state='cuda') to keep the
         state on the GPU there; pynode.NativeBackend(device='cuda') for the rows of a batch in one
-        kernel on a GPU; 'auto' takes torch for every method that it has, and Julia for the
-        rest. Solution.backend names the engine.
+        kernel on a GPU; pynode.TorchBackend(passes=16) to leave the host out of 16 passes of a
+        batch on a GPU; 'auto' takes torch for every method that it has, and Julia for the rest.
+        Solution.backend names the engine.
 
     The gradient:
 
@@ -287,7 +288,13 @@ def run(arguments: Arguments) -> Solution | BatchSolution:
     if choice.batched:
         try:
             return solve_batched(
-                arguments, problem, options, choice.method, choice.adjoint, choice.engine.name
+                arguments,
+                problem,
+                options,
+                choice.method,
+                choice.adjoint,
+                choice.engine.name,
+                _passes(choice.engine),
             )
         except RowsRefused as reason:
             if choice.engine.hooks == "native":
@@ -298,6 +305,13 @@ def run(arguments: Arguments) -> Solution | BatchSolution:
     if arguments.throw:
         return solution.check()
     return solution
+
+
+def _passes(engine: Any) -> int | None:
+    """How many passes of a batch follow one another without the host."""
+    if isinstance(engine, backends.TorchBackend):
+        return engine.passes
+    return None
 
 
 class _Choice(NamedTuple):
@@ -341,6 +355,10 @@ def _choose(arguments: Arguments, problem: ODEProblem) -> _Choice:
         raise ValueError(
             "by_row says which of args belong to the rows of a batch: pass batched=True, or leave"
             " out by_row"
+        )
+    if _passes(engine) is not None and not batched:
+        raise ValueError(
+            "passes are those of the rows of a batch: pass batched=True, or leave out passes"
         )
     choice = _Choice(
         engine=engine,

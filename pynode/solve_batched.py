@@ -16,6 +16,7 @@ from .adjoints.discrete.batched_gradient import RowGradient
 from .adjoints.forward import ForwardSensitivity
 from .algebra.structure import is_dense
 from .backends.julia.row_rules import RowsRefused
+from .backends.torch import masked_loop
 from .backends.torch.batched_loop import RowSpans, integrate
 from .backends.torch.batched_segments import BatchSegment, BatchSegmentedSolve
 from .backends.torch.batched_tape import RowSteps
@@ -24,10 +25,12 @@ from .backends.torch.inference import run_in_inference_mode, serves_inference
 from .core.batched_field import RowField, check_independent
 from .core.events import as_events, as_row_times
 from .core.layout import Layout
+from .core.memory import raise_if_exhausted
 from .core.problem import ODEProblem, check_finite
 from .core.sharding import check_sharding
 from .core.solution import BatchSolution
 from .core.stop_conditions import Limits, RowLimits
+from .core.transfer import to_device
 from .core.vector_field import VectorField, clamp_negative
 from .failure import Case, examine, occurred
 from .methods.batched.base import STEPPERS
@@ -79,14 +82,16 @@ def solve_batched(
     method: Method,
     adjoint: Any,
     engine: str = "torch",
+    passes: int | None = None,
 ) -> BatchSolution:
     """Solve every row of problem.y0, (B, ...), with its own steps.
 
     problem.tspan: (T,), or (T, B) with a column for each row. arguments: of ``solve``; method,
-    adjoint: objects. engine: 'torch', 'native', 'cuda' or 'julia'. Raises RowsRefused if rows
-    cannot be separate in Julia.
+    adjoint: objects. engine: 'torch', 'native', 'cuda' or 'julia'. passes: of the torch engine
+    (backends/registry.TorchBackend), or None. Raises RowsRefused if rows cannot be separate in
+    Julia.
     """
-    solution = _BatchSolve(arguments, problem, options, method, adjoint, engine).solution()
+    solution = _BatchSolve(arguments, problem, options, method, adjoint, engine, passes).solution()
     if arguments.throw:
         return solution.check()
     return solution
@@ -143,10 +148,12 @@ class _BatchSolve:
         method: Method,
         adjoint: Any,
         engine: str,
+        passes: int | None,
     ) -> None:
         _check_arguments(arguments, problem, method)
         _check_method(problem, method, adjoint, engine)
         self.engine = engine
+        self.passes = passes
         self.adjoint = adjoint
         self.arguments = arguments
         self.problem = problem
@@ -206,6 +213,7 @@ class _BatchSolve:
                 self._translate(t)
         # An f that is written for all rows at once can fail in any way when it gets rows.
         except (TypeError, ValueError, RuntimeError, IndexError) as reason:
+            raise_if_exhausted(reason)
             if self.engine != "julia":
                 raise
             raise RowsRefused(reason) from reason
@@ -241,7 +249,7 @@ class _BatchSolve:
         steps = None
         if wanted and self.engine == "torch":
             steps = RowSteps()
-        index = torch.from_numpy(rows).to(self.flat.device)
+        index = to_device(rows, self.flat.device)
         spans = RowSpans(t, end, self.values[:, rows], place, self.stops, attempts)
         path: Any
         if self.engine in ("native", "cuda"):
@@ -363,10 +371,25 @@ class _BatchSolve:
         spans: RowSpans,
         steps: RowSteps | None,
         watch: BatchEventDetector | None,
-    ) -> Rows:
+    ) -> Rows | masked_loop.MaskedRows:
         field = self.isolated
         if len(index) != field.batch:
             field = field.select(index)
+        passes = self._masked_passes(watch)
+        if passes is not None:
+            rows = masked_loop.integrate(
+                field,
+                self.method,
+                start.detach().clone(),
+                spans,
+                self.options,
+                self.atol,
+                passes,
+                steps,
+                self.moving_times,
+            )
+            if rows is not None:
+                return rows
         return integrate(
             field,
             STEPPERS.get(self.method),
@@ -381,6 +404,15 @@ class _BatchSolve:
             self.limits,
             index,
         )
+
+    def _masked_passes(self, watch: BatchEventDetector | None) -> int | None:
+        """How many passes of a segment follow one another without the host; None if it must see
+        each pass."""
+        if watch is not None or self.limits is not None or self.field.drawn:
+            return None
+        if not masked_loop.serves(self.method, self.options):
+            return None
+        return self.passes
 
     def solution(self) -> BatchSolution:
         events, presets = self.events
@@ -411,7 +443,7 @@ class _BatchSolve:
         """(T, B, n) the outputs, NaN where a row did not arrive."""
         device = self.flat.device
         place, row, states, slopes = segmented.outputs()
-        at = torch.from_numpy(place).to(device), torch.from_numpy(row).to(device)
+        at = to_device(place, device), to_device(row, device)
         shape = (len(self.times), *self.flat.shape)
         ys = self.flat.new_full(shape, torch.nan).index_put(at, states)
         if not self.moving_times:
@@ -432,7 +464,7 @@ class _BatchSolve:
         """The report of a row that failed."""
         own = self.field.select(torch.tensor([row], device=self.flat.device))
         span = (float(self.values[0, row]), float(self.values[-1, row]))
-        end = segmented.ends[row]
+        end = segmented.end_of(row)
         t = float(segmented.t[row])
         if self.atol.dim() == 2:
             atol = self.atol[row]

@@ -1,7 +1,7 @@
 module PyNODESensitivityExt
 
-using PyNODE: PyNODE, Solved, begin_solve, fitting_atol, parameter_count
-using PyNODE.SciMLBase: remake, solve!
+using PyNODE: Ended, PyNODE, Solved, begin_solve, blank, fitting_atol, parameter_count
+using PyNODE.SciMLBase: SciMLBase, remake, solve!
 using SciMLSensitivity: BacksolveAdjoint, GaussAdjoint, GaussKronrodAdjoint,
     InterpolatingAdjoint, QuadratureAdjoint, ZygoteVJP, adjoint_sensitivities
 
@@ -29,28 +29,54 @@ reverse_atol(::Union{Val{:InterpolatingAdjoint}, Val{:BacksolveAdjoint}}, alg, a
     maximum(atol)
 
 """
-Notes where the last step of a reverse solve ended, in the place of the function that tells
-whether a state is outside of the domain: SciMLSensitivity takes what a reverse solve left
-wherever it ended.
+A reverse solver that has to come to the end: `Ended` is thrown where it does not.
+SciMLSensitivity would go on with what was left, and QuadratureAdjoint would integrate, in up to
+ten million evaluations, over times that the reverse solve has never seen.
 """
-mutable struct Reached
-    t::Float64
+struct ToTheEnd{A} <: SciMLBase.AbstractODEAlgorithm
+    alg::A
 end
-(reached::Reached)(u, p, t) = (reached.t = t; false)
+SciMLBase.forwarddiffs_model_time(whole::ToTheEnd) = SciMLBase.forwarddiffs_model_time(whole.alg)
+
+function SciMLBase.__solve(prob::SciMLBase.AbstractODEProblem, whole::ToTheEnd; keywords...)
+    # Not `init`, which would join the callbacks of the problem to those of the keywords once more.
+    integrator = SciMLBase.__init(prob, whole.alg; keywords...)
+    sol = solve!(integrator)
+    SciMLBase.successful_retcode(sol) || throw(Ended(integrator.t))
+    return sol
+end
+
+# Their quadrature goes on until its error is small enough.
+const ADAPTIVE = (:GaussKronrodAdjoint, :QuadratureAdjoint)
+
+"""
+What the cotangents are divided by. The quadrature of GaussKronrodAdjoint has the absolute tolerance
+1e-7: below the rounding of large cotangents, and above small ones.
+"""
+unit(name, G) = one(eltype(G))
+unit(::Val{:GaussKronrodAdjoint}, G) = ldexp(one(eltype(G)), exponent(maximum(abs, G)))
 
 function PyNODE.reverse_solve(
         S::Solved, G, ts, t1, alg, name; rtol, atol, checkpointing = false,
     )
-    jump!(out, u, p, t, i) = (copyto!(out, view(G, :, i)); nothing)
-    reached = Reached(t1)
-    du, dtheta = adjoint_sensitivities(
-        solution(S, t1), alg; t = ts, dgdu_discrete = jump!, reltol = rtol,
-        abstol = reverse_atol(Val(Symbol(name)), alg, atol),
-        sensealg = sensealg(Val(Symbol(name)), rtol, atol, checkpointing),
-        verbose = PyNODE.quiet(), isoutofdomain = reached,
-    )
-    dp = parameter_count(S.field) > 0 ? Array(vec(dtheta)) : similar(S.y, 0)
-    return Array(vec(du)), dp, reached.t, nothing
+    key = Symbol(name)
+    scale = unit(Val(key), G)
+    jump!(out, u, p, t, i) = (out .= view(G, :, i) ./ scale; nothing)
+    S.field.watch.strict = key in ADAPTIVE
+    local du, dtheta
+    try
+        du, dtheta = adjoint_sensitivities(
+            solution(S, t1), ToTheEnd(alg); t = ts, dgdu_discrete = jump!, reltol = rtol,
+            abstol = reverse_atol(Val(key), alg, atol ./ scale),
+            sensealg = sensealg(Val(key), rtol, atol ./ scale, checkpointing),
+            verbose = PyNODE.quiet(),
+        )
+    catch error
+        error isa Ended || rethrow()
+        return zero(S.y), blank(S.field, parameter_count(S.field)), error.t, nothing
+    end
+    dp = parameter_count(S.field) > 0 ? scale .* Array(vec(dtheta)) : similar(S.y, 0)
+    return scale .* Array(vec(du)), dp, S.prob.tspan[1], nothing
 end
 
 """The forward solution over (t0, t1): the one that was kept, or one more where an event cut it

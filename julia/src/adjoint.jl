@@ -5,3 +5,9 @@ As `native_gauss`, and with the same answer, by SciMLSensitivity's adjoint of th
 the forward solve ended. In an extension, so that it is optional.
 """
 function reverse_solve end
+
+"""The reverse solve cannot go on from t."""
+struct Ended <: Exception
+    t::Float64
+end
+Base.showerror(io::IO, ended::Ended) = print(io, "the reverse solve ended at $(ended.t)")

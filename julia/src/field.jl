@@ -88,7 +88,9 @@ end
 How often native functions were called; the limits that hold inside of a step; the next moment,
 in nanoseconds, at which they are looked at. calls: from one look at the clock to the next;
 calls_left: until the next one; looked: the moment of the last one. signals: whether to ask for
-Python's signals; error: what they raised. cause: of CAUSES; finite: of the last value of f.
+Python's signals; error: what they raised. cause: of CAUSES; finite: of the last value of f. strict:
+whether the products with df/dp have to be fit for an adaptive quadrature; node: where one was asked
+last.
 """
 mutable struct Watch
     nfe::Int
@@ -106,6 +108,8 @@ mutable struct Watch
     const error::Vector{Ptr{Cvoid}}
     cause::Int
     finite::Bool
+    strict::Bool
+    node::Float64
 end
 
 const CAUSES = (max_nfe = 1, max_seconds = 2, interrupted = 3)
@@ -117,7 +121,7 @@ function Watch(most, seconds, stop, signals)
     now = time_ns()
     return Watch(
         0, 0, 0, 0, most, deadline(now, seconds), now + PATIENCE, 1, 1, now, stop, signals, error,
-        0, true,
+        0, true, false, NaN,
     )
 end
 
@@ -340,13 +344,26 @@ function (g::ParameterVJP)(out, v, y, p, t)
     F = g.field
     if is_given(F.functions.vjp_p)
         F.watch.nvjp += 1
+        look(F)
         F.np == length(out) || fill!(out, 0)
         F.np > 0 && compute!(out, F, F.functions.vjp_p, y, v, t)
-        return signed!(out, F)
+        signed!(out, F)
+    else
+        copyto!(at!(F, y, t).v, v)
+        ask(F, F.vjp_p)
+        copyto!(fill!(out, 0), F.buffers.ptv)
     end
-    copyto!(at!(F, y, t).v, v)
-    ask(F, F.vjp_p)
-    copyto!(fill!(out, 0), F.buffers.ptv)
+    F.watch.strict && demand_fit!(F.watch, out, t)
+    return nothing
+end
+
+"""
+Throw `Ended` where an adaptive quadrature would go on without end: a value is not finite, or the
+distance of two nodes has become zero.
+"""
+function demand_fit!(watch::Watch, out, t)
+    isfinite(sum(out)) && t != watch.node || throw(Ended(t))
+    watch.node = t
     return nothing
 end
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..core.batched_evaluation import agree, pull_stack
 from ..core.cotangents import add_grads, zero_grads
 from ..core.double_backward import pull, with_double_backward
+from ..core.memory import raise_if_exhausted, total_memory
 
 if TYPE_CHECKING:
     from ..core.vector_field import VectorField
@@ -23,8 +24,14 @@ if TYPE_CHECKING:
 
 AnyField: TypeAlias = "VectorField | RowPoints"
 
-# Rows of one vectorised call: many enough to hide its overhead, few enough for caches and memory.
+# Rows of one vectorised call on the CPU: many enough to hide its overhead, few enough for caches.
 ROWS = 1 << 14
+# Numbers in the Jacobians of one call on the CPU.
+_NUMBERS = 1 << 23
+# An accelerator needs more rows to be busy. A row may use so many bytes for the graph of f, and all
+# rows of a call so small a part of the memory.
+_BYTES_OF_ROW = 1 << 14
+_PART = 16
 # From this number of rows on, one evaluation with n batched backward passes costs half of n copies
 # of both.
 WIDE = 1 << 11
@@ -32,9 +39,18 @@ WIDE = 1 << 11
 PUSHED = 1 << 16
 
 
-def chunk_size(n: int) -> int:
+def rows_at_once(device: torch.device) -> int:
+    """The number of rows of one vectorised call on a device: a power of two times ROWS."""
+    if device.type == "cpu":
+        return ROWS
+    times = total_memory(device) // (_PART * _BYTES_OF_ROW * ROWS)
+    return ROWS << max(0, times.bit_length() - 1)
+
+
+def chunk_size(n: int, device: torch.device) -> int:
     """The number of points whose Jacobians, (n, n) each, fit in memory together."""
-    return max(1, min(ROWS // max(n, 1), (1 << 23) // (n * n)))
+    rows = rows_at_once(device)
+    return max(1, min(rows // max(n, 1), _NUMBERS * (rows // ROWS) // (n * n)))
 
 
 def pull_back(
@@ -110,7 +126,8 @@ def _given_jacobians(field, t, y):
     try:
         jacobians = torch.func.vmap(one)(t, y).detach()
     # jac alone has just run, so vmap caused the error. Any error means no.
-    except Exception:
+    except Exception as error:
+        raise_if_exhausted(error)
         jacobians = None
     if jacobians is None or not agree(first, jacobians[0]):
         jacobians = torch.stack(
@@ -128,7 +145,8 @@ def pull_parameters(field: AnyField, t: Tensor, y: Tensor, cotangents: Tensor) -
     total = zero_grads(field.parameters)
     if not field.parameters:
         return total
-    size = max(field.rows_per_point, ROWS - ROWS % field.rows_per_point)
+    rows = rows_at_once(y.device)
+    size = max(field.rows_per_point, rows - rows % field.rows_per_point)
     for i in range(0, len(y), size):
         with torch.enable_grad():
             out = field.batch_eval(t[i : i + size], y[i : i + size].detach())

@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..core import products
 from ..core.double_backward import with_double_backward
+from ..core.transfer import constant
 from ..methods.bdf.step import BDF
 from .base import Adjoint
 from .discrete.adjoint import method_runs
@@ -78,7 +80,7 @@ class ForwardSensitivity(Adjoint):
         options: Options,
     ) -> tuple[Tensor, list[Tensor]]:
         made = self._made(field, method, trajectory, times)
-        return self.split(field, trajectory, torch.einsum("tn,tnk->k", grads, made))
+        return self.split(field, trajectory, products.einsum("tn,tnk->k", grads, made))
 
     def pullback_many(
         self,
@@ -90,7 +92,7 @@ class ForwardSensitivity(Adjoint):
         options: Options,
     ) -> tuple[Tensor, list[Tensor]]:
         made = self._made(field, method, trajectory, times)
-        return self.split(field, trajectory, torch.einsum("rtn,tnk->rk", grads, made))
+        return self.split(field, trajectory, products.einsum("rtn,tnk->rk", grads, made))
 
     def _made(self, field, method, trajectory, times):
         """The sensitivities of the trajectory at the times."""
@@ -175,7 +177,9 @@ def _one_step(field, method, steps, span, outputs, now, results):
     """S after the steps in range(*span), which belong to one method. Fills results."""
     replay_type = REPLAYS.get(method)
     n, columns = now.shape
-    size = max(1, min(chunk_size(n) // replay_type.size(method), VALUES // (n * columns)))
+    size = max(
+        1, min(chunk_size(n, field.device) // replay_type.size(method), VALUES // (n * columns))
+    )
     for first in range(span[0], span[1], size):
         last = min(span[1], first + size)
         inner = [k for k in range(first, last) if k in outputs.inside]
@@ -193,7 +197,7 @@ def _one_step(field, method, steps, span, outputs, now, results):
         starts = []
         for i, a in enumerate(transition):
             starts.append(now)
-            now = torch.mm(a, now)
+            now = products.mm(a, now)
             if forcing is not None:
                 now[:, n:] += forcing[i]
             for row in outputs.ends.get(first + i, ()):
@@ -260,7 +264,7 @@ def _bdf(field, method, trajectory, outputs, start, results):
         mass = torch.eye(n).to(start)
     else:
         mass = field.mass.to_dense()
-    size = max(1, min(chunk_size(n), VALUES // (n * columns)))
+    size = max(1, min(chunk_size(n, field.device), VALUES // (n * columns)))
     for first in range(0, len(steps), size):
         chunk = steps[first : first + size]
         y = torch.stack([step.y for step in chunk])
@@ -269,20 +273,18 @@ def _bdf(field, method, trajectory, outputs, start, results):
             -1, 1, 1
         )
         jac = c * jacobians(field, t, y)
-        solver = torch.linalg.lu_factor(mass - jac)
+        solver = products.lu_factor(mass - jac)
         field.stats.backward_nlu += len(chunk)
         field.stats.backward_nsolve += len(chunk)
         forcing = c * _by_parameters(field, t, y, units)
         for i, step in enumerate(chunk):
             k, _, change, pq, _, nodes = step.tape
             if change is not None:
-                z = torch.einsum(
-                    "rs,snk->rnk", torch.as_tensor(change, dtype=y.dtype, device=y.device), z
-                )
-            predicted, older = torch.einsum("as,snk->ank", pq, z).unbind(0)
-            rhs = torch.mm(jac[i], predicted) - torch.mm(mass, older)
+                z = products.einsum("rs,snk->rnk", constant(change, y), z)
+            predicted, older = products.einsum("as,snk->ank", pq, z).unbind(0)
+            rhs = products.mm(jac[i], predicted) - products.mm(mass, older)
             rhs[:, n:] += forcing[i]
-            d = torch.linalg.lu_solve(solver[0][i], solver[1][i], rhs)
+            d = products.lu_solve(solver[0][i], solver[1][i], rhs)
             ended = (predicted + d).reshape(-1)
             z = form.update(z.reshape(len(z), -1), (), k, step.h, d.reshape(-1), ended)[0].view(
                 len(z), n, -1
@@ -291,11 +293,9 @@ def _bdf(field, method, trajectory, outputs, start, results):
                 results[row] = z[0]
             if first + i in outputs.inside:
                 rows, theta = outputs.inside[first + i]
-                dense = torch.as_tensor(
-                    form.dense_weights(k, nodes), dtype=y.dtype, device=y.device
-                )
-                weights = powers(theta, k, 0, y) @ dense
-                inside = torch.einsum("qs,snk->qnk", weights, z)
+                dense = constant(form.dense_weights(k, nodes), y)
+                weights = products.mm(powers(theta, k, 0, y), dense)
+                inside = products.einsum("qs,snk->qnk", weights, z)
                 for row, value in zip(rows, inside, strict=True):
                     results[row] = value
 
@@ -308,10 +308,8 @@ def _first_history(field, form, trajectory, start, units):
     slope = torch.cat((jacobians(field, t0, y0)[0], _by_parameters(field, t0, y0, units)[0]), 1)
     if field.mass is not None:
         slope = field.mass.pinv_apply_columns(slope)
-    weights = torch.as_tensor(
-        form.start_weights(trajectory.h0), dtype=start.dtype, device=start.device
-    )
-    return torch.einsum("ra,ank->rnk", weights, torch.stack((start, slope)))
+    weights = constant(form.start_weights(trajectory.h0), start)
+    return products.einsum("ra,ank->rnk", weights, torch.stack((start, slope)))
 
 
 def _by_parameters(field, t, y, units):

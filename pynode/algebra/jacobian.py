@@ -13,6 +13,7 @@ from ..core.double_backward import DoubleBackward, pull, with_double_backward
 from ..core.finite_differences import finite, repaired, repaired_slope
 from ..core.layout import check_values
 from ..core.leaves import own_leaf
+from ..core.memory import raise_if_exhausted
 from ..core.status import RejectStep
 from ..core.vector_field import clamp_negative
 from .linear import Factorised
@@ -72,7 +73,7 @@ class Jacobian:
         graph: keep both differentiable in y and in the parameters.
         """
         jac, slope = self._with_time(t, y, want_time, graph)
-        if not self._repairs:
+        if not self._repairs or finite(jac, slope):
             return jac, slope
         time = torch.full((), t, dtype=self.field.dtype, device=self.field.device)
         if not finite(jac):
@@ -162,7 +163,8 @@ class Jacobian:
             try:
                 together = field.broadcast_eval(t, rows)
             # Any error of the user's field on one more dimension means no.
-            except Exception:
+            except Exception as error:
+                raise_if_exhausted(error)
                 return False
             field.stats.nfe += count
         # Equal up to rounding: the test must detect a weak coupling of the rows.

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
+from ..core import products
+
 if TYPE_CHECKING:
     from ..core.stats import Stats
 
@@ -48,7 +50,7 @@ class Factorised:
         stats.nlu += 1
         self.lift = None
         if projector is not None:
-            lifted = projector @ jac
+            lifted = products.mm(projector, jac)
             size = (
                 (mass.abs().norm() / (abs(c) * lifted.abs().norm()))
                 .clamp(min=1.0)
@@ -59,9 +61,9 @@ class Factorised:
         matrix = torch.sub(mass, jac, alpha=c)
         self.inverse = self.lu = self.pivots = None
         if len(mass) < INVERSE_BELOW:
-            self.inverse, info = torch.linalg.inv_ex(matrix)
+            self.inverse, info = products.inv_ex(matrix)
         else:
-            self.lu, self.pivots, info = torch.linalg.lu_factor_ex(matrix)
+            self.lu, self.pivots, info = products.lu_factor_ex(matrix)
         self.ok = info.device.type != "cpu" or info.item() == 0
 
     def solve(self, b: Tensor, factor: float = 1.0) -> Tensor:
@@ -70,14 +72,14 @@ class Factorised:
             b = b + torch.mv(self.lift, b)
         if self.inverse is not None:
             return torch.addmv(b, self.inverse, b, beta=0, alpha=factor)
-        return torch.linalg.lu_solve(self.lu, self.pivots, (b * factor).unsqueeze(1)).squeeze(1)
+        return products.lu_solve(self.lu, self.pivots, (b * factor).unsqueeze(1)).squeeze(1)
 
     def solve_transposed(self, b: Tensor) -> Tensor:
         """W^-T b, (n,)."""
         if self.inverse is not None:
             x = torch.mv(self.inverse.t(), b)
         else:
-            x = torch.linalg.lu_solve(self.lu, self.pivots, b.unsqueeze(1), adjoint=True).squeeze(1)
+            x = products.lu_solve(self.lu, self.pivots, b.unsqueeze(1), adjoint=True).squeeze(1)
         if self.lift is None:
             return x
         return x + torch.mv(self.lift.t(), x)

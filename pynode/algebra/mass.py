@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ..core import products
+from ..core.memory import raise_if_exhausted
+
 if TYPE_CHECKING:
     from ..core.layout import Layout
 
@@ -62,7 +65,8 @@ class Mass:
             matrix = torch.as_tensor(mass, device=layout.device)
             if matrix.layout is not torch.strided:
                 matrix = matrix.to_dense()
-        except (TypeError, ValueError, RuntimeError):
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise_if_exhausted(error)
             raise TypeError(f"mass is a {type(mass).__name__}; {expected}") from None
         if matrix.requires_grad:
             raise ValueError(
@@ -92,13 +96,13 @@ class Mass:
             return self.given * v
         if v.dim() == 1:
             return torch.mv(self.matrix, v)
-        return v @ self.matrix.t()
+        return products.matmul(v, self.matrix.t())
 
     def times_transposed(self, v: Tensor) -> Tensor:
         """M^T v over the last dimension of v, (..., n)."""
         if self.matrix is None:
             return self.given * v
-        return v @ self.matrix
+        return products.matmul(v, self.matrix)
 
     def pinv_apply(self, f: Tensor) -> Tensor:
         """M^+ f: y' from f, (n,)."""
@@ -110,13 +114,13 @@ class Mass:
         """(M^+)^T v over the last dimension of v, (..., n)."""
         if self.matrix is None:
             return self._inverse * v
-        return v @ self._inverse
+        return products.matmul(v, self._inverse)
 
     def pinv_apply_columns(self, jac: Tensor) -> Tensor:
         """M^+ J, (n, n)."""
         if self.matrix is None:
             return self._inverse.unsqueeze(1) * jac
-        return self._inverse @ jac
+        return products.mm(self._inverse, jac)
 
     def left_null(self, v: Tensor) -> Tensor:
         """v - M M^+ v, (n,)."""
@@ -140,7 +144,7 @@ class Mass:
             if self.matrix is None:
                 return torch.diag((self.given == 0).to(self.given))
             eye = torch.eye(len(self.matrix), dtype=self.matrix.dtype, device=self.matrix.device)
-            return eye - self.matrix @ self._inverse
+            return eye - products.mm(self.matrix, self._inverse)
 
     def to_dense(self) -> Tensor:
         """M, (n, n)."""

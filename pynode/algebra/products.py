@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..core.double_backward import DoubleBackward, pull
+from ..core.memory import raise_if_exhausted
 
 if TYPE_CHECKING:
     from ..core.vector_field import VectorField
@@ -53,7 +54,8 @@ class Products:
             w = torch.zeros_like(self.out, requires_grad=True)
             try:
                 (pulled,) = pull(self.out, (self.y,), w)
-            except RuntimeError:
+            except RuntimeError as error:
+                raise_if_exhausted(error)
                 pulled = None
                 self._twice = False
         if pulled is None:
@@ -66,7 +68,8 @@ class Products:
         if self._twice:
             try:
                 return self._reverse(*self._pulled, v)
-            except RuntimeError:
+            except RuntimeError as error:
+                raise_if_exhausted(error)
                 self._twice = False
         if v.is_inference():
             v = v.clone()
@@ -76,6 +79,7 @@ class Products:
                     lambda x: self.field.eval(self.t, x), (self.y.detach(),), (v,)
                 )[1]
         except RuntimeError as error:
+            raise_if_exhausted(error)
             raise RuntimeError(
                 "a structured Jacobian needs products with vectors, but an operation in f has"
                 f" neither second nor forward-mode derivatives ({error}): use jacobian='dense', or"

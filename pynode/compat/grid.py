@@ -156,7 +156,7 @@ class GridIntegrator:
                     curve = self.curve(step)
                 theta = (t[k] - a) / (b - a)
                 powers = theta ** torch.arange(len(curve), device=theta.device)
-                rows.append(powers.to(curve.dtype) @ curve)
+                rows.append(torch.mv(curve.t(), powers.to(curve.dtype)))
             y = step.y
         self.field.clock = None
         return torch.stack(rows)
@@ -242,8 +242,8 @@ class AdjointGridIntegrator(GridIntegrator):
         slopes = torch.stack(
             [self.field(t, self.joined(z, *pair)) for t, *pair in zip(times, ys, cotangents)]
         )
-        z1 = z + h * (self.tensor(self.b) @ slopes)
-        end = start + self.tensor(self.ending) @ (cotangents - start)
+        z1 = z + h * torch.mv(slopes.t(), self.tensor(self.b))
+        end = start + torch.mv((cotangents - start).t(), self.tensor(self.ending))
         return Step(a0, h, z, self.joined(z1, step.y, end), 0.0, 1.0, None)
 
     def cotangents(
@@ -254,7 +254,8 @@ class AdjointGridIntegrator(GridIntegrator):
         field = self.states.field
         s, n = ys.shape
         blocks = torch.stack([self.jacobian(t, y) for t, y in zip(times, ys)])
-        coupled = torch.einsum("ij,jba->iajb", self.tensor(self.a), blocks).reshape(s * n, s * n)
+        coupled = self.tensor(self.a).view(s, 1, s, 1) * blocks.permute(2, 0, 1)
+        coupled = coupled.reshape(s * n, s * n)
         solver = Factorised(
             torch.eye(s * n, dtype=ys.dtype, device=ys.device), coupled, -h, field.stats
         )

@@ -1,4 +1,4 @@
-"""Three functions that let one rule serve floats, NumPy arrays and tensors.
+"""A few functions that let one rule serve floats, NumPy arrays and tensors.
 
 The first argument of a rule is one of these namespaces. A rule has no branch on values.
 Comparisons, abs, sums, products and powers are the same for all three kinds. A rule must not depend
@@ -30,12 +30,14 @@ class Arrays:
     minimum = staticmethod(np.minimum)
     maximum = staticmethod(np.maximum)
     where = staticmethod(np.where)
+    nextafter = staticmethod(np.nextafter)
 
 
 class Tensors:
-    """Tensors on any device. Compiled steps use them."""
+    """Tensors on any device. Compiled steps and masked passes use them."""
 
     where = staticmethod(torch.where)
+    nextafter = staticmethod(torch.nextafter)
 
     @staticmethod
     def minimum(a: Tensor, b: Tensor | float) -> Tensor:

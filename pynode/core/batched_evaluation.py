@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from .cotangents import none_to_zeros
+from .memory import raise_if_exhausted
 
 if TYPE_CHECKING:
     from .batched_field import RowField
@@ -76,7 +77,8 @@ def _try_vmap(field, t, y):
             mapped = torch.func.vmap(field.eval)(t, point)
             grads = _pulled(mapped, inputs)
         # f alone has just run, so vmap caused the error. Any error means no.
-        except Exception:
+        except Exception as error:
+            raise_if_exhausted(error)
             return False
     pairs = zip((single, *expected), (mapped, *grads), strict=True)
     return all(agree(a, b) for a, b in pairs)
@@ -145,7 +147,8 @@ def pull_stack(
         expected = alone(0)
         try:
             grads = together(1)
-        except Exception:  # the single pass has just run, so the batch caused the error
+        except Exception as error:  # the single pass has just run, so the batch caused the error
+            raise_if_exhausted(error)
             return False
         return all(agree(a, b[0]) for a, b in zip(expected, grads, strict=True))
 

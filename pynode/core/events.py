@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -162,6 +163,44 @@ class EventRecord:
     def detached(self) -> EventRecord:
         """The record in a form that pickles without its graph."""
         return replace(self, t=detached(self.t), y=detached(self.y), after=detached(self.after))
+
+
+class RowRecords(Sequence[Any]):
+    """The EventRecords of the rows of a batch: a sequence of lists, one for each row. A row without
+    an event costs no memory."""
+
+    def __init__(self, rows: int, lists: dict[int, list[EventRecord]] | None = None) -> None:
+        self.rows = rows
+        self.lists = lists or {}
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __getitem__(self, row: Any) -> Any:
+        if isinstance(row, slice):
+            return [self[i] for i in range(*row.indices(self.rows))]
+        number = operator.index(row)
+        if not -self.rows <= number < self.rows:
+            raise IndexError(f"there is no row {number}: the batch has {self.rows} rows")
+        return self.lists.setdefault(number % self.rows, [])
+
+    def detached(self) -> RowRecords:
+        """The records in a form that pickles without their graphs."""
+        lists = {
+            row: [record.detached() for record in records] for row, records in self.lists.items()
+        }
+        return RowRecords(self.rows, lists)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return list(self) == list(other)
+
+    # It changes, as a list does.
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return repr(list(self))
 
 
 def as_events(given: Any) -> tuple:

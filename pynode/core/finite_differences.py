@@ -14,9 +14,13 @@ from torch import Tensor
 from .status import RejectStep
 
 
-def finite(jac: Tensor) -> bool:
-    """Whether all entries are finite. Costs one kernel and one number copied to the host."""
-    return math.isfinite(jac.detach().sum().cpu().numpy())
+def finite(*parts: Tensor | None) -> bool:
+    """Whether all entries are finite. Copies one number to the host."""
+    sums = [part.detach().sum() for part in parts if part is not None]
+    total = sums[0]
+    for other in sums[1:]:
+        total = total + other
+    return math.isfinite(total.cpu().numpy())
 
 
 def repaired(f: Callable[[Tensor], Tensor], y: Tensor, jac: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import sys
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import CellType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -261,12 +261,25 @@ def _leaves(out, inputs):
 
 def reachable(*roots: object) -> list:
     """The leaf tensors that functions, modules and containers can reach and that require a
-    gradient.
+    gradient."""
+    by_id: dict[int, Tensor] = {}
+    for x in held(*roots):
+        if not x.requires_grad:
+            continue
+        if x.grad_fn is None:
+            leaves = [x]
+        else:
+            leaves = leaves_of(x)
+        by_id.update((id(leaf), leaf) for leaf in leaves)
+    return list(by_id.values())
+
+
+def held(*roots: object) -> Iterator[Tensor]:
+    """The tensors that functions, modules and containers can reach.
 
     The search visits parameters, attributes, elements, closures, defaults, and the globals that a
     function names.
     """
-    by_id: dict[int, Tensor] = {}
     seen: set[int] = set()
     todo = list(roots)
     position = 0
@@ -277,15 +290,9 @@ def reachable(*roots: object) -> list:
             continue
         seen.add(id(item))
         if isinstance(item, torch.Tensor):
-            if item.requires_grad:
-                if item.grad_fn is None:
-                    leaves = [item]
-                else:
-                    leaves = leaves_of(item)
-                by_id.update((id(leaf), leaf) for leaf in leaves)
+            yield item
             continue
         todo.extend(_within(item))
-    return list(by_id.values())
 
 
 def _within(item):

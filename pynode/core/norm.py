@@ -139,6 +139,11 @@ class RowTolerance(Tolerance):
         squares = torch.mv(scaled.square().view(-1, self.size), self.mean)
         return np.sqrt(squares.cpu().numpy().reshape(scaled.shape[:-1]), dtype=np.float64)
 
+    def ratio_there(self, error: Tensor, y: Tensor, y1: Tensor) -> Tensor:
+        """``ratio`` as a tensor on the device of the states, without a synchronisation."""
+        scaled = error / torch.add(self.atol, torch.maximum(y.abs(), y1.abs()), alpha=self.rtol)
+        return torch.mv(scaled.square(), self.mean).to(torch.float64).sqrt()
+
     def select(self, keep: Tensor) -> RowTolerance:
         """The tolerance of the rows in keep."""
         if self.atol.dim() < 2:

@@ -70,7 +70,8 @@ class ODEProblem:
         with a column for each row."""
         t = self.tspan
         if not isinstance(t, torch.Tensor) or t.dim() < 2:
-            return self.times(device).to(torch.float64).unsqueeze(1).expand(-1, batch).contiguous()
+            t = self.times(device).to(device=device, dtype=torch.float64)
+            return t.unsqueeze(1).expand(-1, batch).contiguous()
         if t.dim() != 2 or t.shape[0] < 2 or t.shape[1] != batch:
             raise ValueError(
                 f"t must be (T,), or (T, {batch}) with a column for each row, not {tuple(t.shape)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,8 +17,9 @@ from .vector_field import clamp_negative
 
 if TYPE_CHECKING:
     from ..failure.report import FailureReport
-    from .events import EventRecord
+    from .events import EventRecord, RowRecords
     from .layout import Layout
+    from .row_statuses import RowStatuses
 
 
 class DenseSegment(NamedTuple):
@@ -256,7 +258,9 @@ def _derivative(segment, queries):
     states = segment.interpolate([t for group in nodes for t in group]).split(
         [len(group) for group in nodes]
     )
-    attached = torch.stack([w.to(rows) @ rows for w, rows in zip(weights, states, strict=True)])
+    attached = torch.stack(
+        [torch.mv(rows.t(), w.to(rows)) for w, rows in zip(weights, states, strict=True)]
+    )
     if attached.requires_grad:
         return slopes.detach() + (attached - attached.detach())
     return slopes
@@ -282,11 +286,11 @@ class BatchSolution:
         self,
         t: Tensor,
         y: Tensor | Any,
-        statuses: Sequence[Status],
+        statuses: RowStatuses,
         reached: Sequence[float],
         stats: Stats,
         method: str,
-        events: Sequence[list[EventRecord]] = (),
+        events: RowRecords,
         examine: Callable[[int], FailureReport] | None = None,
         backend: str = "torch",
     ) -> None:
@@ -304,8 +308,11 @@ class BatchSolution:
     def __getstate__(self) -> dict[str, Any]:
         if not self.success:
             self.report()
-        events = [[record.detached() for record in records] for records in self.events]
-        plain = {"t": detached(self.t), "y": detached(self.y), "events": events}
+        plain = {
+            "t": detached(self.t),
+            "y": detached(self.y),
+            "events": self.events.detached(),
+        }
         return {**vars(self), **plain, "_examine": None}
 
     def __copy__(self) -> BatchSolution:
@@ -314,25 +321,32 @@ class BatchSolution:
     @property
     def success(self) -> bool:
         """Whether every row succeeded."""
-        return all(status.success for status in self.statuses)
+        return bool(self.statuses.good().all())
 
     @property
     def status(self) -> Status:
         """SUCCESS, or the status of the first row that failed."""
-        return next((status for status in self.statuses if not status.success), Status.SUCCESS)
+        failed = self._failed()
+        if not len(failed):
+            return Status.SUCCESS
+        return self.statuses[failed[0]]
+
+    def _failed(self):
+        """The numbers of the rows that failed."""
+        return np.flatnonzero(~self.statuses.good())
 
     @property
     def message(self) -> str:
         """How the rows ended, in a sentence."""
-        failed = [i for i, status in enumerate(self.statuses) if not status.success]
-        if not failed:
+        failed = self._failed()
+        if not len(failed):
             notes = []
             ends = {
                 Status.EVENT: "stopped at a terminal event",
                 Status.CALLBACK: "stopped by a callback",
             }
             for status, words in ends.items():
-                count = sum(other is status for other in self.statuses)
+                count = np.count_nonzero(self.statuses.are(status))
                 if count:
                     notes.append(f" ({count} {words} before)")
             return f"{len(self.statuses)} rows: {Status.SUCCESS.sentence}{''.join(notes)}."
@@ -349,7 +363,7 @@ class BatchSolution:
 
         Raise ValueError if the row did not fail.
         """
-        failed = [i for i, status in enumerate(self.statuses) if not status.success]
+        failed = self._failed().tolist()
         if row is None:
             if failed:
                 row = failed[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -20,7 +20,8 @@ from .evaluation import (
     check_same,
 )
 from .layout import check_values
-from .leaves import find_leaves, no_leaves
+from .leaves import find_leaves, held, no_leaves
+from .memory import raise_if_exhausted
 from .module_state import ModuleState
 from .saved_tensors import unhooked
 from .split_field import SplitField
@@ -35,6 +36,15 @@ if TYPE_CHECKING:
 
 
 R = TypeVar("R")
+
+
+class FieldOfUser(Protocol):
+    """What an error about f tells of it."""
+
+    f: Callable
+    args: tuple
+    dtype: torch.dtype
+    device: torch.device
 
 
 class VectorField:
@@ -154,7 +164,7 @@ class VectorField:
             random = RandomState(self.device)
             try:
                 with unhooked(), self.module_state.replaced():
-                    out = self._called_first(inside.eval, time, y)
+                    out = called_first(inside.eval, inside, time, y)
             except RejectStep:
                 return None  # an infeasible start, which the integrator reports
             first = self.reuse.own(out.detach())
@@ -238,10 +248,7 @@ class VectorField:
                 return start.f
             return self.mass.pinv_apply(start.f)
         with torch.inference_mode(False), torch.set_grad_enabled(differentiable):
-            return self._called_first(self.dydt, t, y)
-
-    def _called_first(self, f, *arguments):
-        return called_first(f, self.f, self.dtype, *arguments)
+            return called_first(self.dydt, self, t, y)
 
     def eval(self, t: Tensor, y: Tensor) -> Tensor:
         """dy/dt, (n,), for t a 0-d tensor, not counted. Raise TypeError or ValueError if f returns
@@ -283,9 +290,8 @@ class VectorField:
 
     def probe(self, t: float, y: Tensor) -> Tensor:
         """f at (t, y), (n,), not counted and not stored."""
-        return self._called_first(
-            self.eval, torch.full((), t, dtype=self.dtype, device=self.device), y
-        )
+        time = torch.full((), t, dtype=self.dtype, device=self.device)
+        return called_first(self.eval, self, time, y)
 
     def _probe_dydt(self, t: float, y):
         """y' at (t, y), (n,), not counted and not stored."""
@@ -323,27 +329,49 @@ def clamp_negative(y: Tensor, mask: Tensor | None) -> Tensor:
     return torch.where(mask & (y < 0), torch.zeros_like(y), y)
 
 
-def called_first(call: Callable[..., R], f: Callable, dtype: torch.dtype, *arguments: Any) -> R:
-    """call(*arguments), which calls f. Raise TypeError if f is a module that cannot take a state of
-    this dtype."""
+def called_first(call: Callable[..., R], field: FieldOfUser, *arguments: Any) -> R:
+    """call(*arguments), which calls f of the field. Raise TypeError if f is a module that cannot
+    take a state of this dtype, and ValueError if it holds tensors on another device."""
     try:
         out = call(*arguments)
         if isinstance(out, torch.Tensor):
             check_values(out, "the vector field's result")
         return out
     except RuntimeError as error:
+        raise_if_exhausted(error)
+        if "device" in str(error):
+            _refuse_other_devices(field, error)
         if "dtype" not in str(error):
             raise
-        if isinstance(f, torch.nn.Module):
-            parameters = list(f.parameters())
+        if isinstance(field.f, torch.nn.Module):
+            parameters = list(field.f.parameters())
         else:
             parameters = []
-        own = {str(p.dtype) for p in parameters} - {str(dtype)}
+        own = {str(p.dtype) for p in parameters} - {str(field.dtype)}
         raise TypeError(
-            f"the vector field cannot take a state of {dtype}"
+            f"the vector field cannot take a state of {field.dtype}"
             + (f": it has parameters of {' and '.join(sorted(own))}" if own else "")
-            + f"; convert the module with module.to({dtype}), or y0 ({error})"
+            + f"; convert the module with module.to({field.dtype}), or y0 ({error})"
         ) from error
+
+
+def _refuse_other_devices(field: FieldOfUser, error: RuntimeError) -> None:
+    """Raise ValueError if f or its args hold tensors on another device than the state. Numbers,
+    tensors without a dimension, go with every device."""
+    device = field.device
+    away = {
+        f"{tuple(x.shape)} on {x.device}"
+        for x in held(field.f, field.args)
+        if x.dim() and x.device != device
+    }
+    if not away:
+        return
+    found = ", ".join(sorted(away)[:4])
+    raise ValueError(
+        f"the state is on {device}, but f or its args hold tensors on another device, of shape"
+        f" {found}: move them with module.to({str(device)!r}) or tensor.to(y.device), or y0 to"
+        f" their device ({error})"
+    ) from error
 
 
 def wrong_dtype(out: Tensor, dtype: torch.dtype) -> TypeError:

@@ -10,6 +10,7 @@ from functools import cache
 import numpy as np
 import torch
 
+from ..core.memory import raise_if_exhausted
 from ..core.status import RejectStep
 from ..core.vector_field import VectorField
 from ..methods import registry
@@ -139,6 +140,7 @@ def _timed(field, reference, method) -> tuple:
                 middle = time.perf_counter()
                 field(t, y)
                 best = [min(best[0], middle - began), min(best[1], time.perf_counter() - middle)]
-    except (RejectStep, RuntimeError):
+    except (RejectStep, RuntimeError) as error:
+        raise_if_exhausted(error)
         pass
     return tuple(best)

@@ -10,6 +10,7 @@ import torch
 
 from ..core.events import Event, EventRecord
 from ..core.layout import Layout
+from ..core.memory import raise_if_exhausted
 from ..core.norm import Tolerance
 from ..core.options import Options
 from ..core.problem import ODEProblem
@@ -109,7 +110,8 @@ class Case:
         try:
             with torch.no_grad():
                 return self.field(t, y)
-        except Exception:
+        except Exception as error:
+            raise_if_exhausted(error)
             return torch.full_like(y, torch.nan)
 
     def slope(self, t: float, y: torch.Tensor) -> torch.Tensor:

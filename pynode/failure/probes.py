@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 
 from ..algebra.jacobian import Jacobian
+from ..core.memory import raise_if_exhausted
 from ..core.status import Status
 from ..methods.selection import growth
 from .failed_solve import Case
@@ -68,7 +69,8 @@ def jacobian(case: Case, y: torch.Tensor, own: bool) -> torch.Tensor | None:
         field.user_jac = None
     try:
         return Jacobian(field, repairs=False)(case.t, y).detach()
-    except Exception:  # jac or f may raise anything
+    except Exception as error:  # jac or f may raise anything
+        raise_if_exhausted(error)
         return None
 
 
@@ -130,7 +132,8 @@ def spectral_radius(case: Case, t: float, y: torch.Tensor) -> float:
     computed."""
     try:
         value = growth(case.field, t, y, case.tolerance)
-    except Exception:
+    except Exception as error:
+        raise_if_exhausted(error)
         return 0.0
     if math.isfinite(value):
         return value

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from ..core.memory import raise_if_exhausted
 from ..core.norm import Tolerance
 from ..core.stats import Stats
 from ..core.status import Status
@@ -118,7 +119,8 @@ def rerun(case: Case) -> Rerun:
     began = time.perf_counter()
     try:
         started = _start(case, watched, y, tol, result)
-    except Exception:
+    except Exception as error:
+        raise_if_exhausted(error)
         return result
     if started is None:
         return result
@@ -185,7 +187,8 @@ def _attempt(case, method, field, t, y, h, state, tol):
         step = method.step(field, t, y, h, state, tol)
         if step.accepted and case.limits is not None and not case.limits.allow(t + h, step.y, y):
             return step, Status.DOMAIN, False
-    except Exception:
+    except Exception as error:
+        raise_if_exhausted(error)
         return None, Status.DOMAIN, False
     return step, step.failure, step.accepted
 

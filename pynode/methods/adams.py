@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from ..core import products
+from ..core.transfer import constant
 from .base import Method, Step
 
 if TYPE_CHECKING:
@@ -97,12 +99,12 @@ class AdamsPECE(Method):
             equal = 0
         rows = min(len(phi), k + 1)
         polynomials, g, betas = basis(past, h, min(k + 1, len(past)))
-        weights = torch.tensor(betas[:rows], dtype=y.dtype, device=y.device).unsqueeze(1)
+        weights = constant(betas[:rows], y).unsqueeze(1)
         star = phi[:rows] * weights
         sums = torch.cumsum(star, 0)
         # Predicted with phi*_0 .. phi*_(k-1); the difference of order k at the prediction corrects
         # it.
-        used = torch.tensor(g[:k], dtype=y.dtype, device=y.device)
+        used = constant(g[:k], y)
         predicted = torch.addmv(y, star[:k].t(), used, alpha=h)
         defect = field(t + h, predicted) - sums[k - 1]
         y1 = torch.add(predicted, defect, alpha=h * g[k])
@@ -214,5 +216,5 @@ class AdamsPECE(Method):
         for j, row in enumerate(rows):
             for m, a in enumerate(row):
                 weights[m + 1, j] = step.h * a / (m + 1)
-        rise = weights @ torch.cat((star, defect.unsqueeze(0)))
+        rise = products.mm(weights, torch.cat((star, defect.unsqueeze(0))))
         return torch.cat((step.start.unsqueeze(0), rise[1:]))

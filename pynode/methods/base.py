@@ -18,9 +18,11 @@ import torch
 from torch import Tensor
 
 from ..algebra.combine import as_stage_tensor
+from ..core import products
 from ..core.status import Status
 from ..core.step_control import Controller
 from ..core.torch_context import check_solvable
+from ..core.transfer import constant
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -264,10 +266,8 @@ class OneStep(Method):
     def polynomial(self, field: VectorField, step: Step) -> Tensor:
         """(degree + 1, n) coefficients of the powers of theta on the step."""
         ks = as_stage_tensor(self.stages(field, step))
-        weights = torch.as_tensor(
-            self.dense_weights(field.mass).T * step.h, dtype=ks.dtype, device=ks.device
-        )
-        return torch.cat((step.start.unsqueeze(0), weights @ ks))
+        weights = constant(self.dense_weights(field.mass).T * step.h, ks)
+        return torch.cat((step.start.unsqueeze(0), products.mm(weights, ks)))
 
 
 _CLASSES: dict[tuple, type[OneStep]] = {}

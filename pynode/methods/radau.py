@@ -13,9 +13,10 @@ from torch import Tensor
 from ..algebra.jacobian import Jacobian
 from ..algebra.linear import Factorised
 from ..algebra.newton import UNKNOWN, implicit_diff, newton_to_rounding, simplified_newton
-from ..core import floats
+from ..core import floats, products
 from ..core.arithmetic import Floats
 from ..core.status import Status
+from ..core.transfer import constant
 from .base import OneStep, Step, of_tableau
 from .collocation import RadauIIA
 from .jacobian_reuse import (
@@ -133,7 +134,7 @@ class Transformed:
 
     def solve(self, b: Tensor, factor: float = 1.0) -> Tensor:
         """factor times the solution for b, (s n,)."""
-        w = self.inverse @ b.view(-1, self.n)
+        w = products.mm(self.inverse, b.view(-1, self.n))
         if self.odd:
             rows = [self.real.solve(w[0]).unsqueeze(0)]
         else:
@@ -141,7 +142,7 @@ class Transformed:
         for k, pair in enumerate(self.pairs):
             i = 2 * k + self.odd
             rows.append(torch.view_as_real(pair.solve(torch.complex(w[i], w[i + 1]))).t())
-        return torch.mm(self.transform, torch.cat(rows)).view(-1) * factor
+        return products.mm(self.transform, torch.cat(rows)).view(-1) * factor
 
 
 class _StageMass:
@@ -172,7 +173,7 @@ class _Stages:
 
     def __call__(self, t: float, y: Tensor) -> Tensor:
         parts = y.view(len(self.offsets), -1).unbind(0)
-        return torch.mm(
+        return products.mm(
             self.a, torch.stack([self.field(t + s, part) for s, part in zip(self.offsets, parts)])
         ).view(-1)
 
@@ -293,8 +294,8 @@ class Radau(ReusesJacobian, OneStep):
         # is mostly rounding.
         if abs(h) > 2 * LARGEST * abs(old):
             return base
-        matrix = torch.from_numpy(self.tableau.extrapolation(h / old)).to(z)
-        return base + torch.mm(matrix, z).view(-1)
+        matrix = constant(self.tableau.extrapolation(h / old), z)
+        return base + products.mm(matrix, z).view(-1)
 
     def _iterate(
         self,
@@ -398,7 +399,7 @@ class Radau(ReusesJacobian, OneStep):
         ys = ys.view(len(stages.offsets), -1)
         s, n = ys.shape
         blocks = torch.stack([jacobian(t + offset, v) for offset, v in zip(stages.offsets, ys)])
-        coupled = torch.einsum("ij,jab->iajb", stages.a, blocks).reshape(s * n, s * n)
+        coupled = (stages.a.view(s, 1, s, 1) * blocks.transpose(0, 1)).reshape(s * n, s * n)
         mass_matrix = torch.eye(s * n, dtype=ys.dtype, device=ys.device)
         projector = None
         if field.mass is not None:
@@ -437,7 +438,7 @@ class Radau(ReusesJacobian, OneStep):
         return torch.cat(
             (
                 step.start.unsqueeze(0),
-                _tensors(self.tableau, ys.dtype, ys.device)[4] @ (ys - step.start),
+                products.mm(_tensors(self.tableau, ys.dtype, ys.device)[4], ys - step.start),
             )
         )
 

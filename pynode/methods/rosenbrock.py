@@ -13,6 +13,8 @@ from torch import Tensor
 
 from ..algebra.combine import CoefficientRow, as_stage_tensor, broadcast_step, combine
 from ..algebra.structure import linearise
+from ..core import products
+from ..core.transfer import constant
 from .base import Controlled, OneStep, Step
 
 if TYPE_CHECKING:
@@ -149,7 +151,5 @@ class RosenbrockMethod(Controlled, OneStep):
     def polynomial(self, field: VectorField, step: Step) -> Tensor:
         """(degree + 1, n) coefficients of the powers of theta on the step."""
         us = as_stage_tensor(step.tape)
-        weights = torch.as_tensor(
-            self.tableau.dense_weights.T.copy(), dtype=us.dtype, device=us.device
-        )
-        return torch.cat((step.start.unsqueeze(0), weights @ us))
+        weights = constant(self.tableau.dense_weights.T.copy(), us)
+        return torch.cat((step.start.unsqueeze(0), products.mm(weights, us)))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 
 from ..core.double_backward import DoubleBackward, pull
+from ..core.memory import raise_if_exhausted
 from ..core.stats import Stats
 
 
@@ -126,7 +127,8 @@ class SDE:
             w = torch.zeros_like(out, requires_grad=True)
             try:
                 (pulled,) = pull(out, (leaf,), w)
-            except RuntimeError:
+            except RuntimeError as error:
+                raise_if_exhausted(error)
                 with torch.no_grad():
                     return torch.func.jvp(lambda y: f(t, y), (y,), (tangent,))[1]
             pushed = None

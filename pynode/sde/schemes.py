@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import torch
 
+from ..core import products
 from .equation import SDE
 
 
@@ -62,7 +63,7 @@ def step(
         if sde.diagonal:
             noise = g * dw
         else:
-            noise = (g @ dw.unsqueeze(-1)).squeeze(-1)
+            noise = (g * dw.unsqueeze(-2)).sum(-1)
     if scheme.implicit:
         return _implicit_step(sde, t + h, h, y + noise, y)
     return y + noise + h * sde.drift(t, y)
@@ -85,7 +86,7 @@ def _implicit_step(sde, t, h, rhs, start):
         for _ in range(ITERATIONS):
             matrix = unit - h * sde.jacobian(t, y)
             # A singular matrix gives infinity.
-            change = torch.linalg.solve_ex(matrix, rhs + h * sde.drift(t, y) - y)[0]
+            change = products.solve_ex(matrix, rhs + h * sde.drift(t, y) - y)[0]
             # For each row, relative to the terms of the sum, which may cancel.
             whole = (
                 torch.stack((rhs, y, y + change)).abs().amax((0, -1)).unsqueeze(-1).clamp(min=tiny)
@@ -100,4 +101,4 @@ def _implicit_step(sde, t, h, rhs, start):
             return None
     if not torch.is_grad_enabled():
         return y + change
-    return y + torch.linalg.solve(matrix, rhs + h * sde.drift(t, y) - y)
+    return y + products.solve(matrix, rhs + h * sde.drift(t, y) - y)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 import torch
 from torch.nn.utils import parameters_to_vector
 
+from ..core import products
 from ..core.status import SolveError
 
 # The damping at the start, its factors after a success and a failure, and its bounds.
@@ -78,9 +79,9 @@ class LevenbergMarquardt:
             return False
         wide = jacobian.shape[0] <= jacobian.shape[1]
         if wide:
-            curvature = jacobian @ jacobian.T
+            curvature = products.mm(jacobian, jacobian.T)
         else:
-            curvature = jacobian.T @ jacobian
+            curvature = products.mm(jacobian.T, jacobian)
         unit = torch.eye(len(curvature)).to(curvature) * curvature.diagonal().mean()
         if wide:
             rhs = r
@@ -88,7 +89,7 @@ class LevenbergMarquardt:
             rhs = jacobian.T @ r
         while self.damping <= MOST:
             # Not lstsq, whose last bits change from call to call: a resumed run would differ.
-            solved = torch.linalg.solve_ex(curvature + self.damping * unit, rhs).result
+            solved = products.solve_ex(curvature + self.damping * unit, rhs).result
             if wide:
                 move = -(jacobian.T @ solved)
             else:

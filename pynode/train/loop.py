@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from ..core.files import save_torch
+from ..core.memory import raise_if_exhausted
 from ..core.solution import Solution
 from .checkpoint import HISTORY, WORK, checkpoint, save_history
 from .data import Dataset
@@ -401,6 +402,7 @@ class Trainer:
             self._adopt(build(self.options.architecture, self.scaling))
             self._restore(plain)
         except (KeyError, TypeError, RuntimeError) as error:
+            raise_if_exhausted(error)
             raise ModelError(
                 f"{path} is not a whole checkpoint ({error}): start anew in another directory."
             ) from None

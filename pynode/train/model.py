@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from ..core.files import save_torch, unsealed
+from ..core.memory import raise_if_exhausted
 from .scaling import PhysicalField, ScaledField, Scaling
 
 # Since format 2 a file ends with its checksum.
@@ -127,6 +128,7 @@ def load_model(path: str | PathLike[str]) -> PhysicalField:
         field.net.load_state_dict(plain["state_dict"])
         return PhysicalField(field, plain["columns"], plain["y0"], plain["t_eval"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise_if_exhausted(error)
         raise ModelError(
             f"{path} does not describe a whole model ({_first_line(error)}): train it again."
         ) from None

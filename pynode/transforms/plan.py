@@ -19,6 +19,7 @@ from torch.autograd import forward_ad
 from ..core.arguments import Arguments
 from ..core.cotangents import none_to_zeros
 from ..core.layout import Layout
+from ..core.memory import raise_if_exhausted
 from ..core.problem import ODEProblem
 from ..core.solution import Solution
 from ..core.split_field import SplitField
@@ -97,7 +98,8 @@ def _check_closure(problem, depends):
                 *args,
             )
         )
-    except Exception:  # f may reject these values; the solve itself then finds the error
+    except Exception as error:  # f may reject these values; the solve itself then finds the error
+        raise_if_exhausted(error)
         return
     if depends(out):
         raise ValueError(

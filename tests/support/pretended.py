@@ -13,7 +13,23 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 
+from tests.support import fused_gru
+
 NAME = "pretended"
+aten = torch.ops.aten
+
+# Functions of an operation, its positional and its named arguments: each is called before the
+# operation runs (strict_device.py).
+watchers = []
+
+# Tangents that are zero have no memory, which a tensor around another one needs.
+_zeros = {aten._efficientzerotensor.default: aten.zeros.default}
+
+# Products of matrices, not those of a matrix and a vector.
+ROUNDED = (aten.mm, aten.bmm, aten.addmm, aten.baddbmm)
+
+# The memory that was pinned, by its address. It is kept, so that no other gets the address.
+_pinned = {}
 
 
 class Distant(torch.Tensor):
@@ -35,6 +51,8 @@ class Distant(torch.Tensor):
         return f"Distant({self.inner!r})"
 
     def tolist(self):  # not for subclasses
+        for watcher in watchers:
+            watcher("tolist", (self,), {})
         return self.inner.tolist()
 
     __torch_function__ = torch._C._disabled_torch_function_impl
@@ -49,7 +67,7 @@ class pretended(TorchDispatchMode):
     Python."""
 
     def __init__(self):
-        _register()
+        register()
         super().__init__()
 
     # Torch.tensor(..., device) is made here and sent there, by calls that the mode sees.
@@ -66,21 +84,117 @@ class pretended(TorchDispatchMode):
         return _run(function, args, kwargs or {})
 
 
-@cache
-def _register():
+def require():
+    """What makes a device in Python. Skips the test where this torch has it not."""
     try:
         from torch.utils.backend_registration import (
             _setup_privateuseone_for_python_backend as setup,
         )
     except ImportError:
         pytest.skip(f"torch {torch.__version__} takes no devices made in Python")
-    setup(NAME)
+    return setup
+
+
+class _Module:
+    """What torch asks of the module of a device: there is one, and its random numbers are the
+    CPU's."""
+
+    def is_initialized(self):
+        return True
+
+    is_available = is_initialized
+
+    def _is_in_bad_fork(self):
+        return False
+
+    def device_count(self):
+        return 1
+
+    def current_device(self):
+        return 0
+
+    memory = 0  # bytes
+
+    def mem_get_info(self, device=None):
+        return self.memory // 2, self.memory
+
+    def manual_seed_all(self, seed):
+        pass
+
+    def get_rng_state(self, device=None):
+        return torch.get_rng_state()
+
+    def set_rng_state(self, state, device=None):
+        torch.set_rng_state(state)
+
+
+module = _Module()
+
+
+@cache
+def register():
+    """Make the device, once in a process."""
+    require()(NAME, backend_module=module)
+
+
+def pinned(x):
+    """Whether a tensor of the host is in memory that the device can read by itself."""
+    return x.untyped_storage().data_ptr() in _pinned
+
+
+def _pin(function, args, kwargs):
+    """What the operations on pinned memory answer, or None for any other operation."""
+    name = function._schema.name
+    if name == "aten::is_pinned":
+        return pinned(args[0])
+    if name == "aten::_pin_memory":
+        made = args[0].clone()
+    elif kwargs.get("pin_memory"):
+        made = function(*args, **{**kwargs, "pin_memory": False})
+    else:
+        return None
+    _pinned[made.untyped_storage().data_ptr()] = made.untyped_storage()
+    return made
 
 
 def _run(function, args, kwargs):
+    """An operation, seen by the watchers first."""
+    function = _zeros.get(function, function)
+    made = _pin(function, args, kwargs)
+    if made is not None:
+        return made
+    for watcher in watchers:
+        watcher(function, args, kwargs)
+    return _run_inside(function, args, kwargs)
+
+
+def _rounds(function):
+    """Whether the user lets a GPU round the operands of this product."""
+    return (
+        function.overloadpacket in ROUNDED and torch.backends.cuda.matmul.fp32_precision == "tf32"
+    )
+
+
+def _rounded(x):
+    """A float32 tensor with 10 bits after the point, as TF32 has; anything else as it is."""
+    if not isinstance(x, torch.Tensor) or x.dtype != torch.float32:
+        return x
+    return ((x.contiguous().view(torch.int32) + (1 << 12)) & ~((1 << 13) - 1)).view(torch.float32)
+
+
+def _compute(function, args, kwargs, there):
+    """The result of an operation on plain tensors. there: whether they are those of the device."""
+    if there and _rounds(function):
+        args = tree_map(_rounded, args)
+    return fused_gru.KERNELS.get(function, function)(*args, **kwargs)
+
+
+def _run_inside(function, args, kwargs):
     """The same function on what is inside; its result where its operands are, or where it is asked
     for."""
-    name, device, places = function._schema.name, kwargs.get("device"), set()
+    name = function._schema.name
+    device = kwargs.get("device")
+    places = set()
 
     def inner(x):
         if isinstance(x, Distant):
@@ -99,17 +213,20 @@ def _run(function, args, kwargs):
     args = tuple(torch.device("cpu") if isinstance(x, torch.device) else x for x in args)
     bare, named = tree_map(inner, (args, kwargs))
     copies = name in ("aten::_to_copy", "aten::copy_", "aten::to")
+    # Indices of the host go with both, too.
+    copies |= name.startswith("aten::index") and isinstance(args[0], Distant)
     if len(places) > 1 and not copies:
         raise RuntimeError(f"{name}: tensors on two devices")
-    result = function(*bare, **named)
+    result = _compute(function, bare, named, NAME in places)
     if name == "aten::copy_":
         return args[0]
     there = NAME in places if device is None else torch.device(device).type == NAME
     if not there:
         return result
     known = {id(x.inner): x for x in args if isinstance(x, Distant)}
-    if any(x.shape != x.inner.shape for x in known.values()):
-        raise NotImplementedError(f"{name} changes a shape in place, which this device cannot")
+    for x in known.values():
+        if x.shape != x.inner.shape:  # changed in place
+            x.data = Distant(x.inner)
 
     def outer(x):
         if not isinstance(x, torch.Tensor):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from ...core.cotangents import add_grads, zero_grads
-from ..field_products import ROWS
+from ..field_products import rows_at_once
 from .adjoint_field import AdjointField
 from .base import Continuous, positive, solve_adjoint_equation
 from .forward_states import States
@@ -72,7 +72,7 @@ class GaussAdjoint(Continuous):
             total[:] = add_grads(total, integral)
 
         if field.parameters:
-            cells = CellObserver(equation, consume, ROWS // count)
+            cells = CellObserver(equation, consume, rows_at_once(field.device) // count)
         else:
             cells = None
         ybar, _ = solve_adjoint_equation(
@@ -104,7 +104,7 @@ class GaussKronrodAdjoint(Continuous):
         equation = AdjointField(field, States(trajectory), trajectory.direction)
         rule = Kronrod(field, equation, options.rtol if self.rtol is None else self.rtol)
         if field.parameters:
-            cells = CellObserver(equation, rule.add, ROWS // len(rule.nodes))
+            cells = CellObserver(equation, rule.add, rows_at_once(field.device) // len(rule.nodes))
         else:
             cells = None
         ybar, _ = solve_adjoint_equation(

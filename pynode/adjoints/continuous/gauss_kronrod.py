@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ...core.cotangents import add_grads, zero_grads
-from ..field_products import ROWS, magnitudes, push_parameters
+from ..field_products import magnitudes, push_parameters, rows_at_once
 from .quadrature import integrate_parameters, sample
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Kronrod:
     def _measure(self, cells):
         """Return (sizes, errors) of the integrals over cells, lists of floats: the largest over the
         random directions."""
-        chunk = max(1, ROWS // len(self.nodes))
+        chunk = max(1, rows_at_once(self.field.device) // len(self.nodes))
         sizes = []
         errors = []
         for i in range(0, len(cells), chunk):

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ...core.cotangents import add_grads, zero_grads
 from ...core.trajectory import evaluate_each
-from ..field_products import ROWS, pull_parameters
+from ..field_products import pull_parameters, rows_at_once
 
 if TYPE_CHECKING:
     from ...core.protocols import Step
@@ -139,7 +139,7 @@ def integrate_parameters(
 ) -> list[Tensor]:
     """The integral of (df/dp)^T lambda dt over the cells, in the direction of the forward solve.
     Return a list for field.parameters."""
-    size = max(1, ROWS // len(nodes))
+    size = max(1, rows_at_once(field.device) // len(nodes))
     total = zero_grads(field.parameters)
     for i in range(0, len(cells), size):
         part = cells[i : i + size]

@@ -20,8 +20,10 @@ import torch
 from torch import Tensor
 
 from ...algebra.combine import as_stage_tensor
+from ...core import products
 from ...core.cotangents import add_grads, zero_grads
 from ...core.double_backward import DoubleBackward, pull, with_double_backward
+from ...core.transfer import constant, to_device
 from ...methods.batched.one_step import RowInverse, polynomial
 from ...methods.bdf.step import BDF
 from ...methods.esdirk import DIRK
@@ -144,7 +146,7 @@ def _check_stability(field, method, steps):
 
 
 def _tensor(array, like):
-    return torch.from_numpy(array).to(like.device)
+    return to_device(array, like.device)
 
 
 def _narrow(field, steps):
@@ -163,7 +165,7 @@ def _transitions(field, method, steps, outputs, replay_type, stages):
     n = field.size
     ybar = torch.zeros_like(outputs.at_start)
     params = zero_grads(field.parameters)
-    size = max(1, chunk_size(n) // method.tableau.stages)
+    size = max(1, chunk_size(n, ybar.device) // method.tableau.stages)
     for first in range(0, len(steps.row), size):
         last = min(first + size, len(steps.row))
         index = _tensor(steps.row[first:last], ybar)
@@ -180,7 +182,7 @@ def _transitions(field, method, steps, outputs, replay_type, stages):
         seeds = torch.empty_like(chunk.y)
         for a, b, rows in level_parts(steps.levels, first, last):
             seeds[a:b] = seed = ybar[rows] + outputs.end_cotangents[first + a : first + b]
-            back = torch.bmm(transition[a:b], seed.unsqueeze(2))
+            back = products.bmm(transition[a:b], seed.unsqueeze(2))
             if forced is not None:
                 back = back + forced[a:b]
             ybar[rows] = back.squeeze(2)
@@ -203,7 +205,7 @@ def level_parts(
 
 def _chunk(field, method, steps, first, last, stages):
     start, *tape = (x[first:last] for x in steps.tape)
-    t, h = (torch.from_numpy(x[first:last]).to(start) for x in (steps.t, steps.h))
+    t, h = (constant(x[first:last], start) for x in (steps.t, steps.h))
     rows = field.select(_tensor(steps.row[first:last], start))
     return RowChunk(start, t, h, stages(rows, method, start, t, h, *tape))
 
@@ -211,8 +213,8 @@ def _chunk(field, method, steps, first, last, stages):
 def _dirk_stages(rows, method, start, t, h, slopes):
     """The states of the stages, from their slopes (m, s, n). The replay makes Jacobians at these
     states."""
-    a = torch.as_tensor(method.tableau.matrix(), dtype=start.dtype, device=start.device)
-    return start + h.unsqueeze(1) * torch.einsum("ij,mjn->imn", a, slopes)
+    a = constant(method.tableau.matrix(), start)
+    return start + h.unsqueeze(1) * products.einsum("ij,mjn->imn", a, slopes)
 
 
 def _rosenbrock_stages(rows, method, start, t, h):

@@ -15,7 +15,10 @@ import torch
 from torch import Tensor
 
 from ...algebra.linear import INVERSE_BELOW
+from ...algebra.row_matrices import inverses
+from ...core import products
 from ...core.cotangents import add_grads, plus, zero_grads
+from ...core.transfer import constant, to_device
 from ...methods.batched.bdf_formulas import lagrange, monomials, redifferences
 from ...methods.bdf.formulas import MAX_ORDER, DifferenceHistory, ValueHistory
 from ..field_products import chunk_size, jacobians, pull_back, pull_parameters
@@ -42,25 +45,25 @@ def pullback(
     zbar = like.new_zeros(len(like), form.rows, n)
     params = zero_grads(field.parameters)
     before = steps.sizes_before(kind.count)
-    size = chunk_size(n)
+    size = chunk_size(n, like.device)
     for first in range(0, len(steps.row), size):
         last = min(first + size, len(steps.row))
         k, y = (x[first:last] for x in steps.tape)
         h = steps.h[first:last]
         orders = k.cpu().numpy()
         matrices = kind(form, orders, h, before[first:last])
-        back, b = (torch.from_numpy(x).to(y) for x in (matrices.back, matrices.b))
-        c = torch.from_numpy(h / alpha[orders]).to(y)
-        points = RowPoints(field, torch.from_numpy(steps.row[first:last]).to(y.device))
-        t = torch.from_numpy(steps.end[first:last]).to(y)
+        back, b = (constant(x, y) for x in (matrices.back, matrices.b))
+        c = constant(h / alpha[orders], y)
+        points = RowPoints(field, to_device(steps.row[first:last], y.device))
+        t = constant(steps.end[first:last], y)
         transposed = _Transposed(points, t, y, c)
         forced = _forced(matrices, outputs, first, last)
         lambdas = torch.empty_like(y)
         for a, e, rows in level_parts(steps.levels, first, last):
             z = zbar[rows] + forced[a:e]
-            dbar = torch.bmm(b[a:e].unsqueeze(1), z)
+            dbar = products.bmm(b[a:e].unsqueeze(1), z)
             lam = transposed.solve(a, e, dbar)
-            zbar[rows] = torch.bmm(back[a:e], torch.cat((z, lam - dbar, -lam), 1))
+            zbar[rows] = products.bmm(back[a:e], torch.cat((z, lam - dbar, -lam), 1))
             lambdas[a:e] = lam.squeeze(1)
         param_grads = pull_parameters(points, t, y, c.unsqueeze(1) * lambdas)
         params = add_grads(params, param_grads)
@@ -143,8 +146,8 @@ def _forced(matrices, outputs, first, last):
     forced[:, 0] = end_cotangents
     step, theta, grads = outputs.inside_steps(first, last)
     if len(step):
-        dense = torch.from_numpy(matrices.dense(step.cpu().numpy())).to(end_cotangents)
-        weights = torch.bmm(powers(theta, MAX_ORDER, 0, end_cotangents).unsqueeze(1), dense)
+        dense = constant(matrices.dense(step.cpu().numpy()), end_cotangents)
+        weights = products.bmm(powers(theta, MAX_ORDER, 0, end_cotangents).unsqueeze(1), dense)
         forced.index_add_(0, step, weights.transpose(1, 2) * grads.unsqueeze(1))
     return forced
 
@@ -160,20 +163,20 @@ class _Transposed:
         points.stats.backward_nlu += len(c)
         points.stats.backward_nsolve += len(c)
         if n < INVERSE_BELOW:
-            self.inverse = torch.linalg.inv(matrices)
+            self.inverse = inverses(matrices, check=True)
         else:
             self.inverse = None
         if self.inverse is None:
-            self.factors = torch.linalg.lu_factor(matrices)
+            self.factors = products.lu_factor(matrices)
         else:
             self.factors = None
 
     def solve(self, first, last, b):
         """Solve for the points first to last: (m, 1, n) for b (m, 1, n)."""
         if self.inverse is not None:
-            return torch.bmm(b, self.inverse[first:last])
+            return products.bmm(b, self.inverse[first:last])
         lu, pivots = self.factors
-        return torch.linalg.lu_solve(
+        return products.lu_solve(
             lu[first:last], pivots[first:last], b.transpose(1, 2), adjoint=True
         ).transpose(1, 2)
 
@@ -181,10 +184,10 @@ class _Transposed:
 def _through_start(field, form, steps, zbar, params):
     """Take the cotangents through the first histories, which consist of y0 and the slopes there."""
     t0, y0, h0 = steps.start
-    order = torch.from_numpy(steps.order).to(zbar.device)
-    weights = torch.from_numpy(form.start_weights(1.0)).to(zbar)
-    ybar, fbar = torch.einsum("rj,brn->jbn", weights, zbar).unbind(0)
-    fbar = fbar * torch.from_numpy(h0).to(fbar)[order].unsqueeze(1)
+    order = to_device(steps.order, zbar.device)
+    weights = constant(form.start_weights(1.0), zbar)
+    ybar, fbar = products.einsum("rj,brn->jbn", weights, zbar).unbind(0)
+    fbar = fbar * constant(h0, fbar)[order].unsqueeze(1)
     with torch.enable_grad():
         start = y0[order].detach().clone().requires_grad_()
         slope = field.select(order).eval(t0[order], start)

@@ -19,7 +19,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ...algebra.linear import INVERSE_BELOW
+from ...algebra.row_matrices import inverses
+from ...core import products
 from ...core.cotangents import add_grads, plus, zero_grads
+from ...core.transfer import constant
 from ..field_products import chunk_size, jacobians, pull_back, pull_parameters
 from ..output_cotangents import powers
 from . import structured
@@ -52,7 +56,7 @@ class Sweep:
         """end_cotangents, inside: of the outputs (OutputCotangents.of_steps)."""
         n = self.field.size
         if self.field.structure is None:
-            size = chunk_size(n)
+            size = chunk_size(n, self.field.device)
         else:
             size = structured.chunk_size(n)
         for last in range(len(steps), 0, -size):
@@ -89,8 +93,8 @@ def _chunk(field, form, chunk, end_cotangents, inside, zbar):
             zbar[0] += end_cotangents[i]
         if inside[i] is not None:
             theta, cotangent = inside[i]
-            weights = torch.as_tensor(form.dense_weights(k, nodes), dtype=y.dtype, device=y.device)
-            zbar = zbar + (powers(theta, k, 0, y) @ weights).T @ cotangent
+            weights = constant(form.dense_weights(k, nodes), y)
+            zbar = zbar + products.mm(products.mm(powers(theta, k, 0, y), weights).T, cotangent)
         dbar = form.read(zbar, k)
         lambdas[i] = lam = transposed.solve(i, dbar)
         if field.mass is None:
@@ -99,17 +103,15 @@ def _chunk(field, form, chunk, end_cotangents, inside, zbar):
             mu = field.mass.times_transposed(lam)
         zbar = form.pull(zbar, k, pq, dbar, mu)
         if change is not None:
-            zbar = torch.as_tensor(change.T.copy(), dtype=y.dtype, device=y.device) @ zbar
+            zbar = products.mm(constant(change.T.copy(), y), zbar)
     return zbar, pull_parameters(field, t, y, c.unsqueeze(1) * torch.stack(lambdas))
 
 
 def _through_start(field, form, trajectory, zbar, grads):
     """Take the cotangents through the first history, which consists of y0 and its slope M^+ f(t0,
     y0)."""
-    weights = torch.as_tensor(
-        form.start_weights(trajectory.h0), dtype=zbar.dtype, device=zbar.device
-    )
-    ybar, fbar = (weights.T @ zbar).unbind(0)
+    weights = constant(form.start_weights(trajectory.h0), zbar)
+    ybar, fbar = products.mm(weights.T, zbar).unbind(0)
     if field.mass is not None:
         fbar = field.mass.pinv_apply_transposed(fbar)
     with torch.enable_grad():
@@ -135,17 +137,18 @@ class _Transposed:
         matrices = mass - c.view(-1, 1, 1) * jacobians(field, t, y)
         field.stats.backward_nlu += len(c)
         self.inverse = None
-        if matrices.shape[-1] < 48:
-            self.inverse = torch.linalg.inv(matrices).transpose(1, 2).contiguous().unbind(0)
+        if n < INVERSE_BELOW:
+            inverse = inverses(matrices, check=True)
+            self.inverse = inverse.transpose(1, 2).contiguous().unbind(0)
         else:
-            self.lu, self.pivots = torch.linalg.lu_factor(matrices)
+            self.lu, self.pivots = products.lu_factor(matrices)
 
     def solve(self, i, b):
         if self.inverse is not None:
             return torch.mv(self.inverse[i], b)
-        return torch.linalg.lu_solve(
-            self.lu[i], self.pivots[i], b.unsqueeze(1), adjoint=True
-        ).squeeze(1)
+        return products.lu_solve(self.lu[i], self.pivots[i], b.unsqueeze(1), adjoint=True).squeeze(
+            1
+        )
 
 
 class _OneByOne:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ...core import products
 from ...core.cotangents import add_grads, plus, zero_grads
 from ...methods.esdirk import DIRK
 from ..field_products import jacobians, pull_parameters
@@ -151,16 +152,16 @@ class Replay(Stages):
         else:
             mass_matrix = field.mass.to_dense()
         self.lu: list[Any] = [
-            torch.linalg.lu_factor(mass_matrix - self.c * jac) if implicit else None
+            products.lu_factor(mass_matrix - self.c * jac) if implicit else None
             for implicit, jac in zip(self.implicit, self.jacobians[0])
         ]
         field.stats.backward_nlu += m * sum(self.implicit)
 
     def solve(self, i: int, v: Tensor) -> Tensor:
-        return torch.linalg.lu_solve(*self.lu[i], v, adjoint=True)
+        return products.lu_solve(*self.lu[i], v, adjoint=True)
 
     def product(self, part: int, i: int, v: Tensor) -> Tensor:
-        return torch.bmm(self.jacobians[part][i].transpose(1, 2), v)
+        return products.bmm(self.jacobians[part][i].transpose(1, 2), v)
 
     def parameters(self, seed: Tensor) -> list[Tensor]:
         """Cotangents of the parameters, summed over the steps. seed: cotangents (m, n, 1) of the

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from ...algebra.combine import combine
+from ...core import products
 from ...core.cotangents import add_grads, plus, zero_grads
+from ...core.transfer import to_device
 from ...methods.explicit import ExplicitRungeKutta
 from ..field_products import jacobians, pull_back, pull_parameters
 from .replay import REPLAYS, STEPWISE, RecordedSteps, StepBatch, indexed_outputs
@@ -67,7 +69,7 @@ class Replay(StepBatch):
         self.interior = self.interior_cotangents(tb.dense_weights[:count], True)
         chosen = sampled(len(self.y))
         if chosen is not None:
-            which = torch.from_numpy(chosen).to(self.y.device)
+            which = to_device(chosen, self.y.device)
             check_explicit(method, self.jacobians[0][which], self.h[which])
 
     @staticmethod
@@ -103,7 +105,7 @@ class Replay(StepBatch):
             stages = [s + d.unsqueeze(2) for s, d in zip(stages, self.interior[0])]
             start = start + self.interior[1].unsqueeze(2)
         for i in range(count - 1, -1, -1):
-            back = torch.bmm(self.jacobians[i].transpose(1, 2), stages[i])
+            back = products.bmm(self.jacobians[i].transpose(1, 2), stages[i])
             start = start + back
             for j in range(i):
                 if self.a[i, j] != 0:

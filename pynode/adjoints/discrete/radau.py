@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ...core import products
+from ...core.transfer import constant
 from ...methods.radau import Radau
 from ..field_products import jacobians, pull_parameters
 from ..output_cotangents import powers
@@ -47,18 +49,19 @@ class Replay(StepBatch):
         self.field = field
         ys = torch.stack([step.tape for step in chunk.steps])
         m, s, n = ys.shape
-        self.a = torch.as_tensor(tb.a, dtype=ys.dtype, device=ys.device)
-        nodes = torch.as_tensor(tb.c, dtype=ys.dtype, device=ys.device)
+        self.a = constant(tb.a, ys)
+        nodes = constant(tb.c, ys)
         self.t_points = (self.t.unsqueeze(1) + self.h.unsqueeze(1) * nodes).reshape(-1)
         self.y_points = ys.reshape(-1, n)
         blocks = jacobians(field, self.t_points, self.y_points).view(m, s, n, n)
-        coupled = torch.einsum("ij,mjab->miajb", self.a, blocks).reshape(m, s * n, s * n)
+        coupled = self.a.view(s, 1, s, 1) * blocks.transpose(1, 2).unsqueeze(1)
+        coupled = coupled.reshape(m, s * n, s * n)
         mass_matrix = torch.eye(s * n, dtype=ys.dtype, device=ys.device)
         if field.mass is not None:
             mass_matrix = torch.kron(
                 torch.eye(s, dtype=ys.dtype, device=ys.device), field.mass.to_dense()
             )
-        self.lu = torch.linalg.lu_factor(mass_matrix - self.h.view(-1, 1, 1) * coupled)
+        self.lu = products.lu_factor(mass_matrix - self.h.view(-1, 1, 1) * coupled)
         field.stats.backward_nlu += m
         field.stats.backward_nsolve += m
         if self.inside:
@@ -71,9 +74,10 @@ class Replay(StepBatch):
         the steps."""
         stages = self.y.new_zeros(m, s, n)
         start = self.y.new_zeros(m, n)
-        basis = torch.as_tensor(tb.powers, dtype=self.y.dtype, device=self.y.device)
+        basis = constant(tb.powers, self.y)
         for i, theta, cotangents in self.inside:
-            stages[i] = (powers(theta, s, 1, self.y) @ basis).T @ cotangents
+            weights = products.mm(powers(theta, s, 1, self.y), basis)
+            stages[i] = products.mm(weights.T, cotangents)
             start[i] = cotangents.sum(0) - stages[i].sum(0)
         return stages, start
 
@@ -95,10 +99,12 @@ class Replay(StepBatch):
         if self.interior is not None and outputs:
             g = g + self.interior[0].unsqueeze(3)
             start = start + self.interior[1].unsqueeze(2)
-        solved = torch.linalg.lu_solve(*self.lu, g.reshape(m, s * n, width), adjoint=True).view(
+        solved = products.lu_solve(*self.lu, g.reshape(m, s * n, width), adjoint=True).view(
             m, s, n, width
         )
-        slopes = self.h.view(-1, 1, 1, 1) * torch.einsum("ij,minw->mjnw", self.a, solved)
+        weights = self.a.t().expand(m, s, s)
+        slopes = products.bmm(weights, solved.reshape(m, s, n * width)).view(m, s, n, width)
+        slopes = self.h.view(-1, 1, 1, 1) * slopes
         start_part = solved.sum(1)
         mass = self.field.mass
         if mass is not None:

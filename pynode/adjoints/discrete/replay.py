@@ -18,7 +18,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...core import products
 from ...core.cotangents import add_grads, zero_grads
+from ...core.transfer import constant
 from ...methods.base import ByFamily
 from ..field_products import chunk_size
 from ..output_cotangents import powers
@@ -50,7 +52,7 @@ def pullback(
     """
     n = len(ybar)
     grads = zero_grads(field.parameters)
-    size = max(1, chunk_size(n) // replay_type.size(method))
+    size = max(1, chunk_size(n, field.device) // replay_type.size(method))
     for last in range(len(steps), 0, -size):
         first = max(0, last - size)
         replay = replay_type(
@@ -164,14 +166,15 @@ class StepBatch:
         m, n = self.y.shape
         stages = self.y.new_zeros(len(weights), m, n)
         start = self.y.new_zeros(m, n)
-        matrix = torch.as_tensor(weights, dtype=self.y.dtype, device=self.y.device)
+        matrix = constant(weights, self.y)
         for i, theta, cotangents in self.inside:
             index = torch.as_tensor(i, device=theta.device).expand(len(theta))
             if scaled:
                 scale = self.h[index]
             else:
                 scale = torch.ones_like(self.h[index])
-            pulled = powers(theta, matrix.shape[1], 1, self.y) @ matrix.T * scale.unsqueeze(1)
+            pulled = products.mm(powers(theta, matrix.shape[1], 1, self.y), matrix.T)
+            pulled = pulled * scale.unsqueeze(1)
             stages.index_add_(1, index, pulled.T.unsqueeze(2) * cotangents)
             start.index_add_(0, index, cotangents)
         return stages, start

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ...core import products
 from ...core.cotangents import add_grads
 from ...methods.rosenbrock import RosenbrockMethod
 from ..field_products import jacobian_slopes, jacobians, pull_parameters, second_order
@@ -60,7 +61,7 @@ class Replay(StepBatch):
         else:
             mass = field.mass.to_dense()
         matrix = mass - (self.gamma * self.h).view(-1, 1, 1) * self.jacobians[0]
-        self.lu = torch.linalg.lu_factor(matrix)
+        self.lu = products.lu_factor(matrix)
         field.stats.backward_nlu += m
         field.stats.backward_nsolve += m * tb.stages
         self.slopes = [self.h * float(d) for d in tb.d]
@@ -94,9 +95,9 @@ class Replay(StepBatch):
         h = self.h.view(-1, 1, 1)
         vs: list[Any] = [None] * len(self.u)
         for i in range(len(self.u) - 1, -1, -1):
-            vs[i] = v = torch.linalg.lu_solve(*self.lu, self.gamma * h * ubar[i], adjoint=True)
-            back = torch.bmm(self.jacobians[i].transpose(1, 2), v)
-            start = start + back + torch.bmm(self.changes[i].transpose(1, 2), v)
+            vs[i] = v = products.lu_solve(*self.lu, self.gamma * h * ubar[i], adjoint=True)
+            back = products.bmm(self.jacobians[i].transpose(1, 2), v)
+            start = start + back + products.bmm(self.changes[i].transpose(1, 2), v)
             for j, a in self.a[i].items():
                 ubar[j] = ubar[j] + a * back
             if self.field.mass is None:

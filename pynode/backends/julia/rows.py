@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...core.row_statuses import NUMBERS, RowStatuses
 from ...core.status import Status
 from ..native.row_fields import RowFields
 from ..native.row_outputs import by_row, shared_times, spread, times_of_row, with_end
@@ -155,10 +156,11 @@ class JuliaRows:
         self.attempts = spans.attempts + outcome["accepted"] + outcome["rejected"]
 
 
-def _statuses(servant: RowServant, options: Options) -> list[Status]:
+def _statuses(servant: RowServant, options: Options) -> RowStatuses:
     """How each row ended."""
     outcome = servant.rows["outcome"]
-    statuses = [ENDINGS[ending] for ending in outcome["ending"].tolist()]
+    by_ending = np.array([NUMBERS[status] for status in ENDINGS])
+    statuses = RowStatuses(by_ending[outcome["ending"]])
     special = (outcome["ending"] != 0) | (outcome["cause"] != 0) | (servant.answers != SERVED)
     for i in np.flatnonzero(special).tolist():
         if servant.answers[i] == SKIPPED:

@@ -154,8 +154,7 @@ def started(location: Location) -> Runtime:
             from juliacall import Main
     except Exception as error:  # a broken Julia can raise any exception
         raise JuliaUnavailable(why(_starting(error, location))) from error
-    # Before Julia works here: its garbage collector would wait for the other thread without end.
-    if already and not Main.seval("Threads.threadid() == 1"):
+    if already and not _is_first_thread():
         raise _OtherThread(FIRST_CALL)
     try:
         Main.seval(f'let path = raw"{package()}"; path in LOAD_PATH || push!(LOAD_PATH, path); end')
@@ -175,6 +174,20 @@ def _connected(main: JuliaValue) -> dict[str, int]:
     addresses = [str(ctypes.cast(f, ctypes.c_void_p).value) for f in functions]
     told = str(main.seval(f"PyNODE.connect({', '.join(addresses)})"))
     return {name: int(number) for name, number in (pair.split("=") for pair in told.split())}
+
+
+def _is_first_thread() -> bool:
+    """Whether this thread has started Julia.
+
+    The answer comes from C. Any work of Julia here, a short expression included, may begin to
+    collect garbage, and would then wait for the other thread without end.
+    """
+    library = ctypes.CDLL(None)
+    library.jl_get_pgcstack.restype = ctypes.c_void_p
+    if not library.jl_get_pgcstack():
+        return False  # Julia does not know this thread
+    library.jl_threadid.restype = ctypes.c_int16
+    return library.jl_threadid() == 0
 
 
 def _park() -> None:

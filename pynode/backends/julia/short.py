@@ -101,7 +101,9 @@ class ShortTrajectory(Trajectory):
         self._slope = self._slope_at_start()
 
     def outputs(self) -> Tensor:
-        return self.states
+        # Another tensor, because autograd gives the one that it returns a graph, which owns this
+        # trajectory: the two would keep one another.
+        return self.states.detach()
 
     def inner(self, t: float) -> float:
         """Julia's time at the time t of f."""
@@ -130,12 +132,15 @@ def integrate(
     atol: np.ndarray,
     record: bool,
 ) -> ShortTrajectory | None:
-    """The solve from start, (n,), at times[0] to times[-1]; None where it does not succeed.
+    """The solve from start, (n,), at times[0] to times[-1]; None where it does not succeed, and
+    where a derivative cannot become native code: the long way then calls Python, or says why.
 
     record: whether Julia keeps its solution for a gradient.
     """
     julia = start_julia()
     template = _template(julia, bound, method, options, atol, record)
+    if template is None:
+        return None
     request = Request.from_buffer_copy(template.numbers)
     clock = Clock.of(times[0], times[-1])
     request.origin = clock.origin
@@ -149,7 +154,8 @@ def integrate(
     request.output_count = len(outputs)
     end = start.clone()  # Julia writes the state at the end there
     states = torch.empty(len(times), bound.n, dtype=bound.dtype)
-    path = ShortTrajectory(template, bound, times, start, clock)
+    # A copy, because the caller may change y0 before the gradient.
+    path = ShortTrajectory(template, bound, times, start.clone(), clock)
     request.start = end.data_ptr()
     request.states = states.data_ptr()
     request.inputs = bound.pointers()[0].ctypes.data
@@ -169,11 +175,19 @@ def integrate(
 
 
 def _template(julia, bound, method, options, atol, record):
-    """The Template of a solve, kept with the code of f."""
+    """The Template of a solve, kept with the code of f; None where it cannot be made."""
     key = ("julia template", method, _key(options), atol.tobytes(), record)
     found = bound.kept.get(key)
     if found is None:
-        found = bound.kept[key] = Template(julia, bound, method, options, atol, record)
+        refused = ("julia refused", method, record)
+        if refused in bound.kept:
+            return None
+        try:
+            found = bound.kept[key] = Template(julia, bound, method, options, atol, record)
+        # Translation differentiates f, and what f does there can raise any exception.
+        except Exception:
+            bound.kept[refused] = True
+            return None
     return found
 
 

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...core.row_statuses import RowStatuses
 from .engine import COUNTS, check
 from .row_fields import RowFields
 from .row_observer import RowObserver
 from .row_outputs import by_row, shared_times, spread, times_of_row, with_end
 from .rows import RowTrajectories, integrate_rows
-from .run import STATUSES
 
 if TYPE_CHECKING:
     from ...core.batched_field import RowField
@@ -58,7 +58,7 @@ class NativeRows:
             self.slopes = torch.from_numpy(spread(solved.slopes, self.reached, spans, wanted))
         self.last = torch.from_numpy(solved.blocks.each("y").copy())
         self.t = numbers["t"].copy()
-        self.statuses = [STATUSES[code] for code in numbers["status"].tolist()]
+        self.statuses = RowStatuses(numbers["status"])
         self.attempts = spans.attempts + numbers["accepted"] + numbers["rejected"]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from ...core.memory import raise_if_exhausted
 from ...translate import NativeField, translate
 from .conditions import Watched
 from .fields import FlatCall
@@ -117,7 +118,8 @@ def _translated(
         field.function("f")
     # Not only TranslationRefused: a recording calls the condition at other points than a solve
     # does, where it may raise anything. If it does so in the solve, too, the user will see it.
-    except Exception:
+    except Exception as error:
+        raise_if_exhausted(error)
         refused.add(key)
         return None
     return field

@@ -6,11 +6,10 @@ from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 
+from ...core.row_statuses import RUNNING, STATUSES
 from ...core.status import Status
 
-# Compiled code knows a status by its position in this list.
-STATUSES = list(Status)
-RUNNING = -1  # the status of a solve that goes on
+# Compiled code knows a status by its position in STATUSES.
 NO_FAILURE = -1  # the failure of an attempt that was completed
 SUCCESS = STATUSES.index(Status.SUCCESS)
 NONFINITE = STATUSES.index(Status.NONFINITE)

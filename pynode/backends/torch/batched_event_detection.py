@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ...core.status import Status
+from ...core.transfer import constant, to_device
 from .crossings import bracketed_roots, crossings, places
 from .event_detection import changed_size, not_finite, on_side
 from .simultaneous_events import (
@@ -123,8 +124,8 @@ class BatchEventDetector:
     def pass_over(self, rows: np.ndarray, t: np.ndarray, y: Tensor) -> None:
         """Let rows go on at t (w,) and y (w, n), after steps in which none of their conditions has
         left its side of zero. They were not checked here."""
-        at = torch.from_numpy(rows).to(y.device)
-        values = self.values(self.field.select(at), torch.from_numpy(t).to(y.device), y)
+        at = to_device(rows, y.device)
+        values = self.values(self.field.select(at), to_device(t, y.device), y)
         self.last[rows] = on_side(values, self.signs[rows])
 
     def check_step(
@@ -175,8 +176,8 @@ class BatchEventDetector:
         y = step.states_at(i, t)[0]
         row = step.row[i]
         self.ends.append((row, y))
-        at = torch.from_numpy(row).to(y.device)
-        values = self.values(self.field.select(at), torch.from_numpy(t).to(y.device), y)
+        at = to_device(row, y.device)
+        values = self.values(self.field.select(at), to_device(t, y.device), y)
         theta = (t - step.t[i]) / step.h[i]
         apart = np.array([self._apart(step, j) for j in i])
         passed = (np.array(thetas)[:, None] < theta).sum(0)
@@ -202,8 +203,8 @@ class BatchEventDetector:
         y.view(len(thetas), count, -1)[-1] = step.ends
         t = step.t + grid * step.h
         t[-1] = step.end
-        field = self.field.select(torch.from_numpy(np.tile(step.row, len(thetas))).to(y.device))
-        return self.values(field, torch.from_numpy(t.reshape(-1)).to(y.device), y).reshape(
+        field = self.field.select(to_device(np.tile(step.row, len(thetas)), y.device))
+        return self.values(field, to_device(t.reshape(-1), y.device), y).reshape(
             len(thetas), count, -1
         )
 
@@ -235,12 +236,12 @@ class BatchEventDetector:
         ga: np.ndarray,
         gb: np.ndarray,
     ) -> np.ndarray:
-        rows = torch.from_numpy(step.row[i]).to(step.ends.device)
+        rows = to_device(step.row[i], step.ends.device)
         field = self.field.select(rows)
         at = np.arange(len(i))
 
         def g(theta: np.ndarray) -> np.ndarray:
-            t = torch.from_numpy(step.t[i] + theta * step.h[i]).to(step.ends.device)
+            t = to_device(step.t[i] + theta * step.h[i], step.ends.device)
             return self.values(field, t, step.curve(i, theta))[at, k]
 
         ulp = np.spacing(np.maximum(np.abs(step.t[i]), np.abs(step.end[i])))
@@ -301,7 +302,7 @@ class BatchEventDetector:
         """Correct the ends of the rows that events ended."""
         self.hits.close()
         for index, y in self.ends:
-            rows.last.index_copy_(0, torch.from_numpy(index).to(y.device), y)
+            rows.last.index_copy_(0, to_device(index, y.device), y)
         for row, status in self.status.items():
             rows.statuses[row] = status
 
@@ -356,16 +357,16 @@ class _Steps:
         return self._sum(self.coefficients, i, powers)
 
     def _sum(self, coefficients: Tensor, i: np.ndarray, weights: np.ndarray) -> Tensor:
-        chosen = coefficients[:, torch.from_numpy(i).to(coefficients.device)]
-        return (chosen * torch.from_numpy(weights).to(coefficients).unsqueeze(2)).sum(0)
+        chosen = coefficients[:, to_device(i, coefficients.device)]
+        return (chosen * constant(weights, coefficients).unsqueeze(2)).sum(0)
 
     def states_at(self, i: np.ndarray, t: np.ndarray) -> tuple[Tensor, Tensor]:
         """(states, dy/dt) of the steps i (q,) at times t (q,). At the end of a step the state is
         the exact end of the step."""
         theta = (t - self.t[i]) / self.h[i]
         y = self.curve(i, theta)
-        at_end = torch.from_numpy(t == self.end[i]).to(self.ends.device)
-        y = torch.where(at_end.unsqueeze(1), self.ends[torch.from_numpy(i).to(self.ends.device)], y)
+        at_end = to_device(t == self.end[i], self.ends.device)
+        y = torch.where(at_end.unsqueeze(1), self.ends[to_device(i, self.ends.device)], y)
         degree = np.arange(1, len(self.coefficients))[:, None]
         return y, self._sum(self.coefficients[1:], i, degree * theta ** (degree - 1) / self.h[i])
 

@@ -19,6 +19,8 @@ from torch import Tensor
 
 from ...core.arithmetic import Arrays, Tensors
 from ...core.norm import RowTolerance
+from ...core.row_control import endings, is_stuck, released, short_of, shortened_sizes, too_small
+from ...core.row_statuses import NUMBERS, RUNNING, RowStatuses
 from ...core.status import Exhausted, Status
 from ...core.step_control import (
     FIXED_STOP_TOLERANCE,
@@ -29,8 +31,8 @@ from ...core.step_control import (
     step_of_slopes,
 )
 from ...core.stop_conditions import guarded
-from ...methods.batched.base import tensor
-from .loop import SMALLEST, cause
+from ...core.transfer import tensor, to_device
+from .loop import SMALLEST
 
 if TYPE_CHECKING:
     from ...core.batched_field import RowField
@@ -41,6 +43,11 @@ if TYPE_CHECKING:
     from ...methods.batched.base import PassResult
     from .batched_event_detection import BatchEventDetector
     from .batched_tape import RowSteps
+
+
+# On a device each copy of the rows that go on costs as much as an operation of the step. So rows
+# that have ended are carried along until they are an eighth of all.
+PATIENCE = 8
 
 
 class RowSpans(NamedTuple):
@@ -71,7 +78,7 @@ class Rows:
             self.slopes = torch.zeros_like(self.ys)
         else:
             self.slopes = None
-        self.statuses: list[Any] = [None] * len(y0)
+        self.statuses = RowStatuses.running(len(y0))
         self.last = y0.clone()
         self.t = spans.start.copy()
         self.place = spans.place.copy()
@@ -88,7 +95,8 @@ class Rows:
 class RowClock:
     """Times of the running rows, NumPy arrays (m,): t, h, end, the next stop, direction, place and
     time of the next output (infinity if none is left), accepted and rejected steps and their limit,
-    the least |h|, and index, the numbers of the rows."""
+    the least |h|, and index, the numbers of the rows. done: whether the row has ended, and only
+    waits to be left out."""
 
     _NAMES = (
         "index",
@@ -103,6 +111,7 @@ class RowClock:
         "rejected",
         "limit",
         "least",
+        "done",
     )
 
     def __init__(self, spans: RowSpans, h: np.ndarray, options: Options) -> None:
@@ -125,6 +134,7 @@ class RowClock:
         else:
             self.stop_tolerance = FIXED_STOP_TOLERANCE
         self.arrived = self.t
+        self.done = np.zeros(count, dtype=bool)
         self.least = np.maximum(SMALLEST * np.abs(self.h), sys.float_info.min)
         if len(self.stops):
             self.stop = self.stop.copy()
@@ -199,6 +209,28 @@ def first_steps(
     return torch.where(torch.isfinite(d1 * h0 + d2 * h0 * h0), h, careful)
 
 
+def first_attempts(
+    field: RowField,
+    method: Method,
+    y0: Tensor,
+    spans: RowSpans,
+    options: Options,
+    tol: RowTolerance,
+) -> tuple[Tensor, Tensor, np.ndarray]:
+    """(times (m,), f (m, n) and |h| of the first attempts (m,) NumPy) at the starts y0, (m, n)."""
+    t0, end = (to_device(t, y0.device) for t in (spans.start, spans.end))
+    f0 = field(t0, y0)
+    if options.first_step is not None or options.step_size is not None:
+        given: Any = options.first_step or options.step_size
+        first = torch.full_like(t0, given)
+    else:
+        first = first_steps(field, t0, end, y0, f0, method.error_order, tol, options.max_step)
+    size = first.cpu().numpy()
+    if options.step_size is None:
+        size = np.maximum(size, RESOLUTION * np.abs(spans.start))
+    return t0, f0, np.minimum(size, options.max_step)
+
+
 def integrate(
     field: RowField,
     stepper_type: Callable[..., Any],
@@ -220,18 +252,9 @@ def integrate(
     events, or None; an event that changes a state ends its row. limits: RowLimits, or None; index:
     (m,) numbers of the rows in the whole batch, for the limits."""
     tol = RowTolerance(options.rtol, atol, y0.shape[1])
-    t0, end = (torch.from_numpy(t).to(y0.device) for t in (spans.start, spans.end))
-    f0 = field(t0, y0)
-    if options.first_step is not None or options.step_size is not None:
-        given: Any = options.first_step or options.step_size
-        first = torch.full_like(t0, given)
-    else:
-        first = first_steps(field, t0, end, y0, f0, method.error_order, tol, options.max_step)
-    size = first.cpu().numpy()
-    if options.step_size is None:
-        size = np.maximum(size, RESOLUTION * np.abs(spans.start))
+    t0, f0, size = first_attempts(field, method, y0, spans, options, tol)
     rows = Rows(y0, spans, slopes)
-    clock = RowClock(spans, np.minimum(size, options.max_step), options)
+    clock = RowClock(spans, size, options)
     stepper = stepper_type(method, field, y0, f0, clock.h, tol)
     if record is not None:
         record.start = (t0, y0, clock.h)
@@ -247,6 +270,11 @@ def integrate(
         most = math.inf
     else:
         most = options.max_nfe
+    # The number of ended rows that is worth the copies of all others.
+    patience = 1
+    if stepper.carries_ended and not y0.is_cpu and options.max_nfe is None:
+        if limits is None and watch is None:
+            patience = PATIENCE
     with guarded(field.stats, most, limits):
         while len(clock.index):
             before: Any = _states_before(clock, stepper, field.stats)
@@ -263,28 +291,36 @@ def integrate(
                 if watch is not None:
                     watch.stop(clock.index[stopped & ended], Status.CALLBACK)
                 ended |= stopped
-            _leave_out(rows, clock, stepper, ended)
+            _end(rows, clock, stepper, ended, patience)
     if watch is not None:
         watch.finish(rows)
     return rows
 
 
 def _leave_out(rows: Rows, clock: RowClock, stepper: Any, ended: np.ndarray) -> None:
-    """End the rows of a mask, (m,)."""
+    """End the rows of a mask, (m,), and leave them out."""
+    _end(rows, clock, stepper, ended, 1)
+
+
+def _end(rows: Rows, clock: RowClock, stepper: Any, ended: np.ndarray, patience: int) -> None:
+    """End the rows of a mask, (m,). All rows that have ended are left out as soon as there is one
+    of them in ``patience`` rows, or no other row is left."""
     if not np.count_nonzero(ended):
         return
     gone = ended.nonzero()[0]
-    keep = (~ended).nonzero()[0]
     rows.finish(clock, gone, stepper.states(gone))
-    clock.select(keep)
-    stepper.select(keep)
+    clock.done = clock.done | ended
+    count = np.count_nonzero(clock.done)
+    if patience == 1 or patience * count >= len(ended):
+        keep = (~clock.done).nonzero()[0]
+        clock.select(keep)
+        stepper.select(keep)
 
 
 def _end_broken_starts(rows: Rows, clock: RowClock, stepper: Any, f0: Tensor) -> None:
     """End the rows with a first slope, f0 (m, n), that is not finite at their starts."""
     broken = (~torch.isfinite(f0).all(dim=1)).cpu().numpy()
-    for i in broken.nonzero()[0].tolist():
-        rows.statuses[clock.index[i]] = Status.NONFINITE
+    rows.statuses[clock.index[broken]] = Status.NONFINITE
     _leave_out(rows, clock, stepper, broken)
 
 
@@ -295,6 +331,11 @@ def _pass(
     h, arrived = clock.next_steps()
     clock.arrived = arrived
     result = stepper.advance(clock.t, h)
+    if np.count_nonzero(clock.done):
+        running = ~clock.done
+        result = result._replace(
+            accepted=result.accepted & running, rejected=result.rejected & running
+        )
     if record is not None and result.accepted.any():
         record.add(clock, np.flatnonzero(result.accepted), h, arrived, result.tape)
     cut = None
@@ -315,9 +356,8 @@ def _end_exhausted(
     rows: Rows, clock: RowClock, states: Tensor, status: Status, stats: Stats
 ) -> None:
     """End all running rows at their states before the pass, (m, n)."""
-    for i in range(len(clock.index)):
-        rows.statuses[clock.index[i]] = status
-        _count(clock, i, stats)
+    rows.statuses[clock.index] = status
+    _count(clock, np.ones(len(clock.index), dtype=bool), stats)
     rows.finish(clock, np.arange(len(clock.index)), states)
 
 
@@ -326,14 +366,13 @@ def _refused(
 ) -> np.ndarray:
     """The mask of the rows in ``which``, places in the clock, whose steps may not end at y."""
     rows = index[tensor(clock.index[which], index)]
-    return limits.refused(rows, torch.from_numpy(clock.arrived[which]).to(y.device), y, start)
+    return limits.refused(rows, to_device(clock.arrived[which], y.device), y, start)
 
 
 def _end_spent(rows: Rows, clock: RowClock, stepper: Any) -> None:
     """End the rows that used up their steps in earlier segments at their starts."""
     spent = clock.limit <= 0
-    for i in spent.nonzero()[0].tolist():
-        rows.statuses[clock.index[i]] = Status.MAX_STEPS
+    rows.statuses[clock.index[spent]] = Status.MAX_STEPS
     _leave_out(rows, clock, stepper, spent)
 
 
@@ -348,10 +387,9 @@ def _end_refused_starts(
         return
     y = stepper.states(which)
     numbers = index[tensor(clock.index[which], index)]
-    t = torch.from_numpy(clock.t[which]).to(y.device)
+    t = to_device(clock.t[which], y.device)
     refused[which] = limits.refused(numbers, t, y, None)
-    for i in refused.nonzero()[0].tolist():
-        rows.statuses[clock.index[i]] = Status.DOMAIN
+    rows.statuses[clock.index[refused]] = Status.DOMAIN
     _leave_out(rows, clock, stepper, refused)
 
 
@@ -371,7 +409,7 @@ def _end_limited(
     if limits.callback is not None and np.count_nonzero(result.accepted):
         every = np.arange(len(ended))
         y = stepper.states(every)
-        t = torch.from_numpy(clock.t).to(y.device)
+        t = to_device(clock.t, y.device)
         present = replace(
             stats,
             accepted=stats.accepted + int(clock.accepted[~ended].sum()),
@@ -379,13 +417,11 @@ def _end_limited(
         )
         stopped = limits.ended(index[tensor(clock.index, index)], t, y, present)
     late = ~(ended | stopped) & limits.expired()
-    for i in (stopped | late).nonzero()[0].tolist():
-        if late[i]:
-            rows.statuses[clock.index[i]] = Status.MAX_SECONDS
-        elif not ended[i] or rows.statuses[clock.index[i]].success:
-            rows.statuses[clock.index[i]] = Status.CALLBACK
-        if not ended[i]:
-            _count(clock, i, stats)
+    # A row that failed keeps its status.
+    good = rows.statuses.good()[clock.index]
+    rows.statuses[clock.index[stopped & (~ended | good)]] = Status.CALLBACK
+    rows.statuses[clock.index[late]] = Status.MAX_SECONDS
+    _count(clock, (stopped | late) & ~ended, stats)
     return stopped | late
 
 
@@ -422,15 +458,11 @@ def _commit(
             size = np.where(at_stop, np.maximum(size, np.abs(clock.h)), size)
             clock.pass_stops(at_stop.nonzero()[0])
     if np.count_nonzero(rejected):
-        # As step_control.shortened: a step that is rounded to the refused one would be the same.
-        same = rejected & (clock.t + clock.direction * size == arrived)
-        size = np.where(same, np.abs(np.nextafter(arrived, clock.t) - clock.t), size)
+        size = shortened_sizes(Arrays, size, clock.t, arrived, clock.direction, rejected)
     clock.h = np.where(accepted | rejected, clock.direction * size, clock.h)
-    stuck = accepted & (clock.t + clock.h == clock.t)
+    stuck = is_stuck(clock.t, clock.h, accepted)
     if np.count_nonzero(stuck):
-        # After a step that was good enough, the shortest one that moves the time is tried.
-        shortest = np.nextafter(clock.t, clock.end) - clock.t
-        clock.h = np.where(stuck, shortest, clock.h)
+        clock.h = released(Arrays, clock.t, clock.h, clock.end, stuck)
     return _end_rows(rows, clock, result, cut, options, stats)
 
 
@@ -444,15 +476,11 @@ def _end_rows(
 ) -> np.ndarray:
     """The mask of the rows that end after a pass, (m,). Also stores their statuses and counts."""
     over = clock.t == clock.end
-    size = np.abs(clock.h)
-    small = (size < clock.least) | (clock.t + clock.h == clock.t)
-    # As in the loop of one system: at the edge of the domain y may be rounded to itself.
     edge = result.outside | (result.rejected & result.broken)
-    small |= edge & (size <= RESOLUTION * np.abs(clock.t))
+    small = too_small(clock.t, clock.h, clock.least, edge)
     if np.count_nonzero(small):
-        # Up to the next stop any step is long enough.
-        small &= size < np.abs(clock.stop - clock.t)
-    below = result.rejected & (size < options.min_step)
+        small &= short_of(clock.stop, clock.t, clock.h)
+    below = result.rejected & (np.abs(clock.h) < options.min_step)
     # Fixed steps have no error test to notice this, and the user did not ask for a smaller step.
     overflown = np.zeros(len(over), dtype=bool)
     if options.step_size is not None:
@@ -463,40 +491,33 @@ def _end_rows(
         ended |= cut
     if options.max_nfe is not None and stats.nfe >= options.max_nfe:
         ended[:] = True
-    for i in ended.nonzero()[0].tolist():
-        if over[i]:
-            status = Status.SUCCESS
-        elif overflown[i]:
-            status = Status.DIVERGED
-        elif small[i]:
-            status = cause(_failure(result, i))
-        elif below[i] and result.outside[i]:
-            status = Status.DOMAIN
-        elif below[i]:
-            status = Status.MIN_STEP
-        elif many[i]:
-            status = Status.MAX_STEPS
-        else:
-            status = Status.MAX_EVALUATIONS
-        rows.statuses[clock.index[i]] = status
-        _count(clock, i, stats)
+    ended &= ~clock.done
+    if not np.count_nonzero(ended):
+        return ended
+    # The first that applies to a row is its status.
+    reasons = endings(
+        over=over,
+        overflown=overflown,
+        small=small,
+        broken=result.broken,
+        unsolved=result.unsolved,
+        outside=result.outside,
+        below=below,
+        many=many,
+    )
+    reasons.append((ended, Status.MAX_EVALUATIONS))
+    numbers = np.select(
+        [mask for mask, _ in reasons], [NUMBERS[status] for _, status in reasons], RUNNING
+    )
+    rows.statuses.numbers[clock.index[ended]] = numbers[ended]
+    _count(clock, ended, stats)
     return ended
 
 
-def _count(clock: RowClock, i: int, stats: Stats) -> None:
-    stats.accepted += int(clock.accepted[i])
-    stats.rejected += int(clock.rejected[i])
-
-
-def _failure(result: PassResult, i: int) -> Status | None:
-    """Why the step of row i failed; None if it did not fail or only its error was too large."""
-    if result.broken[i]:
-        return Status.NONFINITE
-    if result.unsolved[i]:
-        return Status.NEWTON
-    if result.outside[i]:
-        return Status.DOMAIN
-    return None
+def _count(clock: RowClock, which: np.ndarray, stats: Stats) -> None:
+    """Add the steps of the rows in the mask to the counts of the solve."""
+    stats.accepted += int(clock.accepted[which].sum())
+    stats.rejected += int(clock.rejected[which].sum())
 
 
 def _write_outputs(

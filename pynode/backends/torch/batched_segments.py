@@ -15,8 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...core.events import EventRecord
+from ...core.events import EventRecord, RowRecords
+from ...core.row_statuses import RowStatuses
 from ...core.status import Status
+from ...core.transfer import to_device
 from .batched_event_detection import condition
 from .batched_simultaneous_events import RowEvents, reset_rows
 from .event_time_gradient import moved_times, saltated, same_instant
@@ -43,7 +45,7 @@ class BatchSegment(NamedTuple):
     event_states: torch.Tensor
     ends: torch.Tensor
     t: np.ndarray
-    statuses: list
+    statuses: RowStatuses
     attempts: np.ndarray
 
 
@@ -84,13 +86,13 @@ class BatchSegmentedSolve:
         self.latest = np.full((batch, len(events)), -np.inf)
         self.repeats = np.zeros((batch, len(events)), dtype=np.int64)
         self.bound = np.zeros(batch, dtype=np.int64)
-        self.statuses: list[Any] = [None] * batch
-        self.records: list[list[EventRecord]] = [[] for _ in range(batch)]
+        self.statuses = RowStatuses.running(batch)
+        self.records = RowRecords(batch)
         self.t = times[0].copy()
         self.row_events = RowEvents(field, events, self.records)
         self._outputs: list[tuple] = []
         self.segments = 0
-        self.ends: dict[int, Tensor] = {}
+        self._ends: list[tuple[np.ndarray, Tensor]] = []
         self._order_bounds()
 
     def _by_row(self, times: Tensor, name: str) -> Tensor:
@@ -156,7 +158,7 @@ class BatchSegmentedSolve:
     ) -> tuple[np.ndarray, np.ndarray, Tensor, Tensor]:
         if going.all():
             return rows, t, y, time
-        index = torch.from_numpy(going.nonzero()[0]).to(y.device)
+        index = to_device(going.nonzero()[0], y.device)
         return rows[going], t[going], y[index], time[index]
 
     def _end_rows(
@@ -168,11 +170,25 @@ class BatchSegmentedSolve:
         y: Any = None,
     ) -> np.ndarray:
         """End the rows in the mask; returns the mask of the others. y: states, for a report."""
-        for row, at in zip(rows[ended].tolist(), t[ended].tolist(), strict=True):
-            self.statuses[row], self.t[row] = status, at
-        for i in ended.nonzero()[0] if y is not None and not status.success else ():
-            self.ends[int(rows[i])] = y[i].detach()
+        self.statuses[rows[ended]] = status
+        self.t[rows[ended]] = t[ended]
+        if y is not None and not status.success:
+            self._keep_ends(rows, ended, y)
         return ~ended
+
+    def _keep_ends(self, rows: np.ndarray, ended: np.ndarray, y: Tensor) -> None:
+        """Keep the states of the rows in the mask, for a report."""
+        which = ended.nonzero()[0]
+        if len(which):
+            self._ends.append((rows[which], y.detach()[self._tensor(which)]))
+
+    def end_of(self, row: int) -> Tensor:
+        """The last state, (n,), of a row that failed."""
+        for rows, states in self._ends:
+            found = np.flatnonzero(rows == row)
+            if len(found):
+                return states[int(found[0])]
+        raise KeyError(row)
 
     def _write_output(self, rows: np.ndarray, t: np.ndarray, y: Tensor, ready: np.ndarray) -> None:
         """y as the next output of the rows in the mask."""
@@ -187,7 +203,7 @@ class BatchSegmentedSolve:
             self.place[rows[which]] += 1
 
     def _tensor(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(self.field.device)
+        return to_device(array, self.field.device)
 
     def _select(self, rows: np.ndarray) -> RowField:
         return self.field.select(self._tensor(rows))
@@ -222,7 +238,7 @@ class BatchSegmentedSolve:
         segment = self.segment(rows, y, t, stop, self.place[rows], self.attempts[rows], watch)
         self.segments += 1
         self.attempts[rows] = segment.attempts
-        cut = np.array([status is Status.EVENT for status in segment.statuses])
+        cut = segment.statuses.are(Status.EVENT)
         if watch:
             done = watch.done
         else:
@@ -253,16 +269,11 @@ class BatchSegmentedSolve:
             self.row_events.keep(rows, watch)
             y, time, going = self._pass_events(rows, segment, watch, y, time)
             going &= self._end_rows(rows, segment.t, done, Status.EVENT)
-        for status in set(segment.statuses) - {Status.SUCCESS, Status.EVENT}:
-            failed = np.array([other is status for other in segment.statuses])
-            going &= self._end_rows(rows, segment.t, failed, status)
-        for i in [
-            i
-            for i, row in enumerate(rows.tolist())
-            if not (self.statuses[row] or Status.SUCCESS).success
-        ]:
-            self.ends.setdefault(int(rows[i]), segment.ends[i].detach())
-        arrived = bounded & np.array([status is Status.SUCCESS for status in segment.statuses])
+        for status in segment.statuses.present():
+            if status not in (Status.SUCCESS, Status.EVENT):
+                failed = segment.statuses.are(status)
+                going &= self._end_rows(rows, segment.t, failed, status, segment.ends)
+        arrived = bounded & segment.statuses.are(Status.SUCCESS)
         while (
             early := arrived
             & (direction * self.output_times[self.place[rows], rows] < direction * bound)

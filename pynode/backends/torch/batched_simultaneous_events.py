@@ -8,17 +8,18 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ...core.events import EventRecord
+from ...core.memory import raise_if_exhausted
 from ...core.status import Status
+from ...core.transfer import to_device
 from .batched_event_detection import BatchEventDetector
 from .simultaneous_events import Queue, Signs, rounding
 
 if TYPE_CHECKING:
     from ...core.batched_field import RowField
-    from ...core.events import Event
+    from ...core.events import Event, RowRecords
 
 # (number of the event, component of its condition, its record or None).
 Firing: TypeAlias = tuple[int, int, EventRecord | None]
@@ -32,7 +33,7 @@ class RowEvents:
     of the last segments, None before."""
 
     def __init__(
-        self, field: RowField, events: Sequence[tuple[int, Event]], records: list[list[EventRecord]]
+        self, field: RowField, events: Sequence[tuple[int, Event]], records: RowRecords
     ) -> None:
         self.field = field
         self.records = records
@@ -131,7 +132,7 @@ class RowEvents:
         """The states after one reset of each row in own, {place: (event, index)}."""
         for e in sorted({e for e, _ in own.values()}):
             which = np.array([i for i, owner in own.items() if owner[0] == e])
-            at = torch.from_numpy(which).to(y.device)
+            at = to_device(which, y.device)
             new = reset_rows(self._select(rows[which]), self.events[e], time[at], y[at])
             y = y.index_copy(0, at, new)
             for row, state in zip(rows[which], new, strict=True):
@@ -154,8 +155,8 @@ class RowEvents:
             return {}
         which = np.array(list(own))
         at = rows[which]
-        states = y[torch.from_numpy(which).to(y.device)].detach()
-        values = watch.values(self._select(at), torch.from_numpy(t[which]).to(y.device), states)
+        states = y[to_device(which, y.device)].detach()
+        values = watch.values(self._select(at), to_device(t[which], y.device), states)
         signs = Signs(*(part[at] for part in self.signs))
         fires, signs = signs.crossed(values, rounding(states)[:, None], watch.directions)
         self._keep(at, signs)
@@ -170,7 +171,7 @@ class RowEvents:
         }
 
     def _select(self, rows: np.ndarray) -> RowField:
-        return self.field.select(torch.from_numpy(rows).to(self.field.device))
+        return self.field.select(to_device(rows, self.field.device))
 
 
 def reset_rows(field: RowField, event: Any, time: Tensor, y: Tensor) -> Tensor:
@@ -182,6 +183,7 @@ def reset_rows(field: RowField, event: Any, time: Tensor, y: Tensor) -> Tensor:
             event.reset(field.clock(time, y), layout.unravel(y), *field.args), len(y)
         )
     except (TypeError, ValueError, RuntimeError) as error:
+        raise_if_exhausted(error)
         raise ValueError(
             f"in the reset of {event.name!r}, which must return states like y0: {error}"
         ) from error

@@ -38,9 +38,19 @@ class RowSteps:
         tape: Callable[[np.ndarray], Sequence[Tensor]],
     ) -> None:
         """Keep the last steps of the rows in ``which`` (places in the clock)."""
-        self._parts.append(
-            (clock.index[which], clock.t[which], h[which], arrived[which], tape(which))
-        )
+        self.extend(clock.index[which], clock.t[which], h[which], arrived[which], tape(which))
+
+    def extend(
+        self,
+        row: np.ndarray,
+        t: np.ndarray,
+        h: np.ndarray,
+        end: np.ndarray,
+        tape: Sequence[Tensor],
+    ) -> None:
+        """Keep steps of the rows ``row``, (s,), with their columns as in the class. The steps of a
+        row come in their order."""
+        self._parts.append((row, t, h, end, tape))
 
     def close(self, batch: int) -> None:
         """Put the steps of a batch with this number of rows in order."""

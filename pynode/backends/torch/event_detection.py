@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...core.status import Status
 from ...core.trajectory import derivative, evaluate
+from ...core.transfer import doubles
 from .crossings import bracketed_root, crossings, places
 from .simultaneous_events import (
     Signs,
@@ -107,7 +108,7 @@ class EventDetector:
         # Not in inference mode: the module of a condition may store values of this call, and a
         # graph may use them later.
         with torch.inference_mode(False), torch.no_grad():
-            clock = torch.tensor(times, dtype=field.dtype, device=field.device).unbind(0)
+            clock = doubles(times, field.device, field.dtype).unbind(0)
             for t, y in zip(clock, states, strict=True):
                 # A copy, because a condition that differentiates inside makes a leaf of it.
                 state = field.layout.unravel(y.detach().clone())
@@ -138,7 +139,7 @@ class EventDetector:
         """Record the events of a step that ends at time ``end``. Return the EventHit at which the
         segment must stop, or None."""
         thetas = places(self.signs.known)
-        grid = torch.tensor(thetas[:-1], dtype=torch.float64, device=step.y.device)
+        grid = doubles(thetas[:-1], step.y.device)
         times = [step.t + theta * step.h for theta in thetas[:-1]]
         table = self._values(
             [*times, end], [*evaluate(coefficients, grid).unbind(0), step.y]
@@ -186,7 +187,7 @@ class EventDetector:
         k = bracket.where[0]
 
         def g(theta: float) -> float:
-            grid = torch.tensor([theta], dtype=torch.float64, device=step.y.device)
+            grid = doubles([theta], step.y.device)
             return float(
                 self._values([step.t + theta * step.h], evaluate(coefficients, grid))[0, k]
             )
@@ -220,7 +221,7 @@ class EventDetector:
 
     def _hit(self, step: Step, t: float, end: float, coefficients: Tensor) -> EventHit:
         """The EventHit of an event at t, without the number of the event."""
-        theta = torch.tensor([(t - step.t) / step.h], dtype=torch.float64, device=step.y.device)
+        theta = doubles([(t - step.t) / step.h], step.y.device)
         # Where two steps meet, the states agree, and the record uses the end of the step.
         if t == end:
             y = step.y

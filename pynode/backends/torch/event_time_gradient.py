@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ...core.autograd import FirstOrderOnly
+from ...core.transfer import doubles
 
 # If the derivative of a condition is zero at an event, earlier times are tried, up to this fraction
 # of the time since the start.
@@ -76,7 +77,7 @@ def moved_time(
     def one(t: Tensor, y: Tensor) -> Tensor:
         return g(clock(t), y.squeeze(0)).unsqueeze(0)
 
-    at = torch.tensor([t], dtype=torch.float64, device=y.device)
+    at = doubles([t], y.device)
     moved = moved_times(one, at, start, y.unsqueeze(0), slope.unsqueeze(0), name)
     if moved is None:
         return None

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ...core.batched_evaluation import cached_answer
 from ...core.evaluation import RandomState
+from ...core.memory import raise_if_exhausted
 from ...core.saved_tensors import unhooked
 from ...core.status import RejectStep
 
@@ -49,7 +50,8 @@ def _try_inference(field: VectorField | RowField, t: Any, y: Tensor) -> bool:
             with torch.inference_mode():
                 try:
                     actual = field.probe(t, y.clone())
-                except RuntimeError:  # f has just run, so the mode causes this error
+                except RuntimeError as error:  # f has just run, so the mode causes this error
+                    raise_if_exhausted(error)
                     return False
                 return torch.equal(expected.nan_to_num(), actual.nan_to_num())
     finally:

@@ -27,6 +27,7 @@ from ...core.step_control import (
 )
 from ...core.stop_conditions import guarded
 from ...core.trajectory import Attempt, Trajectory, derivative, evaluate_at
+from ...core.transfer import doubles
 from ...methods.base import Step
 from .checkpoints import Recording
 
@@ -329,7 +330,7 @@ def _outputs(
         thetas = [(s - step.t) / step.h for s in times]
         path.ys.extend(evaluate_at(coefficients, thetas[: len(inside)]).unbind(0))
         if slopes:
-            theta = torch.tensor(thetas, dtype=torch.float64, device=step.y.device)
+            theta = doubles(thetas, step.y.device)
             path.slopes.extend((derivative(coefficients, theta) / step.h).unbind(0))
     if len(inside) < len(times):
         path.ys.append(y)

@@ -1,11 +1,11 @@
-"""What a method offers for the rows of a batch (backends/torch/batched_loop.py), and the conversion
-between arrays and tensors.
+"""What a method offers for the rows of a batch (backends/torch/batched_loop.py).
 
 A stepper holds the state of all running rows. ``advance(t, h)`` advances every row by one
 evaluation of f, or by one step, and returns a PassResult. ``states(which)`` returns the states that
 rows have reached. ``select(keep)`` removes the other rows for good; keep: the indices of the rows
 that stay. ``refused`` is None, or a function of the loop: refused(which, y, start) -> (w,) mask of
-the rows in which whose step from start, (w, n), may not end at y, (w, n).
+the rows in which whose step from start, (w, n), may not end at y, (w, n). ``carries_ended`` says
+whether rows that have ended can stay for some passes, without effect on others.
 
 A quantity with one number for each row (times, steps, orders, norms, decisions) is a NumPy array on
 the host, where an operation on a thousand numbers takes a microsecond. A quantity with the size of
@@ -19,9 +19,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from ...core.transfer import tensor
 from ..base import ByFamily
 
 # The steppers, each registered for a family of methods beside its class.
@@ -64,17 +64,3 @@ def outside(
     index = tensor(some, y)
     mask[some] = refused(which[some], y.index_select(0, index), start.index_select(0, index))
     return mask
-
-
-def tensor(array: np.ndarray, like: Tensor) -> torch.Tensor:
-    """A NumPy array as a tensor on the device of ``like``. Floats also get its dtype; indices and
-    masks keep theirs."""
-    same = torch.from_numpy(array)
-    if array.dtype.kind == "f":
-        dtype = like.dtype
-    else:
-        dtype = same.dtype
-    # The same memory. ``to`` would return the same tensor, but costs a kernel.
-    if like.is_cpu and same.dtype is dtype:
-        return same
-    return same.to(like.device, dtype)

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 from ...algebra.newton import MAX_ITERATIONS, UNKNOWN, convergence_test
+from ...algebra.row_matrices import applied
 from ...core.arithmetic import Arrays
+from ...core.transfer import tensor, to_device
 from ..bdf.step import FBDF, MAX_ORDER, QNDF, SAFETY, SLOW
 from ..jacobian_reuse import KEEP, remembered_rate
-from .base import STEPPERS, PassResult, outside, tensor
+from .base import STEPPERS, PassResult, outside
 from .bdf_formulas import HISTORIES
 from .one_step import RowInverse
 
@@ -54,6 +56,9 @@ class BDFRows:
     prediction, the last change, and the reciprocal of the scale; inverse: -(I - c J)^-1; last: norm
     of the last change; reordered: the order has changed.
     """
+
+    # A row that has ended would go on to iterate, and ask for Jacobians.
+    carries_ended = False
 
     def __init__(
         self, method: Any, field: RowField, y: Tensor, f0: Tensor, h: np.ndarray, tol: RowTolerance
@@ -107,7 +112,7 @@ class BDFRows:
                 self._begin(t + h, h, begins)
             y, defect, _, change, reciprocal = self.parts.unbind(0)
             residual = torch.addcmul(defect, self.c, self.field(self.at, y), value=-1)
-            torch.bmm(self.inverse, residual.unsqueeze(2), out=change.unsqueeze(2))
+            applied(self.inverse, residual, out=change)
             self.field.stats.nsolve += len(h)
             self.parts[:3].add_(change)
             if self.tol.has_zero_atol:
@@ -139,7 +144,7 @@ class BDFRows:
         torch.reciprocal(self.tol.scale(parts[0]), out=parts[4])
         self.parts = torch.where(tensor(begins, parts).unsqueeze(1), parts, self.parts)
         self.iteration[begins] = 1
-        self.at = torch.from_numpy(at).to(parts.device)
+        self.at = to_device(at, parts.device)
         self.c = tensor(c, parts).unsqueeze(1)
         which = (begins & old).nonzero()[0]
         if len(which):

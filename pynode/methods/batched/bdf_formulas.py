@@ -7,6 +7,7 @@ arrays (m,), and which names rows by their indices.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import comb
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...core import products
+from ...core.transfer import tensor
 from ..bdf.formulas import FLAT, MAX_ORDER, DifferenceHistory, ValueHistory
-from .base import tensor
 
 if TYPE_CHECKING:
     from ...core.norm import RowTolerance
@@ -47,6 +49,8 @@ class DifferenceRows:
         above[-1, -1] = -1
         self.above = tensor(above, y)
         self.levels = np.array([*range(_SIZE), 0])[:, None]
+        self.orders = tensor(_ROWS.astype(float), y)
+        self.signs = tensor(_SIGNS, y)
         self.upper: Any = None
         dense = np.zeros((MAX_ORDER + 1, _SIZE, _SIZE))
         for k in range(1, MAX_ORDER + 1):
@@ -61,13 +65,19 @@ class DifferenceRows:
         (formulas.redifference)."""
         rows = tensor(which, self.z)
         old = self.z[:_SIZE].index_select(1, rows).transpose(0, 1)
-        self.z[:_SIZE].index_copy_(
-            1, rows, torch.bmm(tensor(redifferences(k, ratio), old), old).transpose(0, 1)
-        )
+        if old.is_cpu:
+            matrices = tensor(redifferences(k, ratio), old)
+        else:
+            # For a million rows the matrices are 300 MB: better made where they are needed.
+            numbers = tensor(np.stack((k, ratio)), old)
+            matrices = _redifferences(
+                torch, numbers[0], numbers[1], self.orders, self.signs, old.new_empty
+            )
+        self.z[:_SIZE].index_copy_(1, rows, products.bmm(matrices, old).transpose(0, 1))
 
     def predict(self, k: np.ndarray, h: np.ndarray, out: Tensor) -> None:
         """Predicted values and sums of the other terms of the formula, into out (2, m, n)."""
-        torch.mm(self.sums, self.z.view(len(self.z), -1), out=out.view(2, -1))
+        products.mm_into(self.sums, self.z.view(len(self.z), -1), out=out.view(2, -1))
         out[1].mul_(tensor(1 / self.alpha[k], out).unsqueeze(1))
 
     def error_constants(self, k: np.ndarray, h: np.ndarray, equal: np.ndarray) -> np.ndarray:
@@ -78,7 +88,7 @@ class DifferenceRows:
     ) -> None:
         """Update the history of the accepted rows with a step to y1 (m, n), where d is y1 minus the
         prediction."""
-        moves = torch.addmm(d.reshape(-1), self.above, self.z.view(len(self.z), -1)).view(
+        moves = products.addmm(d.reshape(-1), self.above, self.z.view(len(self.z), -1)).view(
             self.z.shape
         )
         changed = (self.levels <= k) & accepted
@@ -110,7 +120,7 @@ class DifferenceRows:
     def polynomial(self, k: np.ndarray, h: np.ndarray, which: np.ndarray) -> Tensor:
         """(6, w, n) coefficients of the powers of theta on the last step of the rows."""
         z = self.z[:_SIZE].index_select(1, tensor(which, self.z)).transpose(0, 1)
-        return torch.bmm(tensor(self.dense[k[which]], z), z).transpose(0, 1)
+        return products.bmm(tensor(self.dense[k[which]], z), z).transpose(0, 1)
 
 
 class ValueRows:
@@ -170,24 +180,30 @@ class ValueRows:
         k = k[which]
         nodes = 1 - self.past[:_SIZE, which] / h[which]
         z = self.z[:_SIZE].index_select(1, tensor(which, self.z)).transpose(0, 1)
-        return torch.bmm(tensor(monomials(nodes, k), z), z).transpose(0, 1)
+        return products.bmm(tensor(monomials(nodes, k), z), z).transpose(0, 1)
 
 
 def redifferences(k: np.ndarray, ratio: np.ndarray) -> np.ndarray:
     """(w, 6, 6): the map from differences of order k (w,) to those on a grid ratio (w,) times as
     wide (formulas.redifference)."""
-    used = _ROWS <= k
-    x = _ROWS * -ratio
-    values = np.empty((_SIZE, _SIZE, len(k)))
+    return np.ascontiguousarray(_redifferences(np, k, ratio, _ROWS, _SIGNS, np.empty))
+
+
+def _redifferences(
+    xp: Any, k: Any, ratio: Any, orders: Any, signs: Any, empty: Callable[[tuple], Any]
+) -> Any:
+    """The same, by NumPy or torch. xp: the module; orders: 0 to 5, (6, 1); signs: _SIGNS; empty:
+    makes an array of a shape."""
+    used = orders <= k
+    x = orders * -ratio
+    values = empty((_SIZE, _SIZE, len(k)))
     values[0] = 1
     for m in range(MAX_ORDER):
-        np.multiply(values[m], (x + m) * (1 / (m + 1)), out=values[m + 1])
+        xp.multiply(values[m], (x + m) * (1 / (m + 1)), out=values[m + 1])
     values *= used[:, None]
-    matrices = (
-        np.dot(_SIGNS, values.swapaxes(0, 1).reshape(_SIZE, -1)).reshape(values.shape)
-        * used[:, None]
-    )
-    return np.ascontiguousarray(matrices.transpose(2, 0, 1))
+    columns = values.swapaxes(0, 1).reshape(_SIZE, -1)
+    matrices = xp.matmul(signs, columns).reshape(values.shape) * used[:, None]
+    return matrices.swapaxes(1, 2).swapaxes(0, 1)
 
 
 def monomials(nodes: np.ndarray, k: np.ndarray) -> np.ndarray:

@@ -16,10 +16,12 @@ import torch
 from torch import Tensor
 
 from ...algebra.newton import POOR, UNKNOWN, convergence_test
+from ...core import products
 from ...core.arithmetic import Arrays
+from ...core.transfer import tensor, to_device
 from ..esdirk import DIRK
 from ..jacobian_reuse import ITERATIONS, SLOW, growth_after_newton, remembered_rate
-from .base import STEPPERS, PassResult, outside, tensor
+from .base import STEPPERS, PassResult, outside
 from .one_step import OneStepRows, RowInverse, polynomial
 
 if TYPE_CHECKING:
@@ -61,6 +63,9 @@ class DIRKRows(OneStepRows):
     (-1 without a measurement) and iterations of the slowest stage so far; full: whether every
     iterate gets a new Jacobian.
     """
+
+    # A row that has ended would go on to iterate, and ask for Jacobians.
+    carries_ended = False
 
     def __init__(
         self, method: DIRK, field: RowField, y: Tensor, f0: Tensor, h: np.ndarray, tol: RowTolerance
@@ -134,7 +139,7 @@ class DIRKRows(OneStepRows):
             which = np.flatnonzero(self.full)
             self._linearise(which, at, self.iterate)
             self._invert(which, self.method.gamma * h)
-        slope = self.field(self.times(at, h)[0], self.iterate)
+        slope = self.field(to_device(at, self.y.device), self.iterate)
         change = RowInverse.apply(self.inverse, torch.addcmul(self.base - self.iterate, c, slope))
         self.field.stats.nsolve += len(h)
         self.iterate = self.iterate + change
@@ -181,7 +186,7 @@ class DIRKRows(OneStepRows):
     def _evaluate_first(self, which: np.ndarray, t: np.ndarray) -> None:
         if len(which):
             index = tensor(which, self.y)
-            times = self.times(t[which], t)[0]
+            times = to_device(t[which], self.y.device)
             self._set_slopes(
                 which, 0, self.field.select(index)(times, self.y.index_select(0, index))
             )
@@ -193,7 +198,7 @@ class DIRKRows(OneStepRows):
 
     def _begin_stages(self, new: np.ndarray, size: Tensor) -> None:
         """Set the bases of the stages that begin, and the starts of their iterations."""
-        sums = torch.bmm(self.weights.index_select(0, tensor(self.stage, size)), self.slopes)
+        sums = products.bmm(self.weights.index_select(0, tensor(self.stage, size)), self.slopes)
         base, guess = (torch.addcmul(self.y, size, part) for part in sums.unbind(1))
         if new.all():
             self.base = base
@@ -207,7 +212,7 @@ class DIRKRows(OneStepRows):
 
     def _linearise(self, which: np.ndarray, t: np.ndarray, y: Tensor) -> None:
         index = tensor(which, y)
-        self.jac.index_copy_(0, index, self.field.jacobian(self.times(t, t)[0], y, index))
+        self.jac.index_copy_(0, index, self.field.jacobian(to_device(t, self.y.device), y, index))
         self.has_jac[which], self.fresh[which], self.c_inverse[which] = True, True, np.nan
 
     def _invert(self, which: np.ndarray, c: np.ndarray) -> None:
@@ -304,7 +309,7 @@ class DIRKRows(OneStepRows):
         method = self.method
         index = tensor(which, self.y)
         start, y1, slopes = (x.index_select(0, index) for x in (self.y, self.iterate, self.slopes))
-        sums = torch.matmul(self.ends, slopes) * tensor(h, y1).view(-1, 1, 1)
+        sums = products.matmul(self.ends, slopes) * tensor(h, y1).view(-1, 1, 1)
         if not method.stiffly_accurate:
             y1 = start + sums[:, 0]
         if method.adaptive:

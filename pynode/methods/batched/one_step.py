@@ -10,10 +10,13 @@ import torch
 from torch import Tensor
 
 from ...algebra.combine import as_stage_tensor
+from ...algebra.row_matrices import applied, inverses
+from ...core import products
 from ...core.arithmetic import Arrays
+from ...core.transfer import constant, tensor, to_device
 from ..explicit import ExplicitRungeKutta
 from ..rosenbrock import RosenbrockMethod
-from .base import STEPPERS, PassResult, outside, tensor
+from .base import STEPPERS, PassResult, outside
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 
 class OneStepRows:
     """State of the rows: y (m, n), the ratios of the last two steps (2, m)."""
+
+    carries_ended = True
 
     def __init__(
         self, method: Any, field: RowField, y: Tensor, f0: Tensor, h: np.ndarray, tol: RowTolerance
@@ -48,7 +53,11 @@ class OneStepRows:
 
     def times(self, t: np.ndarray, h: np.ndarray) -> tuple[Tensor, Tensor]:
         """Times and steps of the rows as float64 tensors (m,) on the device of the states."""
-        return torch.from_numpy(t).to(self.y.device), torch.from_numpy(h).to(self.y.device)
+        if self.y.is_cpu:
+            return torch.from_numpy(t), torch.from_numpy(h)
+        # One copy for both.
+        both = to_device(np.stack((t, h)), self.y.device)
+        return both[0], both[1]
 
     @property
     def compiled(self) -> Any:
@@ -102,13 +111,14 @@ class OneStepRows:
 
 
 def polynomial(
-    start: Tensor, stages: Tensor, weights: np.ndarray, h: Tensor | None = None
+    start: Tensor, stages: Tensor, weights: np.ndarray | Tensor, h: Tensor | None = None
 ) -> Tensor:
     """(degree + 1, m, n): start (m, n), then the stages (s, m, n) with weights (s, degree), times h
     (m,) if there is one."""
-    powers = torch.einsum(
-        "sd,smn->dmn", torch.as_tensor(weights, dtype=stages.dtype, device=stages.device), stages
-    )
+    if not isinstance(weights, torch.Tensor):
+        weights = constant(weights, stages)
+    flat = products.mm(weights.T, stages.reshape(len(stages), -1))
+    powers = flat.view(-1, *start.shape)
     if h is not None:
         powers = powers * h.to(stages.dtype).view(1, -1, 1)
     return torch.cat((start.unsqueeze(0), powers))
@@ -237,9 +247,7 @@ class RowInverse:
 
     def __init__(self, eye: Tensor, jac: Tensor, c: Tensor, stats: Stats) -> None:
         stats.nlu += len(c)
-        self.inverse = torch.linalg.inv_ex(
-            torch.addcmul(eye, c.to(jac.dtype).view(-1, 1, 1), jac, value=-1)
-        )[0]
+        self.inverse = inverses(torch.addcmul(eye, c.to(jac.dtype).view(-1, 1, 1), jac, value=-1))
 
     def solve(self, b: Tensor, factor: Tensor) -> Tensor:
         """factor_i M_i^-1 b_i, (m, n)."""
@@ -248,4 +256,4 @@ class RowInverse:
     @staticmethod
     def apply(inverse: Tensor, b: Tensor) -> Tensor:
         """The product of every row, (m, n, n) with (m, n)."""
-        return torch.bmm(inverse, b.unsqueeze(2)).squeeze(2)
+        return applied(inverse, b)

@@ -16,7 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...core import products
 from ...core.arithmetic import Arithmetic, Arrays, Numbers
+from ...core.transfer import constant
 
 MAX_ORDER = 5
 # If a stop cut a step to less than this part of the next one, the difference of its ends is mostly
@@ -217,7 +219,7 @@ class DifferenceHistory(_History):
         numbers = [0.0] * (k + 1) ** 2
         redifference(numbers, k, ratio)
         matrix[: k + 1, : k + 1] = np.reshape(numbers, (k + 1, k + 1))
-        return torch.from_numpy(matrix).to(z) @ z, past, matrix
+        return products.mm(constant(matrix, z), z), past, matrix
 
     def reading(self, k: int) -> np.ndarray:
         """pq, (2, rows): the weights of the predicted value and of the formula's other terms."""
@@ -260,7 +262,7 @@ class DifferenceHistory(_History):
     ) -> tuple[Tensor, tuple]:
         """(new history, new times) after a step to y1, where d is y1 minus the prediction."""
         return torch.addr(
-            torch.mm(self.tensor("moving_a", k, z), z), self.tensor("moving_b", k, z), d
+            products.mm(self.tensor("moving_a", k, z), z), self.tensor("moving_b", k, z), d
         ), past
 
     def read(self, zbar: Tensor, k: int) -> Tensor:
@@ -270,7 +272,7 @@ class DifferenceHistory(_History):
     def pull(self, zbar: Tensor, k: int, pq: Tensor, dbar: Tensor, lam: Tensor) -> Tensor:
         """The cotangent of the history before the step (see adjoints/discrete/bdf.py)."""
         a = self.tensor("moving_a", k, zbar)
-        return torch.addmm(torch.mm(a.t(), zbar), pq.t(), torch.stack((lam - dbar, -lam)))
+        return products.addmm(products.mm(a.t(), zbar), pq.t(), torch.stack((lam - dbar, -lam)))
 
     def error_constant(self, past: tuple, k: int, h: float, equal: int) -> float:
         return self.error[k]
@@ -328,7 +330,7 @@ class ValueHistory(_History):
             nodes = _EVEN[: k + 1]
             return self.tensor("reading", k, z), nodes[:k]
         nodes = tuple([-p / h for p in past[: k + 1]])
-        return torch.from_numpy(self._read(nodes, k)).to(z), nodes[:k]
+        return constant(self._read(nodes, k), z), nodes[:k]
 
     def reading(self, k: int) -> np.ndarray:
         return self._read(_EVEN[: k + 1], k)
@@ -348,7 +350,7 @@ class ValueHistory(_History):
         """The new value is p z + d, and the other rows move down. Hence A^T zbar = (zbar moved up)
         + p dbar."""
         moved = torch.cat((zbar[1:], zbar.new_zeros(1, zbar.shape[1])))
-        return torch.addmm(moved, pq.t(), torch.stack((lam, -lam)))
+        return products.addmm(moved, pq.t(), torch.stack((lam, -lam)))
 
     def update(
         self, z: Tensor, past: tuple, k: int, h: float, d: Tensor, y1: Tensor
@@ -373,7 +375,7 @@ class ValueHistory(_History):
             if 1 <= m <= MAX_ORDER:
                 nodes = [-p / h for p in past[: m + 2]]
                 divided_difference(nodes, len(nodes), FACTORIAL[m], weights[row])
-        lower, upper = _norms(torch.from_numpy(weights).to(z), z, scale, k)
+        lower, upper = _norms(constant(weights, z), z, scale, k)
         if len(past) < k + 3:
             upper = None
         return lower, upper
@@ -389,7 +391,7 @@ FACTORIAL = (1.0, 1.0, 2.0, 6.0, 24.0, 120.0, 720.0)
 
 
 def _norms(weights: Tensor, z: Tensor, scale: Tensor, k: int) -> tuple[float | None, float | None]:
-    scaled = torch.mm(weights, z) / scale
+    scaled = products.mm(weights, z) / scale
     lower, upper = (scaled * scaled).mean(dim=1).sqrt().tolist()
     if k == 1:
         lower = None

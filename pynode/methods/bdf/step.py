@@ -23,8 +23,10 @@ from torch import Tensor
 
 from ...algebra.newton import MAX_ITERATIONS, UNKNOWN, implicit_diff, simplified_newton
 from ...algebra.structure import linearise
+from ...core import products
 from ...core.arithmetic import Floats
 from ...core.status import Status
+from ...core.transfer import constant
 from ..base import Method, Step
 from ..jacobian_reuse import (
     KEEP,
@@ -127,7 +129,7 @@ class BDF(ReusesJacobian, Method):
         t1 = t + h
         c = h / form.leading(past, k, h)
         pq, nodes = form.predictor(z, past, k, h, equal)
-        predicted, history_term = start, start_history_term = torch.mm(pq, z).unbind(0)
+        predicted, history_term = start, start_history_term = products.mm(pq, z).unbind(0)
         differentiable = torch.is_grad_enabled()
         if differentiable:
             start = predicted.detach()
@@ -214,7 +216,7 @@ class BDF(ReusesJacobian, Method):
         values."""
         weights = self.history.dense_weights(step.tape[0], step.tape[5])
         z = step.tape[4]
-        return torch.as_tensor(weights, dtype=z.dtype, device=z.device) @ z
+        return products.mm(constant(weights, z), z)
 
 
 def shrunk(ratio: float, k: int, safety: float) -> float:

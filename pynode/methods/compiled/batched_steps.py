@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ...core.batched_field import RowField
     from ...core.layout import Layout
     from ...core.norm import RowTolerance
+    from ...core.stats import Stats
 
 
 # Batches are padded to a few fixed sizes, because dynamic sizes break forward AD in torch 2.13: it
@@ -97,7 +98,7 @@ class CompiledRows:
         size = next(s for s in reversed(self.sizes) if s >= count)
         if size not in self.functions:
             self.functions[size] = self._compile(field, tol, size)
-        self._count(count)
+        count_attempts(self.stats, self.method, count)
         with outside():
             filled = torch.arange(size, device=y.device).clamp_max(count - 1)
 
@@ -124,13 +125,18 @@ class CompiledRows:
             ks[:, :count],
         )
 
-    def _count(self, rows: int) -> None:
-        stages = self.method.tableau.stages
-        self.stats.nfe += rows * (stages - self.fsal)
-        if self.implicit:
-            self.stats.nsolve += rows * stages
-            self.stats.njac += rows
-            self.stats.nlu += rows
+
+def count_attempts(stats: Stats, method: Any, count: int) -> None:
+    """Add the work of so many attempted steps of single rows, each with a Jacobian of its own if
+    the method has one."""
+    stages = method.tableau.stages
+    if isinstance(method, RosenbrockMethod):
+        stats.nfe += count * stages
+        stats.nsolve += count * stages
+        stats.njac += count
+        stats.nlu += count
+    else:
+        stats.nfe += count * (stages - method.tableau.fsal)
 
 
 class _PlainRows:
@@ -151,7 +157,7 @@ class _PlainRows:
         )
 
 
-class _Inverses:
+class Inverses:
     """Products with the inverses of matrices (m, n, n)."""
 
     def __init__(self, matrix: Tensor) -> None:
@@ -163,7 +169,8 @@ class _Inverses:
 
     def solve(self, b: Tensor, factor: Tensor) -> Tensor:
         b = b * factor.to(b.dtype).unsqueeze(1)
-        if self.small:
+        # The compiler fuses a sum, and no setting of the user rounds it (core/products.py).
+        if self.small or not b.is_cpu:
             return (self.inverse * b.unsqueeze(1)).sum(2)
         return torch.bmm(self.inverse, b.unsqueeze(2)).squeeze(2)
 
@@ -181,7 +188,7 @@ def _attempt(method: Any, field: RowField, implicit: bool, forward: bool) -> Cal
         jac, slope = linearised(plain, t, y, forward)
         eye = torch.eye(layout.size, dtype=y.dtype, device=y.device)
         matrix = eye - (h * method.numbers[0]).to(y.dtype).view(-1, 1, 1) * jac
-        return method.attempt(plain, t, y, h, slope, _Inverses(matrix))
+        return method.attempt(plain, t, y, h, slope, Inverses(matrix))
 
     if implicit:
         return rosenbrock

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ...core.memory import raise_if_exhausted
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -219,6 +221,7 @@ class Compiled:
             self.cache[slot, "record"].calls += 1
             return found
         except Exception as error:
+            raise_if_exhausted(error)
             if not _of_compiler(error):
                 raise
             if type(error).__name__ == "FailOnRecompileLimitHit":

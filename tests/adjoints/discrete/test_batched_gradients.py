@@ -113,7 +113,7 @@ def test_few_and_many_rows_of_rosenbrock_methods(method, narrow, monkeypatch):
 def test_gradients_in_pieces(method, monkeypatch):
     """With Jacobians of few steps at a time: the pieces end within levels and between them."""
     for module in (batched, batched_bdf):
-        monkeypatch.setattr(module, "chunk_size", lambda n: 22)
+        monkeypatch.setattr(module, "chunk_size", lambda n, device: 22)
     monkeypatch.setattr(field_products, "ROWS", 16)
     f, y0, rate, force, t = problem()
     compare(

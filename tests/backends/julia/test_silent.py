@@ -9,8 +9,8 @@ import math
 import pytest
 import torch
 
-from pynode import Event, GaussAdjoint, InterpolatingAdjoint, QuadratureAdjoint, SolveError
-from pynode.adjoints.julia import NATIVE, JuliaAdjoint
+from pynode import Event, SolveError
+from pynode.adjoints.julia import NATIVE
 from tests.support.cases import UNIX, leaf, tensor
 from tests.support.juliacase import julia, needs
 
@@ -211,73 +211,3 @@ def test_a_blow_up_at_a_large_time_is_told():
     t0 = UNIX
     with torch.no_grad(), pytest.raises(SolveError):
         julia(lambda t, y: y * y, tensor(1.0), (t0, t0 + 2), method="tsit5")
-
-
-# The reverse solve.
-
-
-def test_backsolve_of_a_decay():
-    """By default the states start anew at each step; alone they would go astray, which is
-    refused."""
-    needs("sensitivity")
-    k, y0 = leaf(tensor(60.0)), leaf(tensor(1.0))
-    options = {"method": "tsit5", "rtol": 1e-9, "atol": 1e-12}
-    y = (
-        julia(lambda t, y: -k * (y - torch.cos(t)), y0, [0.0, 1.0], adjoint="backsolve", **options)
-        .y[-1]
-        .sum()
-    )
-    expected = (
-        julia(lambda t, y: -k * (y - torch.cos(t)), y0, [0.0, 1.0], adjoint=NATIVE, **options)
-        .y[-1]
-        .sum()
-    )
-    for a, b in zip(torch.autograd.grad(y, k), torch.autograd.grad(expected, k), strict=True):
-        assert float(a) == pytest.approx(float(b), rel=1e-5)
-    with pytest.raises(ValueError, match="BacksolveAdjoint is refused"):
-        julia(
-            lambda t, y: -k * (y - torch.cos(t)),
-            y0,
-            [0.0, 1.0],
-            adjoint=JuliaAdjoint("BacksolveAdjoint", checkpoints=False),
-            **options,
-        )
-
-
-def test_options_that_julia_has_not_are_refused():
-    for given in (
-        GaussAdjoint(nodes=5),
-        InterpolatingAdjoint(seminorm=True),
-        QuadratureAdjoint(quadrature_rtol=1e-9),
-    ):
-        with pytest.raises(ValueError, match="only the torch engine has the option"):
-            julia(lambda t, y: -y, leaf(tensor(1.0)), [0.0, 1.0], method="tsit5", adjoint=given)
-
-
-@each_adjoint
-@pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_cotangents_that_are_not_finite(name, bad):
-    """NaN everywhere, as a sum over steps would have it, and no error of Julia's."""
-    k, y0 = leaf(tensor(0.7)), leaf(tensor(1.0, 2.0))
-    y = julia(lambda t, y: -k * y, y0, [0.0, 1.0], method="tsit5", adjoint=adjoint(name)).y
-    found = torch.autograd.grad(y[-1], (k, y0), tensor(1.0, bad))
-    assert all(bool(g.isnan().all()) for g in found)
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["GaussAdjoint", "GaussKronrodAdjoint", "QuadratureAdjoint", "InterpolatingAdjoint", NATIVE],
-)
-def test_a_reverse_solve_that_fails_is_told(name):
-    """SciMLSensitivity takes what it left, wherever it ended."""
-    if name != NATIVE:
-        needs("sensitivity")
-    k, y0 = leaf(tensor(0.7)), leaf(tensor(1.0))
-
-    def f(t, y):
-        """Before t = 0.5 its derivative is not a number: 0 times infinity."""
-        return -k * y + torch.sqrt(y * 0.0) if 0.1 < float(t) < 0.5 else -k * y
-
-    y = julia(f, y0, [0.0, 1.0], method="tsit5", adjoint=JuliaAdjoint(name)).y
-    with pytest.raises(RuntimeError, match="loosen the rtol and atol of this adjoint"):
-        y[-1].sum().backward()

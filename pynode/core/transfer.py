@@ -1,0 +1,64 @@
+"""Arrays of the host as tensors on a device, without waiting for the device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def to_device(array: np.ndarray, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """A NumPy array as a tensor on a device, by default with its own dtype.
+
+    On the CPU the two can share their memory. A copy from ordinary memory to a GPU waits until the
+    GPU has done all that it was asked before. So the array goes into pinned memory first, from
+    which the GPU fetches it in its turn; torch keeps this memory until then.
+    """
+    source = torch.from_numpy(array)
+    if dtype is None:
+        dtype = source.dtype
+    if device.type == "cpu" or not _can_pin(device.type):
+        return source.to(device, dtype)
+    staged = torch.empty(source.shape, dtype=dtype, pin_memory=True)
+    return staged.copy_(source).to(device, non_blocking=True)
+
+
+@lru_cache
+def _can_pin(kind: str) -> bool:
+    """Whether torch has pinned memory for devices of this type."""
+    try:
+        torch.empty(1, pin_memory=True)
+    except (RuntimeError, NotImplementedError):
+        return False
+    return kind != "mps"
+
+
+def tensor(array: np.ndarray, like: Tensor) -> Tensor:
+    """A NumPy array as a tensor on the device of ``like``. Floats also get its dtype; indices and
+    masks keep theirs."""
+    dtype: torch.dtype | None = None
+    if array.dtype.kind == "f":
+        dtype = like.dtype
+    if like.is_cpu:
+        same = torch.from_numpy(array)
+        # The same memory. ``to`` would return the same tensor, but costs a kernel.
+        if dtype is None or same.dtype is dtype:
+            return same
+        return same.to(dtype)
+    return to_device(array, like.device, dtype)
+
+
+def constant(values: Any, like: Tensor) -> Tensor:
+    """Numbers, an array or nested lists, as a tensor with the dtype and the device of ``like``."""
+    return tensor(np.asarray(values, dtype=np.float64), like)
+
+
+def doubles(
+    values: Sequence[float], device: torch.device, dtype: torch.dtype = torch.float64
+) -> Tensor:
+    """Numbers as a tensor (m,) of this dtype on a device."""
+    return to_device(np.array(values, dtype=np.float64), device, dtype)
