@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ....core.row_statuses import RowStatuses
 from ....core.step_control import stops_between
 from ..engine import COUNTS as STATS
 from ..engine import check
 from ..loop import SMALLEST_NORMAL
 from ..prepared import prepared
 from ..row_outputs import shared_times, times_of_row, with_end
-from ..run import STATUSES
 from .functions import simulated
 from .host_fields import DeviceRowFields
 from .launch import RowInputs, RowResults, solve_rows
@@ -64,7 +64,7 @@ class CudaRows:
             reached = np.minimum(reached, wanted)
         self.place = spans.place + reached
         self.t = reals["t"].copy()
-        self.statuses = [STATUSES[code] for code in counts["status"].tolist()]
+        self.statuses = RowStatuses(counts["status"])
         self.attempts = spans.attempts + counts["accepted"] + counts["rejected"]
         self.totals = {name: int(counts[name].sum()) for name in STATS}
         self.last = results.last.clone()
