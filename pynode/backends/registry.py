@@ -118,7 +118,9 @@ class NativeBackend:
             )
 
 
-def plain(backend: str | JuliaBackend | NativeBackend) -> str | JuliaBackend | NativeBackend:
+def plain(
+    backend: str | JuliaBackend | NativeBackend | TorchBackend,
+) -> str | JuliaBackend | NativeBackend | TorchBackend:
     """'native' for the native engine on the CPU; any other backend as it is."""
     if isinstance(backend, NativeBackend) and backend.device == "cpu":
         return "native"
