@@ -28,6 +28,7 @@ from ...backends.native.cuda.text import KernelText, assignments, input_parts, s
 from ...backends.native.loop import AT_END
 from ...backends.native.machine import call, row
 from ...backends.native.prepared import Prepared
+from ...core.transfer import to_device
 from . import sweep
 from .prepared import PreparedSweep
 
@@ -300,7 +301,7 @@ class RowsBack:
         back["second"] = kernel.numbers.get(self.second, 0)
         back["opens"] = 1
         device = self._ends.device
-        return [torch.from_numpy(part).to(device) for part in (*split(solve), *split(back))]
+        return [to_device(part, device) for part in (*split(solve), *split(back))]
 
     def groups(self) -> Iterator[RowGradients]:
         """The cotangents of the targets, some rows at a time."""

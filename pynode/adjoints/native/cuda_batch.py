@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ...backends.native.cuda.batch import versions
+from ...core.transfer import to_device
 from ..short import CHANGED
 from ..targets import of_parameters
 from .cuda import COUNTS, RowsBack, prepared_sweep
@@ -48,7 +49,7 @@ class CudaRowGradient:
         outputs = grads.new_zeros((count, after, grads.shape[1]))
         who = self.who[:-count]
         place = np.arange(len(who)) - np.searchsorted(who, np.arange(count))[who]
-        at = [torch.from_numpy(x).to(grads.device) for x in (who, place)]
+        at = [to_device(x, grads.device) for x in (who, place)]
         outputs[at[0], at[1]] = grads[: len(who)]
         back = RowsBack(
             rows.plan,

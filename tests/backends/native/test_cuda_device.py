@@ -9,8 +9,8 @@ import torch
 from tests.support.cuda_rows import KERNEL, difference, in_simulator, network, oscillators, solved
 
 # Places where the host waits, of a solve with its gradient: none of them is in a loop.
-READS = 18
-SENT = 30
+READS = 16
+SENT = 6
 
 
 @functools.cache

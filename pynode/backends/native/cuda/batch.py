@@ -8,17 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ....core.row_statuses import RowStatuses
 from ....core.step_control import stops_between
+from ....core.transfer import to_device
 from ..engine import COUNTS as STATS
 from ..engine import check
 from ..loop import SMALLEST_NORMAL
 from ..prepared import prepared
 from ..row_outputs import shared_times, times_of_row, with_end
-from ..run import STATUSES
 from .functions import simulated
 from .host_fields import DeviceRowFields
 from .launch import RowInputs, RowResults, solve_rows
-from .rows import COUNTS, REALS
 
 if TYPE_CHECKING:
     from ....core.batched_field import RowField
@@ -57,14 +57,13 @@ class CudaRows:
         self.results = results
         self.versions = versions(fields.targets)
         # Here the host waits for the kernel.
-        counts = dict(zip(COUNTS, results.batch.counts.cpu().numpy(), strict=True))
-        reals = dict(zip(REALS, results.batch.reals.cpu().numpy(), strict=True))
+        counts, reals = results.on_host()
         reached = counts["position"] - 1
         if wanted is not None:
             reached = np.minimum(reached, wanted)
         self.place = spans.place + reached
         self.t = reals["t"].copy()
-        self.statuses = [STATUSES[code] for code in counts["status"].tolist()]
+        self.statuses = RowStatuses(counts["status"])
         self.attempts = spans.attempts + counts["accepted"] + counts["rejected"]
         self.totals = {name: int(counts[name].sum()) for name in STATS}
         self.last = results.last.clone()
@@ -88,7 +87,7 @@ def _spread(outputs, reached, spans):
     states = outputs.new_full((total, *outputs.shape[1:]), torch.nan)
     rows = np.repeat(np.arange(len(reached)), reached)
     own = np.arange(len(rows)) - np.repeat(np.cumsum(reached) - reached, reached)
-    at = [torch.from_numpy(x).to(outputs.device) for x in (own, rows, spans.place[rows] + own)]
+    at = [to_device(x, outputs.device) for x in (own, rows, spans.place[rows] + own)]
     states[at[2], at[1]] = outputs[1 + at[0], at[1]]
     return states
 
@@ -156,9 +155,6 @@ def _inputs(field, fields, starts, spans, options, atol, limits, index):
     device = starts.device
     count, size = starts.shape
 
-    def moved(values: Any, dtype: torch.dtype) -> Tensor:
-        return torch.as_tensor(np.ascontiguousarray(values), dtype=dtype).to(device)
-
     wanted = None
     times = shared_times(spans)
     if times is not None:
@@ -178,13 +174,13 @@ def _inputs(field, fields, starts, spans, options, atol, limits, index):
         floor = _of_rows(limits.bounds.floor, field.batch, size, index)
     given = RowInputs(
         starts=starts.detach().contiguous(),
-        begins=moved(spans.start, torch.float64),
-        ends=moved(spans.end, torch.float64),
-        tried=moved(spans.attempts, torch.int64),
-        times=moved(grid, torch.float64),
-        lengths=moved(lengths, torch.int64),
-        stops=moved(stops, torch.float64),
-        stop_counts=moved(stop_counts, torch.int64),
+        begins=to_device(spans.start, device, torch.float64),
+        ends=to_device(spans.end, device, torch.float64),
+        tried=to_device(spans.attempts, device, torch.int64),
+        times=to_device(grid, device, torch.float64),
+        lengths=to_device(lengths, device, torch.int64),
+        stops=to_device(stops, device, torch.float64),
+        stop_counts=to_device(stop_counts, device, torch.int64),
         atol=_of_rows(atol, field.batch, size, index),
         lowest=lowest,
         floor=floor,

@@ -102,7 +102,7 @@ def host_copy(f: Callable) -> tuple[Callable, list[tuple[Tensor, Tensor]]]:
     is on the CPU, is itself.
 
     The copy of a module is kept as long as nothing has changed in it but the numbers of its
-    tensors, which are copied anew.
+    tensors. Those that can be constants of the code (translate/tables.py) are copied anew.
     """
     if not isinstance(f, nn.Module) or all(x.device.type == "cpu" for x in _tensors(f)):
         return f, []
@@ -111,7 +111,8 @@ def host_copy(f: Callable) -> tuple[Callable, list[tuple[Tensor, Tensor]]]:
         _, host, pairs = known
         with torch.no_grad():
             for place, x in pairs:
-                place.copy_(x.detach().cpu())
+                if not isinstance(x, nn.Parameter) and not x.requires_grad:
+                    place.copy_(x.detach().cpu())
         return host, pairs
     memo: dict[int, Any] = {}
     pairs = []

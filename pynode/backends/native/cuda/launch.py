@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ....core.transfer import to_device
 from ..prepared import Prepared
 from ..run import RUNNING
 from .functions import simulated
@@ -64,6 +65,14 @@ class RowResults:
         if name in REALS:
             return self.batch.reals[REALS.index(name)]
         return self.batch.counts[COUNTS.index(name)]
+
+    def on_host(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """The COUNTS and the REALS of each row, (B,), by one copy."""
+        batch = self.batch
+        numbers = torch.cat((batch.counts, batch.reals.view(torch.int64))).cpu().numpy()
+        counts = dict(zip(COUNTS, numbers, strict=False))
+        reals = numbers[len(COUNTS) :].view(np.float64)
+        return counts, dict(zip(REALS, reals, strict=True))
 
 
 def solve_rows(
@@ -172,8 +181,8 @@ def _run(plan, kernel, numbers, given, batch, order, record):
         len(order),
         [
             *batch,
-            torch.from_numpy(settings).to(device),
-            torch.from_numpy(flags).to(device),
+            to_device(settings, device),
+            to_device(flags, device),
             torch.zeros(1, dtype=torch.int64, device=device),
             order,
             *(given.targets or [batch.starts]),
