@@ -80,6 +80,7 @@ endif
 	@$(GPU_PIP) torch==2.13.0 numpy pytest scipy hatchling editables
 	@$(GPU_PIP) --no-build-isolation --editable '.[native]'
 	@cuda=$$(.venv-gpu/bin/python -c 'import torch; print((torch.version.cuda or "").split(".")[0])'); \
+		test -z "$$cuda" || $(GPU_PIP) "numba-cuda[cu$$cuda]" || echo "No numba-cuda: the list goes on without the kernel"; \
 		$(GPU_PIP) diffrax "jax$${cuda:+[cuda$$cuda]}" || echo "No JAX: the list goes on without diffrax"
 	@touch $@
 

@@ -9,18 +9,19 @@ steps all rows until the last one is done. The loss is the mean square of the ou
 component divided by its scale. The gradient is with respect to the starts and constants.
 
   first_s   seconds of the first run, compilation included
-  ms        median of --rounds further ones, in turn, on the wall
+  ms        median of --rounds further ones, on the wall
   ratio     pynode's time over diffrax's in the same row
   rows/s    rows solved in a second
-  error     median over 32 sampled rows of the largest error in units of atol + rtol |y|, against
-            Rodas5P at a thousandth of the tolerances; of a gradient: its largest difference from
-            diffrax's, relative to the largest entry
+  error     of 32 sampled rows: the median of the largest errors in units of atol + rtol |y|,
+            against Rodas5P at a thousandth of the tolerances; of a gradient: its largest difference
+            from diffrax's, relative to the largest entry
   peak_MB   of pynode, as torch's allocator on the GPU tells
   failed    rows that did not reach the end
 
-Each contestant runs in a process of its own, so that none holds memory that another one needs. Each
-row is printed and saved as soon as it is there. Running out of memory, or of --limit seconds, is a
-note; larger batches are then left out. --device cpu --sizes 10 100 shows it without a GPU.
+Each contestant has a process of its own, and so the whole memory of the GPU. Every result is
+printed and written into gpu.jsonl as it comes: --minutes after the start the rest is left out.
+Running out of memory, or of --limit seconds, is a note, and larger batches are then left out.
+--device cpu --sizes 10 100 shows it without a GPU.
 """
 
 from benchmarks.pairs import CLOCKS
@@ -29,6 +30,7 @@ from pynode.methods.registry import get
 import argparse  # isort: skip
 import functools
 import json
+import queue
 import statistics
 import subprocess
 import sys
@@ -40,7 +42,7 @@ import numpy as np
 import torch
 
 from benchmarks import batched, report
-from benchmarks.peers.diffrax import DiffraxBatch
+from benchmarks.peers.diffrax import DiffraxBatch, load
 from pynode import NativeBackend, TorchBackend
 from pynode.solve import solve
 
@@ -51,14 +53,27 @@ ENGINES = {
     ", kernel": NativeBackend(device="cuda"),
 }
 METHODS = ("qndf", "rodas5p", *("rodas5p" + suffix for suffix in (COMPILED, *ENGINES)))
-PEER = "diffrax Kvaerno5"
-METHODS_AND_PEER = (*METHODS, PEER)
 TASKS = ("forward", "gradient")
-ROOT = Path(__file__).parent.parent
+PEER = "diffrax Kvaerno5"
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 JAX_NAMES = {"cuda": "gpu", "cpu": "cpu"}
 SPANS = {"vanderpol": 10.0, "robertson": 1e5}
 SCALES = {"vanderpol": (2.0, 1e4), "robertson": (1.0, 1e-4, 1.0)}
+COLUMNS = (
+    "system",
+    "rows",
+    "contestant",
+    "first_s",
+    "ms",
+    "ratio",
+    "rows/s",
+    "error",
+    "peak_MB",
+    "failed",
+    "note",
+)
+LEFT_OUT = "left out: a smaller batch ended early"
+MARK = "row "  # begins the lines that one process writes for the other
 MEMORY = ("out of memory", "resource_exhausted", "can't allocate memory", "not enough memory")
 
 
@@ -175,13 +190,30 @@ def reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {text.splitlines()[0] if text else ''}"[:60]
 
 
-def contestant(label: str, name: str, size: int, args):
-    """What solves a batch: its forward and its gradient. Making it may run out of memory."""
-    batch = SYSTEMS[name](size, 32, SPANS[name], args.rtol)
-    scale = SCALES[name]
-    if label != PEER:
-        return batch, Pynode(batch, label, scale, args.device)
-    return batch, DiffraxBatch(
+def attempt(run, row: dict, device: str):
+    """What one run returned, or None with a note in the row."""
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    began = CLOCKS["wall"]()
+    try:
+        found, row["failed"] = run()
+    # A batch too large for the memory, or a peer with ways of its own, ends a row and not the
+    # table.
+    except Exception as error:
+        row["note"] = reason(error)
+        return None
+    row["first_s"] = CLOCKS["wall"]() - began
+    if device == "cuda" and row["contestant"] != PEER:  # JAX has an allocator of its own
+        row["peak_MB"] = torch.cuda.max_memory_allocated() / 1e6
+    return found
+
+
+def made(contestant: str, name: str, batch, args):
+    """The contestant on a batch; this may run out of memory, too."""
+    if contestant != PEER:
+        return Pynode(batch, contestant, SCALES[name], args.device)
+    check_jax(args.device)
+    return DiffraxBatch(
         twin(name),
         batch.y0,
         batch.constants,
@@ -189,147 +221,194 @@ def contestant(label: str, name: str, size: int, args):
         "Kvaerno5",
         batch.rtol,
         batch.atol,
-        scale,
+        SCALES[name],
         args.max_steps,
         JAX_NAMES[args.device],
     )
 
 
-def measure(label: str, name: str, task: str, size: int, args) -> dict:
-    """One row of the table; what was found goes into a file of args.folder, for the errors."""
-    row = {"system": name, "rows": size, "task": task, "contestant": label}
-    if args.device == "cuda" and label != PEER:  # JAX has an allocator of its own
-        torch.zeros(1, device="cuda")
-        torch.cuda.reset_peak_memory_stats()
+def check_jax(device: str) -> None:
+    """Raises RuntimeError if JAX does not see the device."""
+    _, jax, _ = load()
     try:
-        batch, solver = contestant(label, name, size, args)
-        work = getattr(solver, task)
-        began = CLOCKS["wall"]()
-        found, row["failed"] = work()
-        row["first_s"] = CLOCKS["wall"]() - began
-        times = []
+        jax.devices(JAX_NAMES[device])
+    except RuntimeError:
+        version = (torch.version.cuda or "12").split(".")[0]
+        raise RuntimeError(f"JAX sees no GPU: pip install 'jax[cuda{version}]'") from None
+
+
+def climb(contestant: str, name: str, task: str, args):
+    """Yields (row, sampled results or None) of one contestant for each size, the smallest
+    first."""
+    ended = False
+    for size in sorted(args.sizes):
+        row = {"system": name, "rows": size, "task": task, "contestant": contestant}
+        if ended:
+            row["note"] = LEFT_OUT
+            yield row, None
+            continue
+        batch = SYSTEMS[name](size, 32, SPANS[name], args.rtol)
+        found, run = None, None
+
+        def first(batch=batch):
+            nonlocal run
+            run = getattr(made(contestant, name, batch, args), task)
+            return run()
+
+        found = attempt(first, row, args.device)
+        ended = found is None or row["first_s"] > args.limit
+        if found is not None:
+            found = sampled(found, batch, task)
+        if not ended:
+            again(run, row, size, args)
+        yield row, found
+
+
+def again(run, row: dict, size: int, args) -> None:
+    """Adds the time of further runs to the row."""
+    times = []
+    try:
         for _ in range(args.rounds):
             began = CLOCKS[args.clock]()
-            work()
+            run()
             times.append(CLOCKS[args.clock]() - began)
-    # A batch too large for the memory, or a peer with ways of its own, ends a row and not the
-    # table.
-    except Exception as error:
+    except Exception as error:  # beside the memory that the first run still holds
         row["note"] = reason(error)
-        return row
-    median = statistics.median(times)
-    row.update({"ms": 1e3 * median, "rows/s": size / median})
-    if args.device == "cuda" and label != PEER:
-        row["peak_MB"] = torch.cuda.max_memory_allocated() / 1e6
+    if times:
+        median = statistics.median(times)
+        row.update({"ms": 1e3 * median, "rows/s": size / median})
+
+
+def sampled(found, batch, task: str) -> list:
+    """The results of the sampled rows, arrays."""
+    which = batch.sample.numpy()
     if task == "forward":
-        found = [found[:, batch.sample.numpy()]]
-    np.savez(result_file(args.folder, row), *found)
-    return row
+        return [found[:, which].copy()]
+    return [part[which].copy() for part in found]
 
 
-def result_file(folder: Path, row: dict) -> Path:
-    """Where the result of a row lies."""
-    words = (row["system"], row["task"], row["rows"], METHODS_AND_PEER.index(row["contestant"]))
-    return folder / ("-".join(map(str, words)) + ".npz")
+def work(args) -> None:
+    """One contestant, in a process of its own: a line of JSON for each row, and its results in a
+    file beside."""
+    contestant, name, task, folder = args.worker
+    for row, found in climb(contestant, name, task, args):
+        if found is not None:
+            row["results"] = str(Path(folder) / f"{row['rows']}.npz")
+            np.savez(row["results"], *found)
+        print(MARK + json.dumps(row), flush=True)
 
 
-def one(args) -> None:
-    """In a process of its own: a contestant on one system and task, a line of JSON a size."""
-    label, name, task = args.one
-    for size in sorted(args.sizes):
-        row = measure(label, name, task, size, args)
-        print(json.dumps(row), flush=True)
-        if "note" in row or row["first_s"] > args.limit:
+def lines_of(process, seconds: float):
+    """Yields the lines of a process as they come. Ends it after so many seconds."""
+    found: queue.Queue = queue.Queue()
+
+    def read():
+        for line in process.stdout:
+            found.put(line)
+        found.put(None)
+
+    threading.Thread(target=read, daemon=True).start()
+    end = CLOCKS["wall"]() + seconds
+    while True:
+        try:
+            line = found.get(timeout=max(0.0, end - CLOCKS["wall"]()))
+        except queue.Empty:
+            process.kill()
             return
+        if line is None:
+            return
+        yield line
 
 
-def rows_of(label: str, name: str, task: str, args):
-    """The rows of one contestant, from its process, as they come."""
-    command = [sys.executable, "-m", "benchmarks.gpu", "--one", label, name, task]
-    command += ["--sizes", *map(str, args.sizes), "--device", args.device]
-    command += ["--rtol", str(args.rtol), "--rounds", str(args.rounds)]
-    command += ["--limit", str(args.limit), "--max-steps", str(args.max_steps)]
-    command += ["--folder", str(args.folder)]
-    if args.clock == "wall":
-        command.append("--wall")
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    # Beside the first run of a size there are the further rounds.
-    patience = args.limit * (2 + args.rounds) * len(args.sizes)
-    clock = threading.Timer(patience, process.kill)
-    clock.start()
-    done = 0
-    for line in process.stdout:
-        if line.startswith("{"):
-            done += 1
-            yield json.loads(line)
-    code = process.wait()
-    clock.cancel()
-    if code != 0:
-        row = {"system": name, "task": task, "contestant": label}
-        yield {**row, "rows": sorted(args.sizes)[done], "note": f"the process ended with {code}"}
+def compete(contestant: str, name: str, task: str, given: list, args, seconds: float):
+    """Yields (row, results) of a process of the contestant; a row with a note for each size that
+    it did not come to."""
+    left = sorted(args.sizes)
+    end = CLOCKS["wall"]() + seconds
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "benchmarks.gpu", *given]
+        command += ["--worker", contestant, name, task, folder]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        for line in lines_of(process, seconds):
+            if not line.startswith(MARK):
+                continue
+            row = json.loads(line.removeprefix(MARK))
+            left.remove(row["rows"])
+            results = None
+            if "results" in row:
+                with np.load(row.pop("results")) as stored:
+                    results = [stored[key] for key in stored.files]
+            yield row, results
+        code = process.wait()
+    late = CLOCKS["wall"]() >= end
+    note = "left out: the time is up" if late else f"the process ended with {code}"
+    for size in left:
+        row = {"system": name, "rows": size, "task": task, "contestant": contestant}
+        yield {**row, "note": note}, None
 
 
-def add_error(row: dict, peers: dict, references: dict, args) -> None:
-    """Add the error of what was found: against a reference, of a gradient against diffrax's."""
-    path = result_file(args.folder, row)
-    if not path.exists():
+@functools.cache
+def references(name: str, size: int, rtol: float) -> tuple:
+    """(batch, its sampled rows, solved a thousand times as accurately)."""
+    batch = SYSTEMS[name](size, 32, SPANS[name], rtol)
+    return batch, batch.reference()[1:]
+
+
+def describe(row: dict, results: list, peers: dict, args) -> None:
+    """Add to a row its error and its ratio to diffrax. peers: {size: (row, results)} of
+    diffrax."""
+    size, task = row["rows"], row["task"]
+    peer, expected = peers.get(size, ({}, None))
+    if row.get("ms") and peer.get("ms"):
+        row["ratio"] = row["ms"] / peer["ms"]
+    if results is None:
         return
-    found = list(np.load(path).values())
-    name, size = row["system"], row["rows"]
-    if row["task"] == "forward":
-        if (name, size) not in references:
-            batch = SYSTEMS[name](size, 32, SPANS[name], args.rtol)
-            references[name, size] = batch, batch.reference()[1:]
-        batch, reference = references[name, size]
-        row["error"] = batch.errors(torch.from_numpy(found[0].copy()), reference)["error"]
-    elif row["contestant"] == PEER:
-        peers[name, size] = found
-    elif (name, size) in peers:
-        pairs = zip(found, peers[name, size], strict=True)
-        row["error"] = max(float(np.abs(a - b).max() / np.abs(b).max()) for a, b in pairs)
-
-
-COLUMNS = (
-    "system",
-    "rows",
-    "contestant",
-    "first_s",
-    "ms",
-    "ratio",
-    "rows/s",
-    "error",
-    "peak_MB",
-    "failed",
-    "note",
-)
-
-
-def compare(args) -> list:
-    """All rows. Each one is printed and saved as soon as it is there."""
-    rows = []
-    peers: dict = {}
-    medians: dict = {}
-    references: dict = {}
-    # Diffrax first, for the ratios.
-    labels = ([PEER] if args.diffrax else []) + list(args.methods)
-    for name in args.systems:
-        for task in args.tasks:
-            table = report.GrowingTable(f"{name}, {task}", COLUMNS, {"contestant": len(PEER)})
-            for label in labels:
-                for row in rows_of(label, name, task, args):
-                    place = (name, task, row["rows"])
-                    if label == PEER and "ms" in row:
-                        medians[place] = row["ms"]
-                    if "ms" in row and place in medians:
-                        row["ratio"] = row["ms"] / medians[place]
-                    add_error(row, peers, references, args)
-                    rows.append(row)
-                    table.add(row)
-                    report.save("gpu", {"gpu": rows}, args, quiet=True)
-    return rows
+    if task == "forward":
+        batch, reference = references(row["system"], size, args.rtol)
+        row["error"] = batch.errors(torch.from_numpy(results[0]), reference)["error"]
+    elif expected is not None and row["contestant"] != PEER:
+        row["error"] = max(
+            float(np.abs(a - b).max() / np.abs(b).max())
+            for a, b in zip(results, expected, strict=True)
+        )
 
 
 def main(argv=None):
+    given = sys.argv[1:] if argv is None else list(argv)
+    args = arguments(given)
+    if args.worker:
+        work(args)
+        return
+    report.heading()
+    if args.device == "cuda":
+        print(torch.cuda.get_device_name())
+    contestants = [*args.methods]
+    if not args.no_diffrax and not report.missing("diffrax"):
+        contestants.insert(0, PEER)  # the others are compared with it
+    end = CLOCKS["wall"]() + 60 * args.minutes
+    args.out.mkdir(parents=True, exist_ok=True)
+    rows = []
+    with (args.out / "gpu.jsonl").open("w") as log:
+        for task in args.tasks:
+            for name in args.systems:
+                peers = {}
+                for contestant in contestants:
+                    left = end - CLOCKS["wall"]()
+                    for row, results in compete(contestant, name, task, given, args, left):
+                        if contestant == PEER:
+                            peers[row["rows"]] = row, results
+                        describe(row, results, peers, args)
+                        print(json.dumps(row), flush=True)
+                        log.write(json.dumps(row) + "\n")
+                        log.flush()
+                        rows.append(row)
+    for task in args.tasks:
+        report.table(task, [row for row in rows if row["task"] == task], COLUMNS)
+    report.save("gpu", {"gpu": rows}, args)
+
+
+def arguments(given: list):
+    """The arguments of the command, checked."""
     parser = report.parser(__doc__)
     parser.prog = "python -m benchmarks.gpu"
     parser.add_argument("--device", default="cuda", choices=tuple(JAX_NAMES))
@@ -342,11 +421,14 @@ def main(argv=None):
     )
     parser.add_argument("--systems", nargs="+", default=tuple(SYSTEMS), choices=tuple(SYSTEMS))
     parser.add_argument("--tasks", nargs="+", default=TASKS, choices=TASKS)
-    parser.add_argument("--methods", nargs="+", default=METHODS, choices=METHODS, help="pynode's")
+    parser.add_argument("--methods", nargs="+", default=METHODS, help="pynode's")
     parser.add_argument("--rtol", type=float, default=1e-6, help="atol is a hundredth of it")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
-        "--limit", type=float, default=120.0, help="seconds; larger batches are then left out"
+        "--limit", type=float, default=60.0, help="seconds; larger batches are then left out"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=8.0, help="for everything; the rest is then left out"
     )
     parser.add_argument(
         "--max-steps",
@@ -355,37 +437,15 @@ def main(argv=None):
         help="diffrax's, by which it allots memory for a gradient",
     )
     parser.add_argument("--no-diffrax", action="store_true", help="pynode alone")
-    parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
-    args = parser.parse_args(argv)
+    parser.add_argument("--worker", nargs=4, help=argparse.SUPPRESS)
+    args = parser.parse_args(given)
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.exit(
             1, "torch sees no GPU here: --device cpu --sizes 10 100 shows the same on the CPU\n"
         )
     if args.device == "cuda":
         args.clock = "wall"
-    if args.one:
-        one(args)
-        return
-    args.diffrax = not args.no_diffrax and not report.missing("diffrax") and sees(args.device)
-    report.heading()
-    if args.device == "cuda":
-        print(torch.cuda.get_device_name())
-    with tempfile.TemporaryDirectory() as folder:
-        args.folder = Path(folder)
-        compare(args)
-
-
-def sees(device: str) -> bool:
-    """Whether JAX has the device; says so where it has not. In a process of its own, since JAX
-    takes memory of the GPU when it looks."""
-    look = f"import jax; jax.devices({JAX_NAMES[device]!r})"
-    done = subprocess.run([sys.executable, "-c", look], capture_output=True, check=False)
-    if done.returncode == 0:
-        return True
-    version = (torch.version.cuda or "13").split(".")[0]
-    print(f"diffrax: JAX sees no GPU (pip install 'jax[cuda{version}]')")
-    return False
+    return args
 
 
 if __name__ == "__main__":

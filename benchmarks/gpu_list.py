@@ -41,7 +41,10 @@ def benchmark(sizes, methods, task):
     )
 
 
-TESTS = ("pytest", "-q", "-p", "no:cacheprovider", "tests/core/test_device.py")
+TESTS = (
+    *("pytest", "-q", "-p", "no:cacheprovider"),
+    *("tests/core/test_device.py", "tests/backends/native/test_cuda_device.py"),
+)
 METHODS = ("rodas5p", "qndf", "rodas5p, passes", "rodas5p, kernel")
 SMALL = METHODS[:3]  # the kernel needs a GPU
 MILLION = ("rodas5p, passes", "rodas5p, kernel", "rodas5p")

@@ -131,21 +131,6 @@ def table(title: str, rows: list, columns: tuple):
         )
 
 
-class GrowingTable:
-    """A table whose rows are printed as they come, in columns of fixed widths."""
-
-    def __init__(self, title: str, columns: tuple, widths: dict | None = None) -> None:
-        self.columns = columns
-        self.widths = {name: max(9, len(name), (widths or {}).get(name, 0)) for name in columns}
-        print(f"\n{title}")
-        self.add({name: name for name in columns})
-
-    def add(self, row: dict) -> None:
-        """Print a row, a dict; a column missing in it stays empty."""
-        cells = [_text(row.get(name)).rjust(self.widths[name]) for name in self.columns]
-        print("  " + "  ".join(cells).rstrip(), flush=True)
-
-
 def _text(value) -> str:
     if value is None:
         return ""
@@ -156,7 +141,7 @@ def _text(value) -> str:
     return str(value)
 
 
-def save(name: str, tables: dict, args, quiet: bool = False):
+def save(name: str, tables: dict, args):
     """Write tables, {title: rows}, to NAME.json and NAME.csv (one file for all, with the title as
     first column)."""
     args.out.mkdir(parents=True, exist_ok=True)
@@ -172,5 +157,4 @@ def save(name: str, tables: dict, args, quiet: bool = False):
         writer.writeheader()
         for title, rows in tables.items():
             writer.writerows({"table": title, **row} for row in rows)
-    if not quiet:
-        print(f"\nwritten: {name}.csv and {name}.json")
+    print(f"\nwritten: {name}.csv and {name}.json")

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from .adjoints.base import Adjoint
-    from .backends.registry import JuliaBackend, NativeBackend, TorchBackend
+    from .backends.registry import Backend
     from .backends.torch.checkpoints import Recording
     from .core.events import Event, PresetTimes
     from .core.protocols import StepObserver
@@ -72,7 +72,7 @@ def solve(
     params: Iterable[Tensor] | None = None,
     mass: Any = None,
     consistent: Literal["check", "solve"] = "check",
-    backend: str | JuliaBackend | NativeBackend | TorchBackend = "auto",
+    backend: Backend = "auto",
     batched: Literal[False] = False,
     by_row: bool | Sequence[bool] | None = None,
     throw: bool = True,
@@ -119,7 +119,7 @@ def solve(
     params: Iterable[Tensor] | None = None,
     mass: Any = None,
     consistent: Literal["check", "solve"] = "check",
-    backend: str | JuliaBackend | NativeBackend | TorchBackend = "auto",
+    backend: Backend = "auto",
     batched: bool = False,
     by_row: bool | Sequence[bool] | None = None,
     throw: bool = True,
@@ -248,7 +248,7 @@ def solve(
         params=params,
         mass=mass,
         consistent=consistent,
-        backend=backend,
+        backend=backends.plain(backend),
         batched=batched,
         by_row=by_row,
         throw=throw,

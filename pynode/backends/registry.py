@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..methods import registry
 from ..methods.base import Method
@@ -119,25 +119,31 @@ class NativeBackend:
             )
 
 
-def choose(
-    backend: str | JuliaBackend | NativeBackend | TorchBackend,
-    method: str | type[Method] | Method,
-) -> tuple[Any, Any]:
+# What ``solve`` takes as backend.
+Backend: TypeAlias = str | TorchBackend | NativeBackend | JuliaBackend
+
+
+def plain(backend: Backend) -> Backend:
+    """'native' for the native engine on the CPU; any other backend as it is."""
+    if isinstance(backend, NativeBackend) and backend.device == "cpu":
+        return "native"
+    return backend
+
+
+def choose(backend: Backend, method: str | type[Method] | Method) -> tuple[Any, Any]:
     """Return (engine, method) for the user's names. The method 'auto' stays 'auto'.
 
-    The backend 'auto' is the torch engine if it has the method, and Julia if only Julia has it. If
-    Julia is not ready, the nearest method of the torch engine runs, and a warning names it and the
-    reason.
+    backend: from ``plain``. The backend 'auto' is the torch engine if it has the method, and Julia
+    if only Julia has it. If Julia is not ready, the nearest method of the torch engine runs, and a
+    warning names it and the reason.
     """
     if isinstance(backend, JuliaBackend):
         return backend, method if method == "auto" else algorithms.get(method)
     if isinstance(backend, TorchBackend):
         return backend, method if method == "auto" else registry.get(method)
     if isinstance(backend, NativeBackend):
-        if backend.device == "cuda":
-            kernel = cuda_engine()
-            return kernel, method if method == "auto" else kernel.method(method)
-        backend = "native"
+        kernel = cuda_engine()
+        return kernel, method if method == "auto" else kernel.method(method)
     if backend not in NAMES:
         raise ValueError(
             f"unknown backend {backend!r}: choose 'auto', 'torch', 'native', 'julia', a"
@@ -187,7 +193,8 @@ def cuda_engine() -> type[CudaBackend]:
     if missing:
         raise ValueError(
             f"NativeBackend(device='cuda') needs {' and '.join(missing)}: pip install"
-            " 'numba-cuda[cu13]' (or cu12, as torch.version.cuda says), or use backend='torch'"
+            " 'torch-stiff-ode[cuda]' (docs/native.md names the packages for CUDA 12), or use"
+            " backend='torch'"
         )
     from .native.cuda.engine import CudaBackend
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from ..backends.torch.event_time_gradient import moved_time
-from ..core.torch_context import compile_disabled
+from ..core.torch_context import compile_disabled, current_device
 from ..methods.base import Method
 from . import adaptive, grid, scipy
 from .adams import COARSE, MOST, GridAdams
@@ -84,9 +84,11 @@ def odeint(
     integrate, instance = _engine(call, name)
     if name == SCIPY:
         return call.output(integrate(call))
+    with current_device(call.y0.device):
+        found = integrate(call, instance)
     if event_fn is None:
-        return call.output(_shaped(call, integrate(call, instance)))
-    time, states = integrate(call, instance)
+        return call.output(_shaped(call, found))
+    time, states = found
     return torch.tensor(time, dtype=call.t.dtype, device=call.t.device), call.output(
         _shaped(call, states)
     )

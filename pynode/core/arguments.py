@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..adjoints.base import Adjoint
-    from ..backends.registry import JuliaBackend, NativeBackend, TorchBackend
+    from ..backends.registry import Backend
     from ..methods.base import Method
     from .events import Event, PresetTimes
 
@@ -38,7 +38,7 @@ class Arguments:
     params: Iterable[Tensor] | None = None
     mass: Any = None
     consistent: str = "check"
-    backend: str | JuliaBackend | NativeBackend | TorchBackend = "auto"
+    backend: Backend = "auto"
     batched: bool = False
     by_row: bool | Sequence[bool] | None = None
     throw: bool = True

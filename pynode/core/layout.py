@@ -11,6 +11,10 @@ from torch import Tensor
 State: TypeAlias = "Tensor | tuple[State, ...] | list[State] | dict[str, State]"
 
 
+# Kinds of devices on which torch makes no float64 tensors.
+WITHOUT_FLOAT64 = ("mps",)
+
+
 class Layout:
     """The layout of a nested state in a flat vector of length ``size``.
 
@@ -46,6 +50,11 @@ class Layout:
                     "y0 must be dense and hold values: use y0.to_dense(), and no tensor on the meta"
                     " device"
                 )
+        if first.device.type in WITHOUT_FLOAT64:
+            raise ValueError(
+                f"y0 is on {first.device}, which has no float64, and pynode keeps its times in"
+                " float64: move y0, the field and args to the CPU, y0.cpu() and module.cpu()"
+            )
         self.shapes = [leaf.shape for leaf in leaves]
         self.sizes = [leaf.numel() for leaf in leaves]
         self.size = sum(self.sizes)

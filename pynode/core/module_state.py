@@ -44,7 +44,7 @@ class ModuleState:
             for holder in (module._parameters, module._buffers)
             for name, tensor in holder.items()
         ]
-        self._device = device.type
+        self._device = device
         computed = {
             id(x): x
             for _, _, x in self._slots

@@ -8,7 +8,7 @@ these contexts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cache, wraps
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -78,13 +78,15 @@ def disallow_tracing(solve: Callable[P, R]) -> Callable[P, R]:
 
 
 def needs_clean_context(problem: ODEProblem) -> bool:
-    """Whether autocast, cached parametrizations or a mode without derivatives are active for the
-    solve of an ODEProblem."""
+    """Whether autocast, cached parametrizations, a mode without derivatives or another current
+    device are active for the solve of an ODEProblem."""
     if _parametrize_caches() or _misleading():
         return True
     if isinstance(problem.y0, torch.Tensor):
-        return _autocast(problem.y0.device.type)
-    return _autocast(Layout(problem.y0).device.type)
+        device = problem.y0.device
+    else:
+        device = Layout(problem.y0).device
+    return _autocast(device.type) or not _is_current(device)
 
 
 def run_clean(run: Callable[[ODEProblem], R], problem: ODEProblem) -> R:
@@ -94,20 +96,21 @@ def run_clean(run: Callable[[ODEProblem], R], problem: ODEProblem) -> R:
     if _autocast(layout.device.type):
         args = tuple(_raised(a) if isinstance(a, torch.Tensor) else a for a in problem.args)
         problem = replace(problem, y0=layout.unravel(_raised(layout.ravel(problem.y0))), args=args)
-    with clean_context(layout.device.type):
+    with clean_context(layout.device):
         return run(problem)
 
 
 @contextmanager
-def clean_context(device: str) -> Iterator[None]:
-    """A block without autocast on a kind of device ('cpu') and without ``parametrize.cached``, in
-    which f can differentiate."""
+def clean_context(device: torch.device) -> Iterator[None]:
+    """A block without autocast on this kind of device and without ``parametrize.cached``, in which
+    f can differentiate. Of several GPUs the device is the current one."""
     with ExitStack() as stack:
         if _misleading():
             stack.enter_context(torch.inference_mode(False))
             stack.enter_context(torch.no_grad())
-        if _autocast(device):
-            stack.enter_context(torch.autocast(device, enabled=False))
+        if _autocast(device.type):
+            stack.enter_context(torch.autocast(device.type, enabled=False))
+        stack.enter_context(current_device(device))
         stack.enter_context(no_parametrize_cache())
         yield
 
@@ -127,6 +130,23 @@ def derives_in_inference() -> bool:
 
 def _autocast(device) -> bool:
     return torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+
+
+def _is_current(device):
+    """Whether device="cuda" means this device. f may make tensors so, or launch kernels of its own
+    on the current device."""
+    if device.type == "cpu" or device.index is None:
+        return True
+    module = torch.get_device_module(device)
+    # A kind of which there is one, as on a Mac, has no current device.
+    return not hasattr(module, "current_device") or module.current_device() == device.index
+
+
+def current_device(device: torch.device) -> AbstractContextManager:
+    """A context in which device="cuda" means this device."""
+    if _is_current(device):
+        return nullcontext()
+    return torch.get_device_module(device).device(device.index)
 
 
 def _raised(x):

@@ -2,6 +2,7 @@
 row."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -9,28 +10,21 @@ import torch
 
 from benchmarks import gpu
 
+QUICK = ["--device", "cpu", "--no-diffrax", "--rounds", "1", "--systems", "robertson"]
+QUICK += ["--methods", "rodas5p", "--rtol", "1e-3"]
 
-def run(folder, *options):
-    gpu.main(
-        [
-            "--device",
-            "cpu",
-            "--no-diffrax",
-            "--rounds",
-            "1",
-            "--systems",
-            "robertson",
-            "--out",
-            str(folder),
-            *options,
-        ]
-    )
-    with open(folder / "gpu.csv", newline="") as file:
-        return list(csv.DictReader(file))
+
+def climbed(task, *options):
+    """The rows of one contestant, in this process."""
+    args = gpu.arguments([*QUICK, *options])
+    return [row for row, _ in gpu.climb("rodas5p", "robertson", task, args)]
 
 
 def test_table(tmp_path, capsys):
-    rows = run(tmp_path, "--sizes", "4", "2", "--methods", "rodas5p", "--rtol", "1e-4")
+    """Each contestant in a process of its own; all that comes is in a file at once."""
+    gpu.main([*QUICK, "--sizes", "4", "2", "--out", str(tmp_path)])
+    with open(tmp_path / "gpu.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
     assert [(row["task"], row["rows"]) for row in rows] == [
         ("forward", "2"),
         ("forward", "4"),
@@ -38,17 +32,27 @@ def test_table(tmp_path, capsys):
         ("gradient", "4"),
     ]
     for row in rows:
-        assert (
-            row["failed"] == "0"
-            and not row.get("note")
-            and float(row["ms"]) > 0
-            and float(row["rows/s"]) > 0
-        )
+        assert row["failed"] == "0" and not row.get("note")
+        assert float(row["ms"]) > 0 and float(row["rows/s"]) > 0
     assert all(0 < float(row["error"]) < 100 for row in rows if row["task"] == "forward")
     assert "gradient\n" in capsys.readouterr().out
+    lines = (tmp_path / "gpu.jsonl").read_text().splitlines()
+    assert [json.loads(line)["ms"] for line in lines] == [float(row["ms"]) for row in rows]
 
 
-def test_memory_that_runs_out_is_a_row(tmp_path, monkeypatch):
+def test_what_the_time_does_not_allow_is_left_out(tmp_path):
+    gpu.main([*QUICK, "--sizes", "2", "--minutes", "0", "--out", str(tmp_path)])
+    lines = (tmp_path / "gpu.jsonl").read_text().splitlines()
+    assert [json.loads(line)["note"] for line in lines] == ["left out: the time is up"] * 2
+
+
+def test_a_process_that_dies_is_told(tmp_path):
+    args = gpu.arguments([*QUICK, "--sizes", "2"])
+    rows = [row for row, _ in gpu.compete("rodas5p", "no system", "forward", QUICK, args, 60.0)]
+    assert [row["note"] for row in rows] == ["the process ended with 1"]
+
+
+def test_memory_that_runs_out_is_a_row(monkeypatch):
     """On the device, beyond two rows: told there, and left out beyond."""
     forward = gpu.Pynode.forward
 
@@ -58,12 +62,26 @@ def test_memory_that_runs_out_is_a_row(tmp_path, monkeypatch):
         return forward(self)
 
     monkeypatch.setattr(gpu.Pynode, "forward", short)
-    monkeypatch.setattr(gpu.Pynode, "gradient", short)
-    rows = run(tmp_path, "--sizes", "2", "3", "4", "--methods", "rodas5p", "--rtol", "1e-3")
-    notes = {(row["task"], row["rows"]): row["note"] for row in rows}
-    for task in ("forward", "gradient"):
-        assert notes[task, "2"] == "" and notes[task, "3"] == "out of memory"
-        assert notes[task, "4"] == "left out: a smaller batch ended early"
+    first, second, third = climbed("forward", "--sizes", "2", "3", "4")
+    assert "note" not in first and second["note"] == "out of memory"
+    assert third["note"] == "left out: a smaller batch ended early"
+
+
+def test_jax_without_the_device_is_told(monkeypatch):
+    """With the extra of the CUDA that torch has."""
+
+    class Jax:
+        @staticmethod
+        def devices(kind):
+            raise RuntimeError("Unknown backend")
+
+    monkeypatch.setattr(gpu, "load", lambda: (None, Jax, None))
+    for version in ("12", "13"):
+        monkeypatch.setattr(torch.version, "cuda", f"{version}.0")
+        with pytest.raises(
+            RuntimeError, match=rf"JAX sees no GPU: pip install 'jax\[cuda{version}\]'"
+        ):
+            gpu.check_jax("cuda")
 
 
 @pytest.mark.parametrize(
@@ -82,20 +100,20 @@ def test_other_failures_keep_their_name():
     assert gpu.reason(ValueError("no such solver\nand more")) == "ValueError: no such solver"
 
 
-def test_a_slow_batch_ends_the_ladder(tmp_path):
-    rows = run(
-        tmp_path, "--sizes", "1", "2", "--methods", "rodas5p", "--rtol", "1e-3", "--limit", "0"
-    )
-    assert [row["note"] for row in rows if row["rows"] == "2"] == [
-        "left out: a smaller batch ended early"
-    ] * 2
+def test_a_slow_batch_ends_the_ladder():
+    first, second = climbed("gradient", "--sizes", "1", "2", "--limit", "0")
+    assert "note" not in first and second["note"] == "left out: a smaller batch ended early"
 
 
 def test_error_of_a_gradient_is_its_difference_from_diffrax():
-    rows = [{"contestant": "qndf"}, {"contestant": gpu.PEER}]
-    found = {"qndf": [np.array([1.0, 2.2])], gpu.PEER: [np.array([1.0, 2.0])]}
-    gpu.describe(rows, found, None, "gradient")
-    assert rows[0]["error"] == pytest.approx(0.1) and "error" not in rows[1]
+    args = gpu.arguments(QUICK)
+    peers = {2: ({"ms": 4.0}, [np.array([1.0, 2.0])])}
+    row = {"contestant": "qndf", "rows": 2, "task": "gradient", "ms": 2.0}
+    gpu.describe(row, [np.array([1.0, 2.2])], peers, args)
+    assert row["error"] == pytest.approx(0.1) and row["ratio"] == 0.5
+    peer = {"contestant": gpu.PEER, "rows": 2, "task": "gradient"}
+    gpu.describe(peer, peers[2][1], peers, args)
+    assert "error" not in peer
 
 
 def test_error_of_a_row_is_its_largest_in_units_of_the_tolerances():

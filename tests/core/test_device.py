@@ -6,6 +6,7 @@ import warnings
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pynode import Event, PresetTimes, TorchBackend, problems, solve
 from pynode.adjoints import registry
@@ -160,6 +161,17 @@ def test_parts_on_two_devices_are_refused():
             (tensor(1.0), torch.zeros(1, dtype=torch.float64, device="meta")),
             [0.0, 1.0],
         )
+
+
+@pytest.mark.parametrize("batched", [False, True])
+@pytest.mark.parametrize("tree", [False, True])
+def test_a_device_without_float64_is_refused(tree, batched):
+    """That of a Mac; here its tensors hold no numbers."""
+    with FakeTensorMode():
+        y0 = torch.ones(3, 2, device="mps")
+        y0 = {"y": y0} if tree else y0
+        with pytest.raises(ValueError, match=r"on mps:0, which has no float64.*y0\.cpu\(\)"):
+            solve(lambda t, y: y, y0, [0.0, 1.0], method="tsit5", batched=batched)
 
 
 @every_device

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from pynode import NativeBackend, solve
+from pynode import NativeBackend, SolveError, solve
 from tests.support import ROOT
 from tests.support.cases import leaf, tensor
 
@@ -335,6 +335,8 @@ def refusals():
     found = {}
     for name, value in asked.items():
         found[name] = error(solve, f, start, times, **{**given, name: value})
+    f, start, args, times = explosions()
+    found["failure"] = error(solve, f, start, times, **{**given, "args": args})
     found["wide"] = error(solve, lambda t, y: -y, wide, times, **{**given, "args": ()})
     return found
 
@@ -343,7 +345,7 @@ def error(call, *arguments, **options):
     """The message of the error that a call raises; '' if it raises none."""
     try:
         call(*arguments, **options)
-    except (ValueError, RuntimeError) as reason:
+    except (ValueError, RuntimeError, SolveError) as reason:
         return str(reason)
     return ""
 

@@ -6,6 +6,7 @@ must be seen of a field on a GPU where there is none.
         y0 = torch.ones(3, device="pretended")
 """
 
+from contextlib import contextmanager
 from functools import cache
 
 import pytest
@@ -110,8 +111,19 @@ class _Module:
     def device_count(self):
         return 1
 
+    current = 0  # the number of the current device; tensors are on device 0
+
     def current_device(self):
-        return 0
+        return self.current
+
+    @contextmanager
+    def device(self, index):
+        before = self.current
+        self.current = index
+        try:
+            yield
+        finally:
+            self.current = before
 
     memory = 0  # bytes
 

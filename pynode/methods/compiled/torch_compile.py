@@ -132,7 +132,8 @@ class Compiled:
     module: keeps the compiled functions under the key. Other modules of its class and structure
     share them. compare(function, attempt, *inputs) raises ValueError if the compiled function is
     wrong (``agree``). It is called once, with the inputs of the first call. graphed: use CUDA
-    graphs. rows: the number of rows that the function takes, for ``compiled_functions``.
+    graphs where the thread has them. rows: the number of rows that the function takes, for
+    ``compiled_functions``.
     """
 
     def __init__(
@@ -149,7 +150,8 @@ class Compiled:
     ) -> None:
         self.rows = rows
         self.cache = CompileCache.of(module)
-        self.key = (*key, backend, device)
+        graphed = graphed and has_graphs()
+        self.key = (*key, backend, device, graphed)
         self.variants = variants
         self.compare = compare
         self.copying = copying
@@ -303,6 +305,18 @@ def without_zeros(y: Tensor) -> Tensor:
     """A state near y, (..., n), with no zero that would hide an entry of the Jacobian."""
     near = torch.cos(torch.arange(y.shape[-1], dtype=y.dtype, device=y.device)) * 0.1
     return y + near * (y.abs() + y.abs().mean(-1, keepdim=True) + 1e-3)
+
+
+def has_graphs() -> bool:
+    """Whether compiled functions can use CUDA graphs in this thread.
+
+    torch keeps its graphs in the thread that imports it and in the threads of autograd that serve
+    this one. In any other thread it fails on an assertion (pytorch#123177), so there the steps are
+    compiled without graphs.
+    """
+    trees = importlib.import_module("torch._inductor.cudagraph_trees")
+    name = "tree_manager_containers"
+    return hasattr(trees.local, name) or torch._C._is_key_in_tls(name)
 
 
 def _options(backend: str, device: torch.device, graphed: bool) -> dict[str, bool]:

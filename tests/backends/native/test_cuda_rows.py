@@ -74,6 +74,12 @@ def test_a_row_that_fails(name):
     assert found["nan"] == 1
 
 
+def test_the_report_of_a_row_that_fails():
+    message = simulated()["refusals"]["failure"]
+    assert "row 1" in message
+    assert "the step size fell below what floating point can resolve" in message
+
+
 def test_rows_that_need_too_many_steps():
     found = simulated()["max_steps"]
     assert_equal(found)

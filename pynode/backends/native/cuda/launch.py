@@ -79,7 +79,7 @@ def solve_rows(
         plan.device = kernel_of(RowKernel, plan, field, functions_of(plan))
     kernel = plan.device
     order = _order(plan, given)
-    batch = _batch(plan, given, 1, record)
+    batch = _batch(plan, given)
     _run(plan, kernel, numbers, given, batch, order, False)
     results = RowResults(batch, plan.slopes)
     accepted = results.of("accepted")
@@ -87,7 +87,7 @@ def solve_rows(
     if record:
         ends = torch.cumsum(accepted, 0)
         total = int(ends[-1])  # the only time at which the host waits
-        batch = _batch(plan, given, total + 1, record)._replace(offsets=ends - accepted)
+        batch = _with_record(batch, ends - accepted, total)
         _run(plan, kernel, numbers, given, batch, plan.device_order, True)
         results = RowResults(batch, plan.slopes)
     return results
@@ -103,8 +103,8 @@ def _order(plan, given):
     return torch.arange(len(starts), device=starts.device)
 
 
-def _batch(plan, given, room, record):
-    """The Batch with room for so many recorded steps."""
+def _batch(plan, given):
+    """The Batch without a record."""
     starts = given.starts
     count, size = starts.shape
     device = starts.device
@@ -113,9 +113,6 @@ def _batch(plan, given, room, record):
     slopes = starts.new_empty((1, 1, size))
     if plan.slopes:
         slopes = outputs.clone()
-    marks = (1, 1)
-    if record:
-        marks = (count, given.times.shape[1])
     float64 = {"dtype": torch.float64, "device": device}
     int64 = {"dtype": torch.int64, "device": device}
     return Batch(
@@ -132,15 +129,29 @@ def _batch(plan, given, room, record):
         stop_counts=given.stop_counts,
         outputs=outputs,
         slopes=slopes,
-        output_steps=torch.full(marks, -1, **int64),
-        thetas=torch.zeros(marks, **float64),
+        output_steps=torch.empty((1, 1), **int64),
+        thetas=torch.empty((1, 1), **float64),
         offsets=torch.zeros(count, **int64),
-        tape_t=torch.empty(room, **float64),
-        tape_h=torch.empty(room, **float64),
-        tape_y=starts.new_empty((room, size)),
+        tape_t=torch.empty(1, **float64),
+        tape_h=torch.empty(1, **float64),
+        tape_y=starts.new_empty((1, size)),
         reals=torch.empty((len(REALS), count), **float64),
         counts=torch.full((len(COUNTS), count), RUNNING, **int64),
         last=torch.empty_like(starts),
+    )
+
+
+def _with_record(batch, offsets, total):
+    """The Batch with room for so many steps, and for the places of the outputs in them."""
+    marks = (len(offsets), batch.times.shape[1])
+    return batch._replace(
+        offsets=offsets,
+        # A row ends its record where it likes: the loop would stop at the end of the array.
+        tape_t=batch.tape_t.new_empty(total + 1),
+        tape_h=batch.tape_h.new_empty(total + 1),
+        tape_y=batch.tape_y.new_empty((total + 1, batch.tape_y.shape[1])),
+        output_steps=batch.output_steps.new_full(marks, -1),
+        thetas=batch.thetas.new_zeros(marks),
     )
 
 
