@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +16,8 @@ class LateCopy:
     def __init__(self, numbers: Tensor) -> None:
         self._event: Any = None
         self._host = numbers
+        # Other devices can be without events. They have no queue, and nothing to wait for.
+        self._may_lack_events = numbers.device.type != "cuda"
         if numbers.is_cpu:
             return
         self._host = torch.empty(numbers.shape, dtype=numbers.dtype, pin_memory=True)
@@ -28,9 +29,11 @@ class LateCopy:
         """The numbers. It waits for the operations that were begun before the copy, and no
         others."""
         if self._event is not None:
-            # A device without events has no queue, and nothing to wait for.
-            with contextlib.suppress(RuntimeError):
+            try:
                 self._event.synchronize()
+            except RuntimeError:
+                if not self._may_lack_events:
+                    raise
         return self._host.tolist()
 
 

@@ -272,7 +272,8 @@ class _Bucket:
         if size >= len(self.states.t):
             return self
         self.close()
-        rows = torch.argsort(self.states.alive(), descending=True, stable=True)[:size]
+        ended = (~self.states.alive()).to(torch.int8)
+        rows = torch.argsort(ended, stable=True)[:size]
         passes = self.passes.select(rows)
         bucket = _Bucket(passes, self.states.select(rows), self.count, self.ends, self.taped)
         bucket.graphed = self.graphed
