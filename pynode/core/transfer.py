@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .memory import raise_if_exhausted
+
 
 def to_device(array: np.ndarray, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
     """A NumPy array as a tensor on a device, by default with its own dtype.
@@ -32,7 +34,8 @@ def _can_pin(kind: str) -> bool:
     """Whether torch has pinned memory for devices of this type."""
     try:
         torch.empty(1, pin_memory=True)
-    except (RuntimeError, NotImplementedError):
+    except (RuntimeError, NotImplementedError) as error:
+        raise_if_exhausted(error)
         return False
     return kind != "mps"
 

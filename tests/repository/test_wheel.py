@@ -113,6 +113,7 @@ def test_the_wheel_is_complete(tmp_path):
         "julia",
         "diffeqpy",
         "native",
+        "cuda",
         "torchdiffeq",
         "completion",
         "examples",

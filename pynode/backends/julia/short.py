@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ...core.memory import raise_if_exhausted
 from ...core.status import Status
 from ...core.trajectory import Trajectory
 from ..native.machine import call
@@ -185,7 +186,8 @@ def _template(julia, bound, method, options, atol, record):
         try:
             found = bound.kept[key] = Template(julia, bound, method, options, atol, record)
         # Translation differentiates f, and what f does there can raise any exception.
-        except Exception:
+        except Exception as error:
+            raise_if_exhausted(error)
             bound.kept[refused] = True
             return None
     return found

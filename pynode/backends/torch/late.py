@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ...core.memory import raise_if_exhausted
+
 
 class LateCopy:
     """A copy of a tensor to the host that does not wait for the device. ``read`` waits for it."""
@@ -81,9 +83,9 @@ class SideStream:
                 finally:
                     graph.capture_end()
         except RuntimeError as error:
+            raise_if_exhausted(error)
             cause = _first(error)
-            if isinstance(cause, torch.OutOfMemoryError):
-                raise cause from None
+            raise_if_exhausted(cause)
             lines = str(cause).splitlines() or [type(cause).__name__]
             warnings.warn(
                 "the passes of this solve run one operation after the other instead of as a CUDA"
