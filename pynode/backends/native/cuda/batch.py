@@ -168,7 +168,8 @@ def _inputs(field, fields, starts, spans, options, atol, limits, index):
         grid, lengths = _padded([with_end([start, *own], end) for start, own, end in ends])
         stops = [_stops(options, *ends) for ends in zip(spans.start, spans.end, strict=True)]
     stops, stop_counts = _padded(stops)
-    lowest = floor = starts.new_zeros((1, size), dtype=torch.float64)
+    lowest = starts.new_zeros((1, size), dtype=torch.float64)
+    floor = lowest
     if limits is not None and limits.bounds is not None:
         lowest = _of_rows(limits.bounds.lowest, field.batch, size, index)
         floor = _of_rows(limits.bounds.floor, field.batch, size, index)
