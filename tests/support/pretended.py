@@ -26,8 +26,9 @@ watchers = []
 # Tangents that are zero have no memory, which a tensor around another one needs.
 _zeros = {aten._efficientzerotensor.default: aten.zeros.default}
 
-# Products of matrices, not those of a matrix and a vector.
-ROUNDED = (aten.mm, aten.bmm, aten.addmm, aten.baddbmm)
+# Products of matrices, not those of a matrix and a vector. The last ones come in inference mode,
+# where torch does not divide them.
+ROUNDED = (aten.mm, aten.bmm, aten.addmm, aten.baddbmm, aten.matmul, aten.linear, aten.einsum)
 
 # The memory that was pinned, by its address. It is kept, so that no other gets the address.
 _pinned = {}
@@ -196,7 +197,8 @@ def _rounded(x):
 
 def _compute(function, args, kwargs, there):
     """The result of an operation on plain tensors. there: whether they are those of the device."""
-    if there and _rounds(function):
+    vector = function.overloadpacket is aten.matmul and args[1].dim() == 1
+    if there and not vector and _rounds(function):
         args = tree_map(_rounded, args)
     return fused_gru.KERNELS.get(function, function)(*args, **kwargs)
 
