@@ -11,6 +11,8 @@ from tests.support.cuda_rows import ROWS, simulated
 
 # Of the row's largest state, and of the largest number of a gradient.
 STATES = 1e-12
+# Native code has a tanh of its own. Its rounding changes the steps by some last places.
+NETWORK = 1e-11
 GRADIENTS = 1e-10
 
 FULL = [
@@ -48,13 +50,13 @@ def assert_equal(found, states=STATES, gradients=GRADIENTS):
 def test_rows_beside_the_cpu(name):
     """All rows end at different numbers of steps."""
     found = simulated()[name]
-    assert_equal(found)
+    assert_equal(found, NETWORK if "network" in name else STATES)
     assert found["statuses"] == ["SUCCESS"] * ROWS
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_options_beside_the_cpu(name):
-    assert_equal(simulated()[name])
+    assert_equal(simulated()[name], NETWORK if name == "groups" else STATES)
 
 
 def test_times_of_each_row():
