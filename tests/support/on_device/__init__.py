@@ -32,3 +32,10 @@ def leaf(values, device, dtype=torch.float64):
 def fixed(values, device, dtype=torch.float64):
     """A tensor on the device."""
     return torch.tensor(values, dtype=dtype).to(device)
+
+
+def with_gradients(result, *leaves):
+    """The result and its gradients in all leaves that it depends on."""
+    leaves = [leaf for leaf in leaves if leaf.requires_grad]
+    grads = torch.autograd.grad(result.square().sum(), leaves, allow_unused=True)
+    return [result, *(g for g in grads if g is not None)]
