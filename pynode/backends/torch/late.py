@@ -33,7 +33,8 @@ class LateCopy:
         if self._event is not None:
             try:
                 self._event.synchronize()
-            except RuntimeError:
+            except RuntimeError as error:
+                raise_if_exhausted(error)
                 if not self._may_lack_events:
                     raise
         return self._host.tolist()

@@ -71,7 +71,7 @@ class DifferenceRows:
             # For a million rows the matrices are 300 MB: better made where they are needed.
             numbers = tensor(np.stack((k, ratio)), old)
             matrices = _redifferences(
-                torch, numbers[0], numbers[1], self.orders, self.signs, old.new_empty
+                numbers[0], numbers[1], self.orders, self.signs, old.new_empty, products.mm
             )
         self.z[:_SIZE].index_copy_(1, rows, products.bmm(matrices, old).transpose(0, 1))
 
@@ -186,23 +186,28 @@ class ValueRows:
 def redifferences(k: np.ndarray, ratio: np.ndarray) -> np.ndarray:
     """(w, 6, 6): the map from differences of order k (w,) to those on a grid ratio (w,) times as
     wide (formulas.redifference)."""
-    return np.ascontiguousarray(_redifferences(np, k, ratio, _ROWS, _SIGNS, np.empty))
+    return np.ascontiguousarray(_redifferences(k, ratio, _ROWS, _SIGNS, np.empty, np.matmul))
 
 
 def _redifferences(
-    xp: Any, k: Any, ratio: Any, orders: Any, signs: Any, empty: Callable[[tuple], Any]
+    k: Any,
+    ratio: Any,
+    orders: Any,
+    signs: Any,
+    empty: Callable[[tuple], Any],
+    product: Callable[[Any, Any], Any],
 ) -> Any:
-    """The same, by NumPy or torch. xp: the module; orders: 0 to 5, (6, 1); signs: _SIGNS; empty:
-    makes an array of a shape."""
+    """The same, of arrays or tensors. orders: 0 to 5, (6, 1); signs: _SIGNS; empty: makes an array
+    of a shape; product: of two matrices."""
     used = orders <= k
     x = orders * -ratio
     values = empty((_SIZE, _SIZE, len(k)))
     values[0] = 1
     for m in range(MAX_ORDER):
-        xp.multiply(values[m], (x + m) * (1 / (m + 1)), out=values[m + 1])
+        values[m + 1] = values[m] * ((x + m) * (1 / (m + 1)))
     values *= used[:, None]
     columns = values.swapaxes(0, 1).reshape(_SIZE, -1)
-    matrices = xp.matmul(signs, columns).reshape(values.shape) * used[:, None]
+    matrices = product(signs, columns).reshape(values.shape) * used[:, None]
     return matrices.swapaxes(1, 2).swapaxes(0, 1)
 
 
