@@ -248,7 +248,7 @@ def climb(contestant: str, name: str, task: str, args):
             yield row, None
             continue
         batch = SYSTEMS[name](size, 32, SPANS[name], args.rtol)
-        found, run = None, None
+        run = None
 
         def first(batch=batch):
             nonlocal run
@@ -341,7 +341,9 @@ def compete(contestant: str, name: str, task: str, given: list, args, seconds: f
             yield row, results
         code = process.wait()
     late = CLOCKS["wall"]() >= end
-    note = "left out: the time is up" if late else f"the process ended with {code}"
+    note = f"the process ended with {code}"
+    if late:
+        note = "left out: the time is up"
     for size in left:
         row = {"system": name, "rows": size, "task": task, "contestant": contestant}
         yield {**row, "note": note}, None
@@ -357,7 +359,8 @@ def references(name: str, size: int, rtol: float) -> tuple:
 def describe(row: dict, results: list, peers: dict, args) -> None:
     """Add to a row its error and its ratio to diffrax. peers: {size: (row, results)} of
     diffrax."""
-    size, task = row["rows"], row["task"]
+    size = row["rows"]
+    task = row["task"]
     peer, expected = peers.get(size, ({}, None))
     if row.get("ms") and peer.get("ms"):
         row["ratio"] = row["ms"] / peer["ms"]
@@ -374,7 +377,9 @@ def describe(row: dict, results: list, peers: dict, args) -> None:
 
 
 def main(argv=None):
-    given = sys.argv[1:] if argv is None else list(argv)
+    if argv is None:
+        argv = sys.argv[1:]
+    given = list(argv)
     args = arguments(given)
     if args.worker:
         work(args)

@@ -53,6 +53,13 @@ class Case:
         )
 
 
+def counts(device: str, *rows: int) -> tuple:
+    """The numbers of rows to measure; in small without a GPU."""
+    if device == "cuda":
+        return rows
+    return (100,)
+
+
 def wait(device: str) -> None:
     """Wait until the device has done everything."""
     if device == "cuda":
@@ -79,7 +86,8 @@ def synchronisations(device: str) -> list:
     rows = []
     for method in ("tsit5", "rodas5p", "qndf", "fbdf", "kvaerno5"):
         case = Case(64, device)
-        case.t = [0.0, 1e-3] if method == "tsit5" else case.t
+        if method == "tsit5":
+            case.t = [0.0, 1e-3]
         case.solve(method)
         torch.cuda.set_sync_debug_mode("warn")
         with warnings.catch_warnings(record=True) as caught:
@@ -96,7 +104,7 @@ def operations(device: str) -> list:
     """torch's batched inverse and product against those that pynode takes on this device; a copy of
     one number a row from ordinary memory against one from pinned memory."""
     rows = []
-    for count in (1_000, 100_000, 1_000_000) if device == "cuda" else (100,):
+    for count in counts(device, 1_000, 100_000, 1_000_000):
         for n in (2, 3, 8, 20):
             if count * n * n > 1e8:
                 continue
@@ -151,7 +159,7 @@ def float32(device: str) -> list:
 def compiled(device: str) -> list:
     """compile=True beside the same without, for one row and for many, and on a second thread."""
     rows = []
-    for count in (1, 1_024 if device == "cuda" else 8):
+    for count in (1, *counts(device, 1_024)):
         case = Case(count, device)
         # What was compiled is kept in a module.
         case.field = called(case.field)
@@ -189,7 +197,9 @@ def elsewhere(work) -> str:
     thread = threading.Thread(target=call)
     thread.start()
     thread.join(60)
-    return found[0] if found else "did not end in 60 s"
+    if not found:
+        return "did not end in 60 s"
+    return found[0]
 
 
 def profile(device: str) -> list:
@@ -198,7 +208,7 @@ def profile(device: str) -> list:
     if device == "cuda":
         activities.append(torch.profiler.ProfilerActivity.CUDA)
     rows = []
-    for count in (1_000, 100_000) if device == "cuda" else (100,):
+    for count in counts(device, 1_000, 100_000):
         for method in ("rodas5p", "qndf"):
             case = Case(count, device)
             case.solve(method)

@@ -102,7 +102,9 @@ class Record:
 
 def run(stage: Stage, device: str, record: Record) -> bool:
     """Run a stage, and add its lines to the record. Whether it ended well."""
-    command = stage.command if device == "cuda" else stage.small
+    command = stage.small
+    if device == "cuda":
+        command = stage.command
     if command[0].startswith("benchmarks"):
         command = (*command, "--device", device)
     print(f"\n== {stage.name} (at most {stage.seconds:.0f} s)", flush=True)
@@ -143,7 +145,11 @@ def main(argv=None) -> int:
     parser.add_argument("--stages", nargs="+", choices=[s.name for s in STAGES], help="only these")
     parser.add_argument("--seconds", type=float, default=480.0, help="for all stages (480)")
     args = parser.parse_args(argv)
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = args.device
+    if device is None:
+        device = "cpu"
+        if torch.cuda.is_available():
+            device = "cuda"
     record = Record(args.out / "gpu_list.jsonl")
     report.heading()
     name = "no GPU: the list in small"
@@ -167,7 +173,7 @@ def main(argv=None) -> int:
             continue
         good &= run(stage._replace(seconds=min(left, patience * stage.seconds)), device, record)
     print(f"Written: {args.out / 'gpu_list.jsonl'}")
-    return 0 if good else 1
+    return int(not good)
 
 
 if __name__ == "__main__":

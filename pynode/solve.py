@@ -358,7 +358,7 @@ def _choose(arguments: Arguments, problem: ODEProblem) -> _Choice:
         )
     if _passes(engine) is not None and not batched:
         raise ValueError(
-            "passes are those of the rows of a batch: pass batched=True, or leave out passes"
+            "passes are for the rows of a batch: pass batched=True, or leave out passes"
         )
     choice = _Choice(
         engine=engine,

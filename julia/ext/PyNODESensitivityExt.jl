@@ -39,7 +39,7 @@ end
 SciMLBase.forwarddiffs_model_time(whole::ToTheEnd) = SciMLBase.forwarddiffs_model_time(whole.alg)
 
 function SciMLBase.__solve(prob::SciMLBase.AbstractODEProblem, whole::ToTheEnd; keywords...)
-    # Not `init`, which would join the callbacks of the problem to those of the keywords once more.
+    # Not `init`, which would join the problem's callbacks to the keywords' callbacks once more.
     integrator = SciMLBase.__init(prob, whole.alg; keywords...)
     sol = solve!(integrator)
     SciMLBase.successful_retcode(sol) || throw(Ended(integrator.t))

@@ -42,8 +42,8 @@ end
 """Bring the counts of a solve that a hook has stopped up to date."""
 tally!(integrator) = nothing
 
-# How many arguments the functions of a problem take. SciML would look into their tables of methods
-# in each solve, which costs more than the small solve itself.
+# How many arguments the functions of a problem take. SciML would count them in Julia's tables of
+# methods, in each solve, for some 15 microseconds.
 SciMLBase.numargs(::Union{Field, Jac, TimeGradient}) = (4,)
 SciMLBase.numargs(::Union{VJP, ParameterVJP, JVP}) = (5,)
 

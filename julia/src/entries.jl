@@ -165,7 +165,8 @@ function restart!(watch::Watch, seconds, stop)
     watch.nfe, watch.njac, watch.nvjp, watch.njvp = 0, 0, 0, 0
     watch.deadline, watch.next, watch.stop = deadline(now, seconds), now + PATIENCE, stop
     watch.cause = 0
-    watch.strict, watch.node = false, NaN
+    watch.strict = false
+    watch.node = NaN
     return nothing
 end
 

@@ -20,8 +20,8 @@ def _small(matrices: Tensor) -> bool:
 
 
 def inverses(matrices: Tensor, check: bool = False) -> Tensor:
-    """The inverses of (m, n, n). That of a singular matrix is not finite, or LAPACK raises an error
-    if it shall check."""
+    """The inverses of (m, n, n). A singular matrix gets numbers that are not finite. With check
+    LAPACK raises an error for it."""
     if _small(matrices):
         return eliminated(matrices)
     if check:

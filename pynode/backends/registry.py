@@ -31,7 +31,7 @@ class TorchBackend:
     host, which otherwise waits for the device after each of them. 8 to 16 serve a GPU. On CUDA they
     are one captured graph (for Rosenbrock methods up to 8 states a row): f must do the same
     operations at every call and read no number on the host; if it cannot be captured, a warning
-    says so, and its operations run one by one. Steps and results are those of passes=None. Rows
+    says so, and its operations run one by one. passes=None gives the same steps and results. Rows
     that have ended are carried along until there are fewer by a quarter. It serves explicit
     Runge-Kutta and Rosenbrock methods. Solves with events, a callback, max_seconds, nonnegative,
     domain, max_nfe, tstops or compiled steps, and an f that draws random numbers, do not use it. No

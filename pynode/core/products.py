@@ -3,7 +3,7 @@
 A user can let torch round the operands of float32 products, to 10 bits on a GPU (TF32), by
 ``torch.set_float32_matmul_precision("high")``. A network bears this. A solver does not: with
 rounded histories the errors of QNDF grow twentyfold, and FBDF's steps become too small. So the
-products of pynode itself keep all bits, and those of f keep the user's setting.
+products of pynode itself keep all bits. Products in f follow the user's setting.
 
 torch has this setting for the whole process. It changes here only if it is not full, and only for
 the time of a product. Products of a matrix and a vector are never rounded on a GPU. On the CPU the

@@ -1,7 +1,7 @@
 """Rules of step-size control for the rows of a batch, each with a time and a step of its own.
 
-They are vectors of numbers, (m,): NumPy arrays or tensors (core/arithmetic.py). The rules are those
-of core/step_control.py, which decides by branches, for one system.
+All quantities are vectors of numbers, (m,): NumPy arrays or tensors (core/arithmetic.py).
+core/step_control.py has the same rules for one system, with branches.
 """
 
 from __future__ import annotations

@@ -23,10 +23,19 @@ def to_device(array: np.ndarray, device: torch.device, dtype: torch.dtype | None
     source = torch.from_numpy(array)
     if dtype is None:
         dtype = source.dtype
-    if device.type == "cpu" or not _can_pin(device.type):
+    if device.type == "cpu":
+        return _cast(source, dtype)
+    if not _can_pin(device.type):
         return source.to(device, dtype)
     staged = torch.empty(source.shape, dtype=dtype, pin_memory=True)
     return staged.copy_(source).to(device, non_blocking=True)
+
+
+def _cast(source: Tensor, dtype: torch.dtype) -> Tensor:
+    """The tensor with this dtype. ``to`` would return the same tensor, but costs a kernel."""
+    if source.dtype is dtype:
+        return source
+    return source.to(dtype)
 
 
 @lru_cache
@@ -43,16 +52,12 @@ def _can_pin(kind: str) -> bool:
 def tensor(array: np.ndarray, like: Tensor) -> Tensor:
     """A NumPy array as a tensor on the device of ``like``. Floats also get its dtype; indices and
     masks keep theirs."""
-    dtype: torch.dtype | None = None
-    if array.dtype.kind == "f":
-        dtype = like.dtype
+    if array.dtype.kind != "f":
+        return to_device(array, like.device)
     if like.is_cpu:
-        same = torch.from_numpy(array)
-        # The same memory. ``to`` would return the same tensor, but costs a kernel.
-        if dtype is None or same.dtype is dtype:
-            return same
-        return same.to(dtype)
-    return to_device(array, like.device, dtype)
+        # To ask for the device's type takes longer.
+        return _cast(torch.from_numpy(array), like.dtype)
+    return to_device(array, like.device, like.dtype)
 
 
 def constant(values: Any, like: Tensor) -> Tensor:

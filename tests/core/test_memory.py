@@ -10,7 +10,8 @@ from tests.support import ROOT
 from tests.support.cases import tensor
 
 WIDE = {"Exception", "BaseException", "RuntimeError"}
-# Handlers that keep every error to raise or show it elsewhere, and those of files and packages.
+# Handlers that keep every error to raise or show it elsewhere, and handlers around files and
+# packages.
 KEPT = {
     "backends/julia/field.py",  # raised again when Julia returns
     "backends/julia/runtime.py",  # a broken Julia

@@ -3,12 +3,10 @@
 tests/support/on_device/ has the tests.
 """
 
-import subprocess
-import sys
-
 import pytest
 
 from tests.support import ROOT
+from tests.support.alone import run_alone
 from tests.support.pretended import require
 
 FOLDER = ROOT / "tests" / "support" / "on_device"
@@ -18,20 +16,5 @@ FILES = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
 @pytest.mark.parametrize("name", FILES)
 def test_on_a_pretended_device(name):
     require()
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            str(FOLDER / f"{name}.py"),
-        ],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        timeout=900,
-        check=False,
-    )
+    done = run_alone(FOLDER / f"{name}.py")
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-1000:]

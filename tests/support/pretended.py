@@ -26,7 +26,7 @@ watchers = []
 # Tangents that are zero have no memory, which a tensor around another one needs.
 _zeros = {aten._efficientzerotensor.default: aten.zeros.default}
 
-# Products of matrices, not those of a matrix and a vector. The last ones come in inference mode,
+# Products of two matrices, not of a matrix and a vector. The last ones come in inference mode,
 # where torch does not divide them.
 ROUNDED = (aten.mm, aten.bmm, aten.addmm, aten.baddbmm, aten.matmul, aten.linear, aten.einsum)
 
@@ -196,7 +196,7 @@ def _rounded(x):
 
 
 def _compute(function, args, kwargs, there):
-    """The result of an operation on plain tensors. there: whether they are those of the device."""
+    """The result of an operation on plain tensors. there: whether they were on the device."""
     vector = function.overloadpacket is aten.matmul and args[1].dim() == 1
     if there and not vector and _rounds(function):
         args = tree_map(_rounded, args)

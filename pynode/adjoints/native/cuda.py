@@ -125,8 +125,8 @@ def finish(
     place: int,
     i: int,
 ) -> None:
-    """Write the cotangents of row i, which the thread has taken from this place. The order of the
-    counts is that of COUNTS."""
+    """Write the cotangents of row i, which the thread has taken from this place. The counts are in
+    the order of COUNTS."""
     copy(ybar, row(batch.starts, i))
     copy(grads, row(batch.parts, place))
     batch.work[0, i] = solve.nfe + run.nfe

@@ -13,7 +13,7 @@ from torch import Tensor
 from ...core.row_statuses import NUMBERS, RowStatuses
 from ...core.status import Status
 from ..native.row_fields import RowFields
-from ..native.row_outputs import by_row, shared_times, spread, times_of_row, with_end
+from ..native.row_outputs import by_row, own_times, shared_times, spread
 from ..torch.loop import SMALLEST
 from .entries import JuliaError, KeptRows
 from .field import CAUSES, MANY
@@ -224,13 +224,7 @@ class _RowSolve:
         shared = shared_times(spans)
         self.wanted: Any = shared
         if shared is None:
-            self.wanted = [times_of_row(spans, i).tolist() for i in range(count)]
-            rows = [
-                with_end([first, *own], end)
-                for first, own, end in zip(
-                    spans.start.tolist(), self.wanted, spans.end.tolist(), strict=True
-                )
-            ]
+            self.wanted, rows = own_times(spans)
             self.lengths = np.array([len(row) for row in rows])
             times = np.repeat(spans.end[:, None], self.lengths.max(), axis=1)
             for i, row in enumerate(rows):

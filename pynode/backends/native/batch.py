@@ -12,7 +12,7 @@ from ...core.row_statuses import RowStatuses
 from .engine import COUNTS, check
 from .row_fields import RowFields
 from .row_observer import RowObserver
-from .row_outputs import by_row, shared_times, spread, times_of_row, with_end
+from .row_outputs import by_row, own_times, shared_times, spread
 from .rows import RowTrajectories, integrate_rows
 
 if TYPE_CHECKING:
@@ -87,13 +87,7 @@ def integrate_batch(
     times: Any = shared_times(spans)
     wanted = times
     if times is None:
-        wanted = [times_of_row(spans, i).tolist() for i in range(len(numbers))]
-        times = [
-            with_end([start, *own], end)
-            for start, own, end in zip(
-                spans.start.tolist(), wanted, spans.end.tolist(), strict=True
-            )
-        ]
+        wanted, times = own_times(spans)
     size = starts.shape[1]
     observer = None
     if watch is not None or options.max_nfe is not None or _asks(limits):

@@ -29,7 +29,15 @@ def shared_times(spans: RowSpans) -> np.ndarray | None:
     return np.ascontiguousarray(times[:, 0])
 
 
-def with_end(times: list[float], end: float) -> list[float]:
+def own_times(spans: RowSpans) -> tuple[list[list[float]], list[list[float]]]:
+    """(the output times of each row after its start, the same with its start before and its end
+    after them)."""
+    wanted = [times_of_row(spans, i).tolist() for i in range(len(spans.start))]
+    ends = zip(spans.start.tolist(), wanted, spans.end.tolist(), strict=True)
+    return wanted, [_with_end([start, *own], end) for start, own, end in ends]
+
+
+def _with_end(times: list[float], end: float) -> list[float]:
     """The times with the end after them."""
     if times[-1] != end:
         times.append(end)

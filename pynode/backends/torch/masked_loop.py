@@ -4,7 +4,7 @@ In batched_loop.py the host decides after each pass, and waits for the device. H
 the rows stay on the device, and a pass is a fixed sequence of operations on all rows
 (masked_pass.py). Rows that have ended take part, and their results are dropped. A block of passes
 runs without the host, on CUDA as one captured graph. Then the host reads, one block late, how many
-rows are alive, and leaves the others out. Steps, outputs and statuses are those of batched_loop.py.
+rows are alive, and leaves the others out. batched_loop.py gives the same steps and statuses.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """One pass of masked_loop.py: a fixed sequence of operations on all rows, without a look at their
-numbers. The rules are those of batched_loop.py."""
+numbers. The rules are the same as in batched_loop.py."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def _write(table: Tensor, goals: Tensor, coefficients: Tensor, theta: Tensor) ->
 class Passes:
     """Passes of m rows. attempts: an object of methods/batched/masked.py; field, tol: of these
     rows; tape: a MaskedTape that keeps the steps, or None at first. ends: the numbers of the
-    statuses in the order of ``row_control.endings``, and then that of a row that runs."""
+    statuses in the order of ``row_control.endings``, and at last RUNNING."""
 
     def __init__(
         self,

@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class Taken(NamedTuple):
-    """Accepted steps, in an order that is that of time for each row: row, t, h, end: (S,) NumPy;
+    """Accepted steps. The steps of one row are in the order of time. row, t, h, end: (S,) NumPy;
     start: (S, n)."""
 
     row: np.ndarray

@@ -1,7 +1,7 @@
 """Attempted steps of rows without a look at their numbers: a fixed sequence of operations for the
 passes of backends/torch/masked_loop.py, which keep all numbers on the device.
 
-The attempt of a family registers itself in MASKED. Its formulas are those of one_step.py.
+The attempt of a family registers itself in MASKED. Its formulas are the same as in one_step.py.
 """
 
 from __future__ import annotations

@@ -1,35 +1,19 @@
 """The device of the state in Julia: what is refused, and fields on an accelerator, a pretended
 one."""
 
-import subprocess
-import sys
-
 import pytest
 import torch
 
 from pynode import JuliaBackend, solve
 from tests.support import ROOT
+from tests.support.alone import run_alone
 from tests.support.cases import tensor
 from tests.support.juliacase import next_solve_works
 
 
 def test_fields_on_a_pretended_accelerator():
     """All of tests/support/pretended_julia.py, where nothing else has gone backwards before."""
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-p",
-            "no:cacheprovider",
-            str(ROOT / "tests" / "support" / "pretended_julia.py"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
+    done = run_alone(ROOT / "tests" / "support" / "pretended_julia.py")
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-1000:]
     next_solve_works()
 

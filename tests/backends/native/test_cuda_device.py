@@ -47,7 +47,7 @@ def moved(problem, device):
 @pytest.mark.parametrize("method", ["tsit5", "rodas5p"])
 @pytest.mark.parametrize("problem", [oscillators, network])
 def test_on_a_gpu(problem, method):
-    """Its rounding can tip a decision: the tolerance is that of the solve."""
+    """Its rounding can tip a decision, so the values agree to the tolerance of the solve."""
     if not torch.cuda.is_available():
         pytest.skip("no GPU")
     pytest.importorskip("numba_cuda")

@@ -1,5 +1,5 @@
 """Products of float32 where the user lets a GPU round them (TF32): the solver's own keep all bits,
-and those of f are the user's."""
+and products in f follow the user's setting."""
 
 import threading
 

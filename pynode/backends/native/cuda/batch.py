@@ -15,7 +15,7 @@ from ..engine import COUNTS as STATS
 from ..engine import check
 from ..loop import SMALLEST_NORMAL
 from ..prepared import prepared
-from ..row_outputs import shared_times, times_of_row, with_end
+from ..row_outputs import own_times, shared_times
 from .functions import simulated
 from .host_fields import DeviceRowFields
 from .launch import RowInputs, RowResults, solve_rows
@@ -153,8 +153,7 @@ def _inputs(field, fields, starts, spans, options, atol, limits, index):
     """(RowInputs, the outputs after the start that each row wants; None if all rows share
     theirs)."""
     device = starts.device
-    count, size = starts.shape
-
+    size = starts.shape[1]
     wanted = None
     times = shared_times(spans)
     if times is not None:
@@ -162,10 +161,9 @@ def _inputs(field, fields, starts, spans, options, atol, limits, index):
         lengths = np.array([len(times)])
         stops = [_stops(options, spans.start[0], spans.end[0])]
     else:
-        each = [times_of_row(spans, i).tolist() for i in range(count)]
+        each, rows = own_times(spans)
         wanted = [len(own) for own in each]
-        ends = zip(spans.start.tolist(), each, spans.end.tolist(), strict=True)
-        grid, lengths = _padded([with_end([start, *own], end) for start, own, end in ends])
+        grid, lengths = _padded(rows)
         stops = [_stops(options, *ends) for ends in zip(spans.start, spans.end, strict=True)]
     stops, stop_counts = _padded(stops)
     lowest = starts.new_zeros((1, size), dtype=torch.float64)

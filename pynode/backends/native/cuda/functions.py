@@ -76,7 +76,9 @@ def _ours(name: str) -> bool:
 
 def device_functions(replaced: Mapping[Callable, Any]) -> DeviceFunctions:
     """Device functions for the GPU, or for numba's simulator if it is on."""
-    flat = machine.flat if simulated() else first_row
+    flat = first_row
+    if simulated():
+        flat = machine.flat
     views: dict[Callable, Any] = {
         machine.row: in_callers(machine.row),
         machine.flat: in_callers(flat),
@@ -122,5 +124,5 @@ def record_in(array: np.ndarray) -> Any:
 
 
 def record_in_simulator(array: np.ndarray) -> Any:
-    """The same in the simulator, where local arrays are those of NumPy."""
+    """The same in the simulator, where a local array is a NumPy array."""
     return array.view(np.recarray)[0]

@@ -58,7 +58,9 @@ class RowResults:
     def __init__(self, batch: Batch, slopes: bool) -> None:
         self.batch = batch
         self.outputs: Tensor = batch.outputs
-        self.slopes: Tensor | None = batch.slopes if slopes else None
+        self.slopes: Tensor | None = None
+        if slopes:
+            self.slopes = batch.slopes
         self.last: Tensor = batch.last
 
     def of(self, name: str) -> Tensor:
@@ -206,7 +208,9 @@ def launch(kernel: Any, count: int, tensors: Sequence[Tensor]) -> None:
         arrays = [cuda.as_cuda_array(tensor.detach()) for tensor in tensors]
         # On torch's stream, so that torch gives no memory away before the kernel has ended.
         number = torch.cuda.current_stream(device).cuda_stream
-        stream = cuda.external_stream(number) if number else cuda.default_stream()
+        stream = cuda.default_stream()
+        if number:
+            stream = cuda.external_stream(number)
         with warnings.catch_warnings():
             # A batch can be smaller than the GPU.
             warnings.simplefilter("ignore", NumbaPerformanceWarning)

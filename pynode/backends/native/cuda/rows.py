@@ -38,7 +38,7 @@ class Batch(NamedTuple):
     ends: Any  # (B,) float64
     tried: Any  # (B,) int64: the attempts before
     times: Any  # (1 or B, T) float64
-    lengths: Any  # (1 or B,) int64: how many of the times are those of the row
+    lengths: Any  # (1 or B,) int64: the number of times of each row
     stops: Any  # (1 or B, S) float64
     stop_counts: Any  # (1 or B,) int64
     outputs: Any  # (T, B, n) T
@@ -74,7 +74,7 @@ def begin(batch: Batch, run: Any, y: np.ndarray, atol: np.ndarray, i: int) -> No
 
 
 def finish(batch: Batch, run: Any, y: np.ndarray, i: int) -> None:
-    """Write what row i has become. The order of the numbers is that of REALS and COUNTS."""
+    """Write what row i has become. The numbers are in the order of REALS and COUNTS."""
     batch.reals[0, i] = run.t
     batch.reals[1, i] = run.h0
     batch.reals[2, i] = run.last_end
