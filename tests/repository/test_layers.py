@@ -19,9 +19,10 @@ LAYERS = [
     ("adjoints",),
     ("solve_batched", "solve_short"),
     ("solve",),
-    ("nn", "compat", "diagnosis", "check", "doctor"),
-    ("compare",),
+    ("nn", "compat", "diagnosis", "check", "doctor", "steady_state"),
+    ("compare", "models"),
     ("train",),
+    ("fit",),
     ("cli",),
     ("__main__",),
 ]

@@ -1,0 +1,1 @@
+"""Estimation of parameters: optimum, intervals and what the data cannot identify."""
