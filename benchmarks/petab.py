@@ -1,0 +1,180 @@
+"""Estimation problems of the PEtab collection: pynode beside AMICI (C++, forward sensitivities).
+
+  objective   the negative log-likelihood at the nominal parameters
+  gradient    the same with its gradient, on the scales of the parameters
+  first_s     seconds on the wall to read the problem and to reach the first gradient; of AMICI
+              with the compilation of the model
+  ms          median time of pynode; amici_ms, the same of AMICI
+  ratio       pynode's time over AMICI's; "low" and "high" are the quartiles over the rounds
+  error       of the objective against --references, a JSON {name: {"nllh_nominal": ...}}; of a
+              gradient: the largest difference between the two, relative to |g| + 1e-3 max |g|
+
+COLLECTION is a folder with one folder a problem, as the collection has them. AMICI runs in another
+Python (--amici), whose environment has amici, petab and SciPy; without it pynode runs alone.
+Both run on one thread in one run, in turn.
+"""
+
+from benchmarks.pairs import once  # before torch: one thread
+
+import torch  # isort: skip
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks import report
+
+NAMES = ("Boehm_JProteomeRes2014", "Fujita_SciSignal2010", "Brannmark_JBC2010")
+COLUMNS = (
+    "problem",
+    "task",
+    "first_s",
+    "ms",
+    "amici_first_s",
+    "amici_ms",
+    "ratio",
+    "low",
+    "high",
+    "value",
+    "error",
+)
+WORKER = Path(__file__).parent / "amici_worker.py"
+
+
+class Amici:
+    """The worker process. Each call is one request and its answer."""
+
+    def __init__(self, python: str) -> None:
+        # The compiler's tools (cmake, swig) may stand in the same environment.
+        path = f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}"
+        self.process = subprocess.Popen(
+            [python, str(WORKER)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=os.environ | {"PATH": path},
+        )
+
+    def ask(self, **request) -> dict:
+        self.process.stdin.write(json.dumps(request) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(
+                "AMICI's process ended: run benchmarks/amici_worker.py in its environment to see why"
+            )
+        return json.loads(line)
+
+
+class Pynode:
+    """The same problem by pynode."""
+
+    def __init__(self, path: Path) -> None:
+        from pynode.models import petab
+
+        begun = time.perf_counter()
+        self.problem = petab(path)
+        self.theta = self.problem.nominal
+        self.problem.gradient(self.theta)
+        self.first_s = time.perf_counter() - begun
+
+    def objective(self) -> torch.Tensor:
+        with torch.no_grad():
+            return self.problem.objective(self.theta)
+
+    def gradient(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.problem.gradient(self.theta)
+
+
+def compare(name: str, args) -> list[dict]:
+    """Two lines of the table: the objective, and the objective with its gradient."""
+    path = args.collection / name / f"{name}.yaml"
+    mine = Pynode(path)
+    theirs = None
+    compiled = float("nan")
+    if args.amici:
+        theirs = Amici(args.amici)
+        compiled = theirs.ask(path=str(path), rtol=args.rtol, atol=args.atol)["compiled_s"]
+    rows = []
+    for task, run in (("objective", mine.objective), ("gradient", mine.gradient)):
+        row = {"problem": name, "task": task, "first_s": mine.first_s, "amici_first_s": compiled}
+        row |= _times(run, theirs, task == "gradient", args)
+        rows.append(row)
+    return rows
+
+
+def _times(run, theirs: Amici | None, gradient: bool, args) -> dict:
+    """Times in turn, the value, and its error."""
+    run()
+    ours, others, answer = [], [], None
+    end = time.perf_counter() + args.seconds
+    while len(ours) < 5 or time.perf_counter() < end:
+        ours.append(once(run, args.clock))
+        if theirs is not None:
+            answer = theirs.ask(gradient=gradient, repeats=1)
+            others.append(answer["seconds"])
+    found = {"ms": 1e3 * statistics.median(ours)}
+    if gradient:
+        value, slope = run()
+    else:
+        value, slope = run(), None
+    found["value"] = float(value)
+    if answer is not None:
+        ratios = [a / b for a, b in zip(ours, others, strict=True)]
+        found["amici_ms"] = 1e3 * statistics.median(others)
+        found["ratio"] = found["ms"] / found["amici_ms"]
+        found["low"], _, found["high"] = statistics.quantiles(ratios, n=4)
+        if slope is not None:
+            found["error"] = _largest_difference(slope.tolist(), list(answer["gradient"].values()))
+    return found
+
+
+def _largest_difference(ours: list, theirs: list) -> float:
+    """The largest difference of two gradients, relative to |g| + 1e-3 max |g| of theirs."""
+    largest = max(map(abs, theirs))
+    return max(abs(a - b) / (abs(b) + 1e-3 * largest) for a, b in zip(ours, theirs, strict=True))
+
+
+def _means(rows: list) -> list:
+    """The geometric means of the ratios over the problems."""
+    found = []
+    for task in ("objective", "gradient"):
+        ratios = [row["ratio"] for row in rows if row["task"] == task and "ratio" in row]
+        if ratios:
+            mean = statistics.geometric_mean(ratios)
+            found.append({"problem": "geometric mean", "task": task, "ratio": mean})
+    return found
+
+
+def main() -> None:
+    parser = report.parser(__doc__)
+    parser.add_argument("collection", type=Path, help="folder with one folder a problem")
+    parser.add_argument("--problems", nargs="+", default=NAMES, help="names of folders")
+    parser.add_argument("--amici", help="the Python of an environment with AMICI")
+    parser.add_argument("--references", type=Path, help="JSON with the right objectives")
+    parser.add_argument("--rtol", type=float, default=1e-8, help="AMICI's (default 1e-8)")
+    parser.add_argument("--atol", type=float, default=1e-12, help="AMICI's (default 1e-12)")
+    args = parser.parse_args()
+    right = {}
+    if args.references is not None:
+        right = json.loads(args.references.read_text())
+    report.heading()
+    rows = []
+    for name in args.problems:
+        report.progress(name)
+        for row in compare(name, args):
+            if row["task"] == "objective" and name in right:
+                row["error"] = abs(row["value"] - right[name]["nllh_nominal"])
+            rows.append(row)
+    rows += _means(rows)
+    report.table("PEtab problems at their nominal parameters", rows, COLUMNS)
+    report.save("petab", {"petab": rows}, args)
+
+
+if __name__ == "__main__":
+    main()
