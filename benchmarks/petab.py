@@ -22,7 +22,6 @@ import json
 import os
 import statistics
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -66,7 +65,7 @@ class Amici:
         line = self.process.stdout.readline()
         if not line:
             raise RuntimeError(
-                "AMICI's process ended: run benchmarks/amici_worker.py in its environment to see why"
+                "AMICI ended: run benchmarks/amici_worker.py in its environment to see why"
             )
         return json.loads(line)
 
