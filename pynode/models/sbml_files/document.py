@@ -9,8 +9,9 @@ import libsbml
 
 from ..reactions.refusal import UnsupportedFeature
 
-# Packages that add mathematics which pynode reads. The others matter where the file requires them.
-_READ = {"comp", "l3v2extendedmath"}
+# Packages whose mathematics pynode reads, and those that have none. The others matter where the file
+# requires them.
+_READ = {"comp", "l3v2extendedmath", "layout", "render", "groups"}
 
 
 def document_of(source: str | os.PathLike) -> libsbml.SBMLDocument:
@@ -48,6 +49,8 @@ def _raise_errors(document, what):
 
 def _check_packages(document):
     """Raise UnsupportedFeature for a package that changes the mathematics and is not read."""
+    if document.getLevel() < 3:
+        return
     names = []
     for i in range(document.getNumPlugins()):
         name = document.getPlugin(i).getPackageName()
