@@ -236,15 +236,17 @@ class ReactionModel(nn.Module):
         t: Sequence[float] | np.ndarray | Tensor,
         p: Tensor | None = None,
         y0: Tensor | None = None,
+        seed: int = 0,
         **options: Any,
     ) -> Simulation:
         """The course of the model at the times t, (T,), from the first of them, with its events.
 
         p: constants, (p,), by default ``values``. y0: the state at the first time, by default
-        ``initial(p, t[0])``. options: of ``solve``; the engine is the native one where it is
+        ``initial(p, t[0])``. seed: of the order of events with equal priority at one time, which
+        SBML wants to be random. options: of ``solve``; the engine is the native one where it is
         installed. Gradients reach p and y0, also through the times of events.
         """
-        return simulate(self, t, p, y0, **options)
+        return simulate(self, t, p, y0, seed, **options)
 
     def _derivatives(self):
         return [self.network.derivative(name) for name in self.states]
@@ -258,8 +260,8 @@ class ReactionModel(nn.Module):
             y = y.expand(*p.shape[:-1], y.shape[-1])
         time = self._time(t, y)
         result = function(time, y, p, e)
-        rows = torch.broadcast_shapes(time.shape, y.shape[:-1], p.shape[:-1])
-        if result.shape[:-1] != rows:  # nothing in it depends on the state
+        if not function.has_rows and max(time.dim(), y.dim() - 1, p.dim() - 1) > 0:
+            rows = torch.broadcast_shapes(time.shape, y.shape[:-1], p.shape[:-1])
             result = result.expand(*rows, result.shape[-1])
         return result
 
@@ -267,11 +269,13 @@ class ReactionModel(nn.Module):
         source = FunctionSource(
             name="value",
             vectors={"y": self.states, "p": self.constants, "e": extra},
-            times={TIME.name: "t", START_OF_TIME: "0.0"},
+            times={TIME.name: "t", START_OF_TIME: "torch.zeros_like(t)"},
             definitions=self._running(extra),
             arguments=("t", "y", "p", "e"),
         )
-        return self._keep(key, source.text(outputs()))
+        function = self._keep(key, source.text(outputs()))
+        function.has_rows = source.has_rows
+        return function
 
     def _running(self, extra):
         definitions = self.network.definitions

@@ -8,6 +8,7 @@ solves, and through the times of the stops.
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ from ...core.events import Event
 from ...solve import solve
 from ...translate.refusal import TranslationRefused
 from .assignments import Assignments
+from .conditions import frozen
 from .event_queue import EventQueue, Pending
 from .simulation import Occurrence, Simulation
 from .triggers import Triggers, signs_of
@@ -37,6 +39,7 @@ def simulate(
     t: Sequence[float] | np.ndarray | Tensor,
     p: Tensor | None = None,
     y0: Tensor | None = None,
+    seed: int = 0,
     **options: Any,
 ) -> Simulation:
     """See ``ReactionModel.simulate``."""
@@ -50,13 +53,13 @@ def simulate(
             " row, or solve a model without events with batched=True"
         )
     y0 = model.initial(p, times[0]) if y0 is None else y0
-    return _Course(model, times, p, options).run(y0)
+    return _Course(model, times, p, seed, options).run(y0)
 
 
 class _Course:
     """One simulation while it runs."""
 
-    def __init__(self, model: ReactionModel, times: Tensor, p: Tensor, options: dict) -> None:
+    def __init__(self, model: ReactionModel, times: Tensor, p: Tensor, seed: int, options: dict) -> None:
         self.model = model
         self.p = p
         self.options = options
@@ -65,9 +68,14 @@ class _Course:
         self.log: list[Occurrence] = []
         self.queue = EventQueue()
         self.actions = [Assignments(model, event) for event in model.events]
-        self.triggers = Triggers(model, p) if model.events else None
+        longest = float(times.abs().max())
+        self.triggers = Triggers(model, p, longest) if model.events else None
+        self.random = random.Random(seed)
+        self.still = frozen(model.network) == set(model.states)
         # Times closer than this are one.
-        self.span = 1e-12 * max(1.0, float(times.abs().max()))
+        self.span = 1e-12 * max(1.0, longest)
+        self.signs: list[int] = []
+        self.truths: list[bool] = []
 
     def run(self, y: Tensor) -> Simulation:
         """The whole course from the state at the first time."""
@@ -131,7 +139,7 @@ class _Course:
             for time in self.outputs[len(self.found) :].tolist()
             if start + self.span < time < end - self.span
         ]
-        if not self.model.states:
+        if self.still:
             for _ in wanted:
                 self.found.append(y)
             return stop, y, None
@@ -259,10 +267,15 @@ class _Course:
         self.queue.add(number, due, values)
 
     def _chosen(self, due: list[Pending], t, y) -> Pending:
-        """Of the events that are due, that of the highest priority now; the first triggered of
-        equal ones."""
+        """Of the events that are due, that of the highest priority now. SBML wants a random one of
+        equal priority; events without a priority happen in the order of their triggers."""
+        if len(due) == 1:
+            return due[0]
         ranks = [self.actions[item.event].priority(t, y, self.p) for item in due]
-        return due[ranks.index(max(ranks))]
+        best = [item for item, rank in zip(due, ranks) if rank == max(ranks)]
+        if len(best) == 1 or max(ranks) == -math.inf:
+            return best[0]
+        return self.random.choice(best)
 
     def _happen(self, item, t, y):
         action = self.actions[item.event]

@@ -111,7 +111,8 @@ class _Translation:
         elif name in contents.initial and steady:
             self.derived.append(name)
         elif steady:
-            result.definitions[name] = self._start(name)
+            self.starts[name] = self._start(name)
+            result.definitions[name] = symbol(at_start(name))
         else:
             # Its amount stays, and its concentration follows the volume.
             start = symbol(at_start(name)) * symbol(at_start(record.compartment))
