@@ -223,6 +223,22 @@ class ReactionModel(nn.Module):
         return self.quantities(self._jump_times)(t, y, p).double()
 
     @property
+    def has_fast_reactions(self) -> bool:
+        """Whether a reaction is always at its equilibrium."""
+        return any(reaction.fast for reaction in self.network.reactions.values())
+
+    def fast_derivatives(self, t: Tensor, y: Tensor, p: Tensor) -> Tensor:
+        """dy/dt by fast reactions alone, (..., n), with their rates as the file gives them."""
+        return self._evaluated(
+            "fast",
+            lambda: [self.network.fast_derivative(name) for name in self.states],
+            t,
+            y,
+            p,
+            None,
+        )
+
+    @property
     def mass(self) -> Tensor | None:
         """The diagonal of the mass matrix, (n,), with zeros for algebraic equations; None if the
         model has none."""

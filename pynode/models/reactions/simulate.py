@@ -7,6 +7,7 @@ solves, and through the times of the stops.
 
 from __future__ import annotations
 
+import bisect
 import math
 import random
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from ...solve import solve
 from ...translate.refusal import TranslationRefused
 from .assignments import Assignments
 from .conditions import frozen
+from .consistent import consistent, equilibrium
 from .event_queue import EventQueue, Pending
 from .simulation import Occurrence, Simulation
 from .triggers import Triggers, signs_of
@@ -64,6 +66,7 @@ class _Course:
         self.p = p
         self.options = options
         self.outputs = times
+        self.output_times = times.tolist()
         self.found: list[Tensor] = []
         self.log: list[Occurrence] = []
         self.queue = EventQueue()
@@ -99,7 +102,7 @@ class _Course:
     def _record(self, time, y):
         """y is the state at all outputs up to a time that have none yet."""
         while len(self.found) < len(self.outputs):
-            wanted = float(self.outputs[len(self.found)])
+            wanted = self.output_times[len(self.found)]
             if wanted > time + self.span:
                 return
             self.found.append(y)
@@ -134,11 +137,9 @@ class _Course:
         end = float(stop)
         if end <= start + self.span:
             return stop, y, None
-        wanted = [
-            time
-            for time in self.outputs[len(self.found) :].tolist()
-            if start + self.span < time < end - self.span
-        ]
+        first = bisect.bisect_right(self.output_times, start + self.span)
+        last = bisect.bisect_left(self.output_times, end - self.span)
+        wanted = self.output_times[first:last]
         if self.still:
             for _ in wanted:
                 self.found.append(y)
@@ -173,10 +174,12 @@ class _Course:
             return solve(self.model, y, times, args=(self.p,), backend="torch", **options)
 
     def _consistent(self, t, y):
-        """The state with its algebraic components solved for."""
-        if self.model.mass is None:
-            return y
-        return self.model.consistent(t, y, self.p)
+        """The state with its fast reactions at equilibrium and its algebraic equations solved."""
+        if self.model.has_fast_reactions:
+            y = equilibrium(self.model, t, y, self.p)
+        if self.model.mass is not None:
+            y = consistent(self.model, t, y, self.p)
+        return y
 
     # ------------------------------------------------------------------ events
 
