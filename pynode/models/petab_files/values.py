@@ -14,7 +14,7 @@ import sympy as sp
 import torch
 from torch import Tensor
 
-from ..reactions.symbols import symbol
+
 from ..reactions.torch_source import FunctionSource, compiled
 from .records import ParameterInfo
 
@@ -157,9 +157,7 @@ class Table:
     """Entries of a table by their places in the pool. The pool must be finished before it is
     read."""
 
-    def __init__(
-        self, values: Values, places: list[list[tuple[str, int]]], width: int
-    ) -> None:
+    def __init__(self, values: Values, places: list[list[tuple[str, int]]], width: int) -> None:
         self._values = values
         self._places = places
         self.shape = (len(places), width)
@@ -182,6 +180,3 @@ class Table:
     def of(self, pool: Tensor) -> Tensor:
         """The numbers, (..., rows, width). pool: (..., N)."""
         return pool[..., self.index].reshape(*pool.shape[:-1], *self.shape)
-
-
-__all__ = ["Table", "Values", "symbol"]

@@ -67,7 +67,8 @@ def _parameters(table):
         kind = _get(row, C.OBJECTIVE_PRIOR_TYPE)
         if estimate and kind is not None:
             numbers = tuple(
-                float(x) for x in str(row[C.OBJECTIVE_PRIOR_PARAMETERS]).split(C.PARAMETER_SEPARATOR)
+                float(x)
+                for x in str(row[C.OBJECTIVE_PRIOR_PARAMETERS]).split(C.PARAMETER_SEPARATOR)
             )
             prior = Prior.version1(kind, numbers, scale, (lower, upper))
         nominal = float(_get(row, C.NOMINAL_VALUE, math.nan))
@@ -80,9 +81,7 @@ def _observable(name, row):
     placeholders = []
     for prefix, expression in (("observableParameter", formula), ("noiseParameter", noise)):
         names = {found.name for found in expression.free_symbols}
-        numbered = [
-            text for text in names if text.startswith(prefix) and text.endswith(f"_{name}")
-        ]
+        numbered = [text for text in names if text.startswith(prefix) and text.endswith(f"_{name}")]
         placeholders += sorted(numbered, key=lambda text: int(text[len(prefix) :].split("_")[0]))
     return Observable(
         name,
