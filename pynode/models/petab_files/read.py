@@ -17,7 +17,7 @@ from .targets import with_free_constants
 def petab(
     path: str | os.PathLike,
     *,
-    method: Any = "qndf",
+    method: Any = "radauiia9",
     rtol: float = 1e-8,
     atol: float = 1e-10,
     backend: Any = "auto",

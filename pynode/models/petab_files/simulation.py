@@ -21,7 +21,7 @@ class SolveOptions:
     method, rtol, atol, backend, max_steps: of ``pynode.solve``. adjoint: how gradients go back.
     """
 
-    method: Any = "qndf"
+    method: Any = "radauiia9"
     rtol: float = 1e-8
     atol: float = 1e-10
     backend: Any = "native"

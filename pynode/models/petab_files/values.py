@@ -14,7 +14,6 @@ import sympy as sp
 import torch
 from torch import Tensor
 
-
 from ..reactions.torch_source import FunctionSource, compiled
 from .records import ParameterInfo
 
