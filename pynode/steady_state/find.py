@@ -43,6 +43,7 @@ class SteadyState:
         a singular Jacobian. A tuple of B words with batched=True.
     residual: the largest |f|; (B,) with batched=True.
     conserved: (c, n) coefficients of the sums that f conserves; a tuple of B with batched=True.
+    span: the time to which the trajectory was followed.
     """
 
     y: Any
@@ -50,6 +51,7 @@ class SteadyState:
     how: Any
     residual: Any
     conserved: Any
+    span: float = 0.0
 
 
 def steady_state(
@@ -64,6 +66,7 @@ def steady_state(
     batched: bool = False,
     by_row: bool | Sequence[bool] | None = None,
     conserved: Any = "detect",
+    span: float | None = None,
     solver: Any = "qndf",
     backend: Backend = "auto",
 ) -> SteadyState:
@@ -82,6 +85,8 @@ def steady_state(
     conserved: the sums L y that f conserves: 'detect' finds them at y0 and at random points near
         it; None says there are none; (c, n) gives them. With batched=True also a list with one
         entry for each row.
+    span: the time to which the trajectory is followed first; ten times the longest time constant by
+        default. It only matters for the speed.
     solver, backend: method and backend of the solves.
 
     The gradient comes from the implicit function theorem. It reaches args, the parameters of f and
@@ -99,14 +104,14 @@ def steady_state(
         problem = as_problem(f, y0, [t, t + 1.0], args, None, None)
     rows: SingleSystem | BatchOfSystems
     if batched:
-        rows = BatchOfSystems(problem, float(t), by_row)
+        rows = BatchOfSystems(problem, float(t), by_row, native=backend == "native")
     else:
         rows = SingleSystem(problem, float(t))
     check_finite(rows.y0.detach())
     equations = Equations(rows, _conserved(rows, conserved))
     options = {"method": solver, "backend": backend, "rtol": 1e-8, "atol": atol}
     search = _Search(equations, rtol, torch.as_tensor(atol).to(rows.y0), options)
-    search.run(method)
+    search.run(method, span)
     return search.result()
 
 
@@ -177,13 +182,14 @@ class _Search:
         self.stable = self.found.clone()
         self.how = [""] * batch
         self.spans: dict[int, float] = {}
+        self.reached = 0.0
 
-    def run(self, method: str) -> None:
-        """Search until every row has its steady state."""
+    def run(self, method: str, span: float | None) -> None:
+        """Search until every row has its steady state. span: the first end of the trajectory."""
         if method == "newton":
             self._newton(self.y, self._open(), "newton", near=False)
         if len(self._open()):
-            self._follow(polish=method != "solve")
+            self._follow(method != "solve", span)
 
     def _open(self) -> Tensor:
         return torch.nonzero(~self.found).squeeze(1)
@@ -216,10 +222,10 @@ class _Search:
             self.how[i] = word
 
     @torch.no_grad()
-    def _follow(self, polish: bool) -> None:
+    def _follow(self, polish: bool, span: float | None) -> None:
         """Follow the trajectories of the open rows to growing times."""
         trajectory = Trajectory(self.rows, self.options)
-        span = first_span(self.equations, self._open())
+        span = span or first_span(self.equations, self._open())
         begin = 0.0
         guess = self.rows.y0.detach()[self._open()]
         for _ in range(MAX_GROWTHS):
@@ -235,6 +241,7 @@ class _Search:
             if polish:
                 self._newton(state, which, "solve and newton", near=True)
             self._settle(state, which, rests & ~self.found[which], span)
+            self.reached = span
             left = ~self.found[which]
             if not bool(left.any()):
                 return
@@ -273,9 +280,11 @@ class _Search:
         sums = tuple(torch.as_tensor(one.sums).to(y) for one in self.equations.conserved)
         state = self.rows.state(y)
         if self.rows.batched:
-            return SteadyState(state, self.stable, tuple(self.how), residual, sums)
+            how = tuple(self.how)
+            return SteadyState(state, self.stable, how, residual, sums, self.reached)
         stable = bool(self.stable[0])
-        return SteadyState(state, stable, self.how[0], float(residual[0]), sums[0])
+        rest = float(residual[0])
+        return SteadyState(state, stable, self.how[0], rest, sums[0], self.reached)
 
     def _with_graph(self) -> Tensor:
         """y, (B, n), with its graph: from the implicit function theorem, or from a solve."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..algebra.jacobian import Jacobian
 from ..core.batched_field import RowField, check_independent
 from ..core.vector_field import VectorField
+from .native_rows import NativeFunctions
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,30 +68,50 @@ class BatchOfSystems:
 
     batched = True
 
-    def __init__(self, problem: ODEProblem, t: float, by_row: bool | Sequence[bool] | None) -> None:
+    def __init__(
+        self,
+        problem: ODEProblem,
+        t: float,
+        by_row: bool | Sequence[bool] | None,
+        native: bool = False,
+    ) -> None:
         self.t = t
         self.field = RowField(problem, by_row)
         self.by_row = self.field.by_row
         self.layout = self.field.layout
         self.y0 = self.layout.ravel_rows(problem.y0, self.field.batch)
         self.problem = problem
-        check_independent(self.field, self._times(self.y0), self.y0.detach())
+        self.native: NativeFunctions | None = None
+        start = self.y0.detach()
+        if not (native and known_independent(self.field, start[0])):
+            check_independent(self.field, self._times(start), start)
+        if native:
+            self.native = NativeFunctions(self.field, t, start)
 
     def _times(self, y: Tensor) -> Tensor:
         return torch.full((len(y),), self.t, dtype=torch.float64, device=y.device)
 
     def values(self, y: Tensor, which: Tensor) -> Tensor:
         """f, (m, n), of the rows in which at y, (m, n), with its graph."""
+        if self.native is not None and not torch.is_grad_enabled():
+            return self.native.values(self.t, y, which)
         return self.field.select(which).eval(self._times(y), y)
 
     def jacobians(self, y: Tensor, which: Tensor) -> Tensor:
         """df/dy, (m, n, n), detached."""
+        if self.native is not None:
+            return self.native.jacobians(self.t, y, which)
         part = self.field.select(which)
         return part.jacobian(self._times(y), y, torch.arange(len(y), device=y.device))
 
     def still(self) -> bool:
         """Whether f does not depend on t, as far as two later times show."""
         y = self.y0.detach()
+        if self.native is not None:
+            which = torch.arange(len(y))
+            first = self.native.values(self.t, y, which)
+            later = [self.native.values(self.t + x, y, which) for x in (1.0, 1e3)]
+            return all(torch.equal(first, one) for one in later)
         times = self._times(y)
         with torch.no_grad():
             now = self.field.probe(times, y)
@@ -111,6 +132,13 @@ class BatchOfSystems:
         while not isinstance(first, Tensor):
             first = next(iter(first.values() if isinstance(first, dict) else first))
         return self.layout.ravel_rows(last, len(first))
+
+
+def known_independent(field: RowField, y: Tensor) -> bool:
+    """Whether the rows of f are known to be independent (backends/native/row_fields.py)."""
+    from ..backends.native.row_fields import known_independent
+
+    return known_independent(field, y)
 
 
 def _last(state: Any) -> Any:
