@@ -126,7 +126,11 @@ def _conserved(rows: SingleSystem | BatchOfSystems, given: Any) -> list[Conserve
         return _detected(rows)
     if not isinstance(given, (list, tuple)) or not hasattr(given[0], "shape"):
         given = [given]
-    one = [of_sums(_as_sums(sums, n)) for sums in given]
+    ready: dict[int, Conserved] = {}
+    for sums in given:
+        if id(sums) not in ready:
+            ready[id(sums)] = of_sums(_as_sums(sums, n))
+    one = [ready[id(sums)] for sums in given]
     if len(one) == 1:
         return one * batch
     if len(one) != batch:

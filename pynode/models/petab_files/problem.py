@@ -66,8 +66,9 @@ class PetabProblem:
 
     def objective_batch(self, thetas: Tensor) -> Tensor:
         """The objectives of several theta, (B, k) -> (B,), simulated as one batch."""
-        values, noise, prior = self._simulated(thetas)
-        return self.observations.negative_log_likelihood(values, noise) - prior
+        with torch.set_grad_enabled(torch.is_grad_enabled() and thetas.requires_grad):
+            values, noise, prior = self._simulated(thetas)
+            return self.observations.negative_log_likelihood(values, noise) - prior
 
     def gradient(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """(objective, its gradient (k,))."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ...solve import solve
-from ...steady_state import steady_state
+from ...steady_state import SteadyState, steady_state
 from .plan import Group, Plan
 
 
@@ -52,6 +52,7 @@ class Simulation:
         self.options = options
         self._initial: dict[Any, Any] = {}
         self._quantities: dict[Any, Any] = {}
+        self._known: dict[Any, SteadyState] = {}
 
     def with_adjoint(self, adjoint: Any) -> Simulation:
         """The same simulation with another way to carry gradients."""
@@ -72,7 +73,7 @@ class Simulation:
         constants = stage.constants.of(pool)
         starts, constants = self._starts(stage, pool, values, constants, previous)
         if stage.steady:
-            rest = self._steady(starts, constants)
+            rest = self._steady(starts, constants, "before")
             return States(rest.unsqueeze(2), rest, constants)
         if stage.times is None:
             return States(starts.unsqueeze(2), starts, constants)
@@ -155,11 +156,13 @@ class Simulation:
         times = stage.times
         if lead > 1:
             times = times.repeat(1, lead)
+        constants_of_rows = own.reshape(lead * count, -1)
         solution = solve(
             self.model,
             begin.reshape(lead * count, n),
             times,
-            args=(own.reshape(lead * count, -1),),
+            args=(constants_of_rows,),
+            params=[constants_of_rows],
             batched=True,
             by_row=True,
             method=self.options.method,
@@ -168,7 +171,7 @@ class Simulation:
             backend=self.options.backend,
             adjoint=self.options.adjoint,
             max_steps=self.options.max_steps,
-            **self._jumps(own.reshape(lead * count, -1)),
+            **self._jumps(constants_of_rows),
         )
         found = solution.y.reshape(-1, lead, count, n).permute(1, 2, 0, 3)
         if whole:
@@ -189,8 +192,13 @@ class Simulation:
             return {}
         return {"jumps": times}
 
-    def _steady(self, starts, constants):
+    def _steady(self, starts, constants, key):
+        """The steady states, (K, rows, n). key: under which the conserved sums are kept."""
         lead, rows, n = starts.shape
+        known = self._known.get(key)
+        options: dict[str, Any] = {}
+        if known is not None:
+            options = {"conserved": known.conserved[:rows] * lead, "span": known.span}
         rest = steady_state(
             self.model,
             starts.reshape(lead * rows, n),
@@ -200,7 +208,10 @@ class Simulation:
             backend=self.options.backend,
             solver=self.options.method,
             atol=self.options.atol * 1e-2,
+            **options,
         )
+        if known is None:
+            self._known[key] = rest
         return rest.y.reshape(lead, rows, n)
 
     def _go_on(self, results):
@@ -208,5 +219,5 @@ class Simulation:
         for stage in {place[0] for place in self.plan.after}:
             rows = [row for at, row in self.plan.after if at == stage]
             states = results[stage]
-            rest = self._steady(states.end[:, rows], states.constants[:, rows])
+            rest = self._steady(states.end[:, rows], states.constants[:, rows], stage)
             states.steady = {row: rest[:, i] for i, row in enumerate(rows)}
