@@ -18,8 +18,8 @@ def petab(
     path: str | os.PathLike,
     *,
     method: Any = "radauiia9",
-    rtol: float = 1e-8,
-    atol: float = 1e-10,
+    rtol: float = 1e-10,
+    atol: float = 1e-12,
     backend: Any = "auto",
     max_steps: int = 100_000,
 ) -> PetabProblem:

@@ -22,8 +22,8 @@ class SolveOptions:
     """
 
     method: Any = "radauiia9"
-    rtol: float = 1e-8
-    atol: float = 1e-10
+    rtol: float = 1e-10
+    atol: float = 1e-12
     backend: Any = "native"
     adjoint: Any = "auto"
     max_steps: int = 100_000
