@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sympy as sp
 import torch
@@ -13,8 +13,15 @@ from torch import Tensor, nn
 
 from .formulas import parse, plain, with_time
 from .records import START_OF_TIME, Network
+from .jumps import jump_times
+from .simulate import simulate
 from .symbols import TIME, at_start, symbol
 from .torch_source import FunctionSource, compiled
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .simulation import Simulation
 
 _COUNT = itertools.count()
 _SCALES: dict[str, tuple[Callable, Callable]] = {
@@ -68,6 +75,7 @@ class ReactionModel(nn.Module):
             ]
         )
         self._functions: dict[Any, Callable] = {}
+        self._jump_times: list[sp.Expr] | None = None
 
     def _check_learned(self, scales):
         for name, scale in scales.items():
@@ -200,6 +208,44 @@ class ReactionModel(nn.Module):
             )
         return expression
 
+    def jumps(
+        self, p: Tensor | None = None, t: float | Tensor = 0.0, y: Tensor | None = None
+    ) -> Tensor:
+        """Times, known in advance, at which dy/dt can jump: conditions of the time in piecewise
+        formulas, (k,), or (..., k) for p (..., p). y: the state, where the times depend on
+        quantities that change at events alone."""
+        p = self.values if p is None else p
+        if self._jump_times is None:
+            self._jump_times = jump_times(self.network, self._derivatives())
+        if not self._jump_times:
+            return p.new_zeros((*p.shape[:-1], 0), dtype=torch.float64)
+        y = self.initial(p) if y is None else y
+        return self.quantities(self._jump_times)(t, y, p).double()
+
+    @property
+    def mass(self) -> Tensor | None:
+        """The diagonal of the mass matrix, (n,), with zeros for algebraic equations; None if the
+        model has none."""
+        algebraic = [state.algebraic for state in self.network.states.values()]
+        if not any(algebraic):
+            return None
+        return 1 - torch.tensor(algebraic, dtype=self.given.dtype, device=self.given.device)
+
+    def simulate(
+        self,
+        t: Sequence[float] | np.ndarray | Tensor,
+        p: Tensor | None = None,
+        y0: Tensor | None = None,
+        **options: Any,
+    ) -> Simulation:
+        """The course of the model at the times t, (T,), from the first of them, with its events.
+
+        p: constants, (p,), by default ``values``. y0: the state at the first time, by default
+        ``initial(p, t[0])``. options: of ``solve``; the engine is the native one where it is
+        installed. Gradients reach p and y0, also through the times of events.
+        """
+        return simulate(self, t, p, y0, **options)
+
     def _derivatives(self):
         return [self.network.derivative(name) for name in self.states]
 
@@ -210,7 +256,12 @@ class ReactionModel(nn.Module):
         p = self.values if p is None else p
         if p.dim() > 1 and y.dim() == 1:
             y = y.expand(*p.shape[:-1], y.shape[-1])
-        return function(self._time(t, y), y, p, e)
+        time = self._time(t, y)
+        result = function(time, y, p, e)
+        rows = torch.broadcast_shapes(time.shape, y.shape[:-1], p.shape[:-1])
+        if result.shape[:-1] != rows:  # nothing in it depends on the state
+            result = result.expand(*rows, result.shape[-1])
+        return result
 
     def _make(self, key, outputs, extra):
         source = FunctionSource(
