@@ -26,7 +26,8 @@ class Row:
     constants: number of a constant -> entry of the pool. states: name of a quantity that a state
     carries -> entry. extras: name that the model does not have -> entry. dynamic: quantity ->
     expression of the state before the period. before: the row of the stage before, or None.
-    times: of the outputs, beginning with the start of the period.
+    is_last: whether no other period follows. times: of the outputs, beginning with the start of the
+    period.
     """
 
     experiment: str
@@ -37,6 +38,7 @@ class Row:
     dynamic: dict[str, sp.Expr] = field(default_factory=dict)
     before: int | None = None
     carried: bool = False
+    is_last: bool = True
     times: list[float] = field(default_factory=list)
 
 
@@ -204,6 +206,7 @@ class Plan:
             for j, row in enumerate(own):
                 while len(self._row_lists) <= j + offset:
                     self._row_lists.append([])
+                row.is_last = j == len(own) - 1
                 if j:
                     row.before = places[-1][1]
                 places.append((j + offset, len(self._row_lists[j + offset])))

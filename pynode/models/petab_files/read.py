@@ -17,7 +17,7 @@ from .targets import with_free_constants
 def petab(
     path: str | os.PathLike,
     *,
-    method: Any = "radauiia9",
+    method: Any = "auto",
     rtol: float = 1e-10,
     atol: float = 1e-12,
     backend: Any = "auto",
@@ -26,7 +26,8 @@ def petab(
     """The estimation problem of a YAML file of PEtab, version 1 or 2.
 
     method, rtol, atol, backend, max_steps: of the solves, as in ``pynode.solve``. backend "auto"
-    takes the native engine where it is installed.
+        takes the native engine where it is installed; method "auto" takes RadauIIA9 there, and
+        Rodas5P in the torch engine.
 
     Raise UnsupportedFeature, a ValueError, for a feature that pynode refuses (docs/published.md).
     """
@@ -46,6 +47,8 @@ def petab(
     model = with_free_constants(sbml, definition)
     if backend == "auto":
         backend = _engine()
+    if method == "auto":
+        method = "radauiia9" if backend == "native" and model.mass is None else "rodas5p"
     options = SolveOptions(method, rtol, atol, backend, "auto", max_steps)
     return PetabProblem(definition, model, options)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from ...solve import solve
 from ...steady_state import SteadyState, steady_state
+from ..reactions.refusal import UnsupportedFeature
 from .plan import Group, Plan
 
 
@@ -32,12 +34,14 @@ class SolveOptions:
 @dataclass
 class States:
     """The states of one stage. outputs: (K, rows, T, n); end: (K, rows, n); constants: (K, rows,
-    p)."""
+    p). steady: row -> (K, n) its steady state. triggers: (k, row) -> which triggers of events are
+    true at the end."""
 
     outputs: Tensor
     end: Tensor
     constants: Tensor
     steady: dict[int, Tensor] = field(default_factory=dict)
+    triggers: dict[tuple[int, int], tuple[bool, ...]] = field(default_factory=dict)
 
 
 class Simulation:
@@ -53,6 +57,13 @@ class Simulation:
         self._initial: dict[Any, Any] = {}
         self._quantities: dict[Any, Any] = {}
         self._known: dict[Any, SteadyState] = {}
+        # Models with events or algebraic equations are simulated one by one.
+        self.alone = bool(self.model.events) or self.model.mass is not None
+        if self.alone and (plan.has_steady or plan.after):
+            raise UnsupportedFeature(
+                "a steady state of a model with events or algebraic rules",
+                "problems with one or the other are read",
+            )
 
     def with_adjoint(self, adjoint: Any) -> Simulation:
         """The same simulation with another way to carry gradients."""
@@ -75,8 +86,11 @@ class Simulation:
         if stage.steady:
             rest = self._steady(starts, constants, "before")
             return States(rest.unsqueeze(2), rest, constants)
-        if stage.times is None:
-            return States(starts.unsqueeze(2), starts, constants)
+        if self.alone:
+            return self._simulate_alone(stage, starts, constants, previous)
+        if stage.times is None or not starts.shape[-1]:
+            count = 1 if stage.times is None else len(stage.times)
+            return States(starts.unsqueeze(2).expand(-1, -1, count, -1), starts, constants)
         return self._solve(stage, starts, constants)
 
     def _starts(self, stage, pool, values, constants, previous):
@@ -98,14 +112,14 @@ class Simulation:
         time = stage.rows[int(group.rows[0])].period.time
         time = max(time, 0.0) if stage.steady else time
         if group.before is None:
-            return self._initial_with(group.names)(constants, entries, time), constants
+            return self._fresh(group.names, constants, entries, time), constants
         before = previous.end[:, group.before]
         if group.carried:
             old = previous.constants[:, group.before]
             return self._carried(group, time, before, old, constants, entries, values)
         if not group.names:
             return before, constants
-        fresh = self._initial_with(group.names)(constants, entries, time)[..., group.columns]
+        fresh = self._fresh(group.names, constants, entries, time)[..., group.columns]
         return torch.index_copy(before, -1, group.columns, fresh), constants
 
     def _carried(self, group: Group, time, before, old, constants, entries, values):
@@ -132,12 +146,16 @@ class Simulation:
                     at = torch.tensor([place])
                     constants = torch.index_copy(constants, -1, at, value.unsqueeze(-1))
         named = torch.stack([given[name] for name in states], -1)
-        return self._initial_with(states)(constants, named, time), constants
+        return self._fresh(states, constants, named, time), constants
 
-    def _initial_with(self, names):
+    def _fresh(self, names, constants, entries, time):
+        """Initial states of the model, (K, rows, n), where the names have these values."""
         if names not in self._initial:
             self._initial[names] = self.model.initial_with(names)
-        return self._initial[names]
+        if not self.model.states:
+            return constants.new_zeros(*constants.shape[:-1], 0)
+        start = self._initial[names](constants, entries, time)
+        return start.expand(*constants.shape[:-1], start.shape[-1])
 
     def _quantities_of(self, formulas, extra):
         key = (formulas, extra)
@@ -183,6 +201,36 @@ class Simulation:
         end = outputs[:, torch.arange(rows), last]
         return States(outputs, end, constants)
 
+    def _simulate_alone(self, stage, starts, constants, previous):
+        """Simulate row by row, with events. Events at the end of a period belong to the next one,
+        whose changes come first."""
+        lead, rows, n = starts.shape
+        longest = max(len(row.times) for row in stage.rows)
+        triggers = {}
+        outputs = []
+        for k in range(lead):
+            for i, row in enumerate(stage.rows):
+                known = None
+                if row.before is not None:
+                    known = previous.triggers[k, row.before]
+                course = self.model.simulate(
+                    row.times,
+                    constants[k, i],
+                    starts[k, i],
+                    known,
+                    not row.is_last,
+                    method=self.options.method,
+                    rtol=self.options.rtol,
+                    atol=self.options.atol,
+                    backend=self.options.backend,
+                    max_steps=self.options.max_steps,
+                )
+                triggers[k, i] = course.triggers
+                missing = longest - len(row.times)
+                outputs.append(torch.cat((course.y, course.y[-1:].expand(missing, -1))))
+        found = torch.stack(outputs).reshape(lead, rows, longest, n)
+        return States(found, found[:, :, -1], constants, triggers=triggers)
+
     def _jumps(self, constants):
         jumps = getattr(self.model, "jumps", None)
         if jumps is None:
@@ -190,7 +238,7 @@ class Simulation:
         times = jumps(constants)
         if not times.numel():
             return {}
-        return {"jumps": times}
+        return {"jumps": torch.where(torch.isfinite(times), times, math.nan)}
 
     def _steady(self, starts, constants, key):
         """The steady states, (K, rows, n). key: under which the conserved sums are kept."""

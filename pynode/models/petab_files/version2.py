@@ -6,6 +6,7 @@ import math
 
 import petab.v2 as petab
 import sympy as sp
+from petab.v1.yaml import load_yaml
 
 from ..reactions.refusal import UnsupportedFeature
 from .priors import Prior
@@ -17,16 +18,13 @@ _NO_EXPERIMENT = ""
 
 def definition_of(path: str) -> Definition:
     """The problem of a YAML file of version 2."""
+    _check_languages(path)
     problem = petab.Problem.from_yaml(path)
     if len(problem.models) != 1:
         raise UnsupportedFeature(
             f"a PEtab problem with {len(problem.models)} models", "problems with one are read"
         )
     model = problem.models[0]
-    if model.type_id != "sbml":
-        raise UnsupportedFeature(
-            f"a PEtab problem with a model of {model.type_id!r}", "SBML models are read"
-        )
     if problem.config is not None and problem.config.extensions:
         names = ", ".join(problem.config.extensions)
         raise UnsupportedFeature(f"the PEtab extension {names}", "problems without it are read")
@@ -45,6 +43,16 @@ def definition_of(path: str) -> Definition:
     )
 
 
+def _check_languages(path):
+    """Raise UnsupportedFeature for a model that is no SBML, before a package for it is needed."""
+    config = load_yaml(path)
+    for item in (config.get("model_files") or {}).values():
+        if item.get("language") != "sbml":
+            raise UnsupportedFeature(
+                f"a PEtab problem with a model in {item.get('language')!r}", "SBML models are read"
+            )
+
+
 def _experiment(problem, item):
     periods = []
     for period in item.sorted_periods:
@@ -52,7 +60,9 @@ def _experiment(problem, item):
         for change in problem.get_changes_for_period(period):
             changes[change.target_id] = change.target_value
         periods.append(Period(float(period.time), changes, tuple(period.condition_ids)))
-    return Experiment(item.id, tuple(periods) or (Period(0.0),))
+    if all(period.is_preequilibration for period in item.periods):
+        periods.append(Period(0.0))
+    return Experiment(item.id, tuple(periods))
 
 
 def _measurement(place, item):

@@ -52,16 +52,10 @@ def holds(condition: sp.Basic, signs: Mapping[sp.Expr, int]) -> bool:
 def expanded(expression: sp.Basic, network: Network) -> sp.Basic:
     """The expression in constants, states and the time alone."""
     for _ in range(len(network.definitions) + 1):
-        found = [
-            part
-            for part in expression.free_symbols
-            if part.name in network.definitions
-        ]
+        found = [part for part in expression.free_symbols if part.name in network.definitions]
         if not found:
             return expression
-        expression = expression.xreplace(
-            {part: network.definitions[part.name] for part in found}
-        )
+        expression = expression.xreplace({part: network.definitions[part.name] for part in found})
     return expression
 
 

@@ -37,6 +37,8 @@ def simulate(
     t: Sequence[float] | np.ndarray | Tensor,
     p: Tensor | None = None,
     y0: Tensor | None = None,
+    triggers: Sequence[bool] | None = None,
+    open_end: bool = False,
     **options: Any,
 ) -> Simulation:
     """See ``ReactionModel.simulate``."""
@@ -50,7 +52,11 @@ def simulate(
             " row, or solve a model without events with batched=True"
         )
     y0 = model.initial(p, times[0]) if y0 is None else y0
-    return _Course(model, times, p, options).run(y0)
+    course = _Course(model, times, p, options)
+    if triggers is not None:
+        course.truths = list(triggers)
+    course.open_end = open_end
+    return course.run(y0)
 
 
 class _Course:
@@ -66,6 +72,9 @@ class _Course:
         self.queue = EventQueue()
         self.actions = [Assignments(model, event) for event in model.events]
         self.triggers = Triggers(model, p) if model.events else None
+        # Which triggers are true; before the first time, their initial values.
+        self.truths = [event.initial for event in model.events]
+        self.open_end = False
         # Times closer than this are one.
         self.span = 1e-12 * max(1.0, float(times.abs().max()))
 
@@ -82,11 +91,13 @@ class _Course:
             t, y, more = self._advance(t, y, stop)
             if more is not None:
                 crossed = more
-            if self.triggers is not None:
+            last = self.open_end and float(t) >= end - self.span
+            if self.triggers is not None and not last:
                 y = self._settle(t, y, crossed)
             self._record(float(t), y)
         states = torch.stack(self.found)
-        return Simulation(self.model, self.outputs, states, self.p, self.log)
+        truths = tuple(self.truths)
+        return Simulation(self.model, self.outputs, states, self.p, self.log, truths)
 
     def _record(self, time, y):
         """y is the state at all outputs up to a time that have none yet."""
@@ -174,7 +185,6 @@ class _Course:
 
     def _begin(self, t, y):
         """Events at the first time: triggers compare with the values before it."""
-        self.truths = [event.initial for event in self.model.events]
         return self._settle(t, y, (), first=True)
 
     def _settle(self, t, y, crossed, first=False):
