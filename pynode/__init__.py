@@ -18,6 +18,7 @@ from .core.split_field import SplitField
 from .core.status import RejectStep, SolveError, Status
 from .failure import FailureReport
 from .solve import solve
+from .steady_state import SteadyState, SteadyStateError, steady_state
 
 __version__ = "0.1.0"
 
@@ -47,6 +48,8 @@ __all__ = [
     "Sparse",
     "SplitField",
     "Status",
+    "SteadyState",
+    "SteadyStateError",
     "TorchBackend",
     "__version__",
     "check_gradients",
@@ -57,6 +60,7 @@ __all__ = [
     "odeint_dense",
     "odeint_event",
     "solve",
+    "steady_state",
 ]
 
 # Loaded at the first use: name -> (module, its attribute, or None for the module itself).

@@ -207,7 +207,8 @@ class _BatchSolve:
         try:
             # First with a graph: what f makes at its first call, and keeps, belongs to it.
             field.find_leaves(t, self.flat, self.arguments.params)
-            check_independent(field, t, self.flat.detach())
+            if not self._known_independent():
+                check_independent(field, t, self.flat.detach())
             self.isolated = field.detach_args()
             if self.engine == "julia":
                 self._translate(t)
@@ -217,6 +218,14 @@ class _BatchSolve:
             if self.engine != "julia":
                 raise
             raise RowsRefused(reason) from reason
+
+    def _known_independent(self) -> bool:
+        """Whether an earlier native solve has found that rows of f do not influence each other."""
+        if self.engine != "native":
+            return False
+        from .backends.native.row_fields import known_independent
+
+        return known_independent(self.field, self.flat.detach()[0])
 
     def _translate(self, t: Tensor) -> None:
         """Make the native functions of the rows, or raise the reason why not."""

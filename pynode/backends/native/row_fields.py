@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from ...translate import translated_before
 from .fields import FlatCall, translated
 
 if TYPE_CHECKING:
@@ -51,6 +52,26 @@ class RowFields:
     def addresses(self, rows: np.ndarray) -> np.ndarray:
         """(m, k) addresses of the targets for the rows with these numbers, (m,)."""
         return self.bound.pointers()[0] + rows[:, None] * self._shifts
+
+
+def known_independent(field: RowField, y0: Tensor) -> bool:
+    """Whether the rows of this f were found to be independent, and f is still the same: then its
+    native functions exist, each for one row. y0: (n,) a state of one row.
+
+    The first call with functions that exist says no, and remembers what the caller finds next.
+    """
+    leaves, structure = pytree.tree_flatten(field.args)
+    owned = owned_leaves(field)
+    one = [x[:1] if own else x for x, own in zip(leaves, owned, strict=True)]
+    frame = FlatCall(field.layout, structure, field.nonnegative_mask, rows=True)
+    native = translated_before(field.f, y0.detach(), one, frame)
+    if native is None:
+        return False
+    place = ("independent rows", tuple(owned))
+    if place in native.kept:
+        return True
+    native.kept[place] = True
+    return False
 
 
 def owned_leaves(field: RowField) -> list[bool]:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from .formulas import parse, plain, with_time
-from .records import START_OF_TIME, Network
 from .jumps import jump_times
+from .records import START_OF_TIME, Network
 from .simulate import simulate
 from .symbols import TIME, at_start, symbol
 from .torch_source import FunctionSource, compiled
@@ -196,9 +196,7 @@ class ReactionModel(nn.Module):
         if isinstance(formula, str) and formula in known:
             return symbol(formula)
         expression = with_time(plain(parse(formula)), known)
-        pairs = {
-            found: symbol(found.name) for found in expression.free_symbols if found != TIME
-        }
+        pairs = {found: symbol(found.name) for found in expression.free_symbols if found != TIME}
         expression = expression.xreplace(pairs)
         unknown = {found.name for found in expression.free_symbols} - known - {TIME.name}
         if unknown:
@@ -253,16 +251,21 @@ class ReactionModel(nn.Module):
         p: Tensor | None = None,
         y0: Tensor | None = None,
         seed: int = 0,
+        triggers: Sequence[bool] | None = None,
+        open_end: bool = False,
         **options: Any,
     ) -> Simulation:
         """The course of the model at the times t, (T,), from the first of them, with its events.
 
         p: constants, (p,), by default ``values``. y0: the state at the first time, by default
         ``initial(p, t[0])``. seed: of the order of events with equal priority at one time, which
-        SBML wants to be random. options: of ``solve``; the engine is the native one where it is
-        installed. Gradients reach p and y0, also through the times of events.
+        SBML wants to be random. triggers: which triggers were true before the first time, instead
+        of the file's initial values; a simulation that goes on from another one passes its
+        ``triggers``. open_end: whether events at the last time are left to the next simulation.
+        options: of ``solve``; the engine is the native one where it is installed. Gradients reach p
+        and y0, also through the times of events.
         """
-        return simulate(self, t, p, y0, seed, **options)
+        return simulate(self, t, p, y0, seed, triggers, open_end, **options)
 
     def _derivatives(self):
         return [self.network.derivative(name) for name in self.states]

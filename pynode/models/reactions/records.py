@@ -131,9 +131,7 @@ class Network:
 
     def to_start(self, expression: sp.Basic) -> sp.Basic:
         """The expression with the values of the first time: constants keep their names."""
-        return renamed(
-            expression, lambda name: name if name in self.constants else at_start(name)
-        )
+        return renamed(expression, lambda name: name if name in self.constants else at_start(name))
 
     def complete(self) -> None:
         """Define the start of every quantity that changes: start(x), from the definition of x or

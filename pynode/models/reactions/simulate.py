@@ -42,6 +42,8 @@ def simulate(
     p: Tensor | None = None,
     y0: Tensor | None = None,
     seed: int = 0,
+    triggers: Sequence[bool] | None = None,
+    open_end: bool = False,
     **options: Any,
 ) -> Simulation:
     """See ``ReactionModel.simulate``."""
@@ -55,13 +57,19 @@ def simulate(
             " row, or solve a model without events with batched=True"
         )
     y0 = model.initial(p, times[0]) if y0 is None else y0
-    return _Course(model, times, p, seed, options).run(y0)
+    course = _Course(model, times, p, seed, options)
+    if triggers is not None:
+        course.truths = list(triggers)
+    course.open_end = open_end
+    return course.run(y0)
 
 
 class _Course:
     """One simulation while it runs."""
 
-    def __init__(self, model: ReactionModel, times: Tensor, p: Tensor, seed: int, options: dict) -> None:
+    def __init__(
+        self, model: ReactionModel, times: Tensor, p: Tensor, seed: int, options: dict
+    ) -> None:
         self.model = model
         self.p = p
         self.options = options
@@ -75,10 +83,12 @@ class _Course:
         self.triggers = Triggers(model, p, longest) if model.events else None
         self.random = random.Random(seed)
         self.still = frozen(model.network) == set(model.states)
+        # Which triggers are true; before the first time, their initial values.
+        self.truths = [event.initial for event in model.events]
+        self.open_end = False
         # Times closer than this are one.
         self.span = 1e-12 * max(1.0, longest)
         self.signs: list[int] = []
-        self.truths: list[bool] = []
 
     def run(self, y: Tensor) -> Simulation:
         """The whole course from the state at the first time."""
@@ -93,11 +103,13 @@ class _Course:
             t, y, more = self._advance(t, y, stop)
             if more is not None:
                 crossed = more
-            if self.triggers is not None:
+            last = self.open_end and float(t) >= end - self.span
+            if self.triggers is not None and not last:
                 y = self._settle(t, y, crossed)
             self._record(float(t), y)
         states = torch.stack(self.found)
-        return Simulation(self.model, self.outputs, states, self.p, self.log)
+        truths = tuple(self.truths)
+        return Simulation(self.model, self.outputs, states, self.p, self.log, truths)
 
     def _record(self, time, y):
         """y is the state at all outputs up to a time that have none yet."""
@@ -185,7 +197,6 @@ class _Course:
 
     def _begin(self, t, y):
         """Events at the first time: triggers compare with the values before it."""
-        self.truths = [event.initial for event in self.model.events]
         return self._settle(t, y, (), first=True)
 
     def _settle(self, t, y, crossed, first=False):

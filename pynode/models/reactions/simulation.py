@@ -31,7 +31,7 @@ class Simulation:
     """A model's course: ``simulation["S1"]`` is the quantity S1 at all times, (T,).
 
     t: (T,) times. y: (T, n) states; at the time of an event, the state after it. p: the constants.
-    events: what happened, in order.
+    events: what happened, in order. triggers: which triggers of events are true at the end.
     """
 
     model: ReactionModel
@@ -39,6 +39,7 @@ class Simulation:
     y: Tensor
     p: Tensor
     events: list[Occurrence] = field(default_factory=list)
+    triggers: tuple[bool, ...] = ()
 
     def __getitem__(self, formula: str | sp.Basic) -> Tensor:
         """A quantity or formula at all times, (T,)."""

@@ -1,0 +1,1 @@
+"""Estimation problems in the PEtab format, versions 1 and 2."""

@@ -1,0 +1,62 @@
+"""``petab``: an estimation problem of PEtab files."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import yaml
+
+from ..reactions.refusal import UnsupportedFeature
+from ..sbml_files.read import sbml
+from .problem import PetabProblem
+from .simulation import SolveOptions
+from .targets import with_free_constants
+
+
+def petab(
+    path: str | os.PathLike,
+    *,
+    method: Any = "auto",
+    rtol: float = 1e-10,
+    atol: float = 1e-12,
+    backend: Any = "auto",
+    max_steps: int = 100_000,
+) -> PetabProblem:
+    """The estimation problem of a YAML file of PEtab, version 1 or 2.
+
+    method, rtol, atol, backend, max_steps: of the solves, as in ``pynode.solve``. backend "auto"
+        takes the native engine where it is installed; method "auto" takes RadauIIA9 there, and
+        Rodas5P in the torch engine.
+
+    Raise UnsupportedFeature, a ValueError, for a feature that pynode refuses (docs/published.md).
+    """
+    path = os.fspath(path)
+    with open(path, encoding="utf-8") as file:
+        config = yaml.safe_load(file)
+    version = str(config.get("format_version", "")).split(".")[0]
+    if version == "1":
+        from .version1 import definition_of
+    elif version == "2":
+        from .version2 import definition_of
+    else:
+        raise UnsupportedFeature(
+            f"PEtab's format_version {config.get('format_version')!r}", "versions 1 and 2 are read"
+        )
+    definition = definition_of(path)
+    model = with_free_constants(sbml, definition)
+    if backend == "auto":
+        backend = _engine()
+    if method == "auto":
+        method = "radauiia9" if backend == "native" and model.mass is None else "rodas5p"
+    options = SolveOptions(method, rtol, atol, backend, "auto", max_steps)
+    return PetabProblem(definition, model, options)
+
+
+def _engine() -> str:
+    """The native engine where its packages are installed."""
+    from importlib.util import find_spec
+
+    if find_spec("numba") and find_spec("llvmlite"):
+        return "native"
+    return "torch"

@@ -1,0 +1,100 @@
+"""What an estimation problem consists of, without the version of its files."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import sympy as sp
+
+Scale = Literal["lin", "log", "log10"]
+STEADY = math.inf
+PRE_EQUILIBRATION = -math.inf
+
+
+@dataclass(frozen=True)
+class ParameterInfo:
+    """A parameter of the parameter table.
+
+    start, lower, upper: nominal value and bounds, in the units of the model. scale: of the
+    components of theta. prior: a Prior (priors.py), or None. estimate: whether theta has it.
+    """
+
+    name: str
+    start: float
+    lower: float
+    upper: float
+    scale: Scale = "lin"
+    prior: Any = None
+    estimate: bool = True
+
+
+@dataclass(frozen=True)
+class Observable:
+    """What is measured.
+
+    formula, noise: expressions of the model's quantities, of parameters and of the placeholders.
+    placeholders: names whose values a measurement gives, those of the formula first. transform:
+    'lin', 'log' or 'log10': the distribution is that of the transformed values. laplace: whether it
+    is Laplace's, instead of the normal one.
+    """
+
+    name: str
+    formula: sp.Expr
+    noise: sp.Expr
+    placeholders: tuple[str, ...] = ()
+    transform: Scale = "lin"
+    laplace: bool = False
+
+
+@dataclass(frozen=True)
+class Period:
+    """A part of an experiment that begins with changes of the model.
+
+    time: when it begins; PRE_EQUILIBRATION for a steady state before the experiment. changes:
+    quantity -> expression. None resets a constant to the value in the model, and keeps a state.
+    names: of the conditions.
+    """
+
+    time: float
+    changes: dict[str, sp.Expr | None] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Periods in the order of their times."""
+
+    name: str
+    periods: tuple[Period, ...]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One measured value. time: STEADY for the steady state. overrides: expressions for the
+    placeholders of the observable. row: its place in the files."""
+
+    observable: str
+    experiment: str
+    time: float
+    value: float
+    overrides: tuple[sp.Expr, ...] = ()
+    row: int = 0
+
+
+@dataclass(frozen=True)
+class Definition:
+    """An estimation problem as its files say it.
+
+    model: the path of the SBML file, or its text. mapping: name in the tables -> name in the model.
+    priors_count: whether the objective includes the priors.
+    """
+
+    name: str
+    model: str
+    parameters: tuple[ParameterInfo, ...]
+    observables: dict[str, Observable]
+    experiments: dict[str, Experiment]
+    measurements: tuple[Measurement, ...]
+    mapping: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,128 @@
+"""What the names in PEtab's tables mean in a model, and how conditions change the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import sympy as sp
+
+from ..reactions.model import ReactionModel
+from ..reactions.refusal import UnsupportedFeature
+from ..reactions.symbols import TIME, amount, at_start, initial_value, names, symbol
+from .records import Definition
+
+
+class Names:
+    """The quantities of a model by their names in the tables.
+
+    mapping: name in the tables -> name in the model.
+    """
+
+    def __init__(self, model: ReactionModel, mapping: dict[str, str]) -> None:
+        self.model = model
+        self.mapping = mapping
+        self.constants = {name: i for i, name in enumerate(model.constants)}
+        self.states = {name: i for i, name in enumerate(model.states)}
+        self.quantities = {*self.constants, *self.states, *model.network.definitions}
+
+    def of_model(self, name: str) -> str:
+        """The name in the model."""
+        return self.mapping.get(name, name)
+
+    def in_model(self, expression: sp.Basic) -> sp.Basic:
+        """An expression with the names of the model."""
+        pairs = {
+            found: symbol(self.of_model(found.name))
+            for found in expression.free_symbols
+            if found != TIME
+        }
+        return expression.xreplace(pairs)
+
+    def foreign(self, expression: sp.Basic) -> list[str]:
+        """The names in an expression that the model does not have, without the time."""
+        return sorted(
+            name
+            for name in names([expression])
+            if name not in self.quantities and name not in ("time", "t", TIME.name)
+        )
+
+    def component(self, name: str) -> int | None:
+        """The number of the state that carries a quantity, or None."""
+        for candidate in (name, amount(name)):
+            if candidate in self.states:
+                return self.states[candidate]
+        return None
+
+    def constant(self, name: str) -> int | None:
+        """The number of the constant that a quantity is, or None. A species that never changes is
+        its initial value."""
+        if name in self.constants:
+            return self.constants[name]
+        definition = self.model.network.definitions.get(name)
+        start = initial_value(name)
+        if definition == symbol(start) and start in self.constants:
+            return self.constants[start]
+        return None
+
+    def check_target(self, name: str) -> None:
+        """Raise UnsupportedFeature for a quantity that no condition can set."""
+        if name in self.quantities and self.component(name) is None:
+            if self.constant(name) is None:
+                raise UnsupportedFeature(
+                    f"a condition that sets {name!r}",
+                    "a rule of the model, or its initial assignment, determines it",
+                )
+
+
+def with_free_constants(
+    read: Callable[..., ReactionModel], definition: Definition
+) -> ReactionModel:
+    """The model of a problem. Constants that the tables set lose their initial assignments.
+
+    read: read(text, free=names) -> ReactionModel. Raise UnsupportedFeature where only some
+    experiments set such a constant.
+    """
+    model = read(definition.model)
+    derived = {
+        name
+        for name, found in model.network.definitions.items()
+        if found == symbol(at_start(name)) and name not in model.states
+    }
+    everywhere = {definition.mapping.get(item.name, item.name) for item in definition.parameters}
+    first = [_set_first(experiment, definition) for experiment in definition.experiments.values()]
+    somewhere = set().union(*first) if first else set()
+    free = derived & (everywhere | somewhere)
+    for name in sorted(free - everywhere):
+        if not all(name in found for found in first):
+            raise UnsupportedFeature(
+                f"{name!r}, which only some experiments set",
+                "its initial assignment would hold for the others",
+            )
+    if not free:
+        return model
+    return read(definition.model, free=tuple(sorted(free)))
+
+
+def _set_first(experiment: Any, definition: Definition) -> set[str]:
+    """The quantities that an experiment sets before it begins."""
+    changes = experiment.periods[0].changes
+    return {
+        definition.mapping.get(name, name) for name, value in changes.items() if value is not None
+    }
+
+
+def substituted(expression: sp.Basic, known: dict[str, sp.Basic], allowed: Iterable[str]) -> Any:
+    """The expression with the definitions of its names put in, as far as they are known and not
+    allowed to stand."""
+    allowed = set(allowed)
+    for _ in range(len(known) + 1):
+        pairs = {
+            found: known[found.name]
+            for found in expression.free_symbols
+            if found.name in known and found.name not in allowed
+        }
+        if not pairs:
+            return expression
+        expression = expression.xreplace(pairs)
+    raise ValueError(f"the definitions of {sorted(known)} go in a circle")

@@ -1,0 +1,111 @@
+"""PEtab, version 2, read by the package petab."""
+
+from __future__ import annotations
+
+import math
+
+import petab.v2 as petab
+import sympy as sp
+from petab.v1.yaml import load_yaml
+
+from ..reactions.refusal import UnsupportedFeature
+from .priors import Prior
+from .records import Definition, Experiment, Measurement, Observable, ParameterInfo, Period
+
+_TRANSFORMS = {"normal": "lin", "laplace": "lin", "log-normal": "log", "log-laplace": "log"}
+_NO_EXPERIMENT = ""
+
+
+def definition_of(path: str) -> Definition:
+    """The problem of a YAML file of version 2."""
+    _check_languages(path)
+    problem = petab.Problem.from_yaml(path)
+    if len(problem.models) != 1:
+        raise UnsupportedFeature(
+            f"a PEtab problem with {len(problem.models)} models", "problems with one are read"
+        )
+    model = problem.models[0]
+    if problem.config is not None and problem.config.extensions:
+        names = ", ".join(problem.config.extensions)
+        raise UnsupportedFeature(f"the PEtab extension {names}", "problems without it are read")
+    experiments = {item.id: _experiment(problem, item) for item in problem.experiments}
+    measurements = tuple(_measurement(i, item) for i, item in enumerate(problem.measurements))
+    if any(item.experiment == _NO_EXPERIMENT for item in measurements):
+        experiments[_NO_EXPERIMENT] = Experiment(_NO_EXPERIMENT, (Period(0.0),))
+    return Definition(
+        name=str(path),
+        model=model.to_sbml_str(),
+        parameters=_parameters(problem.parameters),
+        observables={item.id: _observable(item) for item in problem.observables},
+        experiments=experiments,
+        measurements=measurements,
+        mapping={item.petab_id: item.model_id for item in problem.mappings if item.model_id},
+    )
+
+
+def _check_languages(path):
+    """Raise UnsupportedFeature for a model that is no SBML, before a package for it is needed."""
+    config = load_yaml(path)
+    for item in (config.get("model_files") or {}).values():
+        if item.get("language") != "sbml":
+            raise UnsupportedFeature(
+                f"a PEtab problem with a model in {item.get('language')!r}", "SBML models are read"
+            )
+
+
+def _experiment(problem, item):
+    periods = []
+    for period in item.sorted_periods:
+        changes: dict[str, sp.Expr | None] = {}
+        for change in problem.get_changes_for_period(period):
+            changes[change.target_id] = change.target_value
+        periods.append(Period(float(period.time), changes, tuple(period.condition_ids)))
+    if all(period.is_preequilibration for period in item.periods):
+        periods.append(Period(0.0))
+    return Experiment(item.id, tuple(periods))
+
+
+def _measurement(place, item):
+    return Measurement(
+        item.observable_id,
+        item.experiment_id or _NO_EXPERIMENT,
+        float(item.time),
+        float(item.measurement),
+        (*item.observable_parameters, *item.noise_parameters),
+        place,
+    )
+
+
+def _observable(item):
+    placeholders = (*item.observable_placeholders, *item.noise_placeholders)
+    kind = getattr(item.noise_distribution, "value", item.noise_distribution)
+    return Observable(
+        item.id,
+        item.formula,
+        item.noise_formula,
+        tuple(str(found) for found in placeholders),
+        _TRANSFORMS[kind],  # type: ignore[arg-type]
+        kind.endswith("laplace"),
+    )
+
+
+def _parameters(items):
+    """Where one parameter has a prior, the others are uniform between their bounds."""
+    any_prior = any(item.estimate and item.prior_distribution for item in items)
+    found = []
+    for item in items:
+        prior = None
+        if item.estimate and any_prior:
+            prior = Prior.version2(item)
+        found.append(
+            ParameterInfo(
+                item.id,
+                math.nan if item.nominal_value is None else float(item.nominal_value),
+                -math.inf if item.lb is None else float(item.lb),
+                math.inf if item.ub is None else float(item.ub),
+                "lin",
+                prior,
+                item.estimate,
+            )
+        )
+    return tuple(found)
