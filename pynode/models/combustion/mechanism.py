@@ -46,7 +46,6 @@ class Mechanism(Constants):
 
     def __init__(self, gas: GasData) -> None:
         super().__init__()
-        self.gas = gas
         self.species = gas.species
         self.equations = tuple(one.equation for one in gas.reactions)
         self.thermo = Thermodynamics(gas.thermo, gas.pressure)
@@ -120,13 +119,8 @@ class Mechanism(Constants):
         reverse = _factors(
             [one.products if one.reversible else {} for one in gas.reactions], species
         )
-        for name, factors in (("forward", forward), ("reverse", reverse)):
-            setattr(self, f"{name}_count", len(factors.columns))
-            for place, column in enumerate(factors.columns):
-                self._index(f"{name}_{place}", column)
-            self._index(f"{name}_power_species", factors.power_species)
-            self._index(f"{name}_power_reactions", factors.power_reactions)
-            self.keep(f"{name}_powers", torch.tensor(factors.powers, dtype=torch.float64))
+        self.reactant_products = Products(forward)
+        self.product_products = Products(reverse)
         entries = []
         for number, one in enumerate(gas.reactions):
             for name, value in _net(one).items():
@@ -201,9 +195,9 @@ class Mechanism(Constants):
 
     def progress(self, T: Tensor, P: Tensor, c: Tensor) -> Tensor:
         """Net rates of the reactions, (..., m)."""
-        net = self._product("forward", c)
+        net = self.reactant_products(c)
         if self.reversible_count:
-            net = net - self.equilibrium_factors(T) * self._product("reverse", c)
+            net = net - self.equilibrium_factors(T) * self.product_products(c)
         return self.forward_constants(T, P, c) * net
 
     def production(self, T: Tensor, P: Tensor, c: Tensor) -> Tensor:
@@ -212,26 +206,6 @@ class Mechanism(Constants):
             return torch.zeros_like(c)
         parts = self.net * self.progress(T, P, c).index_select(-1, self.net_reactions)
         return torch.zeros_like(c).index_add(-1, self.net_species, parts)
-
-    def _product(self, side: str, c: Tensor) -> Tensor:
-        """Products of concentrations of one side of the reactions, (..., m)."""
-        padded = torch.cat((c, torch.ones_like(c[..., :1])), -1)
-        total = padded.index_select(-1, getattr(self, f"{side}_0"))
-        for place in range(1, getattr(self, f"{side}_count")):
-            total = total * padded.index_select(-1, getattr(self, f"{side}_{place}"))
-        powers = getattr(self, f"{side}_powers")
-        if not len(powers):
-            return total
-        bases = c.index_select(-1, getattr(self, f"{side}_power_species"))
-        there = bases > TINY
-        logs = powers * torch.where(there, bases, 1.0).log()
-        values = torch.where(there, logs.exp(), 0.0)
-        # One power after the other, because a reaction can have several.
-        factors = list(torch.ones_like(total).unbind(-1))
-        reactions = getattr(self, f"{side}_power_reactions").tolist()
-        for place, reaction in enumerate(reactions):
-            factors[reaction] = factors[reaction] * values[..., place]
-        return total * torch.stack(factors, -1)
 
     def by_reaction(self, gradients: Sequence[Tensor | None]) -> Tensor:
         """Derivatives in ln k of each reaction, (m,), from those in ``log_A`` and in Chebyshev's
@@ -244,6 +218,40 @@ class Mechanism(Constants):
             leading = gradients[1].index_select(0, self.chebyshev.leading) / LN10
             total = total.index_add(0, self.chebyshev_reactions, leading)
         return total
+
+
+class Products(Constants):
+    """Products of concentrations, one for each reaction."""
+
+    columns: Tensor
+    power_species: Tensor
+    powers: Tensor
+
+    def __init__(self, factors: _Factors) -> None:
+        super().__init__()
+        self.keep("columns", torch.tensor(factors.columns, dtype=torch.int64))
+        self.keep("power_species", torch.tensor(factors.power_species, dtype=torch.int64))
+        self.keep("powers", torch.tensor(factors.powers, dtype=torch.float64))
+        self.power_reactions = tuple(factors.power_reactions)
+
+    def forward(self, c: Tensor) -> Tensor:
+        """(..., m), of the concentrations c, (..., K)."""
+        padded = torch.cat((c, torch.ones_like(c[..., :1])), -1)
+        # Products have derivatives at zero, powers do not.
+        total = padded.index_select(-1, self.columns[0])
+        for column in self.columns[1:]:
+            total = total * padded.index_select(-1, column)
+        if not self.power_reactions:
+            return total
+        bases = c.index_select(-1, self.power_species)
+        there = bases > TINY
+        logs = self.powers * torch.where(there, bases, 1.0).log()
+        values = torch.where(there, logs.exp(), 0.0)
+        # One power after the other, because a reaction can have several.
+        parts = list(total.unbind(-1))
+        for place, reaction in enumerate(self.power_reactions):
+            parts[reaction] = parts[reaction] * values[..., place]
+        return torch.stack(parts, -1)
 
 
 class _Factors(NamedTuple):
