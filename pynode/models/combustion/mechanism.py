@@ -3,14 +3,14 @@ concentrations."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ...core.constants import Constants
+from .data_sheet import DataSheet
 from .rates import LN10, ArrheniusTable, Chebyshev, Falloff, Plog
 from .records import (
     ARRHENIUS,
@@ -32,7 +32,7 @@ KINDS = (ARRHENIUS, LINDEMANN, TROE, TSANG, SRI, PLOG, CHEBYSHEV)
 TINY = 1e-300  # a concentration below this counts as zero where an order is not whole
 
 
-class Mechanism(Constants):
+class Mechanism(DataSheet):
     """Rates of m reactions between K species, by mass action.
 
     ``arrhenius`` has the parameters log_A, b and E of all Arrhenius expressions; ``reaction_of``
@@ -49,18 +49,15 @@ class Mechanism(Constants):
         self.species = gas.species
         self.equations = tuple(one.equation for one in gas.reactions)
         self.thermo = Thermodynamics(gas.thermo, gas.pressure)
-        self.keep("masses", torch.tensor(gas.masses))
+        self.numbers("masses", gas.masses)
         groups = {kind: _of_kind(gas.reactions, (kind,)) for kind in KINDS}
         order = [number for kind in KINDS for number in groups[kind]]
         self._make_rates(gas.reactions, groups)
         self._place_third_bodies(gas)
         # kinds one after the other -> order of the file
-        self._index("file_order", np.argsort(np.array(order, dtype=np.int64)))
+        self.indices("file_order", np.argsort(np.array(order, dtype=np.int64)))
         self._place_products(gas)
         self._place_equilibria(gas)
-
-    def _index(self, name: str, values: Iterable[int]) -> None:
-        self.keep(name, torch.tensor(np.asarray(values, dtype=np.int64).copy()))
 
     def _make_rates(self, reactions, groups):
         """The modules of the rate constants, and where each finds its Arrhenius expressions."""
@@ -73,14 +70,14 @@ class Mechanism(Constants):
         entries += [(k, rate) for k in plog for rate in reactions[k].rates]
         self.ends = np.cumsum([len(simple), len(falloff), len(falloff)]).tolist()
         self.arrhenius = ArrheniusTable([rate for _, rate in entries])
-        self._index("expression_reactions", [k for k, _ in entries])
+        self.indices("expression_reactions", [k for k, _ in entries])
         self.falloff = Falloff([reactions[k] for k in falloff]) if falloff else None
         self.falloff_reactions = falloff
         self.plog = Plog([reactions[k] for k in plog]) if plog else None
         self.chebyshev = None
         if groups[CHEBYSHEV]:
             self.chebyshev = Chebyshev([reactions[k] for k in groups[CHEBYSHEV]])
-            self._index("chebyshev_reactions", groups[CHEBYSHEV])
+            self.indices("chebyshev_reactions", groups[CHEBYSHEV])
 
     def _place_third_bodies(self, gas):
         """Equal third bodies are one. Efficiencies: those that differ from the default."""
@@ -96,21 +93,19 @@ class Mechanism(Constants):
             if efficiency != body.default and name in species
         ]
         self.body_count = len(bodies)
-        self._index("efficiency_bodies", [number for number, _, _ in entries])
-        self._index("efficiency_species", [place for _, place, _ in entries])
-        numbers = [value for _, _, value in entries]
-        self.keep("efficiencies", torch.tensor(numbers, dtype=torch.float64))
-        defaults = [body.default for body in bodies]
-        self.keep("default_efficiencies", torch.tensor(defaults, dtype=torch.float64))
+        self.indices("efficiency_bodies", [number for number, _, _ in entries])
+        self.indices("efficiency_species", [place for _, place, _ in entries])
+        self.numbers("efficiencies", [value for _, _, value in entries])
+        self.numbers("default_efficiencies", [body.default for body in bodies])
         # The factor of each reaction: its third body, or 1, which stands behind the last one.
         factors = [
             bodies.index(one.third_body) if one.multiplied and one.third_body else len(bodies)
             for one in gas.reactions
         ]
         self.any_multiplied = any(one.multiplied for one in gas.reactions)
-        self._index("factor_bodies", factors)
+        self.indices("factor_bodies", factors)
         falloff = [bodies.index(_body(gas.reactions[k])) for k in self.falloff_reactions]
-        self._index("falloff_bodies", falloff)
+        self.indices("falloff_bodies", falloff)
 
     def _place_products(self, gas):
         """The factors of the products of concentrations, and what a reaction makes and uses."""
@@ -125,10 +120,9 @@ class Mechanism(Constants):
         for number, one in enumerate(gas.reactions):
             for name, value in _net(one).items():
                 entries.append((number, species[name], value))
-        self._index("net_reactions", [number for number, _, _ in entries])
-        self._index("net_species", [place for _, place, _ in entries])
-        numbers = [value for _, _, value in entries]
-        self.keep("net", torch.tensor(numbers, dtype=torch.float64))
+        self.indices("net_reactions", [number for number, _, _ in entries])
+        self.indices("net_species", [place for _, place, _ in entries])
+        self.numbers("net", [value for _, _, value in entries])
 
     def _place_equilibria(self, gas):
         """The sums over species of the equilibrium constants of the reversible reactions."""
@@ -137,12 +131,12 @@ class Mechanism(Constants):
         kept = [k for k, x in enumerate(self.net_reactions.tolist()) if x in places]
         chosen = torch.tensor(kept, dtype=torch.int64)
         self.reversible_count = len(reversible)
-        self._index("balance_reactions", [places[x] for x in self.net_reactions[chosen].tolist()])
-        self._index("balance_species", self.net_species[chosen].tolist())
-        self.keep("balance", self.net[chosen].clone())
+        self.indices("balance_reactions", [places[x] for x in self.net_reactions[chosen].tolist()])
+        self.indices("balance_species", self.net_species[chosen].tolist())
+        self.numbers("balance", self.net[chosen])
         # Irreversible reactions read the zero behind the last reversible one.
         order = [places.get(k, len(reversible)) for k in range(len(gas.reactions))]
-        self._index("reverse_places", order)
+        self.indices("reverse_places", order)
 
     def third_bodies(self, c: Tensor) -> Tensor:
         """[M] of the different third bodies, (..., bodies)."""
@@ -220,7 +214,7 @@ class Mechanism(Constants):
         return total
 
 
-class Products(Constants):
+class Products(DataSheet):
     """Products of concentrations, one for each reaction."""
 
     columns: Tensor
@@ -229,9 +223,9 @@ class Products(Constants):
 
     def __init__(self, factors: _Factors) -> None:
         super().__init__()
-        self.keep("columns", torch.tensor(factors.columns, dtype=torch.int64))
-        self.keep("power_species", torch.tensor(factors.power_species, dtype=torch.int64))
-        self.keep("powers", torch.tensor(factors.powers, dtype=torch.float64))
+        self.indices("columns", factors.columns)
+        self.indices("power_species", factors.power_species)
+        self.numbers("powers", factors.powers)
         self.power_reactions = tuple(factors.power_reactions)
 
     def forward(self, c: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ...core.constants import Constants
+from .data_sheet import DataSheet
 from .records import SRI, TROE, TSANG, ArrheniusData, ReactionData
 from .tangent import with_slope
 from .thermo import GAS_CONSTANT
@@ -22,7 +22,7 @@ TINY = 1e-300  # what a logarithm sees in place of zero
 LN10 = math.log(10.0)
 
 
-class ArrheniusTable(Constants):
+class ArrheniusTable(DataSheet):
     """ln |k| = log_A + b ln T - E / (R T) of all Arrhenius expressions of a mechanism, E in J/mol.
 
     log_A, b, E: (m,) parameters. sign: (m,) of A, which can be negative in one of several
@@ -33,12 +33,12 @@ class ArrheniusTable(Constants):
 
     def __init__(self, expressions: Sequence[ArrheniusData]) -> None:
         super().__init__()
-        factors = torch.tensor([one.A for one in expressions], dtype=torch.float64)
+        factors = _vector([one.A for one in expressions])
         sizes = torch.where(factors == 0, 1.0, factors.abs())
         self.log_A = nn.Parameter(sizes.log())
         self.b = nn.Parameter(_vector([one.b for one in expressions]))
         self.E = nn.Parameter(_vector([one.E for one in expressions]))
-        self.keep("sign", factors.sign())
+        self.numbers("sign", factors.sign())
         self.positive = bool((factors > 0).all())
 
     def forward(self, T: Tensor) -> Tensor:
@@ -50,7 +50,7 @@ class ArrheniusTable(Constants):
         return with_slope(T, value, slope)
 
 
-class Falloff(Constants):
+class Falloff(DataSheet):
     """k = kinf Pr / (1 + Pr) F, Pr = k0 [M] / kinf, and chemically activated k = k0 / (1 + Pr) F.
 
     F is 1 for Lindemann. Troe: Gilbert, Luther & Troe, Ber. Bunsenges. Phys. Chem. 87 (1983) 169.
@@ -73,12 +73,11 @@ class Falloff(Constants):
         self.sri_count = kinds.count(SRI)
         plain = self.count - self.troe_count - self.tsang_count - self.sri_count
         self.plain = plain
-        self.keep("troe", _table([_troe(one) for one in reactions if one.kind == TROE], 4))
-        self.keep("tsang", _table([one.falloff for one in reactions if one.kind == TSANG], 2))
-        self.keep("sri", _table([_sri(one) for one in reactions if one.kind == SRI], 5))
-        activated = [float(one.activated) for one in reactions]
-        self.any_activated = any(activated)
-        self.keep("activated", _vector(activated).bool())
+        self.numbers("troe", _columns([_troe(one) for one in reactions if one.kind == TROE], 6))
+        self.numbers("tsang", _columns([one.falloff for one in reactions if one.kind == TSANG], 2))
+        self.numbers("sri", _columns([_sri(one) for one in reactions if one.kind == SRI], 6))
+        self.any_activated = any(one.activated for one in reactions)
+        self.numbers("activated", [one.activated for one in reactions])
 
     def forward(self, log_low: Tensor, log_high: Tensor, M: Tensor, T: Tensor) -> Tensor:
         """k, (..., reactions). log_low, log_high: of the limits. M: (..., reactions)
@@ -87,7 +86,8 @@ class Falloff(Constants):
         reduced = (log_low - log_high).exp() * M
         share = reduced / (1.0 + reduced)
         if self.any_activated:
-            share = torch.where(self.activated, (log_low - log_high).exp() / (1.0 + reduced), share)
+            without = (log_low - log_high).exp() / (1.0 + reduced)
+            share = torch.where(self.activated > 0, without, share)
         k = high * share
         broadened = self.count - self.plain
         if not broadened:
@@ -106,12 +106,11 @@ class Falloff(Constants):
         """ln F = ln Fcent / (1 + f1^2)."""
         centres = []
         if self.troe_count:
-            a, inverse3, inverse1, t2 = self.troe.unbind(-1)
-            centre = (1.0 - a) * (-T * inverse3).exp() + a * (-T * inverse1).exp()
-            # No third term: t2 is infinite.
-            centres.append(centre + (-t2 / T).exp())
+            a3, inverse3, a1, inverse1, a2, t2 = self.troe
+            centre = a3 * (-T * inverse3).exp() + a1 * (-T * inverse1).exp()
+            centres.append(centre + a2 * (-t2 * T.reciprocal()).exp())
         if self.tsang_count:
-            centres.append(self.tsang[:, 0] + self.tsang[:, 1] * T)
+            centres.append(self.tsang[0] + self.tsang[1] * T)
         log_centre = torch.cat(centres, -1).clamp(min=TINY).log()
         decades = log_centre / LN10
         x = log_pr / LN10 - 0.4 - 0.67 * decades
@@ -120,32 +119,38 @@ class Falloff(Constants):
 
     def _sri_exponent(self, log_pr, T):
         """ln F, F = d T^e (a exp(-b / T) + exp(-T / c))^X."""
-        a, b, inverse_c, log_d, e = self.sri.unbind(-1)
+        a, b, weight, inverse_c, log_d, e = self.sri
         decades = log_pr / LN10
         exponent = 1.0 / (1.0 + decades * decades)
-        base = a * (-b / T).exp() + (-T * inverse_c).exp()
+        base = a * (-b * T.reciprocal()).exp() + weight * (-T * inverse_c).exp()
         return exponent * base.clamp(min=TINY).log() + log_d + e * T.log()
 
 
 def _troe(reaction: ReactionData) -> tuple[float, ...]:
-    """(a, 1 / T3, 1 / T1, T2); a missing T2 is infinite, and so is the inverse of zero."""
+    """(1 - a, 1 / T3, a, 1 / T1, 1, T2). A term whose temperature is missing or zero is zero: it has
+    the weight zero."""
     a, t3, t1, *rest = reaction.falloff
-    t2 = rest[0] if rest else math.inf
-    return a, _inverse(t3), _inverse(t1), t2
+    weight3, inverse3 = _inverse(t3)
+    weight1, inverse1 = _inverse(t1)
+    weight2, t2 = (1.0, rest[0]) if rest else (0.0, 0.0)
+    return (1.0 - a) * weight3, inverse3, a * weight1, inverse1, weight2, t2
 
 
 def _sri(reaction: ReactionData) -> tuple[float, ...]:
-    """(a, b, 1 / c, ln d, e)."""
+    """(a, b, 1, 1 / c, ln d, e); for c = 0 the third number is zero."""
     a, b, c, *rest = reaction.falloff
     d, e = rest or (1.0, 0.0)
-    return a, b, _inverse(c), math.log(d), e
+    return a, b, *_inverse(c), math.log(d), e
 
 
-def _inverse(x: float) -> float:
-    return math.inf if x == 0.0 else 1.0 / x
+def _inverse(x: float) -> tuple[float, float]:
+    """(1, 1 / x), or (0, 0) for zero."""
+    if x == 0.0:
+        return 0.0, 0.0
+    return 1.0, 1.0 / x
 
 
-class Plog(Constants):
+class Plog(DataSheet):
     """ln k is linear in ln P between the pressures of a reaction, and constant outside.
 
     Several expressions of a reaction at one pressure are added.
@@ -182,14 +187,14 @@ class Plog(Constants):
         self.count = len(reactions)
         self.slot_count = count
         self.single = count == len(slots)
-        self.keep("slots", torch.tensor(slots, dtype=torch.int64))
-        self.keep("first", torch.tensor(firsts, dtype=torch.int64))
+        self.indices("slots", slots)
+        self.indices("first", firsts)
         table = np.array(segments, dtype=float).reshape(-1, 5)
-        for place, name in enumerate(("low", "high", "log_low", "scale", "owner")):
-            column = torch.tensor(table[:, place].copy())
-            if name in ("low", "high", "owner"):
-                column = column.long()
-            self.keep(name, column)
+        self.indices("low", table[:, 0])
+        self.indices("high", table[:, 1])
+        self.numbers("log_low", table[:, 2])
+        self.numbers("scale", table[:, 3])
+        self.indices("owner", table[:, 4])
 
     def forward(self, log_k: Tensor, sign: Tensor, P: Tensor) -> Tensor:
         """k, (..., reactions). log_k: ln |k| of all expressions, sign: of their A."""
@@ -206,7 +211,7 @@ class Plog(Constants):
         return chosen.index_add(-1, self.owner, place * rise).exp()
 
 
-class Chebyshev(Constants):
+class Chebyshev(DataSheet):
     """log10 k = sum a_ij T_i(x) T_j(z), where x is linear in 1 / T and z is linear in log10 P.
 
     Venkatesh et al., AIChE J. 43 (1997) 1331. coefficients: (c,), those of all reactions one after
@@ -232,13 +237,13 @@ class Chebyshev(Constants):
             start += table.size
         self.count = len(tables)
         self.coefficients = nn.Parameter(torch.tensor(numbers))
-        self.keep("places", torch.tensor(places.reshape(-1)))
-        self.keep("leading", torch.tensor(places[:, 0, 0].copy()))
+        self.indices("places", places.reshape(-1))
+        self.indices("leading", places[:, 0, 0])
         ends = np.array([one.ranges for one in reactions])
         inverse = 1.0 / ends[:, :2]
-        self.keep("temperatures", torch.tensor(_scales(inverse[:, 0], inverse[:, 1])))
+        self.numbers("temperatures", _scales(inverse[:, 0], inverse[:, 1]))
         decades = np.log10(ends[:, 2:])
-        self.keep("pressures", torch.tensor(_scales(decades[:, 0], decades[:, 1])))
+        self.numbers("pressures", _scales(decades[:, 0], decades[:, 1]))
 
     def forward(self, T: Tensor, P: Tensor) -> Tensor:
         """k, (..., reactions)."""
@@ -270,5 +275,6 @@ def _vector(values: Sequence[float]) -> Tensor:
     return torch.tensor(list(values), dtype=torch.float64)
 
 
-def _table(rows: Sequence[Sequence[float]], width: int) -> Tensor:
-    return torch.tensor(rows, dtype=torch.float64).reshape(len(rows), width)
+def _columns(rows: Sequence[Sequence[float]], width: int) -> np.ndarray:
+    """(width, rows)."""
+    return np.array(rows, dtype=float).reshape(len(rows), width).T

@@ -11,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...core.constants import Constants
+from .data_sheet import DataSheet
 from .records import ThermoData
 
 GAS_CONSTANT = 8.31446261815324  # J/(mol K), exact in the SI since 2019
 FIRST_OF_SEVEN = 2  # NASA-7 has no a1 and a2
 
 
-class Thermodynamics(Constants):
+class Thermodynamics(DataSheet):
     """Heat capacities, enthalpies and entropies of K species, dimensionless, at the standard
     pressure.
 
@@ -44,8 +44,8 @@ class Thermodynamics(Constants):
             table = table[:, :, FIRST_OF_SEVEN:]
         self.pressure = pressure
         # (coefficients, ranges, K)
-        self.keep("coefficients", torch.tensor(table).permute(2, 0, 1).contiguous())
-        self.keep("breaks", torch.tensor(breaks))
+        self.numbers("coefficients", table.transpose(2, 0, 1))
+        self.numbers("breaks", breaks)
 
     def selected(self, T: Tensor) -> list[Tensor]:
         """The coefficients at T, each (..., K): a1 to a9, or a3 to a9 of NASA-7."""
