@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .ignition import RISE, ignition_delay
 from .mechanism import Mechanism
 from .mixture import fractions
 from .thermo import GAS_CONSTANT
@@ -166,13 +167,67 @@ class Reactor(nn.Module):
         masses = self.amounts(y) * self.mechanism.masses
         return masses / masses.sum(-1, keepdim=True)
 
-    def forward(self, t: Any, y: Tensor) -> Tensor:
-        """dy/dt, (..., n)."""
+    def forward(self, t: Any, y: Tensor, threshold: Any = None) -> Tensor:
+        """dy/dt, (..., n), at y (..., n) and t: a number, or (..., 1). threshold: an argument of
+        events, which f does not use."""
         gas = self.gas(t, y)
         made = self.mechanism.production(*gas)
         if self.reactor == VOLUME:
             return self._at_constant_volume(gas, made)
         return self._at_constant_pressure(t, y, gas, made)
+
+    def ignition_delay(
+        self,
+        y0: Tensor,
+        *,
+        temperature: float | Tensor | None = None,
+        rise: float = RISE,
+        peak: str | None = None,
+        end: float = 100.0,
+        method: Any = "fbdf",
+        rtol: float = 1e-9,
+        atol: float | Tensor = 1e-14,
+        backend: Any = "auto",
+        **options: Any,
+    ) -> Tensor:
+        """The ignition delay in s, with its gradient in y0 and in all parameters: a 0-d tensor for
+        y0 (n,), or (B,) for rows (B, n), which are solved as one batch.
+
+        temperature: ignition is where T rises through it, in K; a number, or (B,).
+        rise: without a temperature, T of the start plus this rise.
+        peak: the name of a state; ignition is at its first maximum instead.
+        end: where the search ends, in s.
+        method, rtol, atol, backend and further options: of ``solve``. 'auto' is the native engine
+            where it is installed.
+
+        Raises ValueError if the gas does not ignite.
+        """
+        return ignition_delay(
+            self,
+            y0,
+            temperature=temperature,
+            rise=rise,
+            peak=peak,
+            end=end,
+            method=method,
+            rtol=rtol,
+            atol=atol,
+            backend=backend,
+            **options,
+        )
+
+    def sensitivities(self, value: Tensor) -> Tensor:
+        """d value / d ln k of each reaction, (m,): the effect of a factor on its rate constant, and
+        with it on its reverse rate constant.
+
+        value: a 0-d tensor computed from a solve, such as the logarithm of an ignition delay.
+        """
+        mechanism = self.mechanism
+        parameters = [mechanism.arrhenius.log_A]
+        if mechanism.chebyshev is not None:
+            parameters.append(mechanism.chebyshev.coefficients)
+        found = torch.autograd.grad(value, parameters, allow_unused=True, retain_graph=True)
+        return mechanism.by_reaction(found)
 
     def _at_constant_volume(self, gas: Gas, made: Tensor) -> Tensor:
         change = made

@@ -35,7 +35,7 @@ def cantera(
     """A homogeneous reactor of the gas in a mechanism file: dy/dt in mol, m, kg, s, K, Pa and J.
 
     path: a YAML file of Cantera, or the name of one that Cantera has ("gri30.yaml"). The package
-        cantera reads it (``pip install 'pynode[cantera]'``). A CHEMKIN file (.inp, .mech, .dat,
+        cantera reads it (``pip install 'torch-stiff-ode[cantera]'``). A CHEMKIN file (.inp, .mech, .dat,
         .txt) goes through Cantera's converter first.
     reactor: 'constant volume' or 'constant pressure'.
     phase: the name of the phase in the file; by default the first one.
@@ -101,7 +101,7 @@ def _solution(path: str | os.PathLike, phase: str, thermo: str | os.PathLike | N
         import cantera as package
     except ImportError as error:
         raise ImportError(
-            "mechanisms need the package cantera: pip install 'pynode[cantera]'"
+            "mechanisms need the package cantera: pip install 'torch-stiff-ode[cantera]'"
         ) from error
     if Path(path).suffix.lower() not in CHEMKIN:
         return _opened(package, str(path), phase)
