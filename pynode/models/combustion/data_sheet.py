@@ -18,12 +18,12 @@ class DataSheet(Constants):
 
     def numbers(self, name: str, values: Any) -> None:
         """Keep values, float64, as the buffer ``name``."""
-        self.keep(name, torch.tensor(np.array(values, dtype=float)))
+        self.keep(name, torch.tensor(np.asarray(values, dtype=float).copy()))
         self._declare(name)
 
     def indices(self, name: str, values: Any) -> None:
         """Keep values, int64, as the buffer ``name``."""
-        self.keep(name, torch.tensor(np.array(values, dtype=np.int64)))
+        self.keep(name, torch.tensor(np.asarray(values, dtype=np.int64).copy()))
 
     def _declare(self, name: str) -> None:
         buffer = self._buffers[name]

@@ -75,7 +75,9 @@ def _thermo(species: Any, path: str) -> ThermoData:
         return ThermoData((float(numbers[0]),), table)
     if kind == "Nasa9PolyMultiTempRegion":
         ranges = numbers[1:].reshape(-1, 11)
-        return ThermoData(tuple(ranges[1:, 0].tolist()), ranges[:, 2:])
+        # Cantera takes the upper range at a break, and the lower one for NASA-7.
+        breaks = np.nextafter(ranges[1:, 0], 0.0)
+        return ThermoData(tuple(breaks.tolist()), ranges[:, 2:])
     if kind == "ConstantCp":
         return ThermoData((), _constant(found)[None])
     raise ValueError(

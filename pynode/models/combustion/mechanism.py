@@ -133,7 +133,7 @@ class Mechanism(DataSheet):
         self.reversible_count = len(reversible)
         self.indices("balance_reactions", [places[x] for x in self.net_reactions[chosen].tolist()])
         self.indices("balance_species", self.net_species[chosen].tolist())
-        self.numbers("balance", self.net[chosen])
+        self.numbers("balance", self.net[chosen].numpy())
         # Irreversible reactions read the zero behind the last reversible one.
         order = [places.get(k, len(reversible)) for k in range(len(gas.reactions))]
         self.indices("reverse_places", order)

@@ -38,7 +38,7 @@ class ArrheniusTable(DataSheet):
         self.log_A = nn.Parameter(sizes.log())
         self.b = nn.Parameter(_vector([one.b for one in expressions]))
         self.E = nn.Parameter(_vector([one.E for one in expressions]))
-        self.numbers("sign", factors.sign())
+        self.numbers("sign", factors.sign().numpy())
         self.positive = bool((factors > 0).all())
 
     def forward(self, T: Tensor) -> Tensor:
