@@ -9,6 +9,7 @@ walk does not understand makes the field one without a key: it is then compiled 
 from __future__ import annotations
 
 import builtins
+import collections
 import contextlib
 import dataclasses
 import enum
@@ -47,6 +48,8 @@ _BUILTIN = (
     types.GetSetDescriptorType,
     types.MemberDescriptorType,
     types.ClassMethodDescriptorType,
+    # The fields of a named tuple; their order is in its _fields.
+    type(collections.namedtuple("_Named", "field").field),
     np.ufunc,
 )
 

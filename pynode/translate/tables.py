@@ -1,4 +1,5 @@
 """Tables: tensors such as a stoichiometry or a mask, whose numbers become constants of the code.
+Others are declared to be tables.
 
 Their zeros then cost nothing, and the Jacobian has the zeros that follow from them. Native code
 asks before each solve whether a table still has its numbers (Walk). A tensor whose numbers have
@@ -20,16 +21,27 @@ FEWEST = 4
 MOST = 1 << 16  # numbers: each solve compares them
 LARGEST = 9  # among the whole numbers that look like a stoichiometry or an incidence
 
-# Tensors whose numbers have changed.
+# Tensors whose numbers have changed, and those that were declared to be tables.
 _changed = WeakIdKeyDictionary()
+_declared = WeakIdKeyDictionary()
+
+
+def declare_table(x: Tensor) -> None:
+    """Let the numbers of a tensor without a gradient become constants of native code, whatever they
+    are: those of a data sheet. Gradients in them then cost nothing, and equal numbers are one."""
+    _declared[x] = True
 
 
 def is_table(x: Tensor) -> bool:
-    """Whether a floating tensor on the CPU without a gradient looks like a table: mostly zeros, or
-    small whole numbers alone."""
+    """Whether a floating tensor on the CPU without a gradient is a table: it was declared to be
+    one, or looks like one, mostly zeros, or small whole numbers alone."""
     if x.requires_grad or not x.dtype.is_floating_point or type(x) is torch.nn.Parameter:
         return False
-    if not FEWEST <= x.numel() <= MOST or x in _changed:
+    if x.numel() > MOST or x in _changed:
+        return False
+    if x in _declared:
+        return True
+    if x.numel() < FEWEST:
         return False
     numbers = x.detach().numpy()
     if 2 * np.count_nonzero(numbers) <= numbers.size:

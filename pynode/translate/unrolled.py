@@ -38,7 +38,7 @@ _LAYERS = frozenset(
 )
 # Expressions of a function that is always written as scalars, and the most that ever are.
 _SMALL = 1500
-_LARGEST = 40_000
+_LARGEST = 150_000
 
 
 def scalar_limit(statements: int, work: int) -> int:

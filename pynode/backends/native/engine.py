@@ -231,6 +231,7 @@ def watch_conditions(
     )
     if conditions is None:
         return None
+    events.compiled = conditions.evaluator(events.field.dtype)
     watched = conditions.watched()
     watched.note(events.signs.known)
     return watched

@@ -7,6 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -14,6 +15,7 @@ from ...core.memory import raise_if_exhausted
 from ...translate import NativeField, translate
 from .conditions import Watched
 from .fields import FlatCall
+from .machine import FIELD
 
 if TYPE_CHECKING:
     from ...core.events import Event
@@ -61,11 +63,39 @@ class Conditions:
             line[: len(field.targets)] = [apart.get(id(x), 0) for x in field.targets]
         return self.inputs + rows[:, None, None] * shifts
 
+    def evaluator(self, dtype: torch.dtype) -> Evaluator:
+        """All conditions as a function of t and y, (n,) of this dtype."""
+        return Evaluator(self, torch.empty(0, dtype=dtype).numpy().dtype)
+
     def watched(self, inputs: np.ndarray | None = None) -> Watched:
         """The arrays of one solve. inputs: (E, P), other ones than those of the fields."""
         if inputs is None:
             inputs = self.inputs
         return Watched(self.table, inputs, self.work, self)
+
+
+class Evaluator:
+    """All conditions as a function of t and y, (n,), in NumPy: their values, (K,) float64, one
+    condition after the other."""
+
+    def __init__(self, conditions: Conditions, real: np.dtype) -> None:
+        self._conditions = conditions  # keeps the code and its tensors in memory
+        self._real = real
+        self._values = np.zeros(int(conditions.table[:, 1].sum()), real)
+        self._work = np.zeros(max(1, conditions.work), real)
+        self._calls = []
+        out = self._values.ctypes.data
+        for (address, size), inputs in zip(conditions.table, conditions.inputs, strict=True):
+            self._calls.append((FIELD(int(address)), inputs.ctypes.data, out))
+            out += int(size) * real.itemsize
+
+    def __call__(self, t: float, y: np.ndarray) -> np.ndarray:
+        y = np.ascontiguousarray(y, self._real)
+        state = y.ctypes.data
+        work = self._work.ctypes.data
+        for call, inputs, out in self._calls:
+            call(t, state, state, inputs, out, work)
+        return self._values.astype(np.float64)
 
 
 # Conditions that could not become native code, with the keys of their calls. They stay so for this

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...core.status import Status
-from ...core.trajectory import derivative, evaluate
+from ...core.trajectory import derivative, evaluate, evaluate_at
 from ...core.transfer import doubles
 from .crossings import bracketed_root, crossings, places
 from .simultaneous_events import (
@@ -56,7 +56,12 @@ class EventDetector:
     of the conditions at the end of the segment before, None at the start. After the segment
     ``final`` holds their Signs. A step costs one polynomial, four evaluations of the conditions and
     one synchronisation.
+
+    compiled: None, or all conditions as compiled code: compiled(t, y) -> (K,), for y (n,), all in
+    NumPy.
     """
+
+    compiled: Callable[[float, np.ndarray], np.ndarray] | None = None
 
     def __init__(
         self,
@@ -93,18 +98,21 @@ class EventDetector:
     def values(self, t: float, y: Tensor) -> np.ndarray:
         """All conditions at (t, y), (K,) NumPy. Sets ``owners`` and ``directions``, the event of
         each one and the direction in which it fires."""
-        values = self._values([t], [y])[0].numpy()
+        values = self._values([t], [y])[0]
         self.owners = [(e, i) for e, size in enumerate(self.sizes) for i in range(size)]
         self.directions = np.array([self.events[e].direction for e, _ in self.owners])
         return values
 
-    def _values(self, times: Sequence[float], states: Iterable[Tensor]) -> Tensor:
-        """All conditions at m points, times (floats) and states (n,): (m, K) on the CPU, in one
+    def _values(self, times: Sequence[float], states: Iterable[Tensor]) -> np.ndarray:
+        """All conditions at m points, times (floats) and states (n,): (m, K), in one
         synchronisation."""
         field = self.field
         parts = []
         if field.stats.guard is not None:
             field.stats.guard.check(field.stats)
+        if self.compiled is not None:
+            points = zip(times, states, strict=True)
+            return np.stack([self.compiled(t, y.numpy()) for t, y in points])
         # Not in inference mode: the module of a condition may store values of this call, and a
         # graph may use them later.
         with torch.inference_mode(False), torch.no_grad():
@@ -127,7 +135,7 @@ class EventDetector:
                         event.name, before, sizes[number], times[number // len(self.sizes)]
                     )
                 )
-            return torch.cat(parts).to("cpu", torch.float64).view(len(times), -1)
+            return torch.cat(parts).to("cpu", torch.float64).view(len(times), -1).numpy()
 
     def pass_over(self, t: float, y: Tensor) -> None:
         """Go on at t and y, (n,), after steps in which no condition has left its side of zero. They
@@ -143,7 +151,7 @@ class EventDetector:
         times = [step.t + theta * step.h for theta in thetas[:-1]]
         table = self._values(
             [*times, end], [*evaluate(coefficients, grid).unbind(0), step.y]
-        ).numpy()
+        )
         if np.isnan(table[-1]).any():
             raise not_finite(self.events[self.owners[np.argmax(np.isnan(table[-1]))][0]], end)
         brackets, trail, self.signs = crossings(
@@ -187,10 +195,8 @@ class EventDetector:
         k = bracket.where[0]
 
         def g(theta: float) -> float:
-            grid = doubles([theta], step.y.device)
-            return float(
-                self._values([step.t + theta * step.h], evaluate(coefficients, grid))[0, k]
-            )
+            state = evaluate_at(coefficients, [theta])
+            return float(self._values([step.t + theta * step.h], state)[0, k])
 
         resolution = math.ulp(max(abs(step.t), abs(step.t + step.h))) / abs(step.h)
         return bracketed_root(g, *bracket[1:], max(torch.finfo(step.y.dtype).eps, resolution))

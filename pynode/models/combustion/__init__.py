@@ -1,0 +1,1 @@
+"""Combustion: mechanisms of Cantera's files, and reactors."""
