@@ -107,18 +107,28 @@ class InputTable(torch.nn.Module):
 
     def stops(self, **options: Any) -> dict[str, Any]:
         """Options of ``solve``: ``jumps`` of a held input, ``tstops`` at the kinks of a linear one
-        with common times. options: jumps or tstops of the user, which are kept."""
-        name = {"held": "jumps", "linear": "tstops"}.get(self.kind)
-        if name == "jumps":
-            own = self.times
-        elif name == "tstops" and self.times.dim() == 1:
-            own = self.times.detach()
-        else:
-            return dict(options)
+        with common times. Where times require gradients, the derivative of u in them jumps at the
+        kinks, which are ``jumps`` then. options: jumps or tstops of the user, which are kept."""
+        name = "jumps"
+        own = self.times
+        if self.kind != "held":
+            own = own.detach()
+            if not self.times.requires_grad:
+                name = "tstops"
+            if self.kind == "spline":
+                own = self._ends(own)
+            if name == "tstops" and own.dim() > 1:
+                return dict(options)
         given = options.get(name)
         if given is not None and len(given):
-            own = torch.cat((own, torch.as_tensor(given).to(own)), -1)
-        return {**options, str(name): own}
+            own = torch.cat((own, torch.as_tensor(given).to(own).expand(*own.shape[:-1], -1)), -1)
+        return {**options, name: own}
+
+    @staticmethod
+    def _ends(times: Tensor) -> Tensor:
+        """The first and the last of times, (2,) or (B, 2)."""
+        last = (~times.isnan()).sum(-1, keepdim=True) - 1
+        return torch.cat((times[..., :1], times.gather(-1, last)), -1)
 
     def forward(self, t: Tensor, *table: Tensor) -> Tensor:
         """u(t). table: the tensors of ``args``, or nothing for the table's own."""
