@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, overload
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -20,6 +21,7 @@ from .backends import registry as backends
 from .backends.julia.row_rules import RowsRefused, obstacle, remember
 from .backends.torch.inference import run_in_inference_mode, serves_inference
 from .backends.torch.segments import Segment, SegmentedSolve, scheduled_stops
+from .adjoints.discrete.adjoint import keeps_every_step
 from .core.arguments import Arguments
 from .core.autograd import FirstOrderOnly
 from .core.events import as_events, as_row_times
@@ -42,8 +44,6 @@ from .solve_short import short_solve
 from .transforms import plan
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from .adjoints.base import Adjoint
     from .backends.registry import Backend
     from .backends.torch.checkpoints import Recording
@@ -595,7 +595,7 @@ class _SingleSolve:
         )
 
     def solution(self) -> Solution:
-        jumps = as_row_times(self.arguments.jumps, "jumps")
+        jumps = self._left_jumps(as_row_times(self.arguments.jumps, "jumps"))
         bounds = scheduled_stops(self.presets, jumps, self.values)
         field = self.field
         segmented = SegmentedSolve(
@@ -630,6 +630,28 @@ class _SingleSolve:
             adjoint_choice=self.why_adjoint,
             examine=examined,
         )
+
+    def _left_jumps(self, jumps: Tensor) -> Tensor:
+        """The jumps, (k,), that divide the solve: all but those that the engine crosses itself."""
+        arguments = self.arguments
+        moved = jumps.requires_grad and torch.is_grad_enabled()
+        looked = self.events or arguments.dense or arguments.callback is not None
+        if self.engine.name != "native" or jumps.dim() > 1 or not len(jumps) or moved or looked:
+            return jumps
+        gradient = self.moving_times or self._has_gradient(self.isolated, self.flat)
+        from .backends.native.jumps import crossed_inside, serves
+
+        if not serves(self.method, gradient, keeps_every_step(self.adjoint)):
+            return jumps
+        values = jumps.detach().numpy()
+        others = [preset.times.detach().numpy() for _, preset in self.presets]
+        if any(times.ndim > 1 for times in others):
+            return jumps
+        first = np.array(self.values[:1])
+        last = np.array(self.values[-1:])
+        inside = crossed_inside(values, others, first, last)
+        self.options = replace(self.options, jumps=tuple(values[inside].tolist()))
+        return jumps[torch.from_numpy(~inside)]
 
     def _examine(self, segmented: SegmentedSolve) -> FailureReport:
         """The report of a failed solve."""

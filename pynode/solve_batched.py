@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .adjoints.base import Integrate, Rules
-from .adjoints.discrete.adjoint import DiscreteAdjoint
+from .adjoints.discrete.adjoint import DiscreteAdjoint, keeps_every_step
 from .adjoints.discrete.batched_gradient import RowGradient
 from .adjoints.forward import ForwardSensitivity
 from .algebra.structure import is_dense
@@ -200,6 +200,28 @@ class _BatchSolve:
             self.inference = serves_inference(self.isolated, moments[0], self.flat.detach())
         self.values = moments.cpu().numpy()
         self.stops = np.sort(options.tstops)
+        self.crossed: np.ndarray | None = None
+        if engine == "native" and len(self.jumps):
+            self._cross_jumps()
+
+    def _cross_jumps(self) -> None:
+        """Leave to the engine the jumps that it crosses itself: ``crossed``, (B, k), NaN for the
+        others."""
+        from .backends.native.jumps import crossed_inside, serves
+
+        moved = self.jumps.requires_grad and torch.is_grad_enabled()
+        if moved or self.events[0] or self.limits is not None:
+            return
+        gradient = self.moving_times or self._has_gradient(self.flat)
+        if not serves(self.method, gradient, keeps_every_step(self.adjoint)):
+            return
+        own = self.jumps.detach().numpy()
+        own = np.broadcast_to(own, (len(self.flat), own.shape[-1]))
+        others = [preset.times.detach().numpy() for _, preset in self.events[1]]
+        ends = (self.values[0][:, None], self.values[-1][:, None])
+        inside = crossed_inside(own, others, *ends)
+        self.crossed = np.where(inside, own, np.nan)
+        self.jumps = torch.from_numpy(np.where(inside, np.nan, own))
 
     def _begin(self, t: Tensor) -> None:
         """The first evaluations of f. t: (B,) the starts."""
@@ -322,6 +344,9 @@ class _BatchSolve:
             from .backends.native.cuda.batch import integrate_batch as integrate
         else:
             from .backends.native.batch import integrate_batch as integrate
+        more = {}
+        if self.crossed is not None:
+            more["jumps"] = self.crossed[index.numpy()]
         return integrate(
             self.isolated,
             self.method,
@@ -334,6 +359,7 @@ class _BatchSolve:
             self.limits,
             index,
             watch,
+            **more,
         )
 
     def _integrate_by_julia(

@@ -32,6 +32,8 @@ class Options:
         that reaches it. A step of RKC can take thousands of evaluations; with None its limit is 10
         max_steps. With batched=True the limit is that of all rows together.
     tstops: times at which a step must end.
+    jumps: times at which f jumps, of an engine that crosses them within one solve (native). Those
+        of ``solve`` divide it into several.
     """
 
     rtol: float = 1e-6
@@ -43,6 +45,7 @@ class Options:
     max_steps: int = 100_000
     max_nfe: int | None = None
     tstops: tuple = ()
+    jumps: tuple = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.rtol, (int, float)) or not math.isfinite(self.rtol) or self.rtol < 0:

@@ -16,8 +16,8 @@ class Path:
     """X(s), (channels,) or (batch, channels): on each piece a polynomial in the distance from the
     first knot of the piece.
 
-    knots: (K,) float64, increasing, the same for all rows. Piece i goes from knot i to the next
-        one. The last piece has no end.
+    knots: (K,) float64, increasing, the same for all rows; or (rows, K). Piece i goes from knot i
+        to the next one. The last piece has no end.
     coefficients: (rows, pieces, degree + 1, channels), the constant first.
     smooth: how many derivatives are continuous, -1 if X itself is not.
     in_time: whether s is the time.
@@ -41,7 +41,7 @@ class Path:
         self.in_time = in_time
         self.observed = observed
         self.batched = batched
-        self.inner_knots = knots.detach()[1 : coefficients.shape[1]]
+        self.pieces = coefficients.shape[1]
 
     @property
     def span(self) -> torch.Tensor:
@@ -75,19 +75,28 @@ class Path:
         return self.coefficients[:, :, 1:] * powers
 
     def at(
-        self, s: torch.Tensor, coefficients: torch.Tensor, forward_in_time: bool = True
+        self,
+        s: torch.Tensor,
+        coefficients: torch.Tensor,
+        forward_in_time: bool = True,
+        knots: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The value at s, as a field asks for it, of the piecewise polynomial that has these
         coefficients on the knots of the path.
 
         forward_in_time: True takes the piece after a knot, False the piece before it.
+        knots: (K,), or (rows, K) of the rows of s, with gradients; None for those of the path
+            without gradients.
         s: 0-d, also under vmap; the result is (rows, channels), or (channels,) if the path has no
             batch. With batched=True it is one s for each row, (rows, 1, ...), and the coefficients
             belong to these rows; the result is (rows, channels).
         """
-        piece, distance = self._located(s, forward_in_time)
-        if s.dim():
+        piece, distance = self._located(s, forward_in_time, knots)
+        if s.dim() and len(coefficients) == len(piece):
             pieces = torch.take_along_dim(coefficients, piece.view(-1, 1, 1, 1), 1).squeeze(1)
+            return _polynomial(pieces, distance.reshape(-1, 1))
+        if s.dim():
+            pieces = coefficients[0].index_select(0, piece)
             return _polynomial(pieces, distance.reshape(-1, 1))
         out = _polynomial(coefficients.index_select(1, piece).squeeze(1), distance)
         if self.batched:
@@ -100,7 +109,7 @@ class Path:
         name = {-1: "jumps", 0: "tstops"}.get(self.smooth - order)
         if name is None:
             return {}
-        own = self.knots[1 : self.coefficients.shape[1]]
+        own = self.knots[1 : self.pieces]
         return {name: torch.cat((as_times(options.get(name, ()), name).to(own.device), own))}
 
     def check_span(self, times: Times) -> None:
@@ -115,13 +124,21 @@ class Path:
                 " it; solve between these, or add observations"
             )
 
-    def _located(self, s, forward_in_time=True):
+    def _located(self, s, forward_in_time=True, knots=None):
         """(number of the piece, flat; distance from its first knot, in the shape of s). Knots are
         rounded to the dtype of s."""
-        inner = self.inner_knots.to(s)
-        piece = torch.bucketize(s.detach().contiguous(), inner, right=forward_in_time).reshape(-1)
-        start = self.knots.detach().to(s).index_select(0, piece)
-        return piece, s - start.reshape(s.shape)
+        if knots is None:
+            knots = self.knots.detach()
+        knots = knots.to(s)
+        inner = knots.detach()[..., 1 : self.pieces].contiguous()
+        if knots.dim() == 1:
+            piece = torch.bucketize(s.detach().contiguous(), inner, right=forward_in_time)
+            start = knots.index_select(0, piece.reshape(-1))
+        else:
+            at = s.detach().reshape(-1, 1)
+            piece = torch.searchsorted(inner, at, right=forward_in_time)
+            start = knots.gather(1, piece)
+        return piece.reshape(-1), s - start.reshape(s.shape)
 
     def _evaluate(self, s, coefficients):
         s = torch.as_tensor(s, dtype=self.coefficients.dtype, device=self.coefficients.device)

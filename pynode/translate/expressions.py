@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 REAL = "real"
 BOOL = "bool"
@@ -21,6 +22,29 @@ _ARITHMETIC = {
     "sub": lambda a, b: a - b,
     "mul": lambda a, b: a * b,
 }
+
+
+@dataclass(frozen=True)
+class TableSearch:
+    """The operation of graph.Search on a table in an input: its numbers at offset, offset + step,
+    ..."""
+
+    index: int
+    offset: int
+    step: int
+    count: int
+    right: bool
+
+
+@dataclass(frozen=True)
+class TablePick:
+    """The operation of graph.Pick on an input, from its number at offset."""
+
+    index: int
+    offset: int
+    step: int
+    extent: int
+    outside: str
 
 
 class Expressions:
@@ -181,6 +205,10 @@ class Expressions:
             if folded is not None:
                 return self.const(folded)
         return self._make((name, a), REAL)
+
+    def looked_up(self, table: TableSearch | TablePick, x: int) -> int:
+        """The place of x in a table, or the number of a table at the place x."""
+        return self._make((table, self.real(x)), REAL)
 
     def power(self, a: int, b: int) -> int:
         """a to the power b."""

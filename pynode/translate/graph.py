@@ -266,7 +266,76 @@ class ScatterAdd:
         return ("scatter",)
 
 
-Statement = Constant | Map | Contract | Reduce | Scan | ScatterAdd
+@dataclass(frozen=True, eq=False)
+class Search:
+    """out = how many numbers of a sorted table, (K,), come before each of found.
+
+    right: whether equal ones do. As in torch, NaN comes after all of them.
+    """
+
+    out: View
+    found: View
+    table: View
+    right: bool
+
+    @property
+    def reads(self) -> tuple[View, ...]:
+        """The views that it reads."""
+        return (self.found, self.table)
+
+    def signature(self) -> tuple[Any, ...]:
+        """What two recordings must have in common."""
+        return ("search", self.right)
+
+
+@dataclass(frozen=True, eq=False)
+class Pick:
+    """out = the numbers at places that are known only when it runs: for each element the number of
+    source's buffer that is ``step`` times the place behind that of source.
+
+    source, places: views of out's shape. extent: places are 0 to extent - 1; anything else gives
+    ``outside``.
+    """
+
+    out: View
+    source: View
+    places: View
+    step: int
+    extent: int
+    outside: float
+
+    @property
+    def reads(self) -> tuple[View, ...]:
+        """The views that it reads."""
+        return (self.source, self.places)
+
+    def signature(self) -> tuple[Any, ...]:
+        """What two recordings must have in common."""
+        return ("pick", self.step, self.extent, repr(self.outside))
+
+
+@dataclass(frozen=True, eq=False)
+class Put:
+    """out += source, element after element, at places that are known only when it runs: ``step``
+    times the place behind that of out. Places outside of 0 to extent - 1 add nothing."""
+
+    out: View
+    source: View
+    places: View
+    step: int
+    extent: int
+
+    @property
+    def reads(self) -> tuple[View, ...]:
+        """The views that it reads."""
+        return (self.out, self.source, self.places)
+
+    def signature(self) -> tuple[Any, ...]:
+        """What two recordings must have in common."""
+        return ("put", self.step, self.extent)
+
+
+Statement = Constant | Map | Contract | Reduce | Scan | ScatterAdd | Search | Pick | Put
 
 
 @dataclass

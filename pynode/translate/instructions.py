@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
+from typing import Any
 
-from .expressions import BOOL
+from .expressions import BOOL, TablePick, TableSearch
 
 _BINARY = {"add": "fadd", "sub": "fsub", "mul": "fmul", "div": "fdiv"}
 _COMPARE = {
@@ -135,9 +136,34 @@ class Body:
             for k in range(len(operands))
         ]
 
-    def operation(self, name: str, operands: Sequence[str]) -> str:
+    def search(self, table: str, step: int, count: int, right: bool, x: str) -> str:
+        """How many numbers of a sorted table come before x (graph.Search)."""
+        name = f"search.{'right' if right else 'left'}.{self.real}"
+        self.used.add(name)
+        given = f"ptr {table}, i64 {step}, i64 {count}, {self.real} {x}"
+        return self.value(f"call {self.real} @{name}({given})")
+
+    def within(self, x: str, extent: int) -> tuple[str, str]:
+        """(x as an index below the extent, whether it is one). The index is 0 if not."""
+        real = self.real
+        low = self.value(f"fcmp oge {real} {x}, {number(0.0, real)}")
+        high = self.value(f"fcmp olt {real} {x}, {number(float(extent), real)}")
+        inside = self.value(f"and i1 {low}, {high}")
+        safe = self.value(f"select i1 {inside}, {real} {x}, {real} {number(0.0, real)}")
+        return self.value(f"fptosi {real} {safe} to i64", "i"), inside
+
+    def operation(self, name: Any, operands: Sequence[str]) -> str:
         """The instruction of an operation of expressions.py."""
         real = self.real
+        if isinstance(name, TableSearch):
+            table = self.address(self.pointer(name.index), name.offset)
+            return self.search(table, name.step, name.count, name.right, operands[0])
+        if isinstance(name, TablePick):
+            place, inside = self.within(operands[0], name.extent)
+            table = self.address(self.pointer(name.index), name.offset)
+            value = self.load(table, self.value(f"mul nsw i64 {place}, {name.step}", "m"))
+            outside = number(float(name.outside), real)
+            return self.value(f"select i1 {inside}, {real} {value}, {real} {outside}")
         if name in _BINARY:
             return self.value(f"{_BINARY[name]} {real} {operands[0]}, {operands[1]}")
         if name in _COMPARE:
@@ -166,3 +192,35 @@ class Body:
         if kind == BOOL:
             return "true" if value else "false"
         return number(float(value), self.real)
+
+
+def search_definition(name: str) -> str:
+    """A function of ``Body.search``, by its name. It takes the same steps as torch, so that both
+    agree even where a table is not sorted."""
+    _, side, real = name.split(".")
+    compare = {"right": "ogt", "left": "oge"}[side]
+    width = 8 if real == "double" else 4
+    return f"""define internal {real} @{name}(ptr %table, i64 %step, i64 %count, {real} %x) {{
+entry:
+  %some = icmp sgt i64 %count, 0
+  br i1 %some, label %loop, label %done
+loop:
+  %low = phi i64 [ 0, %entry ], [ %newlow, %loop ]
+  %high = phi i64 [ %count, %entry ], [ %newhigh, %loop ]
+  %width = sub nsw i64 %high, %low
+  %half = ashr i64 %width, 1
+  %mid = add nsw i64 %low, %half
+  %place = mul nsw i64 %mid, %step
+  %address = getelementptr inbounds {real}, ptr %table, i64 %place
+  %value = load {real}, ptr %address, align {width}
+  %beyond = fcmp {compare} {real} %value, %x
+  %next = add nsw i64 %mid, 1
+  %newlow = select i1 %beyond, i64 %low, i64 %next
+  %newhigh = select i1 %beyond, i64 %mid, i64 %high
+  %more = icmp slt i64 %newlow, %newhigh
+  br i1 %more, label %loop, label %done
+done:
+  %found = phi i64 [ 0, %entry ], [ %newlow, %loop ]
+  %result = sitofp i64 %found to {real}
+  ret {real} %result
+}}"""

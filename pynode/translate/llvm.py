@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from .elementary import definition
 from .expressions import BOOL, Expressions
-from .instructions import LANES, OWN, Body, number, vector_type
+from .instructions import LANES, OWN, Body, number, search_definition, vector_type
 
 SIGNATURE = (
     "double %t, ptr noalias readonly %y, ptr noalias readonly %v, ptr noalias readonly %inputs,"
@@ -149,8 +149,11 @@ class Module:
         """The whole module."""
         lines = list(self.globals)
         inline = sum(text.count("@own.") for text in self.functions) <= _INLINED
-        declared = {name for name in self.used if not name.startswith("own.")}
-        for name in sorted(self.used - declared):
+        searches = {name for name in self.used if name.startswith("search.")}
+        lines += [search_definition(name) for name in sorted(searches)]
+        own = {name for name in self.used if name.startswith("own.")}
+        declared = self.used - own - searches
+        for name in sorted(own):
             text, needed = definition(name.removeprefix("own."), inline)
             lines.append(text)
             declared |= needed

@@ -17,15 +17,19 @@ from .graph import (
     Contract,
     Graph,
     Map,
+    Pick,
+    Put,
     Reduce,
     Scan,
     ScatterAdd,
+    Search,
     Statement,
     View,
 )
 from .instructions import Body, number
 from .llvm import Module
 from .loop_elementwise import Elementwise, Group, fusable, uniform
+from .loop_lookups import Lookups
 from .loop_products import COMBINE, NEUTRAL, Products
 from .nests import Access, Nest, plain, strided
 from .sums import Adder, total_of
@@ -41,7 +45,7 @@ def work_of(statement: Statement) -> int:
     """How many scalar operations a statement stands for."""
     if isinstance(statement, Contract):
         return statement.left.size
-    if isinstance(statement, (Reduce, Scan, ScatterAdd)):
+    if isinstance(statement, (Reduce, Scan, ScatterAdd, Put)):
         return statement.source.size
     return 0 if isinstance(statement, Constant) else statement.out.size
 
@@ -385,6 +389,8 @@ class LoopProgram:
             self._scan(nest, statement, batched)
         elif isinstance(statement, ScatterAdd):
             self._scatter(nest, statement, batched)
+        elif isinstance(statement, (Search, Pick, Put)):
+            Lookups(self, nest, batched).write(statement)
 
     def _factor(self, nest: Nest, view: View, batched: bool, summed: bool = False) -> Any:
         known = self.literal(view)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from .expressions import BOOL, Expressions
+from .expressions import BOOL, Expressions, TablePick, TableSearch
 from .llvm import reachable
 
 _INFIX = {
@@ -54,6 +54,9 @@ def python_function(
         node = pool.nodes[x]
         if node[0] == "const":
             continue
+        if isinstance(node[0], TableSearch):
+            lines += _searched(x, node[0], _operand(pool, node[1]))
+            continue
         text = _loaded(node) if node[0] == "load" else _operation(pool, node)
         lines.append(f"    x{x} = {text}")
     for place, x in enumerate(outs):
@@ -88,6 +91,8 @@ def _operand(pool: Expressions, x: int) -> str:
 
 def _operation(pool: Expressions, node: tuple) -> str:
     operands = [_operand(pool, x) for x in node[1:]]
+    if isinstance(node[0], TablePick):
+        return _picked(node[0], operands[0])
     infix = _INFIX.get(node[0])
     if infix is not None:
         return f"{operands[0]} {infix} {operands[1]}"
@@ -95,3 +100,26 @@ def _operation(pool: Expressions, node: tuple) -> str:
     if call is not None:
         return call.format(*operands)
     return f"math.{node[0]}({', '.join(operands)})"
+
+
+def _searched(x: int, table: TableSearch, found: str) -> list[str]:
+    """The lines that set x to the place in a sorted table."""
+    compare = ">" if table.right else ">="
+    return [
+        f"    low{x} = 0",
+        f"    high{x} = {table.count}",
+        f"    while low{x} < high{x}:",
+        f"        mid{x} = low{x} + (high{x} - low{x}) // 2",
+        f"        if input{table.index}[{table.offset} + {table.step} * mid{x}] {compare} {found}:",
+        f"            high{x} = mid{x}",
+        "        else:",
+        f"            low{x} = mid{x} + 1",
+        f"    x{x} = float(low{x})",
+    ]
+
+
+def _picked(table: TablePick, place: str) -> str:
+    """The number of a table at a place."""
+    outside = "math.nan" if table.outside == "nan" else table.outside
+    at = f"input{table.index}[{table.offset} + {table.step} * int({place})]"
+    return f"{at} if 0.0 <= {place} < {float(table.extent)} else {outside}"

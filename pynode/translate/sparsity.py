@@ -11,9 +11,12 @@ from .graph import (
     Constant,
     Contract,
     Map,
+    Pick,
+    Put,
     Reduce,
     Scan,
     ScatterAdd,
+    Search,
     Statement,
     View,
 )
@@ -74,8 +77,25 @@ class _Dependence:
             array[places] |= self._contracted(statement)
             zero[places] = False
             return
+        if isinstance(statement, Search):
+            # A place has no derivative.
+            array[places] = False
+            zero[places] = False
+            return
         source = self.read(statement.source)
         zero[places] = False
+        if isinstance(statement, Pick):
+            everywhere = self.array(statement.source.buffer)
+            for k in range(statement.extent if everywhere.any() else 0):
+                source = source | everywhere[statement.source.places() + k * statement.step]
+            array[places] = source
+            return
+        if isinstance(statement, Put):
+            for k in range(statement.extent):
+                at = places.reshape(-1) + k * statement.step
+                zero[at] = False
+                np.logical_or.at(array, at, source.reshape(-1, self._n))
+            return
         if isinstance(statement, Reduce):
             rank = len(statement.out.shape)
             axes = tuple(range(rank, source.ndim - 1))

@@ -17,6 +17,7 @@ from .graph import (
     Constant,
     Contract,
     Map,
+    Put,
     Reduce,
     ScatterAdd,
     Statement,
@@ -75,7 +76,7 @@ class Adder:
             return self._replaced({id(only): _as_products(only)}, target.buffer, moved, scale)
         if not isinstance(only, Constant) or only.out.size != buffer.size or only.data.any():
             return False
-        if not all(isinstance(s, (Contract, ScatterAdd)) for s in writers[1:]):
+        if not all(isinstance(s, (Contract, ScatterAdd, Put)) for s in writers[1:]):
             return False
         changes: dict[int, list[Statement]] = {id(s): [s] for s in writers}
         changes[id(only)] = []
@@ -122,6 +123,10 @@ class Adder:
             last = others[-1]
             target = at_places(out, moved[last.out.places()])
             if target.positions is not None:
+                return False
+            if isinstance(last, Put) and not np.array_equal(
+                moved - moved[0], np.arange(len(moved))
+            ):
                 return False
             if isinstance(last, Contract):
                 found[-1] = dataclasses.replace(last, out=target, scale=last.scale * scale)

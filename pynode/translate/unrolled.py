@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from .expressions import Expressions
+from .expressions import Expressions, TablePick, TableSearch
 from .graph import (
     BOOL,
     Buffer,
@@ -14,9 +14,12 @@ from .graph import (
     Contract,
     Graph,
     Map,
+    Pick,
+    Put,
     Reduce,
     Scan,
     ScatterAdd,
+    Search,
     Statement,
     View,
 )
@@ -39,6 +42,8 @@ _LAYERS = frozenset(
 # Expressions of a function that is always written as scalars, and the most that ever are.
 _SMALL = 1500
 _LARGEST = 150_000
+# Places among which scalars choose one by one.
+_MOST_CHOICES = 256
 
 
 def scalar_limit(statements: int, work: int) -> int:
@@ -114,6 +119,8 @@ class Evaluation:
             places = statement.out.flat_places
             if isinstance(statement, ScatterAdd):
                 self._scatter(array, places, self.read(statement.source))
+            elif isinstance(statement, Put):
+                self._put(statement, array, places)
             else:
                 for place, x in zip(places, self._values(statement)):
                     array[place] = x
@@ -129,6 +136,10 @@ class Evaluation:
             return self._contracted(statement)
         if isinstance(statement, Reduce):
             return self._reduced(statement)
+        if isinstance(statement, Search):
+            return self._searched(statement)
+        if isinstance(statement, Pick):
+            return self._picked(statement)
         assert isinstance(statement, Scan)
         return self._scanned(statement)
 
@@ -211,6 +222,71 @@ class Evaluation:
         e = self.pool
         for place, x in zip(places, source):
             array[place] = e.add(array[place], e.real(x))
+
+
+    def _searched(self, statement: Search) -> list[int]:
+        """Places in a table: by a search if it stands in an input, otherwise counted."""
+        e = self.pool
+        table = statement.table
+        found = [e.real(x) for x in self.read(statement.found)]
+        if table.buffer.role == "input" and table.positions is None:
+            step = table.strides[0]
+            where = TableSearch(
+                table.buffer.index, table.offset, step, table.size, statement.right
+            )
+            return [e.looked_up(where, x) for x in found]
+        if table.size > _MOST_CHOICES:
+            raise TooLarge
+        name = "lt" if statement.right else "le"
+        made = []
+        for x in found:
+            after = [e.invert(e.compare(name, x, e.real(b))) for b in self.read(table)]
+            total = e.zero
+            for y in after:
+                total = e.add(total, e.real(y))
+            made.append(total)
+        return made
+
+    def _picked(self, statement: Pick) -> list[int]:
+        """Numbers at places: loaded if they stand in an input, otherwise chosen one by one."""
+        e = self.pool
+        buffer = statement.source.buffer
+        places = [e.real(x) for x in self.read(statement.places)]
+        starts = statement.source.flat_places
+        step = statement.step
+        extent = statement.extent
+        if buffer.role == "input":
+            outside = repr(statement.outside)
+            return [
+                e.looked_up(TablePick(buffer.index, start, step, extent, outside), x)
+                for start, x in zip(starts, places)
+            ]
+        if extent > _MOST_CHOICES:
+            raise TooLarge
+        array = self.array(buffer)
+        made = []
+        for start, x in zip(starts, places):
+            value = e.const(statement.outside)
+            for k in range(extent):
+                here = e.compare("eq", x, e.const(float(k)))
+                value = e.select(here, e.real(array[start + step * k]), value)
+            made.append(value)
+        return made
+
+    def _put(self, statement: Put, array: list[int], starts: list[int]) -> None:
+        """Add to one of many places: scalars add to all of them."""
+        e = self.pool
+        if statement.extent > _MOST_CHOICES:
+            raise TooLarge
+        places = self.read(statement.places)
+        source = self.read(statement.source)
+        for start, place, x in zip(starts, places, source):
+            if x == e.zero:
+                continue
+            for k in range(statement.extent):
+                here = e.compare("eq", e.real(place), e.const(float(k)))
+                at = start + statement.step * k
+                array[at] = e.add(array[at], e.select(here, e.real(x), e.zero))
 
 
 def _product(extents: tuple[int, ...]) -> int:

@@ -88,8 +88,11 @@ def _explicit(field: VectorField, solved: Any, recorded: Any, y0: Tensor) -> Ret
     dense = solved.tables.dense
     y = y0
     first = None
+    behind = solved.behind_jumps
     for k, t, h in steps:
         start = y
+        if t in behind:
+            first = None
         end, _, stages = method.attempt(field, t, start, h, first)
         if method.tableau.fsal:
             first = stages[-1]

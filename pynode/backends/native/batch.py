@@ -74,12 +74,13 @@ def integrate_batch(
     limits: RowLimits | None,
     index: Tensor,
     watch: BatchEventDetector | None = None,
+    jumps: np.ndarray | None = None,
 ) -> NativeRows:
     """Every row from its start to its end.
 
     field: of the whole batch. starts: (m, n), of the rows with the numbers index, (m,). spans,
     atol: of these rows. record: keep the steps for a gradient. slopes: dy/dt at the outputs. watch:
-    looks for events, or None.
+    looks for events, or None. jumps: (m, k) the jumps of f in each row, NaN for missing ones.
     """
     check(field)
     numbers = index.numpy()
@@ -107,6 +108,7 @@ def integrate_batch(
         slopes=slopes,
         deadline=None if limits is None else limits.deadline,
         observer=observer,
+        jumps=jumps,
     )
     for name in COUNTS:
         total = int(solved.numbers[name].sum())

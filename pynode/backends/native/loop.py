@@ -221,6 +221,34 @@ def settle(family: Any, run: Any, tables: Any, memory: Any) -> None:
         run.max_step,
         run.end,
     )
+    if run.hits_stop and memory.restarts[run.stop - 1] != run.t:
+        restart(family, run, tables, memory)
+
+
+def restart(family: Any, run: Any, tables: Any, memory: Any) -> None:
+    """Go on behind a jump of f, with the state before it. f is never asked between the two. A
+    method of one step keeps the size of its steps: the jump says nothing about it."""
+    begin = memory.restarts[run.stop - 1]
+    slope = row(memory.stages, 0)
+    evaluate(run, memory, begin, memory.y, slope)
+    while run.position < len(memory.times):
+        time = memory.times[run.position]
+        if run.direction * (time - begin) > 0:
+            break
+        copy(memory.y, row(memory.outputs, run.position))
+        if run.record:
+            memory.output_steps[run.position] = run.accepted - 1
+            memory.thetas[run.position] = AT_END
+        if run.slopes:
+            copy(slope, row(memory.slopes, run.position))
+        run.position += 1
+    run.t = begin
+    run.r1 = 1.0
+    run.r2 = 1.0
+    if not run.one_step and not run.fixed:
+        h = first_step(run, memory, slope)
+        run.h = bounded_step(h, run.t, run.end, run.max_step, run.fixed != 0, run.direction)
+    family.begin(run, tables, memory)
 
 
 def ask(run: Any, memory: Any, question: int) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...core.step_control import FILTERS, FIXED_STOP_TOLERANCE, STOP_TOLERANCE, Controller
+from ...methods.bdf.step import BDF
 from .blocks import Blueprint, Given, Own
 from .conditions import no_conditions
 from .families import FAMILIES, tables_of
@@ -114,6 +115,7 @@ class Prepared:
             "thetas": Given(1, np.float64),
             "slopes": Given(2, real),
             "stops": Given(1, np.float64),
+            "restarts": Given(1, np.float64),
             "history": Own((HISTORY, 4), np.float64),
             **no_conditions(real),
             "tape_t": Own((capacity,), np.float64),
@@ -186,6 +188,7 @@ class Prepared:
             order=method.error_order,
             adaptive=int(getattr(method, "adaptive", True) and not fixed),
             fixed=int(fixed),
+            one_step=int(not isinstance(method, BDF)),
             max_steps=options.max_steps,
             record=int(self.record),
             dense=int(self.dense),

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from ...core.status import Status
-from ...core.step_control import stops_between
 from .compiler import entry
-from .loop import SMALLEST_NORMAL, advance
+from .jumps import stops_and_restarts
+from .loop import advance
 from .prepared import Prepared, prepared
 from .run import NEXT, RECORD, RUNNING, STATUSES
 from .solve import check_state, first_piece, grow
@@ -64,6 +64,7 @@ def integrate_rows(
     slopes: bool = False,
     deadline: float | None = None,
     observer: RowObserver | None = None,
+    jumps: np.ndarray | None = None,
 ) -> RowTrajectories:
     """A solve for each row: the results of ``integrate``. They do not depend on the threads.
 
@@ -71,7 +72,8 @@ def integrate_rows(
     default those of torch. inputs: (B, k) int64 addresses of the parameters of each row; None for
     those of the field. attempts: (B,) steps that each row has tried before. bounds: (lowest,
     floor), (B, n) each. record, slopes, deadline: as in ``integrate``, for all rows. observer: what
-    Python asks between the steps.
+    Python asks between the steps. jumps: (B, k) times at which f jumps in each row, NaN for missing
+    ones, or None.
     """
     starts = np.ascontiguousarray(starts)
     check_state(field, starts[0])
@@ -84,7 +86,7 @@ def integrate_rows(
         inputs = np.tile(pointers, (len(starts), 1))
     tolerances = np.empty(starts.shape)
     tolerances[:] = np.reshape(atol, (len(starts), -1))
-    numbers, blocks = _memory(plan, starts, times, options, tolerances, bounds)
+    numbers, blocks = _memory(plan, starts, times, options, tolerances, bounds, jumps)
     blocks.give_each("inputs", inputs)
     if attempts is not None:
         numbers["attempts"] = attempts
@@ -95,7 +97,7 @@ def integrate_rows(
     return RowTrajectories(plan, numbers, blocks)
 
 
-def _memory(plan, starts, times, options, atol, bounds):
+def _memory(plan, starts, times, options, atol, bounds, jumps):
     """(records, memory) of all rows."""
     count = len(starts)
     grid, lengths = _padded(times)
@@ -123,11 +125,24 @@ def _memory(plan, starts, times, options, atol, bounds):
     blocks.give_each("thetas", np.empty(places))
     blocks.give_each("slopes", np.empty_like(outputs) if plan.slopes else outputs[:, :0].copy())
     if lengths is None:
-        blocks.give(times=grid, stops=np.array(_stops(options, first, last)))
+        blocks.give(times=grid)
     else:
         blocks.give_each("times", grid, lengths)
-        own = [_stops(options, a, b) for a, b in zip(first.tolist(), last.tolist(), strict=True)]
-        blocks.give_each("stops", *_padded(own))
+    if lengths is None and jumps is None:
+        stops, restarts = stops_and_restarts(options.tstops, (), first, last, starts.dtype)
+        blocks.give(stops=stops, restarts=restarts)
+        return numbers, blocks
+    ends = zip(
+        np.broadcast_to(first, count).tolist(), np.broadcast_to(last, count).tolist(), strict=True
+    )
+    own = [
+        stops_and_restarts(
+            options.tstops, () if jumps is None else jumps[i], a, b, starts.dtype
+        )
+        for i, (a, b) in enumerate(ends)
+    ]
+    blocks.give_each("stops", *_padded([stops for stops, _ in own]))
+    blocks.give_each("restarts", *_padded([restarts for _, restarts in own]))
     return numbers, blocks
 
 
@@ -140,10 +155,6 @@ def _padded(values):
     for i, row in enumerate(values):
         padded[i, : len(row)] = row
     return padded, lengths
-
-
-def _stops(options, first, last):
-    return stops_between(options.tstops, float(first), float(last), SMALLEST_NORMAL)
 
 
 class _Pass:

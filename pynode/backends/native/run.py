@@ -74,6 +74,7 @@ class Run(NamedTuple):
     order: int  # of the error estimate, plus one
     adaptive: int
     fixed: int  # whether all steps have one size
+    one_step: int  # whether the method needs nothing of the steps before
     max_steps: int
     record: int  # whether to record the accepted steps
     dense: int  # whether to record what their polynomials need
@@ -172,6 +173,7 @@ class Memory(NamedTuple):
     thetas: Any  # (T,) float64: its place in the step; negative at the end; (0,) without a record
     slopes: Any  # (T, n) T, or (0, n) without slopes
     stops: Any  # float64: times at which steps must end; the last one is the end
+    restarts: Any  # float64: where the solve goes on after each stop: there, or behind a jump of f
     samples: Any  # float64: the fractions of a step at which conditions are evaluated
     conditions: Any  # (E, 2) int64: addresses of conditions, and how many values they return
     condition_inputs: Any  # (E, P) int64: addresses of the tensors that they read

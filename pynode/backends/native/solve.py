@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...core.status import Status
-from ...core.step_control import stops_between
 from .blocks import Blocks
 from .checkpoints import Checkpoints, RestartRecord, resize
 from .compiler import entry
 from .conditions import Watched
 from .hooks import Cut, Hook, NativeStep
-from .loop import SMALLEST_NORMAL, advance
+from .loop import advance
 from .prepared import Prepared, direction, prepared
+from .jumps import stops_and_restarts
 from .run import RECORD, RUNNING, STATUSES
 from .trajectory import NativeTrajectory
 
@@ -91,7 +91,9 @@ def integrate(
         blocks.of("lowest")[:], blocks.of("floor")[:] = bounds
     outputs = np.empty((len(times), len(y0)), y0.dtype)
     outputs[0] = y0
-    stops = stops_between(options.tstops, times[0], times[-1], SMALLEST_NORMAL)
+    stops, restarts = stops_and_restarts(
+        options.tstops, options.jumps, times[0], times[-1], y0.dtype
+    )
     count = len(times) if plan.record else 0
     blocks.give(
         inputs=pointers,
@@ -101,7 +103,8 @@ def integrate(
         output_steps=np.full(count, -1),
         thetas=np.empty(count),
         slopes=np.empty_like(outputs) if slopes else outputs[:0],
-        stops=np.array(stops),
+        stops=stops,
+        restarts=restarts,
     )
     hook = None
     if allow is not None or watch is not None:

@@ -89,6 +89,13 @@ class NativeTrajectory:
             self.tables, self.sizes, self.states, self.stages, self.numbers
         )
 
+    @property
+    def behind_jumps(self) -> set[float]:
+        """The times at which steps begin behind a jump of f: nothing of the step before counts."""
+        stops = self._blocks.of("stops", self._place)
+        restarts = self._blocks.of("restarts", self._place)
+        return set(restarts[restarts != stops].tolist())
+
     def changed(self) -> bool:
         """Whether a tensor that f uses has changed since the solve: f at the start is another."""
         blocks = self._blocks

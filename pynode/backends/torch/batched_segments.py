@@ -419,13 +419,15 @@ class BatchSegmentedSolve:
             which = self._tensor(met.nonzero()[0])
             watch.begin(self._select(rows[met]), self._tensor(t[met]), y[which].detach())
             self.row_events.keep(rows[met], watch)
+        again = False
         while at.any():
+            owner = self.owners[np.where(at, self.bound[rows], 0), rows, 0]
+            present = set(owner[at].tolist())
             for number in self.sources:
-                which = (
-                    at & (self.owners[np.where(at, self.bound[rows], 0), rows, 0] == number)
-                ).nonzero()[0]
-                if len(which):
-                    y, time = self._pass_bound(number, rows[which], which, y, time)
+                if number in present:
+                    which = (at & (owner == number)).nonzero()[0]
+                    y, time = self._pass_bound(number, rows[which], which, y, time, again)
+            again = True
             self.bound[rows[at]] += 1
             at = self.bounds[self.bound[rows], rows] == t
         if not watch:
@@ -437,17 +439,28 @@ class BatchSegmentedSolve:
         return y, time, going
 
     def _pass_bound(
-        self, number: int, own: np.ndarray, which: np.ndarray, y: Tensor, time: Tensor
+        self,
+        number: int,
+        own: np.ndarray,
+        which: np.ndarray,
+        y: Tensor,
+        time: Tensor,
+        again: bool,
     ) -> tuple[Tensor, Tensor]:
         """(y, time) after the rows ``own``, places in y, cross their next bounds, which have this
-        number."""
+        number. again: whether they cross more than one at this time."""
         preset, times = self.sources[number]
         index = self.owners[self.bound[own], own, 1]
         unravel = self.field.layout.unravel
         at = self._tensor(which)
         moments = times[self._tensor(index), self._tensor(own)]
         before = after = y[at]
-        if moments.requires_grad and torch.is_grad_enabled() and self.segments:
+        moved = torch.is_grad_enabled() and self.segments
+        if moved and again and time.requires_grad:
+            # The bound before this one has a time of its own.
+            slope = self._slope(own, self.stops[self.bound[own], own], before)
+            before = after = saltated(before, slope, -time[at])
+        if moved and moments.requires_grad:
             before = after = saltated(
                 before, self._slope(own, self.stops[self.bound[own], own], before), moments
             )

@@ -396,9 +396,16 @@ class SegmentedSolve:
             self.watch = EventDetector(self.events, self.field, self.counts)
             self.counts = self.watch.counts
             self.signs = signs_of(self.watch.values(t, y), rounding(y))
+        again = False
         while self.bounds and self.bounds[0].t == t:
             bound = self.bounds.pop(0)
-            if bound.time.requires_grad and torch.is_grad_enabled() and self.pieces:
+            moved = torch.is_grad_enabled() and self.pieces
+            if moved and again and time.requires_grad:
+                # The bound before this one has a time of its own.
+                shift = FirstOrderOnly.apply(time, "the times of resets and jumps") - t
+                y = y - self._slope(self._before(t), y) * shift.to(y)
+            again = True
+            if moved and bound.time.requires_grad:
                 shift = FirstOrderOnly.apply(bound.time, "the times of resets and jumps") - bound.t
                 y = y + self._slope(self._before(t), y) * shift.to(y)
             time = bound.time

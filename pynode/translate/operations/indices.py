@@ -8,7 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..graph import BOOL, REAL, Constant, Reduce, ScatterAdd, View, at_places
+from ..graph import (
+    BOOL,
+    REAL,
+    Constant,
+    Pick,
+    Put,
+    Reduce,
+    ScatterAdd,
+    Search,
+    View,
+    at_places,
+)
 from .call import Call, rule
 from .moves import move
 
@@ -37,7 +48,15 @@ def _sorted_place(call: Call) -> None:
         boundaries = call.view("sorted_sequence")
         if call.get("sorter") is not None:
             raise call.refuse("with a sorter")
-    right = call["right"] or call.get("side") == "right"
+    right = bool(call["right"] or call.get("side") == "right")
+    one = boundaries.positions is None and 0 < boundaries.size == boundaries.shape[-1]
+    if isinstance(found, View) and one:
+        for axis in reversed(range(len(boundaries.shape) - 1)):
+            boundaries = boundaries.drop(axis)
+        count = call.fresh(call.out.shape)
+        call.statements.append(Search(count, found.expand(count.shape), boundaries, right))
+        call.copy(call.out, count)
+        return
     axis = len(call.out.shape)
     if isinstance(found, View):
         found = found.insert(axis)
@@ -88,6 +107,9 @@ def _index(call: Call) -> None:
     axis, index = unknown
     source = call.view("self")
     places = _within(index, axis, len(call.out.shape))
+    if source.positions is None and source.size:
+        _pick(call, source, axis, _behind(source, axis, len(index.shape)), places)
+        return
     # No place: torch raises an error, and native code must not go on with a number.
     call.fill(call.out, math.nan if source.buffer.kind == REAL else 0.0)
     for place in _choices(call, source.shape[axis]):
@@ -97,14 +119,46 @@ def _index(call: Call) -> None:
         call.map(call.out, "select_place", places, float(place), element, call.out)
 
 
+def _behind(view: View, axis: int, count: int) -> View:
+    """The first element of an axis, with ``count`` axes in its place."""
+    view = view.narrow(axis, 0, 1).drop(axis)
+    for _ in range(count):
+        view = view.insert(axis)
+    return view
+
+
+def _pick(call: Call, source: View, axis: int, first: View, places: View) -> None:
+    """out = the elements of source at places of an axis. first: those at place 0."""
+    out = call.out
+    # No place: torch raises an error, and native code must not go on with a number.
+    outside = math.nan if source.buffer.kind == REAL else 0.0
+    step = source.strides[axis]
+    extent = source.shape[axis]
+    target = out
+    if out.buffer is source.buffer or out.buffer.kind == BOOL:
+        target = call.fresh(out.shape)
+    statement = Pick(
+        target, first.expand(out.shape), places.expand(out.shape), step, extent, outside
+    )
+    call.statements.append(statement)
+    if target is not out:
+        call.copy(out, target)
+
+
 def _add_unknown(call: Call, axis: int, index: View, source: View) -> None:
     """out[..., index, ...] += source, for an index that depends on the state."""
     out = call.out
+    shape = (*out.shape[:axis], *index.shape, *out.shape[axis + 1 :])
+    source = source.expand(shape)
+    if out.positions is None:
+        first = _behind(out, axis, len(index.shape)).expand(shape)
+        places = _within(index, axis, len(shape)).expand(shape)
+        statement = Put(first, source, places, out.strides[axis], out.shape[axis])
+        call.statements.append(statement)
+        return
     numbers = call.fresh((out.shape[axis],))
     call.statements.append(Constant(numbers, np.arange(out.shape[axis], dtype=float)))
     numbers = _within(numbers, axis, len(out.shape))
-    shape = (*out.shape[:axis], *index.shape, *out.shape[axis + 1 :])
-    source = source.expand(shape)
     _choices(call, index.size)
     for place in np.ndindex(*index.shape):
         here = index
@@ -214,6 +268,9 @@ def _gather(call: Call) -> None:
     for other, extent in enumerate(index.shape):
         if other != axis:
             source = source.narrow(other, 0, extent)
+    if source.positions is None and source.size:
+        _pick(call, source, axis, source.narrow(axis, 0, 1), call.view(index))
+        return
     call.fill(call.out, 0.0)
     for place in _choices(call, source.shape[axis]):
         element = source.narrow(axis, place, 1)
@@ -267,6 +324,15 @@ def _choose(call: Call, index: Tensor, source: View | float, add: bool) -> None:
         call.map(out, "add" if add else "copy", *([out] if add else []), source)
         return
     axis = call["dim"] % len(out.shape)
+    if add and isinstance(source, View) and out.positions is None and index.numel():
+        first = out
+        for other, extent in enumerate(index.shape):
+            source = source.narrow(other, 0, extent)
+            first = first.narrow(other, 0, 1 if other == axis else extent)
+        first = first.expand(tuple(index.shape))
+        statement = Put(first, source, places, out.strides[axis], out.shape[axis])
+        call.statements.append(statement)
+        return
     counted = torch.arange(out.shape[axis]).reshape(
         [-1 if other == axis else 1 for other in range(len(out.shape))]
     )

@@ -1,0 +1,165 @@
+"""Doses as pharmacometricians write them: a table with a row for each record."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+KNOWN = ("id", "time", "amt", "rate", "duration", "dur", "ii", "addl", "cmt", "evid")
+# Columns that change what a record means, and the values at which they change nothing.
+WITHOUT_EFFECT = {"ss": 0.0}
+MISSING = ("", ".", "na", "nan", "none")
+
+
+@dataclass(frozen=True)
+class Dose:
+    """One record. cmt: the number of the compartment from 0, or its name."""
+
+    time: float
+    amount: float
+    rate: float
+    duration: float
+    interval: float
+    count: int
+    target: Any
+
+
+@dataclass(frozen=True)
+class DoseTable:
+    """The doses of each patient. groups: the ids. doses: their records, in the order of the
+    table."""
+
+    groups: tuple[str, ...]
+    doses: tuple[tuple[Dose, ...], ...]
+
+    def columns(self) -> dict[str, Any]:
+        """The arguments of Doses, (B, K) each, NaN where a patient has fewer doses."""
+        shape = (len(self.groups), max(len(own) for own in self.doses))
+        found: dict[str, Any] = {
+            "times": np.full(shape, math.nan),
+            "amounts": np.zeros(shape),
+            "target": np.zeros(shape, dtype=object),
+        }
+        lines = [(b, k, dose) for b, own in enumerate(self.doses) for k, dose in enumerate(own)]
+        for name in ("rate", "duration"):
+            if any(getattr(dose, name) > 0 for _, _, dose in lines):
+                found[name] = np.zeros(shape)
+        if any(dose.count > 1 for _, _, dose in lines):
+            found["interval"] = np.zeros(shape)
+            found["count"] = np.ones(shape, dtype=np.int64)
+        if "rate" in found and "duration" in found:
+            raise ValueError("a table of doses has rates or durations: leave out one of them")
+        entries = {"times": "time", "amounts": "amount"}
+        for b, k, dose in lines:
+            for name, values in found.items():
+                values[b, k] = getattr(dose, entries.get(name, name))
+        return found
+
+
+def read_doses(table: Any) -> DoseTable:
+    """The doses of a CSV file, a pandas DataFrame or a dict of columns. ValueError for what is not
+    supported."""
+    columns = _columns(table)
+    lowered = {str(name).strip().lower(): list(values) for name, values in columns.items()}
+    for name in ("id", "time", "amt"):
+        if name not in lowered:
+            raise ValueError(
+                f"a table of doses has the columns id, time and amt, and this one has no {name!r}"
+            )
+    groups: dict[str, list[Dose]] = {}
+    for i in range(len(lowered["id"])):
+        record = {name: values[i] for name, values in lowered.items()}
+        own = groups.setdefault(_label(record["id"]), [])
+        dose = _dose(record, i)
+        if dose is not None:
+            own.append(dose)
+    if not any(groups.values()):
+        raise ValueError("a table of doses needs a row with an amount")
+    return DoseTable(tuple(groups), tuple(map(tuple, groups.values())))
+
+
+def _columns(table: Any) -> dict[str, Any]:
+    if isinstance(table, dict):
+        return table
+    if isinstance(table, (str, os.PathLike)):
+        with open(table, newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows = list(reader)
+            names = reader.fieldnames or []
+        return {name: [row[name] for row in rows] for name in names}
+    if hasattr(table, "columns") and hasattr(table, "to_dict"):
+        return table.to_dict("list")
+    raise TypeError(
+        "a table of doses is the path of a CSV file, a DataFrame or a dict of columns, not"
+        f" {type(table).__name__}"
+    )
+
+
+def _label(value: Any) -> str:
+    """An id as text; 3.0 is 3."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip()
+
+
+def _number(record: dict[str, Any], name: str, row: int, default: float = 0.0) -> float:
+    """A number of a record; the default where it is missing."""
+    value = record.get(name)
+    if value is None or str(value).strip().lower() in MISSING:
+        return default
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError(
+            f"row {row + 1} of the doses has {value!r} in column {name!r}, which is no number"
+        ) from None
+
+
+def _dose(record: dict[str, Any], row: int) -> Dose | None:
+    """The dose of a record, or None if it is an observation."""
+    amount = _number(record, "amt", row)
+    kind = _number(record, "evid", row, 1.0 if amount else 0.0)
+    if kind == 0 or (kind == 1 and amount == 0):
+        return None
+    if kind != 1:
+        raise ValueError(
+            f"row {row + 1} of the doses has evid {kind:g}: only doses (1) and observations (0) are"
+            " supported"
+        )
+    for name, neutral in WITHOUT_EFFECT.items():
+        if _number(record, name, row, neutral) != neutral:
+            raise ValueError(
+                f"row {row + 1} of the doses uses {name!r}, which is not supported: write the doses"
+                " before the steady state one by one"
+            )
+    time = _number(record, "time", row, math.nan)
+    if math.isnan(time):
+        raise ValueError(f"row {row + 1} of the doses has no time")
+    rate = _number(record, "rate", row)
+    duration = max(_number(record, "duration", row), _number(record, "dur", row))
+    if rate < 0 or duration < 0:
+        raise ValueError(
+            f"row {row + 1} of the doses has a negative rate or duration: rates that the model"
+            " estimates are given as parameters of Doses"
+        )
+    extra = int(_number(record, "addl", row))
+    interval = _number(record, "ii", row)
+    if extra > 0 and interval <= 0:
+        raise ValueError(f"row {row + 1} of the doses repeats (addl), but has no interval (ii)")
+    return Dose(time, amount, rate, duration, interval, extra + 1, _target(record))
+
+
+def _target(record: dict[str, Any]) -> Any:
+    """The state of a dose: its number from 0, or its name."""
+    value = record.get("cmt")
+    if value is None or str(value).strip().lower() in MISSING:
+        return 0
+    try:
+        return int(float(value)) - 1
+    except ValueError:
+        return str(value).strip()
