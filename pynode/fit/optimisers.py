@@ -15,28 +15,30 @@ from pypesto.optimize.optimizer import minimize_decorator_collection
 from ..train.least_squares import LevenbergMarquardt
 
 NAMES = ("fides", "lbfgs", "lm")
-SMALLEST_GAIN = 1e-10  # of |r|^2, relative: the end of Levenberg-Marquardt
-SMALL_GAINS = 2  # that many in a row
+TOLERANCE = 1e-6  # of the objective: a start ends where it changes by less
+SMALL_GAINS = 2  # that many in a row end Levenberg-Marquardt
 
 
-def optimiser(name: str, iterations: int = 500) -> Any:
+def optimiser(name: str, iterations: int = 500, tolerance: float = TOLERANCE) -> Any:
     """pypesto's optimiser of this name.
 
     'fides': a trust-region method with the Gauss-Newton matrix (Froehlich & Sorger, PLoS Comput.
     Biol. 18 (2022)). 'lbfgs': SciPy's L-BFGS-B, which needs only gradients. 'lm': the
     Levenberg-Marquardt method of ``pynode.train``, for problems with residuals. iterations: the most
-    of them. Raises ValueError for another name.
+    of them. tolerance: it ends where the objective changes by less. Raises ValueError for another
+    name.
     """
     if name == "fides":
-        options = {"maxiter": iterations, "fatol": 1e-6, "frtol": 0.0, "gatol": 1e-5}
+        options = {"maxiter": iterations, "fatol": tolerance, "frtol": 0.0, "gatol": 1e-5}
         return pypesto.optimize.FidesOptimizer(
             hessian_update=None, options=options, verbose=logging.ERROR
         )
     if name == "lbfgs":
-        options = {"maxiter": iterations, "maxfun": 10 * iterations, "ftol": 1e-12, "gtol": 1e-5}
+        # L-BFGS-B compares the change with the objective itself.
+        options = {"maxiter": iterations, "maxfun": 10 * iterations, "ftol": 1e-6 * tolerance}
         return pypesto.optimize.ScipyOptimizer(method="L-BFGS-B", options=options)
     if name == "lm":
-        return LevenbergMarquardtOptimizer(iterations)
+        return LevenbergMarquardtOptimizer(iterations, tolerance)
     raise ValueError(f"unknown optimiser {name!r}: choose one of {', '.join(NAMES)}")
 
 
@@ -47,9 +49,10 @@ class LevenbergMarquardtOptimizer(pypesto.optimize.Optimizer):
     Roos, Comput. Phys. Commun. 10 (1975), MINUIT).
     """
 
-    def __init__(self, iterations: int = 500) -> None:
+    def __init__(self, iterations: int = 500, tolerance: float = TOLERANCE) -> None:
         super().__init__()
         self.iterations = iterations
+        self.tolerance = tolerance
 
     def __repr__(self) -> str:
         return f"<LevenbergMarquardtOptimizer iterations={self.iterations}>"
@@ -99,7 +102,11 @@ class LevenbergMarquardtOptimizer(pypesto.optimize.Optimizer):
             if not steps.step(residuals):
                 message = "No step lowers the objective."
                 break
-            small = small + 1 if before - steps.cost < SMALLEST_GAIN * steps.cost else 0
+            # The objective is half of the cost.
+            if before - steps.cost < 2 * self.tolerance:
+                small += 1
+            else:
+                small = 0
             before = steps.cost
             if small == SMALL_GAINS:
                 message = "The objective no longer changes."
