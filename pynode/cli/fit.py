@@ -326,9 +326,7 @@ def _fit(arguments) -> int:
     written = _write(arguments, found, out, log)
     results = {**found.as_dict(arguments.level), "files": list(map(str, written))}
     if found.interrupted:
-        sentence = (
-            f"pynode: interrupted after {len(found.starts)} starts; add --resume to go on."
-        )
+        sentence = f"pynode: interrupted after {len(found.starts)} starts; add --resume to go on."
         return failed(sentence, arguments.ending.code, arguments.json, results)
     if arguments.json:
         print_json(results)
@@ -359,12 +357,15 @@ def _write(arguments, found, out, log) -> list[Path]:
     if not torch.isfinite(torch.tensor(found.objective)):
         return []
     written = save_results(found, out, arguments.level)
-    if arguments.samples and not found.interrupted:
+    if found.interrupted:
+        return written
+    if arguments.samples:
         drawn = sample(found, arguments.samples, sampler=arguments.sampler, seed=arguments.seed)
         written.append(drawn.save(out / "samples.csv"))
         log(f"Samples: {drawn.theta.shape[1]} after {drawn.burn_in} that were left out.")
     try:
-        written += save_pictures(found, out, arguments.level)
+        table = getattr(found.problem, "table", None)
+        written += save_pictures(found, out, arguments.level, getattr(table, "time", "time"))
     except ImportError:
         log(NO_PLOTS)
     log("Written: " + ", ".join(map(str, written)))

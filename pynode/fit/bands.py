@@ -92,4 +92,3 @@ def _transformed(table):
     """The values, or their logarithms where errors are relative."""
     positive = torch.where(table.logarithmic, table.simulated, 1.0)
     return torch.where(table.logarithmic, positive.log(), table.simulated)
-

@@ -198,5 +198,3 @@ def _read(path: Path) -> Start:
 def _read_all(results: Path, starts: int) -> list[Start]:
     paths = [results / ENDING.format(i) for i in range(starts)]
     return [_read(path) for path in paths if path.exists()]
-
-

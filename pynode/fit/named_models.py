@@ -240,8 +240,11 @@ class _BoundModule(BoundModel):
         made = {}
         for name, shape, source in self.recipe:
             first = source[0]
-            run = all(isinstance(x, int) and x == i for i, x in enumerate(source, start=first)) \
-                if isinstance(first, int) else False
+            run = (
+                all(isinstance(x, int) and x == i for i, x in enumerate(source, start=first))
+                if isinstance(first, int)
+                else False
+            )
             if run:
                 flat = free[first : first + len(source)]
             else:

@@ -188,9 +188,7 @@ def _draw_residuals(axis, observable, measured, log, level):
     for k, condition in enumerate(_conditions(measured, observable)):
         dots = _rows(measured, observable, condition)
         dots = dots[measured.time[dots] > 0] if log else dots
-        axis.plot(
-            measured.time[dots], scaled[dots], "o", color=COLOURS[k % len(COLOURS)], ms=2.5
-        )
+        axis.plot(measured.time[dots], scaled[dots], "o", color=COLOURS[k % len(COLOURS)], ms=2.5)
     axis.grid(alpha=0.25)
     axis.tick_params(labelsize=8)
 
@@ -199,7 +197,9 @@ def residuals(table: Predictions) -> torch.Tensor:
     """Measured minus simulated values in units of their noise, (m,); of logarithms where errors are
     relative. Where the noise is not known, its unit is the standard deviation of all of them."""
     relative = table.logarithmic
-    measured = torch.where(relative, torch.where(relative, table.measured, 1.0).log(), table.measured)
+    measured = torch.where(
+        relative, torch.where(relative, table.measured, 1.0).log(), table.measured
+    )
     simulated = torch.where(
         relative, torch.where(relative, table.simulated, 1.0).log(), table.simulated
     )
@@ -221,9 +221,7 @@ def _conditions(measured, observable):
 def _rows(table: Predictions, observable: str, condition: str | None) -> torch.Tensor:
     """The places of an observable, in one condition or in all."""
     pairs: Sequence[tuple[str, str]] = list(zip(table.observable, table.condition, strict=True))
-    found = [
-        i for i, (o, c) in enumerate(pairs) if o == observable and condition in (None, c)
-    ]
+    found = [i for i, (o, c) in enumerate(pairs) if o == observable and condition in (None, c)]
     return torch.tensor(found, dtype=torch.long)
 
 

@@ -56,9 +56,7 @@ class Profile:
     def interval(self, level: float = 0.95) -> Interval:
         """The confidence interval. It is open where the profile ends below the limit."""
         high = self._end(self.theta[self.middle :], self.objective[self.middle :], level)
-        low = self._end(
-            self.theta[self.middle :: -1], self.objective[self.middle :: -1], level
-        )
+        low = self._end(self.theta[self.middle :: -1], self.objective[self.middle :: -1], level)
         scale = self.info.scale
         return Interval(
             self.name,

@@ -18,12 +18,15 @@ from .result import Estimate
 
 def save_results(found: Estimate, out: str | PathLike[str], level: float = 0.95) -> list[Path]:
     """Write results.json, parameters.csv, starts.csv, predictions.csv (measured and simulated
-    values) and bands.csv (curves with their bands). Returns the paths. Raises SolveError if the
-    optimum cannot be simulated, OSError if the disk refuses."""
+    values) and bands.csv (curves with their bands). Of an interrupted estimation only the first three
+    are written, which is quick. Returns the paths. Raises SolveError if the optimum cannot be
+    simulated, OSError if the disk refuses."""
     out = Path(out)
     plain = json.loads(json.dumps(found.as_dict(level)), parse_constant=lambda name: None)
     written = [save_text(out / "results.json", json.dumps(plain, indent=2))]
     written += found.save_tables(out, level)
+    if found.interrupted:
+        return written
     written.append(_save_predictions(out / "predictions.csv", predictions(found)))
     written.append(_save_bands(out / "bands.csv", bands(found, level)))
     return written

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -67,26 +70,38 @@ def sample(
         raise ValueError(f"unknown sampler {sampler!r}: choose one of {', '.join(SAMPLERS)}")
     problem = pypesto_problem(found.problem)
     result = Result(problem)
-    before = np.random.get_state()
-    # pypesto draws from NumPy's global generator.
-    np.random.seed(seed)
-    try:
-        run(
-            problem,
-            draws,
-            _sampler(sampler, found),
-            x0=_starts(sampler, found),
-            result=result,
-        )
-    finally:
-        np.random.set_state(before)
-    burn_in = int(geweke_test(result))
+    with _seeded(seed), _quiet():
+        run(problem, draws, _sampler(sampler, found), x0=_starts(sampler, found), result=result)
+        burn_in = int(geweke_test(result))
     traces = result.sample_result
     # The first chain has the temperature 1.
     theta = np.asarray(traces.trace_x)[:1, burn_in:]
     objective = np.asarray(traces.trace_neglogpost)[:1, burn_in:]
     names = tuple(info.name for info in estimated(found.problem))
     return Samples(names, theta, objective, burn_in)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Context with NumPy's global generator, from which pypesto draws, at this seed."""
+    before = np.random.get_state()
+    np.random.seed(seed)
+    try:
+        yield
+    finally:
+        np.random.set_state(before)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Context in which pypesto prints only warnings."""
+    logger = logging.getLogger("pypesto")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _sampler(name, found):

@@ -172,7 +172,9 @@ def _parameter(name: str, value: float, wish: Wish) -> ParameterInfo:
         if scale is None:
             scale = "log10" if low > 0 else "lin"
     elif math.isnan(value):
-        raise ValueError(f"{name} has no value: give bounds for it, such as bounds={{{name!r}: (1e-3, 1e3)}}")
+        raise ValueError(
+            f"{name} has no value: give bounds for it, such as bounds={{{name!r}: (1e-3, 1e3)}}"
+        )
     else:
         if scale is None:
             scale = "log10" if value > 0 else "lin"

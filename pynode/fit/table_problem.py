@@ -233,9 +233,7 @@ class TableProblem:
             free, start = self._inputs(values)
             simulated = self._observed(self.simulator.states(free, start, grid), free, grid)
         times, runs, columns = simulated.shape
-        place = torch.cartesian_prod(
-            torch.arange(columns), torch.arange(runs), torch.arange(times)
-        )
+        place = torch.cartesian_prod(torch.arange(columns), torch.arange(runs), torch.arange(times))
         return self._table(
             place[:, 0].tolist(),
             place[:, 1].tolist(),

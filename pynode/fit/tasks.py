@@ -82,22 +82,24 @@ class KeepingEngine(pypesto.engine.Engine):
         kept = [KeptTask(task, self.path(task), self.plain, self.stop) for task in tasks]
         waiting = [task.path for task in kept]
         outcome: dict[str, Any] = {"results": []}
+        # Not Thread.join: after a signal it can take a living thread for a dead one (Python 3.11).
+        ended = threading.Event()
 
         def work() -> None:
             try:
                 outcome["results"] = self.engine.execute(kept, progress_bar=False)
             except BaseException as error:  # it is raised again in the first thread
                 outcome["error"] = error
+            finally:
+                ended.set()
 
         # The first thread gets the signals: it waits for them, while the second one works.
         worker = threading.Thread(target=work, name="pynode-fit")
         worker.start()
-        while True:
+        while not ended.is_set():
             try:
-                worker.join(POLL)
+                ended.wait(POLL)
                 waiting = self._report(waiting)
-                if not worker.is_alive():
-                    break
             except KeyboardInterrupt:
                 interrupted = True
                 self.stop.touch()
