@@ -34,7 +34,7 @@ def target(
     """
     path, _, attribute = name.rpartition(":")
     if path and (path.endswith(".py") or not Path(name).exists()):
-        problem = _as_problem(_object(path, attribute), attribute, y0, tspan)
+        problem = _as_problem(load_object(path, attribute), attribute, y0, tspan)
     elif Path(name).exists() or Path(name).suffix == ".pt":
         problem = load_model(name).as_problem(Path(name).stem)
     else:
@@ -53,8 +53,9 @@ def target(
     return replace(problem, tspan=tspan, t_eval=None)
 
 
-def _object(path, attribute):
-    """The object of this name in a file or a module."""
+def load_object(path: str, attribute: str) -> Any:
+    """The object of this name in a file or a module, whose code it runs; a module class as an
+    instance. Raises ModelError."""
     try:
         if path.endswith(".py"):
             spec = importlib.util.spec_from_file_location(Path(path).stem, path)

@@ -7,6 +7,8 @@ import sys
 import time
 from typing import Any, TextIO
 
+from ..core.progress_bar import bar
+
 
 class SilentProgress:
     """Shows nothing. The other displays have the same methods."""
@@ -62,24 +64,7 @@ class Live(SilentProgress):
     """A progress bar of rich with loss, steps, evaluations and time."""
 
     def __init__(self) -> None:
-        from rich.progress import (
-            BarColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        count = TextColumn("{task.completed}/{task.total}")
-        text = TextColumn("{task.fields[text]}")
-        self.bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            count,
-            text,
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
+        self.bar = bar()
         self.bar.start()
         self.tasks: dict[str, Any] = {}
 

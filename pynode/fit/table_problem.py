@@ -1,0 +1,463 @@
+"""An estimation problem of a model and a table of measurements."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..core.parameter_info import ParameterInfo, Prior, Scale, Scales
+from ..core.status import SolveError
+from ..train.data import Dataset
+from ..train.report import fine_times
+from .initial_states import InitialStates
+from .likelihood import Errors, fisher, infinite, negative_log_likelihood
+from .named_models import named_model
+from .protocol import Predictions
+from .simulation import Simulator
+from .table_parameters import Wishes, initial_parameters, model_parameters, noise_parameters
+from .tables import Table, as_table, read_table
+from .times import common_grid
+
+LEAST_ATOL = 1e-3  # atol in units of rtol and the size of the state
+
+
+class TableProblem:
+    """Estimates the parameters of a model from a table; it fits ``EstimationProblem``.
+
+    model: an nn.Module f(t, y, *conditions) with named parameters, a function f(t, y, k1, k2), or a
+        model of ``pynode.models``. A state y is (n,); a module that takes rows alone serves too.
+    data: a CSV file, a ``Table``, or observations of ``pynode.train``. The first line of a run is
+        its initial state, exact and no measurement, unless ``initial`` says otherwise or the model
+        makes initial states itself, as those of ``pynode.models`` do.
+    estimate: names of the parameters to estimate; by default all of a module or a function, and
+        those that ``learn=`` names of a model of ``pynode.models``.
+    bounds: {name: (lower, upper)}. By default a factor 1000 around a positive value, and 10 max(1,
+        |value|) around another one. The name of a tensor stands for all its numbers.
+    scales: {name: 'lin', 'log' or 'log10'}. By default 'log10' if the lower bound is positive.
+    priors: {name: Prior}. start: {name: value}, where the model's own value does not serve.
+    conditions: columns that are constant in a run, such as a temperature. The model gets them as
+        further arguments, after y; a model of ``pynode.models`` as its constants.
+    initial: {state: value or 'estimate'}. An unknown initial value is a parameter, init(A); with
+        several runs each has its own, init(A)[run].
+    noise: a standard deviation or 'estimate' (parameters sigma(A)), for all columns or by name.
+    relative: columns whose errors are relative: their logarithm has normal errors.
+    method, rtol, atol, backend, max_steps: of the solves, as for ``pynode.solve``. backend='auto'
+        takes native code where it serves. By default atol is 1e-3 rtol times the size of a state.
+
+    Raises DataError for a table that cannot be used, ValueError for names that do not fit.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        data: str | PathLike[str] | Table | Dataset,
+        *,
+        estimate: Sequence[str] | None = None,
+        bounds: Mapping[str, tuple[float, float]] | None = None,
+        scales: Mapping[str, Scale] | None = None,
+        priors: Mapping[str, Prior] | None = None,
+        start: Mapping[str, float] | None = None,
+        conditions: Sequence[str] = (),
+        initial: Mapping[str, float | str] | None = None,
+        noise: float | str | Mapping[str, float | str] = "estimate",
+        relative: Collection[str] = (),
+        method: str = "auto",
+        rtol: float = 1e-6,
+        atol: float | Tensor | None = None,
+        backend: str = "auto",
+        max_steps: int = 10_000,
+    ) -> None:
+        if isinstance(data, (str, PathLike)):
+            data = read_table(Path(data), conditions=conditions)
+        self.table = table = as_table(data, conditions)
+        self.model = named_model(model, table.conditions)
+        wishes = Wishes(bounds or {}, scales or {}, priors or {}, start or {})
+        names = list(self.model.proposed)
+        if estimate is not None:
+            names = list(estimate)
+        infos = model_parameters(self.model, names, wishes)
+        self._free = len(infos)
+        self.initial = InitialStates(self.model, table, initial or {})
+        unknown = initial_parameters(
+            table, self.initial.states, self.initial.unknown, self.initial.base, wishes
+        )
+        self._unknown = [(x.run, x.state) for x in unknown]
+        self._noise = noise_parameters(table, noise, relative, wishes)
+        infos += [x.info for x in unknown]
+        infos += [x.info for x in self._noise if x.info is not None]
+        wishes.check([info.name for info in infos])
+        if not infos:
+            raise ValueError(
+                "there is nothing to estimate: name parameters of the model, such as"
+                f" {', '.join(self.model.names[:3])} (estimate, --estimate)"
+            )
+        self._parameters = tuple(infos)
+        self._scales = Scales(tuple(info.scale for info in infos))
+        grid, places = common_grid([run.t for run in table.runs])
+        if atol is None:
+            atol = self._tolerances(rtol)
+        sample = self.initial.base[0].nan_to_num(1.0)
+        self.bound = self.model.bind(names, table.conditions, table.columns, sample)
+        self.simulator = Simulator(
+            self.model, self.bound, grid, self.initial.given, method, rtol, atol, backend, max_steps
+        )
+        self._pick = None
+        if self.model.observables is None and not self.model.has_initial:
+            self._pick = torch.tensor([self.initial.states.index(c) for c in table.columns])
+        self._seen = _Seen.of(table, places, self.initial.measured, self._noise)
+        self._settings = repr((method, rtol, backend, max_steps, self.initial.known, self._noise))
+
+    @property
+    def parameters(self) -> tuple[ParameterInfo, ...]:
+        """All parameters: of the model, then initial values, then standard deviations."""
+        return self._parameters
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of the table, the parameters and the settings."""
+        digest = hashlib.sha256(self.table.fingerprint.encode())
+        digest.update(repr((self._parameters, self._settings)).encode())
+        digest.update(self.model.values.numpy().tobytes())
+        return digest.hexdigest()
+
+    @property
+    def engine(self) -> str:
+        """In one sentence, on which engine the solves run."""
+        if self.simulator.engine == "native":
+            return "Engine: native code."
+        return f"Engine: {self.simulator.engine}. {self.simulator.reason}".rstrip(" .") + "."
+
+    def objective(self, theta: Tensor) -> Tensor:
+        """The negative log-likelihood plus minus the logarithms of the priors, 0-d, differentiable
+        once; infinite where a solve fails."""
+        theta = theta.to(torch.float64)
+        values = self._scales.values(theta)
+        free, start = self._inputs(values)
+        try:
+            y = self.simulator.states(free, start)
+        except SolveError:
+            return infinite(len(theta))[0]
+        simulated = self._observed(y, free, self.simulator.grid)
+        errors = self._errors(self._seen.of_array(simulated), values)
+        value = negative_log_likelihood(errors) + self._minus_log_priors(theta)
+        if not bool(torch.isfinite(value)):
+            return infinite(len(theta))[0]
+        return value
+
+    def gradient(self, theta: Tensor) -> tuple[Tensor, Tensor]:
+        """(objective, gradient (k,)), by the discrete adjoint."""
+        with torch.enable_grad():
+            theta = theta.detach().to(torch.float64).requires_grad_()
+            value = self.objective(theta)
+        if not value.requires_grad:
+            return infinite(len(theta))[:2]
+        (grad,) = torch.autograd.grad(value, theta)
+        if not bool(torch.isfinite(grad).all()):
+            return infinite(len(theta))[:2]
+        return value.detach(), grad
+
+    def gauss_newton(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(objective, gradient (k,), Gauss-Newton matrix (k, k)), by forward sensitivities."""
+        theta = theta.detach().to(torch.float64)
+        linear = self._linearised(theta)
+        if linear is None:
+            return infinite(len(theta))
+        value, grad, matrix = fisher(*linear)
+        with torch.enable_grad():
+            point = theta.clone().requires_grad_()
+            prior = self._minus_log_priors(point)
+        if prior.requires_grad:
+            grad = grad + torch.autograd.grad(prior, point)[0]
+        bend = [info.prior.curvature if info.prior else 0.0 for info in self._parameters]
+        matrix = matrix + torch.tensor(bend, dtype=torch.float64).diag()
+        finite = bool(torch.isfinite(grad).all() and torch.isfinite(matrix).all())
+        if not finite:
+            return infinite(len(theta))
+        return value + prior.detach(), grad, matrix
+
+    def residuals(self, theta: Tensor) -> Tensor:
+        """(r,) with |r|^2 / 2 = objective + constant, differentiable once.
+
+        An unknown standard deviation s of N values has the residual sqrt(2 N (log(s / lower) + 1)).
+        Raises SolveError where a solve fails, ValueError for priors other than normal ones.
+        """
+        theta = theta.to(torch.float64)
+        parts = [self._scaled_differences(theta)]
+        for noise in self._noise:
+            if noise.info is None:
+                continue
+            i = [info.name for info in self._parameters].index(noise.info.name)
+            count = int((self._seen.column == noise.column).sum())
+            size = self._scales.values(theta)[i] / noise.info.lower
+            parts.append((2 * count * (size.log() + 1)).sqrt().reshape(1))
+        for i, info in enumerate(self._parameters):
+            if info.prior is None:
+                continue
+            if info.prior.kind != "normal":
+                raise ValueError(
+                    f"least squares take normal priors alone, and {info.name} has another one:"
+                    " choose the optimiser fides or lbfgs"
+                )
+            parts.append(((theta[i] - info.prior.mean) / info.prior.width).reshape(1))
+        return torch.cat(parts)
+
+    def predictions(self, theta: Tensor) -> Predictions:
+        """Measured and simulated values at the times of the measurements. Raises SolveError."""
+        with torch.no_grad():
+            values = self._scales.values(theta.detach().to(torch.float64))
+            free, start = self._inputs(values)
+            y = self.simulator.states(free, start)
+            simulated = self._observed(y, free, self.simulator.grid)
+        seen = self._seen
+        return self._table(
+            seen.column.tolist(),
+            seen.run.tolist(),
+            self.simulator.grid[seen.time, seen.run],
+            seen.value,
+            seen.of_array(simulated),
+            values,
+        )
+
+    def curves(self, theta: Tensor) -> Predictions:
+        """Simulated values at many times, for smooth pictures. Raises SolveError."""
+        grid, _ = common_grid([fine_times(run.t)[0] for run in self.table.runs])
+        with torch.no_grad():
+            values = self._scales.values(theta.detach().to(torch.float64))
+            free, start = self._inputs(values)
+            simulated = self._observed(self.simulator.states(free, start, grid), free, grid)
+        times, runs, columns = simulated.shape
+        place = torch.cartesian_prod(torch.arange(columns), torch.arange(runs), torch.arange(times))
+        return self._table(
+            place[:, 0].tolist(),
+            place[:, 1].tolist(),
+            grid.T.repeat(columns, 1).reshape(-1),
+            torch.full((len(place),), torch.nan, dtype=torch.float64),
+            simulated.permute(2, 1, 0).reshape(-1),
+            values,
+        )
+
+    def _table(self, columns, runs, time, measured, simulated, values):
+        noise = self._deviations(values)
+        relative = torch.tensor([x.relative for x in self._noise])
+        which = torch.tensor(columns)
+        return Predictions(
+            [self.table.columns[i] for i in columns],
+            [self.table.runs[i].name for i in runs],
+            time,
+            measured,
+            simulated,
+            noise[which],
+            relative[which],
+        )
+
+    def _inputs(self, values):
+        """(free (B, k), start (B, n)) at the values of all parameters, differentiable."""
+        free = values[: self._free].expand(len(self.table.runs), -1)
+        unknown = values[self._free : self._free + len(self._unknown)]
+        return free, self.initial.start(free, self._unknown, unknown)
+
+    def _observed(self, y, free, grid):
+        """The measured quantities, (T, B, m), at states (T, B, n)."""
+        if self._pick is not None:
+            return y[..., self._pick]
+        found = self.bound.observe(*self._points(y, free, grid))
+        return found.reshape(*y.shape[:2], -1)
+
+    def _points(self, y, free, grid):
+        """The arguments of the bound model for all times and runs as rows."""
+        times = len(y)
+        given = self.initial.given
+        return (
+            grid.reshape(-1, 1),
+            y.reshape(-1, y.shape[-1]),
+            free.expand(times, -1, -1).reshape(-1, free.shape[-1]),
+            given.expand(times, -1, -1).reshape(-1, given.shape[-1]),
+        )
+
+    def _deviations(self, values):
+        """The standard deviation of each column, (m,), differentiable."""
+        names = {info.name: i for i, info in enumerate(self._parameters)}
+        found = []
+        for noise in self._noise:
+            if noise.info is None:
+                found.append(values.new_tensor(noise.deviation))
+            else:
+                found.append(values[names[noise.info.name]])
+        return torch.stack(found)
+
+    def _errors(self, simulated, values):
+        """The Errors of the simulated values, (N,)."""
+        seen = self._seen
+        relative = seen.relative
+        simulated = torch.where(relative, simulated, 1.0).log() + torch.where(
+            relative, 0.0, simulated
+        )
+        return Errors(simulated - seen.target, self._deviations(values)[seen.column], seen.constant)
+
+    def _minus_log_priors(self, theta):
+        found = theta.new_zeros(())
+        for i, info in enumerate(self._parameters):
+            if info.prior is not None:
+                found = found + info.prior.minus_log(theta[i])
+        return found
+
+    def _scaled_differences(self, theta):
+        """Differences in units of their deviations, (N,), differentiable once."""
+        point = theta.detach()
+        if not (theta.requires_grad and torch.is_grad_enabled()):
+            values = self._scales.values(point)
+            free, start = self._inputs(values)
+            y = self.simulator.states(free, start)
+            simulated = self._observed(y, free, self.simulator.grid)
+            errors = self._errors(self._seen.of_array(simulated), values)
+            return errors.difference / errors.deviation
+        linear = self._linearised(point, throw=True)
+        errors = linear.errors
+        scaled = errors.difference / errors.deviation
+        jacobian = (
+            linear.of_difference - scaled[:, None] * linear.of_deviation
+        ) / errors.deviation[:, None]
+        # A linear function with the right value and derivative: its graph costs no solve.
+        return scaled + jacobian @ (theta - point)
+
+    def _linearised(self, theta, throw=False):
+        """The errors and their derivatives in theta; None where a solve fails."""
+        values = self._scales.values(theta)
+        free, start = self._inputs(values)
+        through_start = self.initial.slopes(free)
+        try:
+            found = self.simulator.sensitivities(
+                free, start, bool(self._unknown) or through_start is not None
+            )
+        except SolveError:
+            if throw:
+                raise
+            return None
+        of_states = self._of_states(found, through_start, len(theta))
+        simulated, slopes = self._observed_slopes(found.y, free, of_states)
+        seen = self._seen
+        picked = seen.of_array(simulated)
+        errors = self._errors(picked, values)
+        scale = self._scales.slopes(values)
+        of_difference = seen.of_array(slopes) * scale
+        of_difference = torch.where(
+            seen.relative[:, None], of_difference / picked[:, None], of_difference
+        )
+        of_deviation = torch.zeros_like(of_difference)
+        names = {info.name: i for i, info in enumerate(self._parameters)}
+        for noise in self._noise:
+            if noise.info is not None:
+                i = names[noise.info.name]
+                of_deviation[seen.column == noise.column, i] = scale[i]
+        return _Linearised(errors, of_difference, of_deviation)
+
+    def _of_states(self, found, through_start, k):
+        """The derivatives of the states in the values of all k parameters, (T, B, n, k)."""
+        slopes = found.y.new_zeros(*found.y.shape, k)
+        slopes[..., : self._free] = found.of_free
+        if through_start is not None:
+            slopes[..., : self._free] += torch.einsum(
+                "tbij,bjk->tbik", found.of_start, self._kept(through_start)
+            )
+        for i, (run, state) in enumerate(self._unknown):
+            slopes[:, run, :, self._free + i] = found.of_start[:, run, :, state]
+        return slopes
+
+    def _kept(self, through_start):
+        """The slopes of initial states, without those that unknown values replace."""
+        if not self._unknown:
+            return through_start
+        kept = through_start.clone()
+        for run, state in self._unknown:
+            kept[run, state] = 0.0
+        return kept
+
+    def _observed_slopes(self, y, free, slopes):
+        """The measured quantities (T, B, m) and their derivatives (T, B, m, k)."""
+        if self._pick is not None:
+            return y[..., self._pick], slopes[..., self._pick, :]
+        points = self._points(y, free, self.simulator.grid)
+        with torch.enable_grad():
+            leaves = [points[1].detach().requires_grad_(), points[2].detach().requires_grad_()]
+            observed = self.bound.observe(points[0], *leaves, points[3])
+        rows = []
+        for j in range(observed.shape[1]):
+            of_y, of_free = torch.autograd.grad(
+                observed[:, j].sum(), leaves, retain_graph=True, materialize_grads=True
+            )
+            of_y = of_y.reshape(y.shape)
+            row = torch.einsum("tbn,tbnk->tbk", of_y, slopes)
+            row[..., : self._free] += of_free.reshape(*y.shape[:2], -1)
+            rows.append(row)
+        return observed.detach().reshape(*y.shape[:2], -1), torch.stack(rows, 2)
+
+    def _tolerances(self, rtol):
+        """atol of each state, (n,): by the size of its column, or of the smallest column."""
+        sizes = {}
+        for i, column in enumerate(self.table.columns):
+            seen = torch.cat([run.values[:, i][run.seen[:, i]].abs() for run in self.table.runs])
+            size = seen.max()
+            if self._noise[i].relative:
+                size = seen.min()
+            sizes[column] = float(size) or 1.0
+        least = min(sizes.values())
+        found = [sizes.get(state, least) for state in self.initial.states]
+        return LEAST_ATOL * rtol * torch.tensor(found, dtype=torch.float64)
+
+
+class _Linearised(NamedTuple):
+    errors: Errors
+    of_difference: Tensor
+    of_deviation: Tensor
+
+
+class _Seen(NamedTuple):
+    """The N measured values. time, run, column: (N,) places in the batch. value: (N,); target: the
+    same, or its logarithm where relative, (N,). constant: of the likelihood."""
+
+    time: Tensor
+    run: Tensor
+    column: Tensor
+    value: Tensor
+    target: Tensor
+    relative: Tensor
+    constant: float
+
+    @classmethod
+    def of(cls, table, places, measured, noise):
+        time = []
+        run_index = []
+        column = []
+        value = []
+        for b, run in enumerate(table.runs):
+            counted = run.seen.clone()
+            counted[0] &= torch.tensor(measured)
+            rows, columns = counted.nonzero(as_tuple=True)
+            time.append(places[b][rows])
+            run_index.append(torch.full_like(rows, b))
+            column.append(columns)
+            value.append(run.values[rows, columns])
+        columns = torch.cat(column)
+        values = torch.cat(value)
+        relative = torch.tensor([x.relative for x in noise])[columns]
+        logarithms = torch.where(relative, values, 1.0).log()
+        return cls(
+            torch.cat(time),
+            torch.cat(run_index),
+            columns,
+            values,
+            torch.where(relative, logarithms, values),
+            relative,
+            float(logarithms.sum()),
+        )
+
+    def of_array(self, array: Tensor) -> Tensor:
+        """The N entries (N, ...) of an array (T, B, m, ...)."""
+        return array[self.time, self.run, self.column]
