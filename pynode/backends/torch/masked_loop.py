@@ -46,7 +46,7 @@ SMALLEST = 4096
 
 class MaskedRows:
     """Outputs and ends of a batch, as batched_loop.Rows. accepted, rejected: (m,), counts of
-    steps."""
+    steps; work: the sums of what the family of methods counted."""
 
     def __init__(self, tables: Tables, ends: _Ends, attempts: np.ndarray) -> None:
         self.ys = tables.ys[: tables.count]
@@ -56,27 +56,33 @@ class MaskedRows:
         self.last = ends.last
         # One copy of all numbers.
         self.t, *counts = ends.numbers.cpu().numpy()
-        self.place, self.accepted, self.rejected, status = (
+        self.place, self.accepted, self.rejected, status, *work = (
             numbers.astype(np.int64) for numbers in counts
         )
+        self.work = [int(numbers.sum()) for numbers in work]
         self.statuses = RowStatuses(status)
         self.attempts = attempts + self.accepted + self.rejected
 
 
 class _Ends:
-    """Where the rows are when they leave: last, (B, n); numbers, (5, B) float64: times, places,
-    counts of accepted and rejected steps, statuses. taken: their steps, if they are kept."""
+    """Where the rows are when they leave: last, (B, n); numbers, (5 + c, B) float64: times, places,
+    counts of accepted and rejected steps, statuses, and what the family of methods counted. taken:
+    their steps, if they are kept."""
 
     def __init__(self, y0: Tensor) -> None:
         self.last = y0.clone()
-        self.numbers = torch.zeros(5, len(y0), dtype=torch.float64, device=y0.device)
+        self.numbers: Any = None
         self.taken: list[Taken] = []
 
-    def store(self, row: Tensor, states: RowStates) -> None:
-        """Store the states of the rows with these numbers, (m,)."""
+    def store(self, row: Tensor, states: RowStates, work: Tensor | None) -> None:
+        """Store the states of the rows with these numbers, (m,). work: (c, m), or None."""
         self.last.index_copy_(0, row, states.y)
-        parts = (states.t, states.place, states.accepted, states.rejected, states.status)
+        parts = [states.t, states.place, states.accepted, states.rejected, states.status]
+        if work is not None:
+            parts += work.unbind(0)
         numbers = torch.stack([part.to(torch.float64) for part in parts])
+        if self.numbers is None:
+            self.numbers = numbers.new_zeros(len(parts), len(self.last))
         self.numbers.index_copy_(1, row, numbers)
 
 
@@ -133,14 +139,15 @@ def integrate(
     bucket.close()
     if record is not None:
         for taken in ends.taken:
-            record.extend(taken.row, taken.t, taken.h, taken.end, (taken.start,))
+            record.extend(taken.row, taken.t, taken.h, taken.end, taken.tape)
     rows = MaskedRows(passes.tables, ends, spans.attempts)
     stats = field.stats
     stats.nfe += start_nfe
     stats.accepted += int(rows.accepted.sum())
     stats.rejected += int(rows.rejected.sum())
     # Repeated work for rows that take no step does not count.
-    passes.attempts.count(stats, int((rows.accepted + rows.rejected).sum()))
+    attempts = int((rows.accepted + rows.rejected).sum())
+    passes.family.count(stats, attempts, rows.work, attempts)
     return rows
 
 
@@ -184,30 +191,27 @@ def _begin(
     else:
         rates = None
     tables = Tables(to_device(times.reshape(-1), device), ys, rates, slots)
-    attempts = MASKED.get(method)(method, y0)
-    passes = Passes(attempts, field, tol, options, clock.stop_tolerance, constants, tables)
-    if attempts.carries:
-        first = f0
+    family = MASKED.get(method)(method, y0)
+    passes = Passes(family, field, tol, options, clock.stop_tolerance, constants, tables)
+    inner, doubtful = family.start(field, tol, t0, y0, f0, h)
+    status = _first_statuses(limit, f0)
+    if doubtful is None:
+        doubtful = torch.zeros_like(limit, dtype=torch.bool)
     else:
-        first = y0[:, :0]
-    polynomial = y0.new_zeros(attempts.degree + 1, *y0.shape)
-    polynomial[0] = y0
+        doubtful = doubtful & (status == RUNNING)
     states = RowStates(
         t=t0,
         h=h,
         y=y0,
-        first=first,
-        past=torch.ones_like(h),
-        older=torch.ones_like(h),
         accepted=torch.zeros_like(place),
         rejected=torch.zeros_like(place),
-        status=_first_statuses(limit, f0),
+        status=status,
         place=place,
         waiting=torch.zeros_like(place, dtype=torch.bool),
-        polynomial=polynomial,
         began=t0,
         size=h,
-        doubtful=torch.zeros_like(place, dtype=torch.bool),
+        doubtful=doubtful,
+        inner=inner,
     )
     return passes, states
 
@@ -233,9 +237,10 @@ class _Bucket:
         self.ends = ends
         self.taped = taped
         if taped:
-            passes.tape = MaskedTape(count, states.y)
+            ordered = passes.family.order(states.inner) is not None
+            passes.tape = MaskedTape(count, states.y, 3 + ordered)
         self.stream = late.SideStream(states.y.device)
-        self.graphed = passes.attempts.capturable
+        self.graphed = passes.family.capturable
         self._blocks = 0
         self._replay: Any = None
 
@@ -258,9 +263,7 @@ class _Bucket:
 
     def _run_in_place(self) -> None:
         """The same, with the results in the tensors of the states before."""
-        after = self.passes.run(self.states, self.count)
-        for old, new in zip(self.states, after, strict=True):
-            old.copy_(new)
+        self.states.copy_(self.passes.run(self.states, self.count))
 
     def flags(self) -> late.LateCopy:
         """(number of rows that are alive, whether a Jacobian was not finite)."""
@@ -282,6 +285,6 @@ class _Bucket:
     def close(self) -> None:
         """Store where the rows are, and their steps."""
         row = self.passes.constants.row
-        self.ends.store(row, self.states)
+        self.ends.store(row, self.states, self.passes.family.work(self.states.inner))
         if self.taped:
             self.ends.taken.append(self.passes.tape.taken(row))
