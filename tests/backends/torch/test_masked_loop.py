@@ -11,7 +11,7 @@ from tests.support import replayed
 from tests.support.cases import tensor
 
 PID = Tsit5(controller="PID")
-METHODS = ["tsit5", PID, "rodas5p", "rosenbrock23", "bs3", "vern7", "midpoint"]
+METHODS = ["tsit5", PID, "rodas5p", "rosenbrock23", "bs3", "vern7", "midpoint", "qndf", "fbdf"]
 ROWS = 12
 MASKED = TorchBackend(passes=5)
 
@@ -93,7 +93,7 @@ def test_rows_with_their_own_spans_and_outputs(method, buckets):
     assert all(a > b for a, b in zip(buckets, buckets[1:]))
 
 
-@pytest.mark.parametrize("method", ["tsit5", "rodas5p", "vern7"])
+@pytest.mark.parametrize("method", ["tsit5", "rodas5p", "vern7", "qndf", "fbdf"])
 def test_graphs(method, buckets, graphs):
     """A block runs again without Python."""
     y0, t, rate = problem()
@@ -167,7 +167,7 @@ def test_limits_of_steps(options, status):
     assert Status.SUCCESS in masked.statuses
 
 
-@pytest.mark.parametrize("method", ["tsit5", "rodas5p", "vern7"])
+@pytest.mark.parametrize("method", ["tsit5", "rodas5p", "vern7", "qndf", "fbdf"])
 def test_gradient(method, buckets, graphs):
     """In starts, args and times."""
     leaves = [x.requires_grad_() for x in problem()]
@@ -211,7 +211,7 @@ def test_infinite_jacobian():
 @pytest.mark.parametrize(
     "options",
     [
-        {"method": "qndf"},
+        {"method": "kvaerno5"},
         {"events": Event(lambda t, y, rate: y[:, 0] - 0.1)},
         {"callback": lambda t, y, stats: False},
         {"max_seconds": 100.0},
