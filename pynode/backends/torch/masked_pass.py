@@ -83,7 +83,7 @@ class Tables:
 
     times: ((T + slots + 1) B,), with infinities after the last outputs. ys, slopes: (T + 1, B, n);
     the last place takes what no one wants. slopes: dy/dt, or None. slots: the most outputs that a
-    row writes in one pass.
+    row writes at once, also ``most``.
     """
 
     def __init__(self, times: Tensor, ys: Tensor, slopes: Tensor | None, slots: int) -> None:
@@ -92,13 +92,14 @@ class Tables:
         self.slopes = slopes
         self.count = len(ys) - 1
         self.batch = ys.shape[1]
+        self.most = slots
         self.slots = torch.arange(slots + 1, device=ys.device).unsqueeze(1)
 
-    def due(self, states: RowStates, constants: RowConstants) -> RowStates:
-        """Mark the rows whose next output lies in their last step."""
+    def due(self, states: RowStates, constants: RowConstants) -> Tensor:
+        """Mask of the rows whose next output lies in their last step, (m,)."""
         places = states.place * self.batch + constants.row
         moments = self.times.index_select(0, places)
-        return states._replace(waiting=constants.direction * (moments - states.t) <= 0)
+        return constants.direction * (moments - states.t) <= 0
 
     def write(
         self, states: RowStates, constants: RowConstants, interpolant: Interpolant
@@ -149,9 +150,8 @@ def _put(table: Tensor, goals: Tensor, values: Tensor) -> None:
 
 class Passes:
     """Passes of m rows. family: an object of methods/batched/masked.py; field, tol: of these rows;
-    tape: keeps the steps, or None at first (masked_tape.py). dense: the number of polynomials of
-    single rows that the host asked for. ends: the numbers of the statuses in the order of
-    ``row_control.endings``, and at last RUNNING."""
+    tape: keeps the steps, or None at first (masked_tape.py). ends: the numbers of the statuses in
+    the order of ``row_control.endings``, and at last RUNNING."""
 
     def __init__(
         self,

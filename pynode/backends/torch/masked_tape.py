@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from ...core.transfer import places
 
 
 class Taken(NamedTuple):
@@ -56,6 +58,44 @@ class MaskedTape:
         columns = torch.cat((numbers.transpose(0, 1), rows)).flatten(1)
         kept = states.view(-1, states.shape[2]).index_select(0, which)
         return taken(columns.index_select(1, which), kept)
+
+
+class AttendedTape:
+    """The accepted steps of passes whose counts the host reads. kept: of each pass, the places of
+    its rows (w,), the numbers of MaskedTape, (3 or 4, w), and states (w, n)."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._last: Any = None
+
+    def write(
+        self, number: int, numbers: Sequence[Tensor], accepted: Tensor, states: Tensor
+    ) -> None:
+        """The attempts of a pass, as MaskedTape.write."""
+        self._last = (numbers, accepted, states)
+
+    def count(self, like: Tensor) -> Tensor:
+        """How many of the last attempts were accepted, 0-d; zeros of ``like`` without any."""
+        if self._last is None:
+            return like.new_zeros(())
+        return self._last[1].sum()
+
+    def keep(self, count: int) -> None:
+        """Keep these accepted steps. count: as the host has read it."""
+        numbers, accepted, states = self._last
+        self._last = None
+        which = places(accepted, count)
+        columns = [part.index_select(0, which).to(torch.float64) for part in numbers]
+        self.kept.append((which, torch.stack(columns), states.index_select(0, which)))
+
+    def taken(self, row: Tensor) -> Taken | None:
+        """All steps; row: (m,), the numbers of the rows. None if there are none."""
+        if not self.kept:
+            return None
+        which, columns, states = zip(*self.kept, strict=True)
+        self.kept = []
+        rows = row.index_select(0, torch.cat(which)).to(torch.float64)
+        return taken(torch.cat((torch.cat(columns, 1), rows.unsqueeze(0))), torch.cat(states))
 
 
 def taken(columns: Tensor, states: Tensor) -> Taken:

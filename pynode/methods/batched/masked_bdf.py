@@ -18,7 +18,7 @@ from ...algebra.newton import MAX_ITERATIONS, UNKNOWN, convergence_test
 from ...algebra.row_matrices import applied, inverses
 from ...core.arithmetic import Tensors
 from ...core.products import SMALL
-from ...core.transfer import constant
+from ...core.transfer import constant, places
 from ..bdf.step import FBDF, MAX_ORDER, QNDF, SAFETY, SLOW, SMALLEST_ERROR
 from ..jacobian_reuse import KEEP, remembered_rate
 from .bdf import PATIENCE, PRESENT, worth_waiting
@@ -452,13 +452,3 @@ class BDFPasses:
         stats.njac += jacobians
         stats.nlu += factorisations
         stats.newton_failures += failures
-
-
-def places(mask: Tensor, count: int) -> Tensor:
-    """The indices, (count,), at which the mask, (m,), holds. count: how often it does. The host
-    does not wait for them, as it would for ``nonzero``."""
-    found = torch.empty(count + 1, dtype=torch.int64, device=mask.device)
-    every = torch.arange(len(mask), device=mask.device)
-    # The last place takes all others.
-    goals = torch.where(mask, mask.cumsum(0) - 1, count)
-    return found.scatter_(0, goals, every)[:count]
