@@ -410,8 +410,7 @@ class _BatchSolve:
         field = self.isolated
         if len(index) != field.batch:
             field = field.select(index)
-        passes = self._masked_passes(watch)
-        if passes is not None:
+        if self._masked(start, watch):
             rows = masked_loop.integrate(
                 field,
                 self.method,
@@ -419,7 +418,7 @@ class _BatchSolve:
                 spans,
                 self.options,
                 self.atol,
-                passes,
+                self.passes,
                 steps,
                 self.moving_times,
             )
@@ -440,14 +439,14 @@ class _BatchSolve:
             index,
         )
 
-    def _masked_passes(self, watch: BatchEventDetector | None) -> int | None:
-        """How many passes of a segment follow one another without the host; None if it must see
-        each pass."""
+    def _masked(self, start: Tensor, watch: BatchEventDetector | None) -> bool:
+        """Whether a segment of rows from start, (m, n), keeps their numbers on the device. The host
+        must not need them in each pass."""
         if watch is not None or self.limits is not None or self.field.drawn:
-            return None
-        if not masked_loop.serves(self.method, self.options):
-            return None
-        return self.passes
+            return False
+        if self.passes is None and not masked_loop.attends(start):
+            return False
+        return masked_loop.serves(self.method, self.options)
 
     def solution(self) -> BatchSolution:
         events, presets = self.events

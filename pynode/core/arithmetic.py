@@ -31,6 +31,15 @@ class Arrays:
     maximum = staticmethod(np.maximum)
     where = staticmethod(np.where)
     nextafter = staticmethod(np.nextafter)
+    floor = staticmethod(np.floor)
+    log = staticmethod(np.log)
+    isnan = staticmethod(np.isnan)
+    stack = staticmethod(np.stack)
+
+    @staticmethod
+    def fill(a: np.ndarray, where: np.ndarray, value: float) -> None:
+        """Write the value where the mask holds. The mask may have fewer dimensions."""
+        np.copyto(a, value, where=where)
 
 
 class Tensors:
@@ -38,6 +47,15 @@ class Tensors:
 
     where = staticmethod(torch.where)
     nextafter = staticmethod(torch.nextafter)
+    floor = staticmethod(torch.floor)
+    log = staticmethod(torch.log)
+    isnan = staticmethod(torch.isnan)
+    stack = staticmethod(torch.stack)
+
+    @staticmethod
+    def fill(a: Tensor, where: Tensor, value: float) -> None:
+        """Write the value where the mask holds. The mask may have fewer dimensions."""
+        a.masked_fill_(where, value)
 
     @staticmethod
     def minimum(a: Tensor, b: Tensor | float) -> Tensor:

@@ -198,11 +198,12 @@ class RowField:
         ``linearised`` would replace."""
         which = torch.arange(len(y), device=y.device)
         jac, slope = self._pulled(t, y, which, True, False)
-        # One sum finds them at a fraction of the cost of a test of every entry.
-        total = jac.sum((1, 2))
-        if slope is not None:
-            total = total + slope.sum(1)
-        return jac, slope, ~torch.isfinite(total)
+        return jac, slope, _doubtful(jac, slope)
+
+    def jacobian_unseen(self, t: Tensor, y: Tensor, which: Tensor) -> tuple[Tensor, Tensor]:
+        """(df/dy (w, n, n), doubtful (w,)) of the rows in which, likewise."""
+        jac, slope = self._pulled(t, y, which, False, False)
+        return jac, _doubtful(jac, slope)
 
     def jacobian(self, t: Tensor, y: Tensor, which: Tensor) -> Tensor:
         """df/dy, (w, n, n), of the rows in which. t (m,), y (m, n): of all rows."""
@@ -254,6 +255,15 @@ class RowField:
             else:
                 jac = grads[0].view(m, n, n)
             return jac, grads[1].view(m, n).to(y.dtype) if moving and grads[1] is not None else None
+
+
+def _doubtful(jac: Tensor, slope: Tensor | None) -> Tensor:
+    """Mask of the rows with an entry that is not finite, (m,)."""
+    # One sum finds them at a fraction of the cost of a test of every entry.
+    total = jac.sum((1, 2))
+    if slope is not None:
+        total = total + slope.sum(1)
+    return ~torch.isfinite(total)
 
 
 def clock(t: Tensor, y: Tensor, rank: int) -> Tensor:

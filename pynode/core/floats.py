@@ -1,4 +1,4 @@
-"""Three functions of Python floats, in the form of core/arithmetic.py.
+"""A few functions of Python floats, in the form of core/arithmetic.py.
 
 They are a module, because numba can pass a module to a rule. The loops in native code then use the
 same rules.
@@ -6,8 +6,12 @@ same rules.
 
 from __future__ import annotations
 
+import math
+
 minimum = min
 maximum = max
+floor = math.floor
+log = math.log
 
 
 def where(condition: bool, a: float, b: float) -> float:

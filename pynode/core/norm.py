@@ -141,8 +141,18 @@ class RowTolerance(Tolerance):
 
     def ratio_there(self, error: Tensor, y: Tensor, y1: Tensor) -> Tensor:
         """``ratio`` as a tensor on the device of the states, without a synchronisation."""
-        scaled = error / torch.add(self.atol, torch.maximum(y.abs(), y1.abs()), alpha=self.rtol)
-        return torch.mv(scaled.square(), self.mean).to(torch.float64).sqrt()
+        return self.norms_there(
+            error / torch.add(self.atol, torch.maximum(y.abs(), y1.abs()), alpha=self.rtol)
+        )
+
+    def norms_there(self, scaled: Tensor) -> Tensor:
+        """``norms`` as a tensor, likewise."""
+        squares = torch.mv(scaled.square().view(-1, self.size), self.mean)
+        return squares.view(scaled.shape[:-1]).to(torch.float64).sqrt()
+
+    def rounding_there(self, y: Tensor, increment: Tensor, reciprocal: Tensor) -> Tensor:
+        """``rounding`` as a tensor, likewise. reciprocal: 1 / scale, (m, n)."""
+        return self.noise * self.norms_there((y.abs() + increment.abs()) * reciprocal)
 
     def select(self, keep: Tensor) -> RowTolerance:
         """The tolerance of the rows in keep."""

@@ -189,7 +189,12 @@ def controlled(
     b1, b2, b3 = filters
     r = xp.maximum(xp.where(ratio < LARGEST_RATIO, ratio, LARGEST_RATIO), SMALLEST_RATIO)
     accepted = r <= 1
-    filtered = r ** (-b1 / order) * r1 ** (-b2 / order) * r2 ** (-b3 / order)
+    filtered = r ** (-b1 / order)
+    # A power of a million rows takes as long as all else here.
+    if b2 != 0.0:
+        filtered = filtered * r1 ** (-b2 / order)
+    if b3 != 0.0:
+        filtered = filtered * r2 ** (-b3 / order)
     grown = xp.minimum(safety * filtered, largest)
     shrunk = xp.minimum(safety * r ** (-1 / order), 0.9)
     factor = xp.maximum(xp.where(accepted, grown, shrunk), smallest)

@@ -70,3 +70,13 @@ def doubles(
 ) -> Tensor:
     """Numbers as a tensor (m,) of this dtype on a device."""
     return to_device(np.array(values, dtype=np.float64), device, dtype)
+
+
+def places(mask: Tensor, count: int) -> Tensor:
+    """The indices, (count,), at which the mask, (m,), holds. count: how often it does. The host
+    does not wait for them, as it would for ``nonzero``."""
+    found = torch.empty(count + 1, dtype=torch.int64, device=mask.device)
+    every = torch.arange(len(mask), device=mask.device)
+    # The last place takes all others.
+    goals = torch.where(mask, mask.cumsum(0) - 1, count)
+    return found.scatter_(0, goals, every)[:count]

@@ -2,9 +2,14 @@
 
 In batched_loop.py the host decides after each pass, and waits for the device. Here all numbers of
 the rows stay on the device, and a pass is a fixed sequence of operations on all rows
-(masked_pass.py). Rows that have ended take part, and their results are dropped. A block of passes
-runs without the host, on CUDA as one captured graph. Then the host reads, one block late, how many
-rows are alive, and leaves the others out. batched_loop.py gives the same steps and statuses.
+(masked_pass.py). Rows that have ended take part, and their results are dropped. batched_loop.py
+gives the same steps and statuses. The host takes part in one of two ways:
+
+- A block of passes runs without it, on CUDA as one captured graph. Then the host reads, one block
+  late, how many rows are alive, and leaves the others out.
+- In each pass the host reads a few sums, such as the number of rows that need a Jacobian. Nothing
+  is then done for rows that do not need it. Large batches on a device go this way by themselves,
+  because bookkeeping on the host takes longer from ATTENDED rows on.
 """
 
 from __future__ import annotations
@@ -12,6 +17,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +31,7 @@ from ...core.status import Status
 from ...core.transfer import to_device
 from ...methods.batched.masked import MASKED
 from . import late
+from .attended import Attended
 from .batched_loop import RowClock, first_attempts
 from .masked_pass import Passes, RowConstants, RowStates, Tables
 from .masked_tape import MaskedTape
@@ -42,11 +49,14 @@ SLOTS = 4
 # Fewer rows hardly make a pass cheaper, because each operation has its own cost on a GPU; and a
 # further graph costs as much as a few blocks (estimated, not measured).
 SMALLEST = 4096
+# The least number of rows for which the host's own bookkeeping takes longer than starting its
+# operations on a device (docs/gpu.md).
+ATTENDED = 1 << 14
 
 
 class MaskedRows:
     """Outputs and ends of a batch, as batched_loop.Rows. accepted, rejected: (m,), counts of
-    steps."""
+    steps; work: the sums of what the family of methods counted."""
 
     def __init__(self, tables: Tables, ends: _Ends, attempts: np.ndarray) -> None:
         self.ys = tables.ys[: tables.count]
@@ -56,28 +66,41 @@ class MaskedRows:
         self.last = ends.last
         # One copy of all numbers.
         self.t, *counts = ends.numbers.cpu().numpy()
-        self.place, self.accepted, self.rejected, status = (
+        self.place, self.accepted, self.rejected, status, *work = (
             numbers.astype(np.int64) for numbers in counts
         )
+        self.work = [int(numbers.sum()) for numbers in work]
         self.statuses = RowStatuses(status)
         self.attempts = attempts + self.accepted + self.rejected
 
 
 class _Ends:
-    """Where the rows are when they leave: last, (B, n); numbers, (5, B) float64: times, places,
-    counts of accepted and rejected steps, statuses. taken: their steps, if they are kept."""
+    """Where the rows are when they leave: last, (B, n); numbers, (5 + c, B) float64: times, places,
+    counts of accepted and rejected steps, statuses, and what the family of methods counted. taken:
+    their steps, if they are kept."""
 
-    def __init__(self, y0: Tensor) -> None:
+    def __init__(self, y0: Tensor, family: Any) -> None:
         self.last = y0.clone()
-        self.numbers = torch.zeros(5, len(y0), dtype=torch.float64, device=y0.device)
+        self.numbers: Any = None
         self.taken: list[Taken] = []
+        self._family = family
 
-    def store(self, row: Tensor, states: RowStates) -> None:
-        """Store the states of the rows with these numbers, (m,)."""
+    def store(self, row: Tensor, states: RowStates, tape: Any) -> None:
+        """Store the states of the rows with these numbers, (m,). tape: has their steps, or None."""
         self.last.index_copy_(0, row, states.y)
-        parts = (states.t, states.place, states.accepted, states.rejected, states.status)
+        parts = [states.t, states.place, states.accepted, states.rejected, states.status]
+        work = self._family.work(states.inner)
+        if work is not None:
+            parts += work.unbind(0)
         numbers = torch.stack([part.to(torch.float64) for part in parts])
+        if self.numbers is None:
+            self.numbers = numbers.new_zeros(len(parts), len(self.last))
         self.numbers.index_copy_(1, row, numbers)
+        if tape is None:
+            return
+        taken = tape.taken(row)
+        if taken is not None:
+            self.taken.append(taken)
 
 
 def serves(method: Method, options: Options) -> bool:
@@ -90,6 +113,11 @@ def serves(method: Method, options: Options) -> bool:
     )
 
 
+def attends(y0: Tensor) -> bool:
+    """Whether the host should see each pass of the rows y0, (m, n), and keep no numbers of them."""
+    return not y0.is_cpu and len(y0) >= ATTENDED
+
+
 def integrate(
     field: RowField,
     method: Method,
@@ -97,24 +125,46 @@ def integrate(
     spans: RowSpans,
     options: Options,
     atol: Tensor,
-    count: int,
+    count: int | None,
     record: RowSteps | None = None,
     slopes: bool = False,
 ) -> MaskedRows | None:
-    """Integrate all rows over their spans; y0: (m, n). count: passes of a block. record, slopes: as
-    in batched_loop.integrate.
+    """Integrate all rows over their spans; y0: (m, n). count: passes of a block, or None if the
+    host sees each pass. record, slopes: as in batched_loop.integrate.
 
     None if a Jacobian was not finite: only the host can replace its entries.
     """
     # A pass counts nothing, because a graph runs without Python.
     uncounted = copy.copy(field)
     uncounted.stats = Stats()
-    ends = _Ends(y0)
     passes, states = _begin(uncounted, method, y0, spans, options, atol, record, slopes)
+    ends = _Ends(y0, passes.family)
     start_nfe = uncounted.stats.nfe
-    bucket = _Bucket(passes, states, count, ends, record is not None)
+    if count is None:
+        dense = Attended(passes, states, ends.store, record is not None).run()
+    else:
+        dense = _run_blocks(_Bucket(passes, states, count, ends.store, record is not None))
+    if dense is None:
+        return None
+    if record is not None:
+        for taken in ends.taken:
+            record.extend(taken.row, taken.t, taken.h, taken.end, taken.tape)
+    rows = MaskedRows(passes.tables, ends, spans.attempts)
+    stats = field.stats
+    stats.nfe += start_nfe
+    stats.accepted += int(rows.accepted.sum())
+    stats.rejected += int(rows.rejected.sum())
+    # Repeated work for rows that take no step does not count.
+    attempts = int((rows.accepted + rows.rejected).sum())
+    passes.family.count(stats, attempts, rows.work, min(dense, attempts))
+    return rows
+
+
+def _run_blocks(bucket: _Bucket) -> float | None:
+    """All passes in blocks. The number of polynomials of single rows, infinity for one in each
+    attempted step; None if a Jacobian was not finite."""
     flags: deque[late.LateCopy] = deque()
-    if y0.is_cpu:
+    if bucket.states.y.is_cpu:
         behind = 0
     else:
         behind = 1
@@ -127,21 +177,10 @@ def integrate(
         if doubtful:
             return None
         if not alive:
-            break
+            bucket.close()
+            return math.inf
         # One block ago at least as many rows were alive.
         bucket = bucket.without_ended(bucket_size(alive))
-    bucket.close()
-    if record is not None:
-        for taken in ends.taken:
-            record.extend(taken.row, taken.t, taken.h, taken.end, (taken.start,))
-    rows = MaskedRows(passes.tables, ends, spans.attempts)
-    stats = field.stats
-    stats.nfe += start_nfe
-    stats.accepted += int(rows.accepted.sum())
-    stats.rejected += int(rows.rejected.sum())
-    # Repeated work for rows that take no step does not count.
-    passes.attempts.count(stats, int((rows.accepted + rows.rejected).sum()))
-    return rows
 
 
 def bucket_size(rows: int) -> int:
@@ -184,30 +223,27 @@ def _begin(
     else:
         rates = None
     tables = Tables(to_device(times.reshape(-1), device), ys, rates, slots)
-    attempts = MASKED.get(method)(method, y0)
-    passes = Passes(attempts, field, tol, options, clock.stop_tolerance, constants, tables)
-    if attempts.carries:
-        first = f0
+    family = MASKED.get(method)(method, y0)
+    passes = Passes(family, field, tol, options, clock.stop_tolerance, constants, tables)
+    inner, doubtful = family.start(field, tol, t0, y0, f0, h)
+    status = _first_statuses(limit, f0)
+    if doubtful is None:
+        doubtful = torch.zeros_like(limit, dtype=torch.bool)
     else:
-        first = y0[:, :0]
-    polynomial = y0.new_zeros(attempts.degree + 1, *y0.shape)
-    polynomial[0] = y0
+        doubtful = doubtful & (status == RUNNING)
     states = RowStates(
         t=t0,
         h=h,
         y=y0,
-        first=first,
-        past=torch.ones_like(h),
-        older=torch.ones_like(h),
         accepted=torch.zeros_like(place),
         rejected=torch.zeros_like(place),
-        status=_first_statuses(limit, f0),
+        status=status,
         place=place,
         waiting=torch.zeros_like(place, dtype=torch.bool),
-        polynomial=polynomial,
         began=t0,
         size=h,
-        doubtful=torch.zeros_like(place, dtype=torch.bool),
+        doubtful=doubtful,
+        inner=inner,
     )
     return passes, states
 
@@ -222,20 +258,26 @@ def _first_statuses(limit: Tensor, f0: Tensor) -> Tensor:
 
 class _Bucket:
     """Rows that take blocks of passes together. states: after the last block. Once a block is a
-    graph, they are always in the same tensors."""
+    graph, they are always in the same tensors. store: _Ends.store."""
 
     def __init__(
-        self, passes: Passes, states: RowStates, count: int, ends: _Ends, taped: bool
+        self,
+        passes: Passes,
+        states: RowStates,
+        count: int,
+        store: Callable[..., None],
+        taped: bool,
     ) -> None:
         self.passes = passes
         self.states = states
         self.count = count
-        self.ends = ends
+        self.store = store
         self.taped = taped
         if taped:
-            passes.tape = MaskedTape(count, states.y)
+            ordered = passes.family.order(states.inner) is not None
+            passes.tape = MaskedTape(count, states.y, 3 + ordered)
         self.stream = late.SideStream(states.y.device)
-        self.graphed = passes.attempts.capturable
+        self.graphed = passes.family.capturable
         self._blocks = 0
         self._replay: Any = None
 
@@ -258,9 +300,7 @@ class _Bucket:
 
     def _run_in_place(self) -> None:
         """The same, with the results in the tensors of the states before."""
-        after = self.passes.run(self.states, self.count)
-        for old, new in zip(self.states, after, strict=True):
-            old.copy_(new)
+        self.states.copy_(self.passes.run(self.states, self.count))
 
     def flags(self) -> late.LateCopy:
         """(number of rows that are alive, whether a Jacobian was not finite)."""
@@ -275,13 +315,10 @@ class _Bucket:
         ended = (~self.states.alive()).to(torch.int8)
         rows = torch.argsort(ended, stable=True)[:size]
         passes = self.passes.select(rows)
-        bucket = _Bucket(passes, self.states.select(rows), self.count, self.ends, self.taped)
+        bucket = _Bucket(passes, self.states.select(rows), self.count, self.store, self.taped)
         bucket.graphed = self.graphed
         return bucket
 
     def close(self) -> None:
         """Store where the rows are, and their steps."""
-        row = self.passes.constants.row
-        self.ends.store(row, self.states)
-        if self.taped:
-            self.ends.taken.append(self.passes.tape.taken(row))
+        self.store(self.passes.constants.row, self.states, self.passes.tape)

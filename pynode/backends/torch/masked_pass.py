@@ -4,9 +4,9 @@ numbers. The rules are the same as in batched_loop.py."""
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,51 +14,47 @@ from ...core.arithmetic import Tensors
 from ...core.row_control import endings, is_stuck, released, short_of, shortened_sizes, too_small
 from ...core.row_statuses import NUMBERS, RUNNING
 from ...core.step_control import next_step
-from ...core.transfer import to_device
+from ...methods.batched.masked import Clock
 
 if TYPE_CHECKING:
     from ...core.batched_field import RowField
     from ...core.norm import RowTolerance
     from ...core.options import Options
-    from ...methods.batched.masked import Attempt
-
-# A row that takes no step repeats this part of its last one, so that f sees only usual values.
-IDLE = 2.0**-20
+    from ...methods.batched.masked import Interpolant, Outcome, Plan
 
 
 class RowStates(NamedTuple):
     """What a pass changes, (m, ...) for m rows.
 
-    t, h: the times and the next steps; y: (m, n); first: f at t for methods that carry it, (m, n),
-    otherwise (m, 0); past, older: the ratios of the last two steps; accepted, rejected: counts;
-    status: int8, as in core/row_statuses.py; place: of the next output; waiting: whether it lies in
-    the last step, and no further step begins before it is written. polynomial: (degree + 1, m, n),
-    of the last accepted step, which went from ``began`` by ``size``. doubtful: whether a Jacobian
-    was not finite.
+    t, h: the times and the next steps; y: (m, n); accepted, rejected: counts; status: int8, as in
+    core/row_statuses.py; place: of the next output; waiting: whether it lies in the last step, and
+    no further step begins before it is written. The last accepted step went from ``began`` by
+    ``size``. doubtful: whether a Jacobian was not finite. inner: of the family of methods
+    (methods/batched/masked.py), a tuple of tensors.
     """
 
     t: Tensor
     h: Tensor
     y: Tensor
-    first: Tensor
-    past: Tensor
-    older: Tensor
     accepted: Tensor
     rejected: Tensor
     status: Tensor
     place: Tensor
     waiting: Tensor
-    polynomial: Tensor
     began: Tensor
     size: Tensor
     doubtful: Tensor
+    inner: Any
 
     def select(self, rows: Tensor) -> RowStates:
         """The states of some rows, in the order of the index."""
-        parts = self._asdict()
-        polynomial = parts.pop("polynomial").index_select(1, rows)
-        kept = {name: part.index_select(0, rows) for name, part in parts.items()}
-        return RowStates(**kept, polynomial=polynomial)
+        kept = (part.index_select(0, rows) for part in self[:-1])
+        return RowStates(*kept, inner=self.inner.select(rows))
+
+    def copy_(self, other: RowStates) -> None:
+        """Write other states into the tensors of these."""
+        for old, new in zip((*self[:-1], *self.inner), (*other[:-1], *other.inner), strict=True):
+            old.copy_(new)
 
     def alive(self) -> Tensor:
         """Mask of the rows that still have steps or outputs before them."""
@@ -85,7 +81,7 @@ class Tables:
 
     times: ((T + slots + 1) B,), with infinities after the last outputs. ys, slopes: (T + 1, B, n);
     the last place takes what no one wants. slopes: dy/dt, or None. slots: the most outputs that a
-    row writes in one pass.
+    row writes at once, also ``most``.
     """
 
     def __init__(self, times: Tensor, ys: Tensor, slopes: Tensor | None, slots: int) -> None:
@@ -94,44 +90,69 @@ class Tables:
         self.slopes = slopes
         self.count = len(ys) - 1
         self.batch = ys.shape[1]
+        self.most = slots
         self.slots = torch.arange(slots + 1, device=ys.device).unsqueeze(1)
 
-    def write(self, states: RowStates, constants: RowConstants) -> RowStates:
+    def due(self, states: RowStates, constants: RowConstants) -> Tensor:
+        """Mask of the rows whose next output lies in their last step, (m,)."""
+        places = states.place * self.batch + constants.row
+        moments = self.times.index_select(0, places)
+        return constants.direction * (moments - states.t) <= 0
+
+    def write(
+        self, states: RowStates, constants: RowConstants, interpolant: Interpolant
+    ) -> RowStates:
         """Write the next outputs that lie in the last steps of their rows."""
-        row, direction = constants.row, constants.direction
+        row = constants.row
         places = (states.place + self.slots) * self.batch + row
         moments = self.times.index_select(0, places.view(-1)).view(places.shape)
-        due = direction * (moments - states.t) <= 0
+        due = constants.direction * (moments - states.t) <= 0
         ready = due[:-1]
         theta = torch.where(ready, (moments[:-1] - states.began) / states.size, 0.0)
         goals = torch.where(ready, places[:-1], self.count * self.batch + row).view(-1)
-        _write(self.ys, goals, states.polynomial, theta)
-        if self.slopes is not None:
-            size = states.size.to(states.y).unsqueeze(1)
-            slopes = [p * part / size for p, part in enumerate(states.polynomial.unbind(0)) if p]
-            _write(self.slopes, goals, torch.stack(slopes), theta)
+        values, slopes = evaluated(interpolant, theta, self.slopes is not None)
+        _put(self.ys, goals, values)
+        if slopes is not None:
+            _put(self.slopes, goals, slopes / states.size.to(slopes).unsqueeze(1))
         return states._replace(place=states.place + ready.sum(0), waiting=due[-1])
 
 
-def _write(table: Tensor, goals: Tensor, coefficients: Tensor, theta: Tensor) -> None:
-    """Write values of polynomials, (degree + 1, m, n), at theta, (k, m), into the places ``goals``,
-    (k m,), of a table, (T + 1, B, n)."""
-    *lower, value = coefficients.unbind(0)
-    theta = theta.to(value.dtype).unsqueeze(2)
-    for part in reversed(lower):
-        value = torch.addcmul(part, value, theta)
+def evaluated(
+    interpolant: Interpolant, theta: Tensor, with_slopes: bool
+) -> tuple[Tensor, Tensor | None]:
+    """(values, (k, m, n), and derivatives in theta or None) of polynomials at theta, (k, m)."""
+    *lower, value = interpolant.coefficients.unbind(0)
+    distances = [theta.to(value.dtype).unsqueeze(2)] * len(lower)
+    if interpolant.nodes is not None:
+        nodes = interpolant.nodes.to(value.dtype).unsqueeze(2).unbind(0)
+        distances = [x - node for x, node in zip(distances, nodes, strict=True)]
+    slope = None
+    if with_slopes:
+        slope = torch.zeros_like(value)
+    for part, x in zip(reversed(lower), reversed(distances), strict=True):
+        if slope is not None:
+            slope = torch.addcmul(value, slope, x)
+        value = torch.addcmul(part, value, x)
+    # A polynomial of degree 0 has no theta.
+    shape = (*theta.shape, value.shape[-1])
+    if slope is not None:
+        slope = slope.expand(shape)
+    return value.expand(shape), slope
+
+
+def _put(table: Tensor, goals: Tensor, values: Tensor) -> None:
+    """Write values, (k, m, n), to the places ``goals``, (k m,), of a table, (T + 1, B, n)."""
     size = table.shape[2]
-    table.view(-1, size).index_copy_(0, goals, value.expand(*theta.shape[:2], -1).reshape(-1, size))
+    table.view(-1, size).index_copy_(0, goals, values.reshape(-1, size))
 
 
 class Passes:
-    """Passes of m rows. attempts: an object of methods/batched/masked.py; field, tol: of these
-    rows; tape: a MaskedTape that keeps the steps, or None at first. ends: the numbers of the
-    statuses in the order of ``row_control.endings``, and at last RUNNING."""
+    """Passes of m rows. family: an object of methods/batched/masked.py; field, tol: of these rows;
+    tape: keeps the steps, or None at first (masked_tape.py)."""
 
     def __init__(
         self,
-        attempts: Any,
+        family: Any,
         field: RowField,
         tol: RowTolerance,
         options: Options,
@@ -139,8 +160,7 @@ class Passes:
         constants: RowConstants,
         tables: Tables,
     ) -> None:
-        self.attempts = attempts
-        self.method = attempts.method
+        self.family = family
         self.field = field
         self.tol = tol
         self.options = options
@@ -149,13 +169,6 @@ class Passes:
         self.constants = constants
         self.tables = tables
         self.tape: Any = None
-        if self.fixed:
-            overflown = False
-        else:
-            overflown = None
-        statuses = [status for _, status in endings(False, False, False, False, False, overflown)]
-        numbers = [*(NUMBERS[status] for status in statuses), RUNNING]
-        self.ends = to_device(np.array(numbers, dtype=np.int8), tables.ys.device)
 
     def select(self, rows: Tensor) -> Passes:
         """Passes of some of the rows, without a tape."""
@@ -167,14 +180,21 @@ class Passes:
         return some
 
     def run(self, states: RowStates, count: int) -> RowStates:
-        """So many passes one after the other."""
+        """So many passes one after the other, with the outputs in their steps."""
         for number in range(count):
-            states = self._pass(states, number)
+            states, polynomial = self.advance(states, *self.planned(states), number)
+            if polynomial is not None:
+                states = states._replace(inner=polynomial(states.inner))
+            states = self.write(states)
         return states
 
-    def _pass(self, now: RowStates, number: int) -> RowStates:
-        """An attempted step of every row that runs, and the outputs in it. number: of the pass in
-        its block."""
+    def write(self, states: RowStates) -> RowStates:
+        """Write the next outputs in the last steps."""
+        interpolant = self.family.interpolant(states.inner, states.size)
+        return self.tables.write(states, self.constants, interpolant)
+
+    def planned(self, now: RowStates) -> tuple[Clock, Plan]:
+        """The steps of the next pass."""
         running = (now.status == RUNNING) & ~now.waiting
         h, arrived, _ = next_step(
             Tensors,
@@ -184,104 +204,80 @@ class Passes:
             self.stop_tolerance,
             self.constants.direction,
         )
-        attempt = self._attempt(now, h, running)
-        good, broken, factor, past, older = self._judge(attempt, now)
-        accepted = running & good
-        rejected = running & ~good
-        moved = accepted.unsqueeze(1)
-        if self.tape is not None:
-            self.tape.write(number, now.t, h, arrived, accepted, now.y)
-        after = now._replace(
-            t=torch.where(accepted, arrived, now.t),
-            y=torch.where(moved, attempt.y1, now.y),
-            past=torch.where(running, past, now.past),
-            older=torch.where(running, older, now.older),
-            accepted=now.accepted + accepted,
-            rejected=now.rejected + rejected,
-            polynomial=torch.where(moved, attempt.coefficients, now.polynomial),
-            began=torch.where(accepted, now.t, now.began),
-            size=torch.where(accepted, h, now.size),
-        )
-        if attempt.last is not None:
-            after = after._replace(first=torch.where(moved, attempt.last, now.first))
-        if attempt.doubtful is not None:
-            after = after._replace(doubtful=now.doubtful | (attempt.doubtful & running))
-        after = self._plan(after, h, arrived, accepted, rejected, factor)
-        after = self._end(after, running, rejected, broken)
-        return self.tables.write(after, self.constants)
+        clock = Clock(now.t, h, arrived, now.size, running)
+        return clock, self.family.plan(now.inner, clock, self.tol)
 
-    def _attempt(self, now: RowStates, h: Tensor, running: Tensor) -> Attempt:
-        """Attempted steps by h. The other rows repeat the end of their last steps."""
-        idle = IDLE * now.size
-        first = None
-        if self.attempts.carries:
-            first = now.first
-        return self.attempts(
-            self.field,
-            torch.where(running, now.t, now.t - idle),
-            torch.where(running, h, idle),
-            now.y,
-            first,
-        )
-
-    def _judge(
-        self, attempt: Attempt, now: RowStates
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """(masks of the rows whose errors are small enough and of those with values that are not
-        finite, factors of the next steps, new ratios of the last two steps), as in
-        methods/batched/one_step.OneStepRows."""
-        method = self.method
-        if not method.adaptive or attempt.error is None:
-            good = torch.isfinite(attempt.y1).all(1)
-            return good, ~good, 1.0 - 0.5 * ~good, now.past, now.older
-        ratio = self.tol.ratio_there(attempt.error, now.y, attempt.y1)
-        factor, (past, older) = method.controller.control(
-            Tensors, ratio, (now.past, now.older), method.error_order
-        )
-        return ratio <= 1, ~torch.isfinite(ratio), factor, past, older
-
-    def _plan(
+    def advance(
         self,
-        after: RowStates,
-        h: Tensor,
-        arrived: Tensor,
-        accepted: Tensor,
-        rejected: Tensor,
-        factor: Tensor,
-    ) -> RowStates:
-        """The next steps. h: of the attempts, which ended at ``arrived``."""
+        now: RowStates,
+        clock: Clock,
+        plan: Plan,
+        number: int,
+        counts: Sequence[int] | None = None,
+    ) -> tuple[RowStates, Any]:
+        """A pass of every row that runs: (states, Outcome.polynomial). number: of the pass in its
+        block; counts: what the host read of the plan, or None."""
+        done = self.family.advance(
+            self.field, self.tol, now.inner, now.y, clock, plan, number, counts
+        )
+        accepted = done.accepted
+        if self.tape is not None:
+            start = self.family.taped(now.y, done.inner, done.y)
+            numbers = [now.t, clock.h, clock.arrived]
+            order = self.family.order(done.inner)
+            if order is not None:
+                numbers.append(order)
+            self.tape.write(number, numbers, accepted, start)
+        doubtful = now.doubtful
+        if done.doubtful is not None:
+            doubtful = doubtful | (done.doubtful & clock.running)
+        after = now._replace(
+            t=torch.where(accepted, clock.arrived, now.t),
+            y=done.y,
+            accepted=now.accepted + accepted,
+            rejected=now.rejected + done.rejected,
+            began=torch.where(accepted, now.t, now.began),
+            size=torch.where(accepted, clock.h, now.size),
+            doubtful=doubtful,
+            inner=done.inner,
+        )
+        after = self._plan(after, clock, done)
+        return self._end(after, clock.running, done), done.polynomial
+
+    def _plan(self, after: RowStates, clock: Clock, done: Outcome) -> RowStates:
+        """The next steps."""
+        accepted, rejected = done.accepted, done.rejected
         direction = self.constants.direction
         # A fixed step keeps its size, even if rounding moved the time by a little more or less.
         if self.fixed:
             planned = after.h
         else:
-            planned = h
-        size = (planned * factor).abs().clamp_max(self.options.max_step)
-        size = shortened_sizes(Tensors, size, after.t, arrived, direction, rejected)
+            planned = clock.h
+        size = (planned * done.factor).abs().clamp_max(self.options.max_step)
+        size = shortened_sizes(Tensors, size, after.t, clock.arrived, direction, rejected)
         following = torch.where(accepted | rejected, direction * size, after.h)
         stuck = is_stuck(after.t, following, accepted)
         return after._replace(h=released(Tensors, after.t, following, self.constants.end, stuck))
 
-    def _end(
-        self, after: RowStates, running: Tensor, rejected: Tensor, broken: Tensor
-    ) -> RowStates:
+    def _end(self, after: RowStates, running: Tensor, done: Outcome) -> RowStates:
         """The statuses of the rows that end with this pass."""
         constants = self.constants
-        small = too_small(after.t, after.h, constants.least, rejected & broken)
+        edge = done.rejected & done.broken
+        small = too_small(after.t, after.h, constants.least, edge)
         overflown = None
         if self.fixed:
-            overflown = rejected & broken
+            overflown = edge
         reasons = endings(
             over=after.t == constants.end,
             small=small & short_of(constants.end, after.t, after.h),
-            broken=broken,
-            below=rejected & (after.h.abs() < self.options.min_step),
+            broken=done.broken,
+            below=done.rejected & (after.h.abs() < self.options.min_step),
             many=after.accepted + after.rejected >= constants.limit,
             overflown=overflown,
+            unsolved=done.unsolved,
         )
-        masks = [mask for mask, _ in reasons]
-        # argmax finds the first one that applies, and the last one always applies.
-        masks.append(torch.ones_like(running))
-        place = torch.stack(masks).to(torch.int8).argmax(0)
-        status = torch.where(running, self.ends.index_select(0, place), after.status)
-        return after._replace(status=status)
+        status = torch.full_like(after.status, RUNNING)
+        # The first reason that applies is the status.
+        for mask, reason in reversed(reasons):
+            status = status.masked_fill(mask, NUMBERS[reason])
+        return after._replace(status=torch.where(running, status, after.status))

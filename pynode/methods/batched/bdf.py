@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 
 PATIENCE = 4  # the most passes that a row waits for the Jacobians of others
+# Among equal values the present order wins.
+PRESENT = 1 + 1e-12
 
 _ORDERS = np.arange(3)[:, None]
 _SAFETY = np.array(SAFETY)
@@ -166,7 +168,7 @@ class BDFRows:
         for one another, because its cost hardly depends on the number of rows."""
         count = np.count_nonzero(old)
         if count:
-            if self.waited < min(PATIENCE, len(old) // 16) and 8 * count < len(old):
+            if worth_waiting(self.waited, count, len(old)):
                 self.waited += 1
                 return begins & ~old
             self.waited = 0
@@ -270,7 +272,7 @@ class BDFRows:
         lower, upper = self.history.neighbours(which, k, h, self.tol, self.parts[4])
         growth = np.maximum((lower, ratio[which], upper), 1e-10) ** (-1.0 / (k + _ORDERS))
         growth[0, k == 1] = growth[2, k == MAX_ORDER] = 0
-        growth[1] *= 1 + 1e-12  # among equal values the present order wins
+        growth[1] *= PRESENT
         choice = growth.argmax(axis=0) - 1
         factors = np.minimum(_SAFETY[iteration[which]] * growth.max(axis=0), self.largest)
         change = (choice != 0) | (factors >= KEEP) | (factors <= 1 / KEEP)
@@ -282,6 +284,12 @@ class BDFRows:
         self.history.raise_order(which[raised], k[raised])
         self.k = self.k.copy()  # the polynomials of this step still need the old order
         self.k[which] = k + choice
+
+
+def worth_waiting(waited: int, count: int, rows: int) -> bool:
+    """Whether so many rows that need a Jacobian wait one pass more for others. waited: how many
+    passes they have waited already."""
+    return waited < min(PATIENCE, rows // 16) and 8 * count < rows
 
 
 def _tape(k: np.ndarray, y: Tensor, which: np.ndarray) -> tuple[Tensor, Tensor]:

@@ -144,7 +144,7 @@ def trusted_differences(
     A ratio above ``largest`` occurs if a stop cut the last step to almost nothing. The rounding of
     the history then grows like ratio^order. finest: this rounding, as a part of the tolerance.
     """
-    allowed = np.floor(-np.log(finest) / np.log(xp.maximum(ratio, largest)))
+    allowed = xp.floor(-math.log(finest) / xp.log(xp.maximum(ratio, largest)))
     return xp.where(ratio > largest, xp.minimum(xp.maximum(allowed, 1), k), k)
 
 
@@ -200,6 +200,9 @@ class DifferenceHistory(_History):
         """The highest order up to k for a step that is ratio times the last one; arrays or numbers.
         finest: the rounding of the history, as a part of the tolerance."""
         return trusted_differences(Arrays, k, ratio, finest, self.largest).astype(int)
+
+    # The same rule for any arithmetic.
+    rule = staticmethod(trusted_differences)
 
     def start(self, y: Tensor, f0: Tensor, h: float) -> tuple[Tensor, tuple]:
         return torch.cat((torch.stack((y, h * f0)), y.new_zeros((self.rows - 2, len(y))))), ()
@@ -304,6 +307,8 @@ class ValueHistory(_History):
     def trusted(self, k: int | np.ndarray, ratio: Any, finest: float) -> np.ndarray:
         """The same order for past values."""
         return trusted_values(Arrays, k, ratio, finest, self.largest).astype(int)
+
+    rule = staticmethod(trusted_values)
 
     def start(self, y: Tensor, f0: Tensor, h: float) -> tuple[Tensor, tuple]:
         return torch.cat((torch.stack((y, y - h * f0)), y.new_zeros((self.rows - 2, len(y))))), (
