@@ -78,7 +78,7 @@ class Pynode:
 
         begun = time.perf_counter()
         self.problem = petab(path)
-        self.theta = self.problem.nominal
+        self.theta = self.problem.start
         self.problem.gradient(self.theta)
         self.first_s = time.perf_counter() - begun
 
