@@ -51,7 +51,7 @@ class Amici:
         # The compiler's tools (cmake, swig) may stand in the same environment.
         path = f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}"
         self.process = subprocess.Popen(
-            [python, str(WORKER)],
+            [python, "-I", str(WORKER)],  # or this file would be its package petab
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
