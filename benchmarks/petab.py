@@ -6,8 +6,9 @@
               with the compilation of the model
   ms          median time of pynode; amici_ms, the same of AMICI
   ratio       pynode's time over AMICI's; "low" and "high" are the quartiles over the rounds
-  error       of the objective against --references, a JSON {name: {"nllh_nominal": ...}}; of a
-              gradient: the largest difference between the two, relative to |g| + 1e-3 max |g|
+  error       against --references, a JSON {name: {"objective": ..., "gradient": {parameter: ...}}}:
+              of the objective, or of the gradient, its largest difference relative to
+              |g| + 1e-3 max |g|; amici_error, the same of AMICI
 
 COLLECTION is a folder with one folder a problem, as the collection has them. AMICI runs in another
 Python (--amici), whose environment has amici, petab and SciPy; without it pynode runs alone.
@@ -40,6 +41,7 @@ COLUMNS = (
     "high",
     "value",
     "error",
+    "amici_error",
 )
 WORKER = Path(__file__).parent / "amici_worker.py"
 
@@ -82,61 +84,79 @@ class Pynode:
         self.problem.gradient(self.theta)
         self.first_s = time.perf_counter() - begun
 
-    def objective(self) -> torch.Tensor:
-        with torch.no_grad():
-            return self.problem.objective(self.theta)
+    def evaluate(self, gradient: bool) -> dict:
+        """The objective and its gradient, in the form of the worker's answers."""
+        if not gradient:
+            with torch.no_grad():
+                return {"objective": self.problem.objective(self.theta), "gradient": {}}
+        value, slopes = self.problem.gradient(self.theta)
+        names = [parameter.name for parameter in self.problem.parameters]
+        return {"objective": value, "gradient": dict(zip(names, slopes.tolist(), strict=True))}
 
-    def gradient(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.problem.gradient(self.theta)
 
-
-def compare(name: str, args) -> list[dict]:
+def compare(name: str, right: dict, args) -> list[dict]:
     """Two lines of the table: the objective, and the objective with its gradient."""
     path = args.collection / name / f"{name}.yaml"
     mine = Pynode(path)
     theirs = None
-    compiled = float("nan")
+    compiled = None
     if args.amici:
         theirs = Amici(args.amici)
         compiled = theirs.ask(path=str(path), rtol=args.rtol, atol=args.atol)["compiled_s"]
     rows = []
-    for task, run in (("objective", mine.objective), ("gradient", mine.gradient)):
+    for task in ("objective", "gradient"):
         row = {"problem": name, "task": task, "first_s": mine.first_s, "amici_first_s": compiled}
-        row |= _times(run, theirs, task == "gradient", args)
+        row |= _measured(mine, theirs, task, right, args)
         rows.append(row)
     return rows
 
 
-def _times(run, theirs: Amici | None, gradient: bool, args) -> dict:
-    """Times in turn, the value, and its error."""
-    run()
-    ours, others, answer = [], [], None
+def _measured(mine: Pynode, theirs: Amici | None, task: str, right: dict, args) -> dict:
+    """Times in turn, the value, and the errors."""
+    gradient = task == "gradient"
+
+    def run():
+        return mine.evaluate(gradient)
+
+    answer = run()
+    ours = []
+    others = []
     end = time.perf_counter() + args.seconds
     while len(ours) < 5 or time.perf_counter() < end:
         ours.append(once(run, args.clock))
         if theirs is not None:
-            answer = theirs.ask(gradient=gradient, repeats=1)
-            others.append(answer["seconds"])
-    found = {"ms": 1e3 * statistics.median(ours)}
-    if gradient:
-        value, slope = run()
-    else:
-        value, slope = run(), None
-    found["value"] = float(value)
-    if answer is not None:
+            foreign = theirs.ask(gradient=gradient, repeats=1)
+            others.append(foreign["seconds"])
+    found = {
+        "ms": 1e3 * statistics.median(ours),
+        "value": float(answer["objective"]),
+        "error": _error(answer, right, task),
+    }
+    if theirs is not None:
         ratios = [a / b for a, b in zip(ours, others, strict=True)]
         found["amici_ms"] = 1e3 * statistics.median(others)
+        found["amici_error"] = _error(foreign, right, task)
         found["ratio"] = found["ms"] / found["amici_ms"]
         found["low"], _, found["high"] = statistics.quantiles(ratios, n=4)
-        if slope is not None:
-            found["error"] = _largest_difference(slope.tolist(), list(answer["gradient"].values()))
     return found
 
 
-def _largest_difference(ours: list, theirs: list) -> float:
-    """The largest difference of two gradients, relative to |g| + 1e-3 max |g| of theirs."""
-    largest = max(map(abs, theirs))
-    return max(abs(a - b) / (abs(b) + 1e-3 * largest) for a, b in zip(ours, theirs, strict=True))
+def _error(found: dict, right: dict, task: str) -> float | None:
+    """The error of an objective, or of a gradient; None where the right one is not known."""
+    if task not in right:
+        return None
+    if task == "objective":
+        return abs(float(found["objective"]) - right["objective"])
+    return _largest_difference(found["gradient"], right["gradient"])
+
+
+def _largest_difference(ours: dict, right: dict) -> float:
+    """The largest difference of two gradients, {name: slope}, relative to |g| + 1e-3 max |g| of the
+    second one, over its names."""
+    largest = max(map(abs, right.values()))
+    return max(
+        abs(ours[name] - slope) / (abs(slope) + 1e-3 * largest) for name, slope in right.items()
+    )
 
 
 def _means(rows: list) -> list:
@@ -155,7 +175,7 @@ def main() -> None:
     parser.add_argument("collection", type=Path, help="folder with one folder a problem")
     parser.add_argument("--problems", nargs="+", default=NAMES, help="names of folders")
     parser.add_argument("--amici", help="the Python of an environment with AMICI")
-    parser.add_argument("--references", type=Path, help="JSON with the right objectives")
+    parser.add_argument("--references", type=Path, help="JSON with right values")
     parser.add_argument("--rtol", type=float, default=1e-8, help="AMICI's (default 1e-8)")
     parser.add_argument("--atol", type=float, default=1e-12, help="AMICI's (default 1e-12)")
     args = parser.parse_args()
@@ -166,10 +186,7 @@ def main() -> None:
     rows = []
     for name in args.problems:
         report.progress(name)
-        for row in compare(name, args):
-            if row["task"] == "objective" and name in right:
-                row["error"] = abs(row["value"] - right[name]["nllh_nominal"])
-            rows.append(row)
+        rows += compare(name, right.get(name, {}), args)
     rows += _means(rows)
     report.table("PEtab problems at their nominal parameters", rows, COLUMNS)
     report.save("petab", {"petab": rows}, args)
