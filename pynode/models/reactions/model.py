@@ -189,6 +189,12 @@ class ReactionModel(nn.Module):
 
         return evaluate
 
+    def condition(self, formulas: Sequence[sp.Basic]) -> Callable[..., Tensor]:
+        """A plain function (t, y, p) -> (len(formulas),) of one state, for events of ``solve``: the
+        native engine finds nothing in it but its formulas."""
+        key = ("condition", tuple(formulas))
+        return self._functions.get(key) or self._make(key, lambda: formulas, (), ("t", "y", "p"))
+
     def expression(self, formula: str | sp.Basic, extra: Sequence[str] = ()) -> sp.Basic:
         """A formula as an expression of this model's symbols. Raise ValueError for a name that the
         model does not have."""
@@ -281,13 +287,13 @@ class ReactionModel(nn.Module):
             result = result.expand(*rows, result.shape[-1])
         return result
 
-    def _make(self, key, outputs, extra):
+    def _make(self, key, outputs, extra, arguments=("t", "y", "p", "e")):
         source = FunctionSource(
             name="value",
             vectors={"y": self.states, "p": self.constants, "e": extra},
             times={TIME.name: "t", START_OF_TIME: "torch.zeros_like(t)"},
             definitions=self._running(extra),
-            arguments=("t", "y", "p", "e"),
+            arguments=arguments,
         )
         function = self._keep(key, source.text(outputs()))
         function.has_rows = source.has_rows

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 # More events than this at one time are an endless cascade.
 _MOST_AT_ONCE = 1000
+# Of a simulation whose triggers depend on the time in a way that is not linear.
+_SHORT_STEPS = 200
 
 
 def simulate(
@@ -75,6 +77,9 @@ class _Course:
         self.triggers = Triggers(model, p, longest) if model.events else None
         self.random = random.Random(seed)
         self.still = frozen(model.network) == set(model.states)
+        if self.triggers is not None and self.triggers.watched and model.states:
+            self.still = False
+        self.longest_step = float(times[-1] - times[0]) / _SHORT_STEPS
         # Times closer than this are one.
         self.span = 1e-12 * max(1.0, longest)
         self.signs: list[int] = []
@@ -158,6 +163,8 @@ class _Course:
     def _solve(self, y, times):
         options = dict(self.options)
         if self.triggers is not None and self.triggers.watched:
+            if self.triggers.need_short_steps:
+                options.setdefault("max_step", self.longest_step)
             options["events"] = Event(self.triggers.condition, terminal=True, name="trigger")
         jumps = self.model.jumps(self.p, times[0], y)
         if len(jumps):

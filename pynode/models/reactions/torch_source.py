@@ -275,15 +275,20 @@ class FunctionSource:
             for vector, components in self.vectors.items()
             for i, name in enumerate(components)
         }
+        named = [name for name in order if name not in shared and name not in self.times]
+        inputs = [name for name in named if name not in self.definitions]
+        lost = [name for name in inputs if name not in places]
+        if lost:
+            raise ValueError(
+                f"formulas of the model name {', '.join(lost)}, which it does not define"
+            )
         reserved = [*self.arguments, "torch", *shared]
-        inputs = [name for name in order if name not in shared and name not in self.times]
-        local = identifiers([*inputs, *(labels or ())], reserved)
+        local = identifiers([*named, *(labels or ())], reserved)
         local |= {name: name for name in shared} | dict(self.times)
         printer = TorchPrinter(local, self.like)
         lines = [
             f"{local[name]} = {places[name][0]}[..., {places[name][1]}]"
             for name in inputs
-            if name in places
         ]
         for name in order:
             if name in shared or name in self.definitions:
