@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sympy as sp
 import torch
 from torch import Tensor, nn
 
+from .description import description
 from .formulas import parse, plain, with_time
+from .python_file import python_file
 from .jumps import jump_times
 from .records import START_OF_TIME, Network
 from .simulate import simulate
@@ -189,6 +193,12 @@ class ReactionModel(nn.Module):
 
         return evaluate
 
+    def condition(self, formulas: Sequence[sp.Basic]) -> Callable[..., Tensor]:
+        """A plain function (t, y, p) -> (len(formulas),) of one state, for events of ``solve``: the
+        native engine finds nothing in it but its formulas."""
+        key = ("condition", tuple(formulas))
+        return self._functions.get(key) or self._make(key, lambda: formulas, (), ("t", "y", "p"))
+
     def expression(self, formula: str | sp.Basic, extra: Sequence[str] = ()) -> sp.Basic:
         """A formula as an expression of this model's symbols. Raise ValueError for a name that the
         model does not have."""
@@ -284,13 +294,14 @@ class ReactionModel(nn.Module):
             result = result.expand(*rows, result.shape[-1])
         return result
 
-    def _make(self, key, outputs, extra):
+    def _make(self, key, outputs, extra, arguments=("t", "y", "p", "e")):
         source = FunctionSource(
             name="value",
             vectors={"y": self.states, "p": self.constants, "e": extra},
             times={TIME.name: "t", START_OF_TIME: "torch.zeros_like(t)"},
             definitions=self._running(extra),
-            arguments=("t", "y", "p", "e"),
+            arguments=arguments,
+            first=self.constants,
         )
         function = self._keep(key, source.text(outputs()))
         function.has_rows = source.has_rows
@@ -339,6 +350,26 @@ class ReactionModel(nn.Module):
     def __getstate__(self):
         # Functions of generated source do not pickle. They are made again at their first use.
         return {**self.__dict__, "_functions": {}}
+
+    def __str__(self) -> str:
+        """The reactions with their rates, the rules and the events, as chemists write them."""
+        return description(self.network)
+
+    def extra_repr(self) -> str:
+        """The size of the model."""
+        return (
+            f"{self.network.name}: {len(self.states)} states, {len(self.reactions)} reactions,"
+            f" {len(self.constants)} constants"
+        )
+
+    def to_python(self, path: str | os.PathLike | None = None) -> str:
+        """The model as a Python file with a torch module, which needs torch alone: its text, also
+        written to path if there is one. Events are not part of it."""
+        values = self.values.detach().tolist()
+        text = python_file(self.network, dict(zip(self.constants, values)))
+        if path is not None:
+            Path(path).write_text(text, encoding="utf-8")
+        return text
 
     def __field_parts__(self) -> tuple:
         """What the field computes with, for the native engine's key (translate/key.py)."""

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 # More events than this at one time are an endless cascade.
 _MOST_AT_ONCE = 1000
+# Of a simulation whose triggers depend on the time in a way that is not linear.
+_SHORT_STEPS = 200
 
 
 def simulate(
@@ -79,13 +81,16 @@ class _Course:
         self.log: list[Occurrence] = []
         self.queue = EventQueue()
         self.actions = [Assignments(model, event) for event in model.events]
-        longest = float(times.abs().max())
+        longest = times.detach().abs().max().item()
         self.triggers = Triggers(model, p, longest) if model.events else None
         self.random = random.Random(seed)
         self.still = frozen(model.network) == set(model.states)
         # Which triggers are true; before the first time, their initial values.
         self.truths = [event.initial for event in model.events]
         self.open_end = False
+        if self.triggers is not None and self.triggers.watched and model.states:
+            self.still = False
+        self.longest_step = (times[-1] - times[0]).item() / _SHORT_STEPS
         # Times closer than this are one.
         self.span = 1e-12 * max(1.0, longest)
         self.signs: list[int] = []
@@ -93,12 +98,12 @@ class _Course:
     def run(self, y: Tensor) -> Simulation:
         """The whole course from the state at the first time."""
         t = self.outputs[0].to(y.dtype)
-        end = float(self.outputs[-1])
+        end = self.output_times[-1]
         y = self._consistent(t, y)
         if self.triggers is not None:
             y = self._begin(t, y)
-        self._record(float(t), y)
-        while float(t) < end:
+        self._record(t.item(), y)
+        while t.item() < end:
             stop, crossed = self._next_stop(t, y)
             t, y, more = self._advance(t, y, stop)
             if more is not None:
@@ -106,7 +111,7 @@ class _Course:
             last = self.open_end and float(t) >= end - self.span
             if self.triggers is not None and not last:
                 y = self._settle(t, y, crossed)
-            self._record(float(t), y)
+            self._record(t.item(), y)
         states = torch.stack(self.found)
         truths = tuple(self.truths)
         return Simulation(self.model, self.outputs, states, self.p, self.log, truths)
@@ -127,26 +132,26 @@ class _Course:
         stop = self.outputs[-1]
         crossed: list[int] = []
         due = self.queue.next_due()
-        if due is not None and float(due) < float(stop):
+        if due is not None and due.item() < stop.item():
             stop = due
         if self.triggers is None:
             return stop, crossed
         for time, number in self.triggers.planned_times(t, y):
-            value = float(time)
-            if not value > float(t) + self.span:
+            value = time.item()
+            if not value > t.item() + self.span:
                 continue
-            if value < float(stop) - self.span:
+            if value < stop.item() - self.span:
                 stop = time
                 crossed = [number]
-            elif value <= float(stop) + self.span:
+            elif value <= stop.item() + self.span:
                 crossed.append(number)
         return stop, crossed
 
     def _advance(self, t, y, stop):
         """Integrate to a stop, or to the first crossing before it: (time, state, the differences
         that cross, or None at the stop). Outputs on the way are recorded."""
-        start = float(t)
-        end = float(stop)
+        start = t.item()
+        end = stop.item()
         if end <= start + self.span:
             return stop, y, None
         first = bisect.bisect_right(self.output_times, start + self.span)
@@ -170,6 +175,8 @@ class _Course:
     def _solve(self, y, times):
         options = dict(self.options)
         if self.triggers is not None and self.triggers.watched:
+            if self.triggers.need_short_steps:
+                options.setdefault("max_step", self.longest_step)
             options["events"] = Event(self.triggers.condition, terminal=True, name="trigger")
         jumps = self.model.jumps(self.p, times[0], y)
         if len(jumps):
@@ -232,7 +239,7 @@ class _Course:
     def _refuse_cascade(self, count, t):
         if count > _MOST_AT_ONCE:
             raise ValueError(
-                f"more than {_MOST_AT_ONCE} events happen at the time {float(t):g}: they trigger one"
+                f"more than {_MOST_AT_ONCE} events happen at the time {t.item():g}: they trigger one"
                 " another without end"
             )
 
@@ -241,7 +248,7 @@ class _Course:
         count = 0
         self._trigger(t, y)
         while True:
-            due = self.queue.due(float(t) + self.span)
+            due = self.queue.due(t.item() + self.span)
             if not due:
                 return y, count
             item = self._chosen(due, t, y)

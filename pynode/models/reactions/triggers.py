@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .conditions import crossing_time, differences, frozen, truth
+from .conditions import crossing_time, differences, expanded, frozen, truth
+from .symbols import TIME
 
 if TYPE_CHECKING:
     from .model import ReactionModel
@@ -37,14 +38,15 @@ class Triggers:
         self.watched = [i for i, time in enumerate(times) if time is None]
         self._values = model.quantities(self.differences)
         self._times = model.quantities([time for time in times if time is not None])
-        self._watched = model.quantities([self.differences[i] for i in self.watched])
+        # (t, y, p) -> the watched differences, for an event of solve.
+        self.condition = model.condition([self.differences[i] for i in self.watched])
         self._model = model
+        # Differences that move with the time, between states that may not: steps must be short.
+        self.need_short_steps = any(
+            TIME in expanded(self.differences[i], network).free_symbols for i in self.watched
+        )
         self._still = still == set(network.states)
         self._last: Any = None
-
-    def condition(self, t: Tensor, y: Tensor, p: Tensor) -> Tensor:
-        """The watched differences, for an event of ``solve``."""
-        return self._watched(t, y, p)
 
     def planned_times(self, t: Tensor, y: Tensor) -> list[tuple[Tensor, int]]:
         """(time, difference) of the crossings that are known at t, later or earlier than t."""
