@@ -28,6 +28,8 @@ class Assignments:
         self._volumes = self._affected_volumes()
         self._sizes = model.quantities(list(self._volumes.values()))
         self._places = {name: i for i, name in enumerate(model.states)}
+        # Concentrations in a compartment whose size the event changes.
+        self._rescaled = [name for name in self._volumes if name in model.network.species]
 
     def _affected_volumes(self) -> dict[str, sp.Expr]:
         """State -> the volume that matters to it: of amounts that are assigned as concentrations,
@@ -58,24 +60,25 @@ class Assignments:
         return float(self._priority(t, y, p)[0])
 
     def applied(self, t: Tensor, y: Tensor, p: Tensor, values: Tensor) -> Tensor:
-        """The state after the event. Amounts stay where a volume changes."""
+        """The state after the event. Concentrations are assigned in the volume before it, and
+        amounts stay where a volume changes."""
+        if not self.event.assignments:
+            return y
         before = dict(zip(self._volumes, self._sizes(t, y, p).unbind()))
+        given = dict(zip(self._targets, values.unbind()))
         parts = list(y.unbind())
-        for name, value in zip(self._targets, values.unbind()):
-            if name in self._places:
-                parts[self._places[name]] = value
+        for state, place in self._places.items():
+            quantity = self.model.network.states[state].quantity
+            if quantity not in given:
+                continue
+            parts[place] = given[quantity]
+            if state != quantity:
+                parts[place] = parts[place] * before[state]
         new = torch.stack(parts)
-        if not self._volumes:
+        if not self._rescaled:
             return new
         after = dict(zip(self._volumes, self._sizes(t, new, p).unbind()))
-        given = dict(zip(self._targets, values.unbind()))
-        for state in self._volumes:
+        for state in self._rescaled:
             place = self._places[state]
-            if state in given:
-                continue
-            if state in self.model.network.species:
-                parts[place] = y[place] * before[state] / after[state]
-            else:
-                species = self.model.network.states[state].quantity
-                parts[place] = given[species] * after[state]
+            parts[place] = parts[place] * (before[state] / after[state])
         return torch.stack(parts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import sympy as sp
 from sympy.core.relational import Relational
@@ -34,19 +34,26 @@ def difference(relation: Relational) -> sp.Expr:
     return relation.lhs - relation.rhs
 
 
-def holds(condition: sp.Basic, signs: Mapping[sp.Expr, int]) -> bool:
-    """Whether a condition holds. signs: of its differences: -1, 0 or 1."""
+def truth(condition: sp.Basic, places: Mapping[sp.Expr, int]) -> Callable[[Sequence[int]], bool]:
+    """A function of the signs (-1, 0 or 1) of differences that says whether a condition holds.
+
+    places: difference -> where its sign stands.
+    """
     if isinstance(condition, Relational):
-        return signs[difference(condition)] in _TRUE_FOR[type(condition)]
+        place = places[difference(condition)]
+        wanted = _TRUE_FOR[type(condition)]
+        return lambda signs: signs[place] in wanted
+    parts = [truth(part, places) for part in condition.args]
     if isinstance(condition, sp.And):
-        return all(holds(part, signs) for part in condition.args)
+        return lambda signs: all(part(signs) for part in parts)
     if isinstance(condition, sp.Or):
-        return any(holds(part, signs) for part in condition.args)
+        return lambda signs: any(part(signs) for part in parts)
     if isinstance(condition, sp.Xor):
-        return sum(holds(part, signs) for part in condition.args) % 2 == 1
+        return lambda signs: sum(part(signs) for part in parts) % 2 == 1
     if isinstance(condition, sp.Not):
-        return not holds(condition.args[0], signs)
-    return condition == sp.true
+        return lambda signs: not parts[0](signs)
+    always = condition == sp.true
+    return lambda signs: always
 
 
 def expanded(expression: sp.Basic, network: Network) -> sp.Basic:

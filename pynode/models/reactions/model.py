@@ -189,6 +189,12 @@ class ReactionModel(nn.Module):
 
         return evaluate
 
+    def condition(self, formulas: Sequence[sp.Basic]) -> Callable[..., Tensor]:
+        """A plain function (t, y, p) -> (len(formulas),) of one state, for events of ``solve``: the
+        native engine finds nothing in it but its formulas."""
+        key = ("condition", tuple(formulas))
+        return self._functions.get(key) or self._make(key, lambda: formulas, (), ("t", "y", "p"))
+
     def expression(self, formula: str | sp.Basic, extra: Sequence[str] = ()) -> sp.Basic:
         """A formula as an expression of this model's symbols. Raise ValueError for a name that the
         model does not have."""
@@ -221,6 +227,22 @@ class ReactionModel(nn.Module):
         return self.quantities(self._jump_times)(t, y, p).double()
 
     @property
+    def has_fast_reactions(self) -> bool:
+        """Whether a reaction is always at its equilibrium."""
+        return any(reaction.fast for reaction in self.network.reactions.values())
+
+    def fast_derivatives(self, t: Tensor, y: Tensor, p: Tensor) -> Tensor:
+        """dy/dt by fast reactions alone, (..., n), with their rates as the file gives them."""
+        return self._evaluated(
+            "fast",
+            lambda: [self.network.fast_derivative(name) for name in self.states],
+            t,
+            y,
+            p,
+            None,
+        )
+
+    @property
     def mass(self) -> Tensor | None:
         """The diagonal of the mass matrix, (n,), with zeros for algebraic equations; None if the
         model has none."""
@@ -234,6 +256,7 @@ class ReactionModel(nn.Module):
         t: Sequence[float] | np.ndarray | Tensor,
         p: Tensor | None = None,
         y0: Tensor | None = None,
+        seed: int = 0,
         triggers: Sequence[bool] | None = None,
         open_end: bool = False,
         **options: Any,
@@ -241,13 +264,14 @@ class ReactionModel(nn.Module):
         """The course of the model at the times t, (T,), from the first of them, with its events.
 
         p: constants, (p,), by default ``values``. y0: the state at the first time, by default
-        ``initial(p, t[0])``. triggers: which triggers were true before the first time, instead of
-        the file's initial values; a simulation that goes on from another one passes its
+        ``initial(p, t[0])``. seed: of the order of events with equal priority at one time, which
+        SBML wants to be random. triggers: which triggers were true before the first time, instead
+        of the file's initial values; a simulation that goes on from another one passes its
         ``triggers``. open_end: whether events at the last time are left to the next simulation.
         options: of ``solve``; the engine is the native one where it is installed. Gradients reach p
         and y0, also through the times of events.
         """
-        return simulate(self, t, p, y0, triggers, open_end, **options)
+        return simulate(self, t, p, y0, seed, triggers, open_end, **options)
 
     def _derivatives(self):
         return [self.network.derivative(name) for name in self.states]
@@ -261,20 +285,22 @@ class ReactionModel(nn.Module):
             y = y.expand(*p.shape[:-1], y.shape[-1])
         time = self._time(t, y)
         result = function(time, y, p, e)
-        rows = torch.broadcast_shapes(time.shape, y.shape[:-1], p.shape[:-1])
-        if result.shape[:-1] != rows:  # nothing in it depends on the state
+        if not function.has_rows and max(time.dim(), y.dim() - 1, p.dim() - 1) > 0:
+            rows = torch.broadcast_shapes(time.shape, y.shape[:-1], p.shape[:-1])
             result = result.expand(*rows, result.shape[-1])
         return result
 
-    def _make(self, key, outputs, extra):
+    def _make(self, key, outputs, extra, arguments=("t", "y", "p", "e")):
         source = FunctionSource(
             name="value",
             vectors={"y": self.states, "p": self.constants, "e": extra},
-            times={TIME.name: "t", START_OF_TIME: "0.0"},
+            times={TIME.name: "t", START_OF_TIME: "torch.zeros_like(t)"},
             definitions=self._running(extra),
-            arguments=("t", "y", "p", "e"),
+            arguments=arguments,
         )
-        return self._keep(key, source.text(outputs()))
+        function = self._keep(key, source.text(outputs()))
+        function.has_rows = source.has_rows
+        return function
 
     def _running(self, extra):
         definitions = self.network.definitions

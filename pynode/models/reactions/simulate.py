@@ -7,7 +7,9 @@ solves, and through the times of the stops.
 
 from __future__ import annotations
 
+import bisect
 import math
+import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,8 @@ from ...core.events import Event
 from ...solve import solve
 from ...translate.refusal import TranslationRefused
 from .assignments import Assignments
+from .conditions import frozen
+from .consistent import consistent, equilibrium
 from .event_queue import EventQueue, Pending
 from .simulation import Occurrence, Simulation
 from .triggers import Triggers, signs_of
@@ -30,6 +34,8 @@ if TYPE_CHECKING:
 
 # More events than this at one time are an endless cascade.
 _MOST_AT_ONCE = 1000
+# Of a simulation whose triggers depend on the time in a way that is not linear.
+_SHORT_STEPS = 200
 
 
 def simulate(
@@ -37,6 +43,7 @@ def simulate(
     t: Sequence[float] | np.ndarray | Tensor,
     p: Tensor | None = None,
     y0: Tensor | None = None,
+    seed: int = 0,
     triggers: Sequence[bool] | None = None,
     open_end: bool = False,
     **options: Any,
@@ -52,7 +59,7 @@ def simulate(
             " row, or solve a model without events with batched=True"
         )
     y0 = model.initial(p, times[0]) if y0 is None else y0
-    course = _Course(model, times, p, options)
+    course = _Course(model, times, p, seed, options)
     if triggers is not None:
         course.truths = list(triggers)
     course.open_end = open_end
@@ -62,21 +69,30 @@ def simulate(
 class _Course:
     """One simulation while it runs."""
 
-    def __init__(self, model: ReactionModel, times: Tensor, p: Tensor, options: dict) -> None:
+    def __init__(
+        self, model: ReactionModel, times: Tensor, p: Tensor, seed: int, options: dict
+    ) -> None:
         self.model = model
         self.p = p
         self.options = options
         self.outputs = times
+        self.output_times = times.tolist()
         self.found: list[Tensor] = []
         self.log: list[Occurrence] = []
         self.queue = EventQueue()
         self.actions = [Assignments(model, event) for event in model.events]
-        self.triggers = Triggers(model, p) if model.events else None
-        # Which triggers are true; before the first time, their initial values.
-        self.truths = [event.initial for event in model.events]
-        self.open_end = False
+        longest = float(times.abs().max())
+        self.triggers = Triggers(model, p, longest) if model.events else None
+        self.random = random.Random(seed)
+        self.still = frozen(model.network) == set(model.states)
+        if self.triggers is not None and self.triggers.watched and model.states:
+            self.still = False
+        self.longest_step = float(times[-1] - times[0]) / _SHORT_STEPS
         # Times closer than this are one.
-        self.span = 1e-12 * max(1.0, float(times.abs().max()))
+        self.span = 1e-12 * max(1.0, longest)
+        self.signs: list[int] = []
+        self.truths: list[bool] = [event.initial for event in model.events]
+        self.open_end = False
 
     def run(self, y: Tensor) -> Simulation:
         """The whole course from the state at the first time."""
@@ -102,7 +118,7 @@ class _Course:
     def _record(self, time, y):
         """y is the state at all outputs up to a time that have none yet."""
         while len(self.found) < len(self.outputs):
-            wanted = float(self.outputs[len(self.found)])
+            wanted = self.output_times[len(self.found)]
             if wanted > time + self.span:
                 return
             self.found.append(y)
@@ -137,12 +153,10 @@ class _Course:
         end = float(stop)
         if end <= start + self.span:
             return stop, y, None
-        wanted = [
-            time
-            for time in self.outputs[len(self.found) :].tolist()
-            if start + self.span < time < end - self.span
-        ]
-        if not self.model.states:
+        first = bisect.bisect_right(self.output_times, start + self.span)
+        last = bisect.bisect_left(self.output_times, end - self.span)
+        wanted = self.output_times[first:last]
+        if self.still:
             for _ in wanted:
                 self.found.append(y)
             return stop, y, None
@@ -160,6 +174,8 @@ class _Course:
     def _solve(self, y, times):
         options = dict(self.options)
         if self.triggers is not None and self.triggers.watched:
+            if self.triggers.need_short_steps:
+                options.setdefault("max_step", self.longest_step)
             options["events"] = Event(self.triggers.condition, terminal=True, name="trigger")
         jumps = self.model.jumps(self.p, times[0], y)
         if len(jumps):
@@ -176,10 +192,12 @@ class _Course:
             return solve(self.model, y, times, args=(self.p,), backend="torch", **options)
 
     def _consistent(self, t, y):
-        """The state with its algebraic components solved for."""
-        if self.model.mass is None:
-            return y
-        return self.model.consistent(t, y, self.p)
+        """The state with its fast reactions at equilibrium and its algebraic equations solved."""
+        if self.model.has_fast_reactions:
+            y = equilibrium(self.model, t, y, self.p)
+        if self.model.mass is not None:
+            y = consistent(self.model, t, y, self.p)
+        return y
 
     # ------------------------------------------------------------------ events
 
@@ -269,10 +287,15 @@ class _Course:
         self.queue.add(number, due, values)
 
     def _chosen(self, due: list[Pending], t, y) -> Pending:
-        """Of the events that are due, that of the highest priority now; the first triggered of
-        equal ones."""
+        """Of the events that are due, that of the highest priority now. SBML wants a random one of
+        equal priority; events without a priority happen in the order of their triggers."""
+        if len(due) == 1:
+            return due[0]
         ranks = [self.actions[item.event].priority(t, y, self.p) for item in due]
-        return due[ranks.index(max(ranks))]
+        best = [item for item, rank in zip(due, ranks) if rank == max(ranks)]
+        if len(best) == 1 or max(ranks) == -math.inf:
+            return best[0]
+        return self.random.choice(best)
 
     def _happen(self, item, t, y):
         action = self.actions[item.event]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keyword
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import sympy as sp
 from sympy.printing.printer import Printer
@@ -262,7 +262,7 @@ class FunctionSource:
     definitions: Mapping[str, sp.Basic]
     arguments: Sequence[str] = ("t", "y", "p")
     like: str = "t"
-    body: list[str] = field(default_factory=list)
+    has_rows: bool = False
 
     def text(self, outputs: Sequence[sp.Basic], labels: Sequence[str] | None = None) -> str:
         """The source of the function that returns the outputs as the last dimension.
@@ -275,16 +275,18 @@ class FunctionSource:
             for vector, components in self.vectors.items()
             for i, name in enumerate(components)
         }
+        named = [name for name in order if name not in shared and name not in self.times]
+        inputs = [name for name in named if name not in self.definitions]
+        lost = [name for name in inputs if name not in places]
+        if lost:
+            raise ValueError(
+                f"formulas of the model name {', '.join(lost)}, which it does not define"
+            )
         reserved = [*self.arguments, "torch", *shared]
-        inputs = [name for name in order if name not in shared and name not in self.times]
-        local = identifiers([*inputs, *(labels or ())], reserved)
+        local = identifiers([*named, *(labels or ())], reserved)
         local |= {name: name for name in shared} | dict(self.times)
         printer = TorchPrinter(local, self.like)
-        lines = [
-            f"{local[name]} = {places[name][0]}[..., {places[name][1]}]"
-            for name in inputs
-            if name in places
-        ]
+        lines = [f"{local[name]} = {places[name][0]}[..., {places[name][1]}]" for name in inputs]
         for name in order:
             if name in shared or name in self.definitions:
                 expression = shared.get(name, self._reduced.get(name))
@@ -342,11 +344,12 @@ class FunctionSource:
         inner = ", ".join(results)
         if not results:
             return f"return {self.like}.new_zeros({self.like}.shape + (0,))"
-        if all(self._has_rows(output, places) for output in outputs):
+        self.has_rows = all(self._depends_on_state(output, places) for output in outputs)
+        if self.has_rows:
             return f"return torch.stack(({inner}{',' * (len(results) == 1)}), dim=-1)"
         return f"return torch.stack(torch.broadcast_tensors({inner}), dim=-1)"
 
-    def _has_rows(self, output, places):
+    def _depends_on_state(self, output, places):
         """Whether an output has the shape of the rows, because it depends on a state."""
         todo = [found.name for found in output.free_symbols]
         seen = set()

@@ -61,7 +61,7 @@ def _without_csymbols(expression):
     for call in expression.atoms(AppliedUndef):
         url = getattr(call.func, "definition_url", "")
         if url == _URLS + "rateOf":
-            pairs[call] = symbol(rate_of(str(call.args[0])))
+            pairs[call] = symbol(rate_of(call.args[0].name))
         elif url == _URLS + "delay":
             raise UnsupportedFeature(
                 "delay()", "delay equations need the past of the state, which no solver here keeps"

@@ -6,6 +6,7 @@ import sympy as sp
 
 from ..reactions.records import Compartment, Network, State
 from ..reactions.symbols import amount, at_start, initial_value, symbol
+from ..reactions.time_derivatives import define_rates
 from .algebraic import match, solve_linear
 from .contents import Contents
 
@@ -54,6 +55,7 @@ class _Translation:
         for name in self.derived:
             result.definitions[at_start(name)] = result.to_start(contents.initial[name])
             result.definitions[name] = symbol(at_start(name))
+        define_rates(result, contents.initial.values())
         for name, start in self.starts.items():
             result.definitions[at_start(name)] = result.to_start(start)
         result.complete()
@@ -109,7 +111,8 @@ class _Translation:
         elif name in contents.initial and steady:
             self.derived.append(name)
         elif steady:
-            result.definitions[name] = self._start(name)
+            self.starts[name] = self._start(name)
+            result.definitions[name] = symbol(at_start(name))
         else:
             # Its amount stays, and its concentration follows the volume.
             start = symbol(at_start(name)) * symbol(at_start(record.compartment))
