@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sympy as sp
 import torch
 from torch import Tensor, nn
 
+from .description import description
 from .formulas import parse, plain, with_time
 from .jumps import jump_times
+from .python_file import python_file
 from .records import START_OF_TIME, Network
 from .simulate import simulate
 from .symbols import TIME, at_start, symbol
@@ -297,6 +301,7 @@ class ReactionModel(nn.Module):
             times={TIME.name: "t", START_OF_TIME: "torch.zeros_like(t)"},
             definitions=self._running(extra),
             arguments=arguments,
+            first=self.constants,
         )
         function = self._keep(key, source.text(outputs()))
         function.has_rows = source.has_rows
@@ -345,6 +350,26 @@ class ReactionModel(nn.Module):
     def __getstate__(self):
         # Functions of generated source do not pickle. They are made again at their first use.
         return {**self.__dict__, "_functions": {}}
+
+    def __str__(self) -> str:
+        """The reactions with their rates, the rules and the events, as chemists write them."""
+        return description(self.network)
+
+    def extra_repr(self) -> str:
+        """The size of the model."""
+        return (
+            f"{self.network.name}: {len(self.states)} states, {len(self.reactions)} reactions,"
+            f" {len(self.constants)} constants"
+        )
+
+    def to_python(self, path: str | os.PathLike | None = None) -> str:
+        """The model as a Python file with a torch module, which needs torch alone: its text, also
+        written to path if there is one. Events are not part of it."""
+        values = self.values.detach().tolist()
+        text = python_file(self.network, dict(zip(self.constants, values)))
+        if path is not None:
+            Path(path).write_text(text, encoding="utf-8")
+        return text
 
     def __field_parts__(self) -> tuple:
         """What the field computes with, for the native engine's key (translate/key.py)."""
