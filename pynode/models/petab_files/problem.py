@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ...core.status import SolveError
+from ...steady_state import SteadyStateError
 from ..reactions.model import ReactionModel
 from .observations import Observations
 from .plan import Plan
 from .records import Definition, ParameterInfo
-from .simulation import Simulation, SolveOptions
+from .simulation import Simulation, SimulationFailed, SolveOptions
 from .values import Values
 
 
@@ -61,14 +64,25 @@ class PetabProblem:
         return self.values.theta(values)
 
     def objective(self, theta: Tensor) -> Tensor:
-        """The negative log likelihood minus the log priors, a 0-d tensor, differentiable."""
+        """The negative log likelihood minus the log priors, a 0-d tensor, differentiable; infinity
+        where a simulation fails."""
         return self.objective_batch(theta.unsqueeze(0)).squeeze(0)
 
     def objective_batch(self, thetas: Tensor) -> Tensor:
-        """The objectives of several theta, (B, k) -> (B,), simulated as one batch."""
+        """The objectives of several theta, (B, k) -> (B,), simulated as one batch.
+
+        A theta for which a simulation fails has the objective infinity.
+        """
         with torch.set_grad_enabled(torch.is_grad_enabled() and thetas.requires_grad):
-            values, noise, prior = self._simulated(thetas)
-            return self.observations.negative_log_likelihood(values, noise) - prior
+            try:
+                values, noise, prior = self._simulated(thetas)
+            except (SimulationFailed, SolveError, SteadyStateError):
+                if len(thetas) == 1:
+                    # The sum keeps the graph, with the gradient zero.
+                    return thetas.sum(-1) * 0 + math.inf
+                return torch.cat([self.objective_batch(one.unsqueeze(0)) for one in thetas])
+            value = self.observations.negative_log_likelihood(values, noise) - prior
+            return torch.where(torch.isnan(value), math.inf, value)
 
     def gradient(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """(objective, its gradient (k,))."""

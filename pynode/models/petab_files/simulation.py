@@ -31,6 +31,10 @@ class SolveOptions:
     max_steps: int = 100_000
 
 
+class SimulationFailed(RuntimeError):
+    """An experiment cannot be simulated for these parameters."""
+
+
 @dataclass
 class States:
     """The states of one stage. outputs: (K, rows, T, n); end: (K, rows, n); constants: (K, rows,
@@ -168,6 +172,8 @@ class Simulation:
         lead, rows, n = starts.shape
         solved = stage.solved
         whole = len(solved) == rows
+        if not bool(torch.isfinite(starts.detach()).all()):
+            raise SimulationFailed("an initial state is not finite")
         begin = starts if whole else starts[:, solved]
         own = constants if whole else constants[:, solved]
         count = begin.shape[1]
@@ -189,6 +195,7 @@ class Simulation:
             backend=self.options.backend,
             adjoint=self.options.adjoint,
             max_steps=self.options.max_steps,
+            throw=False,
             **self._jumps(constants_of_rows),
         )
         found = solution.y.reshape(-1, lead, count, n).permute(1, 2, 0, 3)
@@ -217,8 +224,8 @@ class Simulation:
                     row.times,
                     constants[k, i],
                     starts[k, i],
-                    known,
-                    not row.is_last,
+                    triggers=known,
+                    open_end=not row.is_last,
                     method=self.options.method,
                     rtol=self.options.rtol,
                     atol=self.options.atol,

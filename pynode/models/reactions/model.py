@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from .description import description
 from .formulas import parse, plain, with_time
-from .python_file import python_file
 from .jumps import jump_times
+from .python_file import python_file
 from .records import START_OF_TIME, Network
 from .simulate import simulate
 from .symbols import TIME, at_start, symbol
