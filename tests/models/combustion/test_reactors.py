@@ -112,7 +112,7 @@ def test_conservation(kind):
     size = float((h * reactor.amounts(y)).abs().sum(-1).max())
     assert float((energy - energy[0]).abs().max()) < 1e-6 * size
     if kind == "constant pressure":
-        torch.testing.assert_close(P, P[:1].expand_as(P), rtol=1e-12, atol=0)
+        torch.testing.assert_close(P, P[:1].expand_as(P), rtol=1e-10, atol=0)
 
 
 def compression(t):
