@@ -41,7 +41,10 @@ _LAYERS = frozenset(
 )
 # Expressions of a function that is always written as scalars, and the most that ever are.
 _SMALL = 1500
-_LARGEST = 150_000
+_LARGEST = 40_000
+# The most of a function of which the zeros leave so small a part of the work.
+_LARGEST_SPARSE = 150_000
+_SPARSE = 0.08
 # Places among which scalars choose one by one.
 _MOST_CHOICES = 256
 
@@ -52,7 +55,9 @@ def scalar_limit(statements: int, work: int) -> int:
     Scalar code pays for small functions, for sparse ones, whose zeros fold away, and for those
     that are written as scalars in torch.
     """
-    return max(_SMALL, min(_LARGEST, max(int(0.4 * work), 8 * statements)))
+    usual = min(_LARGEST, max(int(0.4 * work), 8 * statements))
+    sparse = min(_LARGEST_SPARSE, int(_SPARSE * work))
+    return max(_SMALL, usual, sparse)
 
 
 def suits_loops(statements: Sequence[Statement]) -> bool:

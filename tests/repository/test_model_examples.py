@@ -66,6 +66,11 @@ EXAMPLES = ROOT / "examples"
             "bouncing_ball/heights.png",
             r"learned: gravity .* largest error \d+\.\d %",
         ),
+        (
+            "ignition.py",
+            "ignition/delays.png",
+            r"H \+ O2 <=> O \+ OH +-\d\.\d{3} +-0\.\d{3}",
+        ),
     ],
     ids=[
         "augmented",
@@ -80,6 +85,7 @@ EXAMPLES = ROOT / "examples"
         "hybrid",
         "regularised",
         "bouncing_ball",
+        "ignition",
     ],
 )
 def test_the_example_runs(script, picture, said, tmp_path, monkeypatch, capsys):

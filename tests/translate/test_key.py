@@ -1,6 +1,7 @@
 """What has a key, and what changes it."""
 
 import dataclasses
+from typing import NamedTuple
 
 import torch
 
@@ -62,3 +63,24 @@ def test_a_changed_dataclass_is_seen():
     assert walk.watch.holds()
     field.settings = Settings(3.0)
     assert not walk.watch.holds()
+
+
+class Pair(NamedTuple):
+    """What a method of a field hands on to another one."""
+
+    first: torch.Tensor
+    second: torch.Tensor
+
+
+class Paired(torch.nn.Module):
+    """A field with a named tuple."""
+
+    def forward(self, t, y):
+        pair = Pair(y, 2.0 * y)
+        return pair.second - pair.first
+
+
+def test_named_tuples_are_understood():
+    walk = Walk([Paired()])
+    assert walk.digest is not None
+    assert walk.certain

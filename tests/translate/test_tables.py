@@ -7,6 +7,7 @@ from torch import nn
 
 from pynode import solve
 from pynode.translate.field import translate
+from pynode.translate.tables import declare_table
 from tests.support.cases import tensor
 
 DOUBLE = torch.float64
@@ -129,3 +130,35 @@ def test_tables_belong_to_the_key(tmp_path, monkeypatch):
     second.stoichiometry[2, 1] = 3.0
     for field in (first, second, Reactions()):
         torch.testing.assert_close(slope(field, start()), field(0.0, start()))
+
+
+class Decay(nn.Module):
+    """dy/dt = -k rates y, with rates of a data sheet."""
+
+    def __init__(self):
+        super().__init__()
+        self.k = nn.Parameter(tensor(0.7))
+        self.register_buffer("rates", tensor(0.31, 1.7, 2.5))
+
+    def forward(self, t, y):
+        return -self.k * self.rates * y
+
+
+def test_a_declared_table():
+    """Its numbers are constants, and a change is noticed."""
+    field = Decay()
+    assert len(translate(field, start(), 0.0).targets) == 2
+    field = Decay()
+    declare_table(field.rates)
+    native = translate(field, start(), 0.0)
+    assert [x is field.k for x in native.targets] == [True]
+    torch.testing.assert_close(slope(field, start()), field(0.0, start()))
+    field.rates[1] = 5.0
+    torch.testing.assert_close(slope(field, start()), field(0.0, start()))
+
+
+def test_a_declared_tensor_with_a_gradient_is_no_table():
+    field = Decay()
+    declare_table(field.rates)
+    field.rates.requires_grad_()
+    assert len(translate(field, start(), 0.0).targets) == 2

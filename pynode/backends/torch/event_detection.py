@@ -112,7 +112,7 @@ class EventDetector:
             field.stats.guard.check(field.stats)
         if self.compiled is not None:
             points = zip(times, states, strict=True)
-            return np.stack([self.compiled(t, y.numpy()) for t, y in points])
+            return np.stack([self.compiled(t, y.detach().numpy()) for t, y in points])
         # Not in inference mode: the module of a condition may store values of this call, and a
         # graph may use them later.
         with torch.inference_mode(False), torch.no_grad():

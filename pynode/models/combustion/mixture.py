@@ -24,7 +24,8 @@ def fractions(composition: Any, species: Sequence[str], what: str) -> Tensor:
                 f"{what} names {', '.join(map(str, unknown))}, not among the species"
                 f" {', '.join(species)}"
             )
-        values = [torch.as_tensor(composition.get(name, 0.0)).double() for name in species]
+        given = (composition.get(name, 0.0) for name in species)
+        values = [torch.as_tensor(amount, dtype=torch.float64) for amount in given]
         amounts = torch.stack(torch.broadcast_tensors(*values), -1)
     else:
         amounts = torch.as_tensor(composition, dtype=torch.float64)

@@ -106,8 +106,10 @@ def _solution(path: str | os.PathLike, phase: str, thermo: str | os.PathLike | N
     if Path(path).suffix.lower() not in CHEMKIN:
         return _opened(package, str(path), phase)
     with tempfile.TemporaryDirectory() as folder:
+        from cantera import ck2yaml
+
         made = Path(folder) / "mechanism.yaml"
-        package.ck2yaml.convert(
+        ck2yaml.convert(
             str(path),
             thermo_file=None if thermo is None else str(thermo),
             out_name=str(made),
