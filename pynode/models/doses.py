@@ -309,9 +309,7 @@ class _DosedField(torch.nn.Module):
         table = rates.unsqueeze(-2)
         if not t.dim():
             table = table.unsqueeze(0)
-        path = Path(
-            knots, table, smooth=-1, in_time=True, observed=knots, batched=False
-        )
+        path = Path(knots, table, smooth=-1, in_time=True, observed=knots, batched=False)
         return slope + path.at(t, table, knots=knots)
 
 
