@@ -289,6 +289,9 @@ class Walk:
         if not isinstance(state, (dict, type(None))):  # an object that answers to every name
             self._fail(f"it reaches an object of type {kind.__module__}.{kind.__qualname__}")
             return
+        if hasattr(kind, "__field_parts__"):
+            self._parts(x, kind)
+            return
         slots = _slots(kind)
         if state is None and not slots:
             if _opaque(kind) or getattr(kind, "__flags__", 0) & _HEAP == 0:
@@ -311,6 +314,17 @@ class Walk:
                 self._put("slot", name)
                 self._visit(getattr(x, name))
                 self.watch.slot(x, name)
+
+
+    def _parts(self, x: Any, kind: type) -> None:
+        """An object that says what it computes with: ``__field_parts__()`` returns its functions,
+        tensors and modules. Nothing else of it counts, neither its class nor its attributes."""
+        parts = x.__field_parts__()
+        self._put("parts", kind.__module__, kind.__qualname__)
+        self._visit(parts)
+        self.watch.kind(x)
+        self._held.append(parts)
+        self.watch.contents(lambda: tuple(map(id, x.__field_parts__())))
 
 
 _HEAP = 1 << 9

@@ -1,0 +1,1 @@
+"""Reaction models: what every format of a file becomes, and what every model can do."""

@@ -1,0 +1,366 @@
+"""``ReactionModel``: a model of species and reactions as a torch module."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import sympy as sp
+import torch
+from torch import Tensor, nn
+
+from .formulas import parse, plain, with_time
+from .records import START_OF_TIME, Network
+from .jumps import jump_times
+from .simulate import simulate
+from .symbols import TIME, at_start, symbol
+from .torch_source import FunctionSource, compiled
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .simulation import Simulation
+
+_COUNT = itertools.count()
+_SCALES: dict[str, tuple[Callable, Callable]] = {
+    "lin": (lambda value: value, lambda value: value),
+    "log": (torch.log, torch.exp),
+    "log10": (torch.log10, lambda value: torch.pow(10.0, value)),
+}
+
+
+class ReactionModel(nn.Module):
+    """dy/dt of a model of species and reactions, with its quantities by name.
+
+    All that is constant in a solve is one vector p: ``solve(model, model.initial(p), t,
+    args=(p,))``. ``model.values`` is p as the file gives it, with the learned parameters.
+
+    network: the model's equations, as a reader makes them (``pynode.models.sbml``).
+    learn: names of constants that become parameters of the module, or a dict of names to their
+        scales "lin", "log" or "log10": the parameter is then the logarithm of the constant.
+
+    states: n names of the components of y. constants: names of the components of p. A local
+    constant k of the reaction r is "r.k", and the initial value of S is "init(S)", in the file's
+    units.
+    """
+
+    given: Tensor
+    places: Tensor
+
+    def __init__(
+        self,
+        network: Network,
+        learn: Sequence[str] | Mapping[str, str] = (),
+        dtype: torch.dtype = torch.float64,
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self.states = tuple(network.states)
+        self.constants = tuple(network.constants)
+        self.reactions = tuple(network.reactions)
+        self.events = network.events
+        scales = dict(learn) if isinstance(learn, Mapping) else dict.fromkeys(learn, "lin")
+        self._check_learned(scales)
+        self.scales = scales
+        given = torch.tensor(list(network.constants.values()), dtype=dtype)
+        self.register_buffer("given", given)
+        places = [self.constants.index(name) for name in scales]
+        self.register_buffer("places", torch.tensor(places, dtype=torch.long))
+        self.learned = nn.ParameterList(
+            [
+                nn.Parameter(_SCALES[scale][0](given[place].clone()))
+                for place, scale in zip(places, scales.values())
+            ]
+        )
+        self._functions: dict[Any, Callable] = {}
+        self._jump_times: list[sp.Expr] | None = None
+
+    def _check_learned(self, scales):
+        for name, scale in scales.items():
+            if name not in self.constants:
+                raise ValueError(
+                    f"learn names {name!r}, which is no constant of the model: choose of"
+                    f" {', '.join(self.constants)}"
+                )
+            if scale not in _SCALES:
+                raise ValueError(
+                    f"the scale of {name!r} must be 'lin', 'log' or 'log10', not {scale!r}"
+                )
+
+    @property
+    def values(self) -> Tensor:
+        """p: the constants now, (p,), in the order of ``constants``. Gradients reach the learned
+        parameters."""
+        if not self.scales:
+            return self.given
+        learned = [
+            _SCALES[scale][1](parameter)
+            for parameter, scale in zip(self.learned, self.scales.values())
+        ]
+        return self.given.index_copy(0, self.places, torch.stack(learned))
+
+    @property
+    def expressions(self) -> dict[str, sp.Basic]:
+        """The definition of every named quantity that is neither a state nor a constant, and of
+        every reaction."""
+        return {
+            name: found
+            for name, found in self.network.definitions.items()
+            if not name.startswith("start(")
+        }
+
+    @property
+    def derivatives(self) -> dict[str, sp.Expr]:
+        """The derivative of every state as an expression."""
+        return {name: self.network.derivative(name) for name in self.states}
+
+    @property
+    def stoichiometry(self) -> Tensor:
+        """(n, m), sparse: how much of each state one unit of each reaction makes. Entries that are
+        no numbers have their value at the first time."""
+        rows = []
+        columns = []
+        entries = []
+        for i, state in enumerate(self.states):
+            for reaction, number in self.network.effects.get(state, {}).items():
+                rows.append(i)
+                columns.append(self.reactions.index(reaction))
+                entries.append(self.network.to_start(number))
+        shape = (len(self.states), len(self.reactions))
+        indices = torch.tensor([rows, columns], dtype=torch.long).reshape(2, -1)
+        if not entries:
+            return _sparse(indices, self.given.new_zeros(0), shape)
+        function = self._start_function("stoichiometry", entries, ())
+        values = function(self._time(0.0), self.values.detach(), None)
+        return _sparse(indices, values, shape)
+
+    def forward(self, t: float | Tensor, y: Tensor, p: Tensor | None = None) -> Tensor:
+        """dy/dt, (..., n), at the state y (..., n) and the constants p, (p,) or (..., p)."""
+        return self._evaluated("derivatives", self._derivatives, t, y, p, None)
+
+    def rates(self, t: float | Tensor, y: Tensor, p: Tensor | None = None) -> Tensor:
+        """The rates of the reactions, (..., m)."""
+        return self._evaluated(
+            "rates", lambda: [symbol(name) for name in self.reactions], t, y, p, None
+        )
+
+    def initial(self, p: Tensor | None = None, t: float | Tensor = 0.0) -> Tensor:
+        """The state at the first time, (..., n), for the constants p, (p,) or (..., p)."""
+        return self.initial_with(())(p, None, t)
+
+    def initial_with(self, names: Sequence[str]) -> Callable[..., Tensor]:
+        """A function (p, e, t=0.0) -> y0, (..., n): as ``initial``, where e, (..., len(names)), are
+        values of the named quantities at the first time. They replace what the file says, and what
+        depends on them follows. The value of a species is what its name means in formulas."""
+        names = tuple(names)
+        known = set(self.constants) | set(self.network.definitions) | set(self.states)
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise ValueError(f"{', '.join(unknown)}: the model has no quantity of this name")
+
+        def start(p: Tensor | None = None, e: Tensor | None = None, t: Any = 0.0) -> Tensor:
+            function = self._start_function(
+                "initial", [symbol(at_start(name)) for name in self.states], names
+            )
+            p = self.values if p is None else p
+            return function(self._time(t, p), p, e)
+
+        return start
+
+    def quantities(
+        self, formulas: Sequence[str | sp.Basic], extra: Sequence[str] = ()
+    ) -> Callable[..., Tensor]:
+        """A function (t, y, p=None, e=None) -> (..., len(formulas)): the values of formulas.
+
+        formulas: names of quantities (species, parameters, reactions, assigned quantities), texts
+            in PEtab's mathematics, or sympy expressions with real symbols.
+        extra: further names in the formulas, whose values e, (..., len(extra)), the caller gives.
+        """
+        extra = tuple(extra)
+        expressions = [self.expression(formula, extra) for formula in formulas]
+        key = ("quantities", tuple(expressions), extra)
+
+        def evaluate(
+            t: float | Tensor, y: Tensor, p: Tensor | None = None, e: Tensor | None = None
+        ) -> Tensor:
+            return self._evaluated(key, lambda: expressions, t, y, p, e, extra)
+
+        return evaluate
+
+    def condition(self, formulas: Sequence[sp.Basic]) -> Callable[..., Tensor]:
+        """A plain function (t, y, p) -> (len(formulas),) of one state, for events of ``solve``: the
+        native engine finds nothing in it but its formulas."""
+        key = ("condition", tuple(formulas))
+        return self._functions.get(key) or self._make(key, lambda: formulas, (), ("t", "y", "p"))
+
+    def expression(self, formula: str | sp.Basic, extra: Sequence[str] = ()) -> sp.Basic:
+        """A formula as an expression of this model's symbols. Raise ValueError for a name that the
+        model does not have."""
+        known = {*self.constants, *self.states, *self.network.definitions, *extra}
+        if isinstance(formula, str) and formula in known:
+            return symbol(formula)
+        expression = with_time(plain(parse(formula)), known)
+        pairs = {
+            found: symbol(found.name) for found in expression.free_symbols if found != TIME
+        }
+        expression = expression.xreplace(pairs)
+        unknown = {found.name for found in expression.free_symbols} - known - {TIME.name}
+        if unknown:
+            raise ValueError(
+                f"{formula!r} names {', '.join(sorted(unknown))}, which the model does not have; it"
+                f" has {', '.join(sorted(name for name in known if '(' not in name))}"
+            )
+        return expression
+
+    def jumps(
+        self, p: Tensor | None = None, t: float | Tensor = 0.0, y: Tensor | None = None
+    ) -> Tensor:
+        """Times, known in advance, at which dy/dt can jump: conditions of the time in piecewise
+        formulas, (k,), or (..., k) for p (..., p). y: the state, where the times depend on
+        quantities that change at events alone."""
+        p = self.values if p is None else p
+        if self._jump_times is None:
+            self._jump_times = jump_times(self.network, self._derivatives())
+        if not self._jump_times:
+            return p.new_zeros((*p.shape[:-1], 0), dtype=torch.float64)
+        y = self.initial(p) if y is None else y
+        return self.quantities(self._jump_times)(t, y, p).double()
+
+    @property
+    def has_fast_reactions(self) -> bool:
+        """Whether a reaction is always at its equilibrium."""
+        return any(reaction.fast for reaction in self.network.reactions.values())
+
+    def fast_derivatives(self, t: Tensor, y: Tensor, p: Tensor) -> Tensor:
+        """dy/dt by fast reactions alone, (..., n), with their rates as the file gives them."""
+        return self._evaluated(
+            "fast",
+            lambda: [self.network.fast_derivative(name) for name in self.states],
+            t,
+            y,
+            p,
+            None,
+        )
+
+    @property
+    def mass(self) -> Tensor | None:
+        """The diagonal of the mass matrix, (n,), with zeros for algebraic equations; None if the
+        model has none."""
+        algebraic = [state.algebraic for state in self.network.states.values()]
+        if not any(algebraic):
+            return None
+        return 1 - torch.tensor(algebraic, dtype=self.given.dtype, device=self.given.device)
+
+    def simulate(
+        self,
+        t: Sequence[float] | np.ndarray | Tensor,
+        p: Tensor | None = None,
+        y0: Tensor | None = None,
+        seed: int = 0,
+        **options: Any,
+    ) -> Simulation:
+        """The course of the model at the times t, (T,), from the first of them, with its events.
+
+        p: constants, (p,), by default ``values``. y0: the state at the first time, by default
+        ``initial(p, t[0])``. seed: of the order of events with equal priority at one time, which
+        SBML wants to be random. options: of ``solve``; the engine is the native one where it is
+        installed. Gradients reach p and y0, also through the times of events.
+        """
+        return simulate(self, t, p, y0, seed, **options)
+
+    def _derivatives(self):
+        return [self.network.derivative(name) for name in self.states]
+
+    def _evaluated(self, key, outputs, t, y, p, e, extra=()):
+        """The function of a key at t, y, p and e; outputs() makes its expressions when it is used
+        for the first time."""
+        function = self._functions.get(key) or self._make(key, outputs, extra)
+        p = self.values if p is None else p
+        if p.dim() > 1 and y.dim() == 1:
+            y = y.expand(*p.shape[:-1], y.shape[-1])
+        time = self._time(t, y)
+        result = function(time, y, p, e)
+        if not function.has_rows and max(time.dim(), y.dim() - 1, p.dim() - 1) > 0:
+            rows = torch.broadcast_shapes(time.shape, y.shape[:-1], p.shape[:-1])
+            result = result.expand(*rows, result.shape[-1])
+        return result
+
+    def _make(self, key, outputs, extra, arguments=("t", "y", "p", "e")):
+        source = FunctionSource(
+            name="value",
+            vectors={"y": self.states, "p": self.constants, "e": extra},
+            times={TIME.name: "t", START_OF_TIME: "torch.zeros_like(t)"},
+            definitions=self._running(extra),
+            arguments=arguments,
+        )
+        function = self._keep(key, source.text(outputs()))
+        function.has_rows = source.has_rows
+        return function
+
+    def _running(self, extra):
+        definitions = self.network.definitions
+        return {name: found for name, found in definitions.items() if name not in extra}
+
+    def _start_function(self, key, outputs, names):
+        full = (key, tuple(names))
+        if full not in self._functions:
+            given = {at_start(name) for name in names}
+            definitions = {
+                name: found for name, found in self.network.definitions.items() if name not in given
+            }
+            constants = [name for name in names if name in self.network.constants]
+            if constants:
+                raise ValueError(
+                    f"{', '.join(constants)}: constants of the model; pass their values in p"
+                )
+            source = FunctionSource(
+                name="value",
+                vectors={"p": self.constants, "e": [at_start(name) for name in names]},
+                times={TIME.name: "t", START_OF_TIME: "t"},
+                definitions=definitions,
+                arguments=("t", "p", "e"),
+            )
+            self._keep(full, source.text(outputs))
+        return self._functions[full]
+
+    def _keep(self, key, source):
+        file = f"<{self.network.name}, {key if isinstance(key, str) else key[0]} {next(_COUNT)}>"
+        self._functions[key] = compiled(source, "value", file)
+        return self._functions[key]
+
+    def _time(self, t, like=None):
+        """t as a tensor with the shape of the rows."""
+        like = self.given if like is None else like
+        if not isinstance(t, Tensor):
+            return torch.full((), t, dtype=like.dtype, device=like.device)
+        if t.dim():
+            return t.reshape(t.shape[:-1])
+        return t
+
+    def __getstate__(self):
+        # Functions of generated source do not pickle. They are made again at their first use.
+        return {**self.__dict__, "_functions": {}}
+
+    def __field_parts__(self) -> tuple:
+        """What the field computes with, for the native engine's key (translate/key.py)."""
+        if "derivatives" not in self._functions:
+            self._make("derivatives", self._derivatives, ())
+        scales = [_SCALES[scale][1] for scale in self.scales.values()]
+        return (
+            self._functions["derivatives"],
+            self.given,
+            self.places,
+            *self.learned,
+            *scales,
+        )
+
+    def missing(self) -> tuple[str, ...]:
+        """The constants that the file gives no value."""
+        values = self.given.tolist()
+        return tuple(name for name, value in zip(self.constants, values) if math.isnan(value))
+
+
+def _sparse(indices, values, shape):
+    return torch.sparse_coo_tensor(indices, values, shape, check_invariants=True)

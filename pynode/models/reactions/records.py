@@ -1,0 +1,161 @@
+"""What a reaction model consists of, without the language of any file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import sympy as sp
+
+from .symbols import TIME, at_start, names, renamed, symbol
+
+
+# A fast reaction is this many times as fast as its rate law. The slow part then differs from the
+# limit of infinite speed by some 1e-8 of itself, and rounding of the fast rates by as much.
+FAST = sp.Integer(10) ** 8
+
+
+@dataclass(frozen=True)
+class Compartment:
+    """A volume with species. constant: whether its size never changes."""
+
+    name: str
+    constant: bool = True
+
+
+@dataclass(frozen=True)
+class Species:
+    """A substance in a compartment.
+
+    is_amount: whether its name means its amount in formulas, instead of its concentration.
+    starts_as_amount: whether the file gives the initial value as an amount.
+    """
+
+    name: str
+    compartment: str
+    is_amount: bool = False
+    starts_as_amount: bool = False
+
+
+@dataclass(frozen=True)
+class Reaction:
+    """Reactants become products with a rate, in amounts (extents) per time.
+
+    reactants, products: pairs of a species and its number, an expression. modifiers: species that
+    the rate uses. fast: whether the reaction is always at its equilibrium.
+    """
+
+    name: str
+    reactants: tuple[tuple[str, sp.Expr], ...]
+    products: tuple[tuple[str, sp.Expr], ...]
+    rate: sp.Expr
+    modifiers: tuple[str, ...] = ()
+    reversible: bool = False
+    fast: bool = False
+
+
+@dataclass(frozen=True)
+class State:
+    """One integrated component.
+
+    Its derivative is ``rate`` where there is one, and ``scale`` times the sum of its reactions
+    otherwise. algebraic: ``rate`` is an equation, rate = 0, that determines the component.
+    quantity: the named quantity that it carries. start: its value at the first time.
+    """
+
+    name: str
+    quantity: str
+    start: sp.Expr
+    rate: sp.Expr | None = None
+    scale: sp.Expr = sp.Integer(1)
+    algebraic: bool = False
+
+
+@dataclass(frozen=True)
+class ModelEvent:
+    """Assignments that are made when a trigger becomes true. SBML Level 3, sec. 4.11.
+
+    trigger: a boolean expression. delay, priority: expressions, or None. initial: the value of the
+    trigger before the first time. persistent: whether the event happens even if the trigger becomes
+    false during the delay. from_trigger: whether the assigned values are those of the time when
+    the trigger became true, instead of those after the delay. assignments: quantity -> expression.
+    """
+
+    name: str
+    trigger: sp.Basic
+    assignments: tuple[tuple[str, sp.Expr], ...]
+    delay: sp.Expr | None = None
+    priority: sp.Expr | None = None
+    initial: bool = True
+    persistent: bool = True
+    from_trigger: bool = True
+
+
+@dataclass
+class Network:
+    """All quantities of a model and their equations.
+
+    constants: name -> value, what never changes in a solve. states: name -> State, in the order of
+    the components. definitions: name -> expression of every other quantity. reactions: name ->
+    Reaction. effects: state -> reaction -> how many of it one reaction makes, an expression.
+    """
+
+    name: str = "model"
+    constants: dict[str, float] = field(default_factory=dict)
+    states: dict[str, State] = field(default_factory=dict)
+    definitions: dict[str, sp.Basic] = field(default_factory=dict)
+    reactions: dict[str, Reaction] = field(default_factory=dict)
+    effects: dict[str, dict[str, sp.Expr]] = field(default_factory=dict)
+    species: dict[str, Species] = field(default_factory=dict)
+    compartments: dict[str, Compartment] = field(default_factory=dict)
+    events: tuple[ModelEvent, ...] = ()
+
+    def derivative(self, state: str) -> sp.Expr:
+        """The derivative of a state in time, or the left side of its algebraic equation."""
+        record = self.states[state]
+        if record.rate is not None:
+            return record.rate
+        terms = [
+            number * symbol(reaction) * (FAST if self.reactions[reaction].fast else 1)
+            for reaction, number in self.effects.get(state, {}).items()
+        ]
+        return record.scale * sp.Add(*terms)
+
+    def fast_derivative(self, state: str) -> sp.Expr:
+        """The derivative of a state by fast reactions alone, with their rates as they stand."""
+        terms = [
+            number * symbol(reaction)
+            for reaction, number in self.effects.get(state, {}).items()
+            if self.reactions[reaction].fast
+        ]
+        return self.states[state].scale * sp.Add(*terms)
+
+    def to_start(self, expression: sp.Basic) -> sp.Basic:
+        """The expression with the values of the first time: constants keep their names."""
+        return renamed(
+            expression, lambda name: name if name in self.constants else at_start(name)
+        )
+
+    def complete(self) -> None:
+        """Define the start of every quantity that changes: start(x), from the definition of x or
+        the start of the state x."""
+        for name, state in self.states.items():
+            self.definitions.setdefault(at_start(name), self.to_start(state.start))
+        for name, expression in list(self.definitions.items()):
+            if not name.startswith("start("):
+                self.definitions.setdefault(at_start(name), self.to_start(expression))
+
+    def needed(self, expressions: list[sp.Basic]) -> set[str]:
+        """All names on which expressions depend, through definitions."""
+        found: set[str] = set()
+        todo = sorted(names(expressions))
+        while todo:
+            name = todo.pop()
+            if name in found:
+                continue
+            found.add(name)
+            if name in self.definitions:
+                todo.extend(names([self.definitions[name]]))
+        return found
+
+
+START_OF_TIME = at_start(TIME.name)

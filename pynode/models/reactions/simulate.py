@@ -1,0 +1,297 @@
+"""A simulation with events: one solve for each piece between two times at which something happens.
+
+The solver watches the differences in the triggers (triggers.py) and stops where one crosses zero.
+Crossings that depend on the time alone are known beforehand. Gradients flow through the chain of
+solves, and through the times of the stops.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+import random
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ...backends.packages import missing_for_native
+from ...core.events import Event
+from ...solve import solve
+from ...translate.refusal import TranslationRefused
+from .assignments import Assignments
+from .conditions import frozen
+from .consistent import consistent, equilibrium
+from .event_queue import EventQueue, Pending
+from .simulation import Occurrence, Simulation
+from .triggers import Triggers, signs_of
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from .model import ReactionModel
+
+# More events than this at one time are an endless cascade.
+_MOST_AT_ONCE = 1000
+# Of a simulation whose triggers depend on the time in a way that is not linear.
+_SHORT_STEPS = 200
+
+
+def simulate(
+    model: ReactionModel,
+    t: Sequence[float] | np.ndarray | Tensor,
+    p: Tensor | None = None,
+    y0: Tensor | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Simulation:
+    """See ``ReactionModel.simulate``."""
+    times = torch.as_tensor(t, dtype=torch.float64)
+    if times.dim() != 1 or len(times) < 1 or bool((times.diff() <= 0).any()):
+        raise ValueError("t must be times that increase, (T,)")
+    p = model.values if p is None else p
+    if p.dim() != 1:
+        raise ValueError(
+            f"simulate takes one vector of constants, (p,), not {tuple(p.shape)}: call it for each"
+            " row, or solve a model without events with batched=True"
+        )
+    y0 = model.initial(p, times[0]) if y0 is None else y0
+    return _Course(model, times, p, seed, options).run(y0)
+
+
+class _Course:
+    """One simulation while it runs."""
+
+    def __init__(self, model: ReactionModel, times: Tensor, p: Tensor, seed: int, options: dict) -> None:
+        self.model = model
+        self.p = p
+        self.options = options
+        self.outputs = times
+        self.output_times = times.tolist()
+        self.found: list[Tensor] = []
+        self.log: list[Occurrence] = []
+        self.queue = EventQueue()
+        self.actions = [Assignments(model, event) for event in model.events]
+        longest = float(times.abs().max())
+        self.triggers = Triggers(model, p, longest) if model.events else None
+        self.random = random.Random(seed)
+        self.still = frozen(model.network) == set(model.states)
+        if self.triggers is not None and self.triggers.watched and model.states:
+            self.still = False
+        self.longest_step = float(times[-1] - times[0]) / _SHORT_STEPS
+        # Times closer than this are one.
+        self.span = 1e-12 * max(1.0, longest)
+        self.signs: list[int] = []
+        self.truths: list[bool] = []
+
+    def run(self, y: Tensor) -> Simulation:
+        """The whole course from the state at the first time."""
+        t = self.outputs[0].to(y.dtype)
+        end = float(self.outputs[-1])
+        y = self._consistent(t, y)
+        if self.triggers is not None:
+            y = self._begin(t, y)
+        self._record(float(t), y)
+        while float(t) < end:
+            stop, crossed = self._next_stop(t, y)
+            t, y, more = self._advance(t, y, stop)
+            if more is not None:
+                crossed = more
+            if self.triggers is not None:
+                y = self._settle(t, y, crossed)
+            self._record(float(t), y)
+        states = torch.stack(self.found)
+        return Simulation(self.model, self.outputs, states, self.p, self.log)
+
+    def _record(self, time, y):
+        """y is the state at all outputs up to a time that have none yet."""
+        while len(self.found) < len(self.outputs):
+            wanted = self.output_times[len(self.found)]
+            if wanted > time + self.span:
+                return
+            self.found.append(y)
+
+    # -------------------------------------------------------------- integration
+
+    def _next_stop(self, t, y):
+        """(the next time at which something is known to happen, the differences that cross zero
+        there)."""
+        stop = self.outputs[-1]
+        crossed: list[int] = []
+        due = self.queue.next_due()
+        if due is not None and float(due) < float(stop):
+            stop = due
+        if self.triggers is None:
+            return stop, crossed
+        for time, number in self.triggers.planned_times(t, y):
+            value = float(time)
+            if not value > float(t) + self.span:
+                continue
+            if value < float(stop) - self.span:
+                stop = time
+                crossed = [number]
+            elif value <= float(stop) + self.span:
+                crossed.append(number)
+        return stop, crossed
+
+    def _advance(self, t, y, stop):
+        """Integrate to a stop, or to the first crossing before it: (time, state, the differences
+        that cross, or None at the stop). Outputs on the way are recorded."""
+        start = float(t)
+        end = float(stop)
+        if end <= start + self.span:
+            return stop, y, None
+        first = bisect.bisect_right(self.output_times, start + self.span)
+        last = bisect.bisect_left(self.output_times, end - self.span)
+        wanted = self.output_times[first:last]
+        if self.still:
+            for _ in wanted:
+                self.found.append(y)
+            return stop, y, None
+        times = torch.stack(
+            [t.double(), *torch.tensor(wanted, dtype=torch.float64).unbind(), stop.double()]
+        )
+        solution = self._solve(y, times)
+        inner = len(solution.t) - 1 - int(not solution.events)
+        self.found.extend(solution.y[1 : 1 + inner].unbind())
+        if solution.events:
+            record = solution.events[-1]
+            return record.t.to(y.dtype), record.y, [self.triggers.watched[record.index]]
+        return stop.to(y.dtype), solution.y[-1], None
+
+    def _solve(self, y, times):
+        options = dict(self.options)
+        if self.triggers is not None and self.triggers.watched:
+            if self.triggers.need_short_steps:
+                options.setdefault("max_step", self.longest_step)
+            options["events"] = Event(self.triggers.condition, terminal=True, name="trigger")
+        jumps = self.model.jumps(self.p, times[0], y)
+        if len(jumps):
+            options["jumps"] = jumps
+        if self.model.mass is not None:
+            options["mass"] = self.model.mass
+            options["consistent"] = "solve"
+        if "backend" in options or missing_for_native():
+            return solve(self.model, y, times, args=(self.p,), **options)
+        try:
+            return solve(self.model, y, times, args=(self.p,), backend="native", **options)
+        except TranslationRefused:
+            self.options["backend"] = "torch"
+            return solve(self.model, y, times, args=(self.p,), backend="torch", **options)
+
+    def _consistent(self, t, y):
+        """The state with its fast reactions at equilibrium and its algebraic equations solved."""
+        if self.model.has_fast_reactions:
+            y = equilibrium(self.model, t, y, self.p)
+        if self.model.mass is not None:
+            y = consistent(self.model, t, y, self.p)
+        return y
+
+    # ------------------------------------------------------------------ events
+
+    def _begin(self, t, y):
+        """Events at the first time: triggers compare with the values before it."""
+        self.truths = [event.initial for event in self.model.events]
+        return self._settle(t, y, (), first=True)
+
+    def _settle(self, t, y, crossed, first=False):
+        """All that happens at one time, where differences cross zero. Returns the state after it.
+
+        Twice: with the crossing differences at zero, and with their signs just after.
+        """
+        triggers = self.triggers
+        values = triggers.values(t, y)
+        after = triggers.crossed_now(t, y, self.span, crossed)
+        if first:
+            signs = signs_of(values)
+        else:
+            real = {i for i, sign in after.items() if sign != self.signs[i]}
+            signs = [
+                0 if i in real else self.signs[i] if i in after else sign
+                for i, sign in enumerate(signs_of(values))
+            ]
+        count = 0
+        while True:
+            self.signs = signs
+            y, changed = self._react(t, y, first)
+            first = False
+            values = triggers.values(t, y)
+            if changed:
+                count += changed
+                self._refuse_cascade(count, t)
+                after = triggers.crossed_now(t, y, self.span, ())
+            signs = [after.get(i, sign) for i, sign in enumerate(signs_of(values))]
+            if not changed and signs == self.signs:
+                return y
+
+    def _refuse_cascade(self, count, t):
+        if count > _MOST_AT_ONCE:
+            raise ValueError(
+                f"more than {_MOST_AT_ONCE} events happen at the time {float(t):g}: they trigger one"
+                " another without end"
+            )
+
+    def _react(self, t, y, first=False):
+        """Trigger events by the signs now, and let all that is due happen: (state, how many)."""
+        count = 0
+        self._trigger(t, y)
+        while True:
+            due = self.queue.due(float(t) + self.span)
+            if not due:
+                return y, count
+            item = self._chosen(due, t, y)
+            self.queue.remove(item)
+            before = y
+            y = self._happen(item, t, y)
+            count += 1
+            self._refuse_cascade(count, t)
+            self.signs = self._signs_after(t, before, y)
+            self._trigger(t, y)
+
+    def _signs_after(self, t, before, y):
+        """The signs after an event: of differences that it changed, by their values now."""
+        old = self.triggers.values(t, before)
+        new = self.triggers.values(t, y)
+        return [
+            sign if a == b or (math.isnan(a) and math.isnan(b)) else found
+            for sign, a, b, found in zip(self.signs, old, new, signs_of(new))
+        ]
+
+    def _trigger(self, t, y):
+        """Note which triggers became true or false."""
+        truths = self.triggers.truths(self.signs)
+        for number, (was, now) in enumerate(zip(self.truths, truths)):
+            if was and not now and not self.model.events[number].persistent:
+                self.queue.withdraw(number)
+            if now and not was:
+                self._schedule(number, t, y)
+        self.truths = truths
+
+    def _schedule(self, number, t, y):
+        action = self.actions[number]
+        event = self.model.events[number]
+        delay = action.delay(t, y, self.p)
+        due = t if delay is None else t + delay
+        values = action.values(t, y, self.p) if event.from_trigger else None
+        self.queue.add(number, due, values)
+
+    def _chosen(self, due: list[Pending], t, y) -> Pending:
+        """Of the events that are due, that of the highest priority now. SBML wants a random one of
+        equal priority; events without a priority happen in the order of their triggers."""
+        if len(due) == 1:
+            return due[0]
+        ranks = [self.actions[item.event].priority(t, y, self.p) for item in due]
+        best = [item for item, rank in zip(due, ranks) if rank == max(ranks)]
+        if len(best) == 1 or max(ranks) == -math.inf:
+            return best[0]
+        return self.random.choice(best)
+
+    def _happen(self, item, t, y):
+        action = self.actions[item.event]
+        values = item.values
+        if values is None:
+            values = action.values(t, y, self.p)
+        new = self._consistent(t, action.applied(t, y, self.p, values))
+        self.log.append(Occurrence(action.event.name, t, y, new))
+        return new

@@ -1,0 +1,390 @@
+"""Expressions as the Python source of a torch function."""
+
+from __future__ import annotations
+
+import keyword
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import sympy as sp
+from sympy.printing.printer import Printer
+
+from .symbols import symbol
+
+_FUNCTIONS = {
+    name: name
+    for name in "exp log sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh floor".split()
+} | {"Abs": "abs", "ceiling": "ceil", "sign": "sign", "erf": "erf", "loggamma": "lgamma"}
+# Functions that torch lacks, by those that it has.
+_INVERSES = {"sec": "cos", "csc": "sin", "cot": "tan", "sech": "cosh", "csch": "sinh"}
+_INVERSES["coth"] = "tanh"
+_ARCS = {"asec": "acos", "acsc": "asin", "acot": "atan", "asech": "acosh", "acsch": "asinh"}
+_ARCS["acoth"] = "atanh"
+_RELATIONS = {
+    "StrictGreaterThan": ">",
+    "StrictLessThan": "<",
+    "GreaterThan": ">=",
+    "LessThan": "<=",
+    "Equality": "==",
+    "Unequality": "!=",
+}
+
+
+def number(value: sp.Expr | float) -> str:
+    """A number as Python source."""
+    if isinstance(value, sp.Integer) and abs(int(value)) < 2**53:
+        return str(int(value))
+    if isinstance(value, sp.Rational):
+        result = int(value.p) / int(value.q)
+    elif isinstance(value, float):
+        result = value
+    elif value is sp.zoo:
+        result = math.inf
+    else:
+        result = _real(value)
+    if math.isfinite(result):
+        return repr(result)
+    return f'float("{result}")'
+
+
+def _real(value: sp.Expr) -> float:
+    """A constant expression as a float: NaN where it is not real."""
+    try:
+        return float(value.evalf(25))
+    except TypeError:
+        return math.nan
+
+
+class TorchPrinter(Printer):
+    """An expression of tensors.
+
+    variables: the Python name of each symbol. like: the Python name of a tensor, whose dtype and
+    device numbers take where torch needs a tensor.
+    """
+
+    printmethod = "_torch"
+
+    def __init__(self, variables: Mapping[str, str], like: str = "t") -> None:
+        super().__init__()
+        self.variables = variables
+        self.like = like
+
+    def _print(self, expr, **kwargs):
+        if isinstance(expr, sp.Expr) and not expr.free_symbols and not expr.is_Piecewise:
+            return number(expr)
+        return super()._print(expr, **kwargs)
+
+    def emptyPrinter(self, expr):
+        """Raise ValueError: there is no rule for the expression."""
+        raise ValueError(f"there is no torch function for {type(expr).__name__} in {expr}")
+
+    def bracketed(self, expr: sp.Basic, loosest: int) -> str:
+        """The expression, in brackets if it binds less than the level: 1 for a sum, 2 for a
+        product, 3 for a power."""
+        text = self._print(expr)
+        if self._binding(expr, text) < loosest:
+            return f"({text})"
+        return text
+
+    def _binding(self, expr, text):
+        """How much the text of the expression binds: 1 a sum, 2 a product, 3 a power, 4 an atom."""
+        if text.startswith("-") or isinstance(expr, sp.Add):
+            return 1
+        if isinstance(expr, sp.Mul):
+            return 2
+        if isinstance(expr, sp.Pow) and expr.free_symbols and not text.startswith("torch."):
+            return 3 if "**" in text and text.endswith(self._exponent(expr)) else 2
+        return 4
+
+    def _exponent(self, expr):
+        return f"**{self.bracketed(expr.exp, 4)}"
+
+    def tensor(self, expr: sp.Basic) -> str:
+        """The expression as a tensor, also where it is a number."""
+        if not expr.free_symbols:
+            return f"torch.full_like({self.like}, {self._print(expr)})"
+        return self._print(expr)
+
+    def _print_Symbol(self, expr):
+        return self.variables[expr.name]
+
+    def _print_Add(self, expr):
+        parts = [self._print(term) for term in expr.args]
+        parts.sort(key=_is_subtracted)
+        text = parts[0]
+        for part in parts[1:]:
+            text += f" - {part[1:]}" if part.startswith("-") else f" + {part}"
+        return text
+
+    def _print_Mul(self, expr):
+        coefficient, rest = expr.as_coeff_Mul()
+        above = []
+        below = []
+        for factor in sp.Mul.make_args(rest):
+            exponent = factor.as_base_exp()[1]
+            if exponent.is_Rational and exponent.is_negative and factor.free_symbols:
+                below.append(1 / factor)
+            else:
+                above.append(factor)
+        texts = [self.bracketed(factor, 2) for factor in above]
+        if abs(coefficient) != 1 or not texts:
+            texts.insert(0, number(abs(coefficient)))
+        text = "-" if coefficient.is_negative else ""
+        text += "*".join(texts)
+        if len(below) == 1:
+            text += f"/{self.bracketed(below[0], 3)}"
+        elif below:
+            text += f"/({'*'.join(self.bracketed(part, 2) for part in below)})"
+        return text
+
+    def _print_Pow(self, expr):
+        base = expr.base
+        exponent = expr.exp
+        if exponent == sp.Rational(1, 2):
+            return f"torch.sqrt({self.tensor(base)})"
+        if exponent == sp.Rational(-1, 2):
+            return f"torch.rsqrt({self.tensor(base)})"
+        if exponent == -1:
+            return f"1/{self.bracketed(base, 3)}"
+        if exponent in (2, 3) and base.is_Symbol:
+            return "*".join([self._print(base)] * int(exponent))
+        return self.bracketed(base, 4) + self._exponent(expr)
+
+    def _print_Function(self, expr):
+        name = type(expr).__name__
+        if name in _FUNCTIONS:
+            return f"torch.{_FUNCTIONS[name]}({self.tensor(expr.args[0])})"
+        if name in _INVERSES:
+            return f"(1/torch.{_INVERSES[name]}({self.tensor(expr.args[0])}))"
+        if name in _ARCS:
+            return f"torch.{_ARCS[name]}({self._print(1 / expr.args[0])})"
+        if name == "factorial":
+            return f"torch.exp(torch.lgamma({self._print(expr.args[0] + 1)}))"
+        return self.emptyPrinter(expr)
+
+    _print_Abs = _print_Function
+    _print_ceiling = _print_Function
+    _print_floor = _print_Function
+
+    def _print_ExpBase(self, expr):
+        return f"torch.exp({self.tensor(expr.args[0])})"
+
+    def _print_Mod(self, expr):
+        # SBML's rem has the sign of the dividend, as C's fmod. sympy's Mod has no sign rule here.
+        return f"torch.fmod({self.tensor(expr.args[0])}, {self._print(expr.args[1])})"
+
+    def _extreme(self, expr, tensors, numbers):
+        parts = [arg for arg in expr.args if arg.free_symbols]
+        text = self._print(parts[0])
+        for part in parts[1:]:
+            text = f"torch.{tensors}({text}, {self._print(part)})"
+        for arg in expr.args:
+            if not arg.free_symbols:
+                text = f"torch.clamp({text}, {numbers}={self._print(arg)})"
+        return text
+
+    def _print_Max(self, expr):
+        return self._extreme(expr, "maximum", "min")
+
+    def _print_Min(self, expr):
+        return self._extreme(expr, "minimum", "max")
+
+    def _print_Piecewise(self, expr):
+        text = None
+        for value, condition in reversed(expr.args):
+            if condition == sp.true:
+                text = self.tensor(value)
+                continue
+            if text is None:
+                text = f'torch.full_like({self.like}, float("nan"))'
+            text = f"torch.where({self._print(condition)}, {self.tensor(value)}, {text})"
+        return text
+
+    def _print_Relational(self, expr):
+        sign = _RELATIONS[type(expr).__name__]
+        left = self.tensor(expr.lhs) if not expr.rhs.free_symbols else self._print(expr.lhs)
+        return f"({left} {sign} {self._print(expr.rhs)})"
+
+    def _print_BooleanTrue(self, expr):
+        return f"torch.ones_like({self.like}, dtype=torch.bool)"
+
+    def _print_BooleanFalse(self, expr):
+        return f"torch.zeros_like({self.like}, dtype=torch.bool)"
+
+    def _print_And(self, expr):
+        return f"({' & '.join(self._print(arg) for arg in expr.args)})"
+
+    def _print_Or(self, expr):
+        return f"({' | '.join(self._print(arg) for arg in expr.args)})"
+
+    def _print_Xor(self, expr):
+        return f"({' ^ '.join(self._print(arg) for arg in expr.args)})"
+
+    def _print_Not(self, expr):
+        return f"~{self._print(expr.args[0])}"
+
+
+def _is_subtracted(text: str) -> bool:
+    """Terms that are added stand before those that are subtracted."""
+    return text.startswith("-")
+
+
+def identifiers(names: Sequence[str], taken: Sequence[str]) -> dict[str, str]:
+    """A Python name for each name: its letters, with a number if another has the same."""
+    result: dict[str, str] = {}
+    used = set(taken)
+    for name in names:
+        plain = "".join(letter if letter.isalnum() else "_" for letter in name).strip("_") or "x"
+        if plain[0].isdigit() or keyword.iskeyword(plain) or plain in used:
+            plain += "_"
+        unique = plain
+        count = 2
+        while unique in used or keyword.iskeyword(unique) or unique[0].isdigit():
+            unique = f"v{plain}{count}"
+            count += 1
+        used.add(unique)
+        result[name] = unique
+    return result
+
+
+@dataclass
+class FunctionSource:
+    """A function of tensors as text.
+
+    name, arguments: of the function. vectors: argument -> names of its components, the last
+    dimension. times: names that are arguments by themselves. definitions: name -> expression.
+    """
+
+    name: str
+    vectors: Mapping[str, Sequence[str]]
+    times: Mapping[str, str]
+    definitions: Mapping[str, sp.Basic]
+    arguments: Sequence[str] = ("t", "y", "p")
+    like: str = "t"
+    has_rows: bool = False
+
+    def text(self, outputs: Sequence[sp.Basic], labels: Sequence[str] | None = None) -> str:
+        """The source of the function that returns the outputs as the last dimension.
+
+        labels: names of the lines that compute the outputs.
+        """
+        order, shared, outputs = self._ordered(outputs)
+        places = {
+            name: (vector, i)
+            for vector, components in self.vectors.items()
+            for i, name in enumerate(components)
+        }
+        named = [name for name in order if name not in shared and name not in self.times]
+        inputs = [name for name in named if name not in self.definitions]
+        lost = [name for name in inputs if name not in places]
+        if lost:
+            raise ValueError(
+                f"formulas of the model name {', '.join(lost)}, which it does not define"
+            )
+        reserved = [*self.arguments, "torch", *shared]
+        local = identifiers([*named, *(labels or ())], reserved)
+        local |= {name: name for name in shared} | dict(self.times)
+        printer = TorchPrinter(local, self.like)
+        lines = [
+            f"{local[name]} = {places[name][0]}[..., {places[name][1]}]"
+            for name in inputs
+        ]
+        for name in order:
+            if name in shared or name in self.definitions:
+                expression = shared.get(name, self._reduced.get(name))
+                lines.append(f"{local[name]} = {printer.tensor(expression)}")
+        results = []
+        for i, output in enumerate(outputs):
+            text = printer.tensor(output)
+            if labels is not None and not output.is_Symbol:
+                lines.append(f"{local[labels[i]]} = {text}")
+                text = local[labels[i]]
+            results.append(text)
+        lines.append(self._stacked(outputs, results, places))
+        head = f"def {self.name}({', '.join(self.arguments)}):"
+        return "\n".join([head, *("    " + line for line in lines), ""])
+
+    def _ordered(self, outputs):
+        """(names in the order of their lines, common subexpressions, reduced outputs)."""
+        needed = []
+        seen = set()
+        for output in outputs:
+            self._collect(output, needed, seen, ())
+        inner = [name for name in needed if name in self.definitions]
+        expressions = [self.definitions[name] for name in inner]
+        fresh = (symbol(f"_{i}") for i in range(10**9))
+        replaced, reduced = sp.cse(
+            [*expressions, *outputs], symbols=fresh, optimizations=None, order="none", list=True
+        )
+        shared = {str(name): expression for name, expression in replaced}
+        self._reduced = dict(zip(inner, reduced))
+        outputs = reduced[len(inner) :]
+        whole = {**self._reduced, **shared}
+        self._whole = whole
+        order: list[str] = []
+        done: set[str] = set()
+        for output in outputs:
+            _walk(output, whole, order, done)
+        return order, shared, outputs
+
+    def _collect(self, expression, needed, seen, path):
+        for name in sorted(found.name for found in expression.free_symbols):
+            if name in path:
+                raise ValueError(
+                    f"{' -> '.join([*path, name])}: the definitions go in a circle, so that no"
+                    " order of evaluation exists"
+                )
+            if name in seen:
+                continue
+            if name in self.definitions:
+                self._collect(self.definitions[name], needed, seen, (*path, name))
+            seen.add(name)
+            needed.append(name)
+
+    def _stacked(self, outputs, results, places):
+        """The last line: all outputs side by side, in one shape."""
+        inner = ", ".join(results)
+        if not results:
+            return f"return {self.like}.new_zeros({self.like}.shape + (0,))"
+        self.has_rows = all(self._depends_on_state(output, places) for output in outputs)
+        if self.has_rows:
+            return f"return torch.stack(({inner}{',' * (len(results) == 1)}), dim=-1)"
+        return f"return torch.stack(torch.broadcast_tensors({inner}), dim=-1)"
+
+    def _depends_on_state(self, output, places):
+        """Whether an output has the shape of the rows, because it depends on a state."""
+        todo = [found.name for found in output.free_symbols]
+        seen = set()
+        while todo:
+            name = todo.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            if places.get(name, ("",))[0] == "y":
+                return True
+            if name in self._whole:
+                todo.extend(found.name for found in self._whole[name].free_symbols)
+        return False
+
+
+def _walk(expression, whole, order, done):
+    for name in sorted(found.name for found in expression.free_symbols):
+        if name in done:
+            continue
+        done.add(name)
+        if name in whole:
+            _walk(whole[name], whole, order, done)
+        order.append(name)
+
+
+def compiled(source: str, name: str, file: str) -> Callable:
+    """The function of a source text, whose lines tracebacks show."""
+    import linecache
+
+    import torch
+
+    scope = {"torch": torch}
+    exec(compile(source, file, "exec"), scope)
+    linecache.cache[file] = (len(source), None, source.splitlines(True), file)
+    return scope[name]

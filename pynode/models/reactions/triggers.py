@@ -1,0 +1,109 @@
+"""The truth of all triggers of a model during a simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from .conditions import crossing_time, differences, expanded, frozen, truth
+from .symbols import TIME
+
+if TYPE_CHECKING:
+    from .model import ReactionModel
+
+
+class Triggers:
+    """The differences in a model's triggers, and their signs now.
+
+    A difference that crosses zero has the sign 0 at that time, and the sign of its direction just
+    after it. A trigger can therefore be true at a time, after it, or both.
+    """
+
+    def __init__(self, model: ReactionModel, p: Tensor, longest: float) -> None:
+        """longest: the largest time of the simulation."""
+        self.p = p
+        self.step = 1e-7 * max(1.0, longest)
+        network = model.network
+        conditions = [event.trigger for event in network.events]
+        self.differences = differences(conditions)
+        places = {part: i for i, part in enumerate(self.differences)}
+        self._truths = [truth(condition, places) for condition in conditions]
+        still = frozen(network)
+        times = [crossing_time(part, network, still) for part in self.differences]
+        # Those whose crossings are known beforehand, and those that the solver watches.
+        self.planned = [i for i, time in enumerate(times) if time is not None]
+        self.watched = [i for i, time in enumerate(times) if time is None]
+        self._values = model.quantities(self.differences)
+        self._times = model.quantities([time for time in times if time is not None])
+        # (t, y, p) -> the watched differences, for an event of solve.
+        self.condition = model.condition([self.differences[i] for i in self.watched])
+        self._model = model
+        # Differences that move with the time, between states that may not: steps must be short.
+        self.need_short_steps = any(
+            TIME in expanded(self.differences[i], network).free_symbols for i in self.watched
+        )
+        self._still = still == set(network.states)
+        self._last: Any = None
+
+    def planned_times(self, t: Tensor, y: Tensor) -> list[tuple[Tensor, int]]:
+        """(time, difference) of the crossings that are known at t, later or earlier than t."""
+        if not self.planned:
+            return []
+        return list(zip(self._times(t, y, self.p).unbind(), self.planned))
+
+    def truths(self, signs: list[int]) -> list[bool]:
+        """Whether each trigger is true."""
+        return [holds(signs) for holds in self._truths]
+
+    def values(self, t: Tensor, y: Tensor) -> list[float]:
+        """The differences now."""
+        return self._looked(t, y)[0]
+
+    def _looked(self, t, y):
+        """(the differences now, the differences a little later along the solution)."""
+        if self._last is None or self._last[0] is not t or self._last[1] is not y:
+            self._last = (t, y, self._look(t.detach(), y.detach()))
+        return self._last[2]
+
+    @torch.no_grad()
+    def _look(self, t, y):
+        p = self.p.detach()
+        step = self.step
+        times = torch.stack((t, t + step)).to(y.dtype).unsqueeze(-1)
+        if self._still:
+            states = torch.stack((y, y))
+        else:
+            states = torch.stack((y, y + step * self._model(t, y, p)))
+        now, later = self._values(times, states, p).tolist()
+        return now, later
+
+    def crossed_now(
+        self, t: Tensor, y: Tensor, span: float, known: Iterable[int]
+    ) -> dict[int, int]:
+        """Differences that cross zero at t: difference -> its sign just after.
+
+        known: those found to cross. Others cross at the same time if they would in a time of span
+        around t.
+        """
+        now, later = self._looked(t, y)
+        known = set(known)
+        result = {}
+        for i, (value, next_value) in enumerate(zip(now, later)):
+            change = next_value - value
+            if i not in known and not abs(value) * self.step <= abs(change) * span:
+                continue
+            # A difference that does not move keeps its sign.
+            result[i] = _sign(change) or _sign(value)
+        return result
+
+
+def signs_of(values: list[float]) -> list[int]:
+    """-1, 0 or 1 for each value; NaN has no sign and counts as 0."""
+    return [_sign(value) for value in values]
+
+
+def _sign(value: float) -> int:
+    return (value > 0) - (value < 0)

@@ -1,0 +1,1 @@
+"""SBML and Antimony: files of systems biology as reaction models."""

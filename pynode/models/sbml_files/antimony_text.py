@@ -1,0 +1,38 @@
+"""``antimony``: a model in Antimony's language as a ReactionModel."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from ..reactions.model import ReactionModel
+from .read import sbml
+
+
+def antimony(
+    text: str | os.PathLike,
+    *,
+    learn: Sequence[str] | Mapping[str, str] = (),
+    free: Sequence[str] = (),
+    dtype: torch.dtype = torch.float64,
+) -> ReactionModel:
+    """The model of a text in Antimony's language (Smith et al., Bioinformatics 25 (2009)), or of a
+    file with such a text. The options are those of ``sbml``. Raise ValueError for a text that is
+    no Antimony."""
+    return sbml(as_sbml(text), learn=learn, free=free, dtype=dtype)
+
+
+def as_sbml(text: str | os.PathLike) -> str:
+    """The SBML of a text or file in Antimony's language."""
+    import antimony as language
+
+    plain = os.fspath(text)
+    if "\n" not in plain and ";" not in plain and Path(plain).is_file():
+        plain = Path(plain).read_text(encoding="utf-8")
+    language.clearPreviousLoads()
+    if language.loadAntimonyString(plain) < 0:
+        raise ValueError(f"the text is no Antimony: {language.getLastError().strip()}")
+    return language.getSBMLString(language.getMainModuleName())

@@ -1,0 +1,84 @@
+"""An SBML document: read, checked for what it requires, and made flat."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import libsbml
+
+from ..reactions.refusal import UnsupportedFeature
+
+# Packages whose mathematics pynode reads, and those that have none. The others matter where the file
+# requires them.
+_READ = {"comp", "l3v2extendedmath", "layout", "render", "groups"}
+
+
+def document_of(source: str | os.PathLike) -> libsbml.SBMLDocument:
+    """The document of a file, or of a text that begins with "<", with submodels, function
+    definitions and units resolved. Raise ValueError for a file that is no SBML."""
+    text = os.fspath(source)
+    if text.lstrip().startswith("<"):
+        document = libsbml.readSBMLFromString(text)
+    else:
+        if not Path(text).is_file():
+            raise FileNotFoundError(f"there is no file {text!r}")
+        document = libsbml.readSBMLFromFile(text)
+    _raise_errors(document, "the file is no valid SBML")
+    if document.getModel() is None:
+        raise ValueError("the SBML file has no model")
+    _check_packages(document)
+    if document.getPlugin("comp") is not None:
+        _flatten(document)
+    _convert(document, "expandFunctionDefinitions")
+    return document
+
+
+def _raise_errors(document, what):
+    errors = [
+        document.getError(i)
+        for i in range(document.getNumErrors())
+        if document.getError(i).getSeverity() >= libsbml.LIBSBML_SEV_ERROR
+    ]
+    if errors:
+        lines = "; ".join(
+            f"line {error.getLine()}: {error.getMessage().strip()}" for error in errors[:3]
+        )
+        raise ValueError(f"{what}: {lines}")
+
+
+def _check_packages(document):
+    """Raise UnsupportedFeature for a package that changes the mathematics and is not read."""
+    if document.getLevel() < 3:
+        return
+    names = []
+    for i in range(document.getNumPlugins()):
+        name = document.getPlugin(i).getPackageName()
+        if name not in _READ and document.getPackageRequired(name):
+            names.append(name)
+    for i in range(document.getNumUnknownPackages()):
+        if document.getUnknownPackageRequired(i):
+            names.append(document.getUnknownPackagePrefix(i))
+    for name in names:
+        raise UnsupportedFeature(
+            f"the package {name!r} of SBML", "the file says that its mathematics needs it"
+        )
+
+
+def _flatten(document):
+    """Replace submodels by their contents."""
+    properties = libsbml.ConversionProperties()
+    properties.addOption("flatten comp", True)
+    properties.addOption("leavePorts", False)
+    properties.addOption("performValidation", False)
+    if document.convert(properties) != libsbml.LIBSBML_OPERATION_SUCCESS:
+        _raise_errors(document, "libsbml cannot flatten the submodels")
+        raise ValueError("libsbml cannot flatten the submodels of this file")
+
+
+def _convert(document, name):
+    properties = libsbml.ConversionProperties()
+    properties.addOption(name, True)
+    if document.convert(properties) != libsbml.LIBSBML_OPERATION_SUCCESS:
+        _raise_errors(document, f"libsbml's conversion {name!r} failed")
+        raise ValueError(f"libsbml's conversion {name!r} failed")
