@@ -1,5 +1,5 @@
-"""Loops over tables: places in sorted tables, and numbers at places that are known only when the code
-runs."""
+"""Loops over tables: places in sorted tables, and numbers at places that are known only when the
+code runs."""
 
 from __future__ import annotations
 

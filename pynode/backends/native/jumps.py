@@ -1,5 +1,5 @@
-"""Jumps of f that the compiled loop crosses itself: a step ends just before a jump, and the next one
-begins just behind it.
+"""Jumps of f that the compiled loop crosses itself: a step ends just before a jump, and the next
+one begins just behind it.
 
 backends/torch/segments.py does the same between segments. A segment costs some calls of Python, and
 an input with many knots has many jumps.

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from .formulas import parse, plain, with_time
-from .records import START_OF_TIME, Network
 from .jumps import jump_times
+from .records import START_OF_TIME, Network
 from .simulate import simulate
 from .symbols import TIME, at_start, symbol
 from .torch_source import FunctionSource, compiled
@@ -21,6 +21,7 @@ from .torch_source import FunctionSource, compiled
 if TYPE_CHECKING:
     import numpy as np
 
+    from .hybrid import HybridModel
     from .simulation import Simulation
 
 _COUNT = itertools.count()
@@ -269,6 +270,47 @@ class ReactionModel(nn.Module):
         installed. Gradients reach p and y0, also through the times of events.
         """
         return simulate(self, t, p, y0, seed, **options)
+
+    def replace(
+        self,
+        reaction: str,
+        net: nn.Module,
+        inputs: Sequence[str],
+        sign: str = "positive",
+        scale: float = 1.0,
+    ) -> HybridModel:
+        """The model with a network in the place of a rate law; this model stays as it is.
+
+        net: maps the values of the inputs, (..., k), to (..., 1).
+        inputs: names of quantities or formulas, as ``quantities`` takes them.
+        sign: "positive": the rate is scale softplus(net) times the states of all reactants. It is
+            never negative, and vanishes with each reactant, so that no state becomes negative.
+            "reversible": net returns (..., 2), for the two directions, and the rate backwards
+            vanishes with the products. "free": scale times net.
+        scale: the size of the rate.
+
+        The rate enters through the stoichiometry of the reaction: what the reactions conserve stays
+        conserved.
+        """
+        from .hybrid import replaced
+
+        return replaced(self, reaction, net, inputs, sign, scale)
+
+    def add_term(
+        self,
+        reaction: str,
+        net: nn.Module,
+        inputs: Sequence[str],
+        stoichiometry: Mapping[str, float] | None = None,
+        sign: str = "positive",
+        scale: float = 1.0,
+    ) -> HybridModel:
+        """The model with a learned term in the rate of a reaction. With stoichiometry (state -> how
+        much of it the reaction makes) it is a new reaction of this name. net, inputs, sign, scale:
+        as for ``replace``."""
+        from .hybrid import with_term
+
+        return with_term(self, reaction, net, inputs, stoichiometry, sign, scale)
 
     def _derivatives(self):
         return [self.network.derivative(name) for name in self.states]
