@@ -17,7 +17,6 @@ import sympy as sp
 import torch
 from torch import Tensor, nn
 
-from .model import ReactionModel
 from .records import Network, Reaction
 from .symbols import at_start, names, symbol
 
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
 
 Sign = Literal["positive", "reversible", "free"]
 SIGNS = ("positive", "reversible", "free")
+# The key of the function of all that the networks see.
+SEEN = "seen by networks"
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class LearnedRate:
     scale: float
 
     def value(self, net: nn.Module, x: Tensor, before: Tensor, behind: Tensor) -> Tensor:
-        """The rate, (...,). x: the inputs, (..., k). before, behind: the states of the reactants and
-        the products, (..., r) each."""
+        """The rate, (...,). x: the inputs, (..., k). before, behind: the states of the reactants
+        and of the products, (..., r) each."""
         out = net(x)
         wanted = 2 if self.sign == "reversible" else 1
         if out.shape != (*x.shape[:-1], wanted):
@@ -73,44 +74,72 @@ def _product(states: Tensor) -> Tensor:
     return total
 
 
-class HybridModel(ReactionModel):
-    """A ReactionModel with learned rates, made by ``ReactionModel.replace`` and ``add_term``.
+class LearnedTerms:
+    """What a ReactionModel has for learned rates. The class is a part of ReactionModel, which gives
+    it its tables and functions.
 
-    nets: the networks, by the names of ``terms``, the LearnedRates. All that a ReactionModel offers
-    works with them.
+    terms: the LearnedRates by name. nets: their networks.
     """
 
-    def __init__(
-        self,
-        network: Network,
-        terms: Mapping[str, LearnedRate],
-        nets: Mapping[str, nn.Module],
-        learn: Mapping[str, str],
-        dtype: torch.dtype,
-    ) -> None:
-        super().__init__(network, learn, dtype)
-        self.terms = dict(terms)
-        self.nets = nn.ModuleList([nets[name] for name in terms])
-        # What the networks see: their inputs, then the reactants and the products, term by term.
-        seen: list[str] = []
-        for term in self.terms.values():
-            seen += [*term.inputs, *term.reactants, *term.products]
-        self._seen = [self.expression(name) for name in seen]
-        for name, expression in zip(seen, self._seen, strict=True):
-            self._check_input(name, expression)
+    terms: Mapping[str, LearnedRate] = {}
+    nets: nn.ModuleList
+    _seen: Sequence[sp.Basic] = ()
 
-    def _check_input(self, name: str, expression: sp.Basic) -> None:
-        needed = self.network.needed([expression])
-        learned = sorted(needed & set(self.terms))
-        if learned:
-            raise ValueError(
-                f"{name!r} is an input of a network, but depends on a learned rate,"
-                f" {', '.join(learned)}: give inputs that only the states and constants determine"
-            )
+    def replace(
+        self,
+        reaction: str,
+        net: nn.Module,
+        inputs: Sequence[str],
+        sign: Sign = "positive",
+        scale: float = 1.0,
+    ) -> Any:
+        """The model with a network in the place of a rate law; this model stays as it is.
+
+        net: maps the values of the inputs, (..., k), to (..., 1).
+        inputs: names of quantities or formulas, as ``quantities`` takes them.
+        sign: "positive": the rate is scale softplus(net) times the states of all reactants. It is
+            never negative, and vanishes with each reactant, so that no state becomes negative.
+            "reversible": net returns (..., 2), for the two directions, and the rate backwards
+            vanishes with the products. "free": scale times net.
+        scale: the size of the rate.
+
+        The rate enters through the stoichiometry of the reaction: what the reactions conserve stays
+        conserved. Returns a ReactionModel with the parameters of net. ``rates``, ``quantities``,
+        ``simulate`` and solves work with it, also in the native engine.
+        """
+        _check(self, reaction, net, inputs, sign)
+        network = _copied(self.network)
+        term = _term(network, reaction, inputs, sign, scale, self.terms)
+        _define(network, reaction, symbol(term.name))
+        others = {name: known for name, known in self.terms.items() if known.reaction != reaction}
+        return _made(self, network, {**others, term.name: term}, {term.name: net})
+
+    def add_term(
+        self,
+        reaction: str,
+        net: nn.Module,
+        inputs: Sequence[str],
+        stoichiometry: Mapping[str, float] | None = None,
+        sign: Sign = "positive",
+        scale: float = 1.0,
+    ) -> Any:
+        """The model with a learned term in the rate of a reaction. With stoichiometry (state -> how
+        much of it the reaction makes) it is a new reaction of this name. net, inputs, sign, scale:
+        as for ``replace``."""
+        network = _copied(self.network)
+        if stoichiometry is not None:
+            _add_reaction(network, reaction, stoichiometry)
+            _check(self, None, net, inputs, sign)
+        else:
+            _check(self, reaction, net, inputs, sign)
+        term = _term(network, reaction, inputs, sign, scale, self.terms)
+        before = network.definitions.get(reaction, sp.Integer(0))
+        _define(network, reaction, before + symbol(term.name))
+        return _made(self, network, {**self.terms, term.name: term}, {term.name: net})
 
     def learned_rates(self, t: float | Tensor, y: Tensor, p: Tensor | None = None) -> Tensor:
-        """What the networks add, (..., terms), at the state y and the constants p."""
-        seen = super()._evaluated("seen", lambda: self._seen, t, y, p, None)
+        """What the networks give, (..., terms), at the state y and the constants p."""
+        seen = self._evaluated(SEEN, lambda: self._seen, t, y, p, None)
         rates = []
         start = 0
         for term, net in zip(self.terms.values(), self.nets, strict=True):
@@ -120,32 +149,34 @@ class HybridModel(ReactionModel):
             rates.append(term.value(net, *parts))
         return torch.stack(rates, -1)
 
-    def _evaluated(
-        self,
-        key: Any,
-        outputs: Any,
-        t: float | Tensor,
-        y: Tensor,
-        p: Tensor | None,
-        e: Tensor | None,
-        extra: Sequence[str] = (),
+    def _with_learned(
+        self, t: float | Tensor, y: Tensor, p: Tensor | None, e: Tensor | None
     ) -> Tensor:
+        """Further values e, (..., k) or None, and after them what the networks give."""
         learned = self.learned_rates(t, y, p)
-        if e is not None:
-            shape = torch.broadcast_shapes(e.shape[:-1], learned.shape[:-1])
-            e = e.expand(*shape, e.shape[-1])
-            learned = torch.cat((e, learned.expand(*shape, learned.shape[-1])), -1)
-        return super()._evaluated(key, outputs, t, y, p, learned, (*extra, *self.terms))
+        if e is None:
+            return learned
+        shape = torch.broadcast_shapes(e.shape[:-1], learned.shape[:-1])
+        parts = [x.expand(*shape, x.shape[-1]) for x in (e, learned)]
+        return torch.cat(parts, -1)
 
-    def __field_parts__(self) -> tuple:
-        self._make_once("seen", lambda: self._seen, ())
-        self._make_once("derivatives", self._derivatives, tuple(self.terms))
-        parts = super().__field_parts__()
-        return (*parts, self._functions["seen"], *self.terms.values(), *self.nets)
-
-    def _make_once(self, key: Any, outputs: Any, extra: tuple[str, ...]) -> None:
-        if key not in self._functions:
-            self._make(key, outputs, extra)
+    def _set_terms(self, terms: Mapping[str, LearnedRate], nets: Mapping[str, nn.Module]) -> None:
+        """Take learned rates, with their networks by name."""
+        self.terms = dict(terms)
+        self.nets = nn.ModuleList([nets[name] for name in terms])
+        # What the networks see: their inputs, then the reactants and the products, term by term.
+        seen: list[str] = []
+        for term in self.terms.values():
+            seen += [*term.inputs, *term.reactants, *term.products]
+        self._seen = [self.expression(name) for name in seen]
+        for name, expression in zip(seen, self._seen, strict=True):
+            learned = sorted(self.network.needed([expression]) & set(self.terms))
+            if learned:
+                raise ValueError(
+                    f"{name!r} is an input of a network, but depends on a learned rate,"
+                    f" {', '.join(learned)}: give inputs that only the states and constants"
+                    " determine"
+                )
 
     def rate_over(
         self,
@@ -159,28 +190,38 @@ class HybridModel(ReactionModel):
     ) -> Tensor:
         """The rate of a reaction, (k,), where a state has the values (k,) and the others those of
         y, by default the start."""
-        return rate_over(self, reaction, state, values, y=y, p=p, t=t)
+        if reaction not in self.reactions or state not in self.states:
+            raise ValueError(
+                f"{reaction!r} must be one of the reactions {', '.join(self.reactions)}, and"
+                f" {state!r} one of the states {', '.join(self.states)}"
+            )
+        values = torch.as_tensor(values, dtype=self.given.dtype)
+        start = self.initial(p) if y is None else y
+        rows = start.expand(len(values), -1).clone()
+        rows[:, self.states.index(state)] = values
+        return self.rates(t, rows, p)[:, self.reactions.index(reaction)]
 
-    def picture(
+    def picture_of_rate(
         self,
         reaction: str,
         state: str,
         values: Any,
         file: str | os.PathLike | None = None,
         *,
-        law: ReactionModel | None = None,
+        law: Any = None,
         y: Tensor | None = None,
         p: Tensor | None = None,
     ) -> Any:
         """A picture of the learned rate over a state: matplotlib's Figure, also written to file.
-        values, y, p: as for ``rate_over``. law: another model whose rate is drawn beside it."""
+        values, y, p: as for ``rate_over``. law: another ReactionModel, whose rate is drawn
+        beside it."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(5.0, 3.4), layout="constrained")
         axes = figure.subplots()
         given = torch.as_tensor(values, dtype=self.given.dtype)
         if law is not None:
-            known = rate_over(law, reaction, state, given, y=y, p=p)
+            known = law.rate_over(reaction, state, given, y=y, p=p)
             axes.plot(given, known.detach(), color="0.6", linewidth=4, label="rate law")
         learned = self.rate_over(reaction, state, given, y=y, p=p)
         axes.plot(given, learned.detach(), color="C0", label="learned")
@@ -192,71 +233,7 @@ class HybridModel(ReactionModel):
         return figure
 
 
-def rate_over(
-    model: ReactionModel,
-    reaction: str,
-    state: str,
-    values: Any,
-    *,
-    y: Tensor | None = None,
-    p: Tensor | None = None,
-    t: float = 0.0,
-) -> Tensor:
-    """See ``HybridModel.rate_over``; for any ReactionModel."""
-    if reaction not in model.reactions or state not in model.states:
-        raise ValueError(
-            f"{reaction!r} must be one of the reactions {', '.join(model.reactions)}, and {state!r}"
-            f" one of the states {', '.join(model.states)}"
-        )
-    values = torch.as_tensor(values, dtype=model.given.dtype)
-    start = model.initial(p) if y is None else y
-    rows = start.expand(len(values), -1).clone()
-    rows[:, model.states.index(state)] = values
-    return model.rates(t, rows, p)[:, model.reactions.index(reaction)]
-
-
-def replaced(
-    model: ReactionModel,
-    reaction: str,
-    net: nn.Module,
-    inputs: Sequence[str],
-    sign: Sign = "positive",
-    scale: float = 1.0,
-) -> HybridModel:
-    """See ``ReactionModel.replace``."""
-    _check(model, reaction, net, inputs, sign)
-    network = _copied(model.network)
-    term = _term(network, reaction, inputs, sign, scale, _terms(model))
-    _define(network, reaction, symbol(term.name))
-    terms = {name: known for name, known in _terms(model).items() if known.reaction != reaction}
-    return _made(model, network, {**terms, term.name: term}, {term.name: net})
-
-
-def with_term(
-    model: ReactionModel,
-    reaction: str,
-    net: nn.Module,
-    inputs: Sequence[str],
-    stoichiometry: Mapping[str, float] | None = None,
-    sign: Sign = "positive",
-    scale: float = 1.0,
-) -> HybridModel:
-    """See ``ReactionModel.add_term``."""
-    network = _copied(model.network)
-    if stoichiometry is not None:
-        _add_reaction(network, reaction, stoichiometry)
-        _check(model, None, net, inputs, sign)
-    else:
-        _check(model, reaction, net, inputs, sign)
-    term = _term(network, reaction, inputs, sign, scale, _terms(model))
-    before = network.definitions.get(reaction, sp.Integer(0))
-    _define(network, reaction, before + symbol(term.name))
-    return _made(model, network, {**_terms(model), term.name: term}, {term.name: net})
-
-
-def _check(
-    model: ReactionModel, reaction: str | None, net: Any, inputs: Sequence[str], sign: str
-) -> None:
+def _check(model: Any, reaction: str | None, net: Any, inputs: Sequence[str], sign: str) -> None:
     if reaction is not None and reaction not in model.reactions:
         raise ValueError(
             f"the model has no reaction {reaction!r}: it has {', '.join(model.reactions)}"
@@ -277,10 +254,6 @@ def _copied(network: Network) -> Network:
         reactions=dict(network.reactions),
         effects={state: dict(found) for state, found in network.effects.items()},
     )
-
-
-def _terms(model: ReactionModel) -> dict[str, LearnedRate]:
-    return model.terms if isinstance(model, HybridModel) else {}
 
 
 def _term(
@@ -351,19 +324,19 @@ def _add_reaction(network: Network, name: str, stoichiometry: Mapping[str, float
 
 
 def _made(
-    model: ReactionModel,
+    model: Any,
     network: Network,
     terms: Mapping[str, LearnedRate],
     new: Mapping[str, nn.Module],
-) -> HybridModel:
+) -> Any:
     """The model with these terms, whose learned constants are those of the model now."""
     nets = dict(new)
-    if isinstance(model, HybridModel):
-        nets.update(zip(model.terms, model.nets, strict=True))
-    nets = {**nets, **new}
-    made = HybridModel(network, terms, nets, model.scales, model.given.dtype)
+    if model.terms:
+        nets = {**dict(zip(model.terms, model.nets, strict=True)), **new}
+    made = type(model)(network, model.scales, model.given.dtype)
     with torch.no_grad():
         made.given.copy_(model.given)
         for own, old in zip(made.learned, model.learned, strict=True):
             own.copy_(old)
+    made._set_terms(terms, nets)
     return made.to(model.given.device)

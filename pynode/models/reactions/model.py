@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .formulas import parse, plain, with_time
+from .hybrid import SEEN, LearnedTerms
 from .jumps import jump_times
 from .records import START_OF_TIME, Network
 from .simulate import simulate
@@ -21,7 +22,6 @@ from .torch_source import FunctionSource, compiled
 if TYPE_CHECKING:
     import numpy as np
 
-    from .hybrid import HybridModel
     from .simulation import Simulation
 
 _COUNT = itertools.count()
@@ -32,7 +32,7 @@ _SCALES: dict[str, tuple[Callable, Callable]] = {
 }
 
 
-class ReactionModel(nn.Module):
+class ReactionModel(LearnedTerms, nn.Module):
     """dy/dt of a model of species and reactions, with its quantities by name.
 
     All that is constant in a solve is one vector p: ``solve(model, model.initial(p), t,
@@ -271,53 +271,15 @@ class ReactionModel(nn.Module):
         """
         return simulate(self, t, p, y0, seed, **options)
 
-    def replace(
-        self,
-        reaction: str,
-        net: nn.Module,
-        inputs: Sequence[str],
-        sign: str = "positive",
-        scale: float = 1.0,
-    ) -> HybridModel:
-        """The model with a network in the place of a rate law; this model stays as it is.
-
-        net: maps the values of the inputs, (..., k), to (..., 1).
-        inputs: names of quantities or formulas, as ``quantities`` takes them.
-        sign: "positive": the rate is scale softplus(net) times the states of all reactants. It is
-            never negative, and vanishes with each reactant, so that no state becomes negative.
-            "reversible": net returns (..., 2), for the two directions, and the rate backwards
-            vanishes with the products. "free": scale times net.
-        scale: the size of the rate.
-
-        The rate enters through the stoichiometry of the reaction: what the reactions conserve stays
-        conserved.
-        """
-        from .hybrid import replaced
-
-        return replaced(self, reaction, net, inputs, sign, scale)
-
-    def add_term(
-        self,
-        reaction: str,
-        net: nn.Module,
-        inputs: Sequence[str],
-        stoichiometry: Mapping[str, float] | None = None,
-        sign: str = "positive",
-        scale: float = 1.0,
-    ) -> HybridModel:
-        """The model with a learned term in the rate of a reaction. With stoichiometry (state -> how
-        much of it the reaction makes) it is a new reaction of this name. net, inputs, sign, scale:
-        as for ``replace``."""
-        from .hybrid import with_term
-
-        return with_term(self, reaction, net, inputs, stoichiometry, sign, scale)
-
     def _derivatives(self):
         return [self.network.derivative(name) for name in self.states]
 
     def _evaluated(self, key, outputs, t, y, p, e, extra=()):
         """The function of a key at t, y, p and e; outputs() makes its expressions when it is used
         for the first time."""
+        if self.terms and key != SEEN:
+            e = self._with_learned(t, y, p, e)
+            extra = (*extra, *self.terms)
         function = self._functions.get(key) or self._make(key, outputs, extra)
         p = self.values if p is None else p
         if p.dim() > 1 and y.dim() == 1:
@@ -388,10 +350,15 @@ class ReactionModel(nn.Module):
     def __field_parts__(self) -> tuple:
         """What the field computes with, for the native engine's key (translate/key.py)."""
         if "derivatives" not in self._functions:
-            self._make("derivatives", self._derivatives, ())
+            self._make("derivatives", self._derivatives, tuple(self.terms))
+        if self.terms and SEEN not in self._functions:
+            self._make(SEEN, lambda: self._seen, ())
         scales = [_SCALES[scale][1] for scale in self.scales.values()]
         return (
             self._functions["derivatives"],
+            *([self._functions[SEEN]] if self.terms else []),
+            *self.terms.values(),
+            *self.nets,
             self.given,
             self.places,
             *self.learned,
