@@ -66,6 +66,11 @@ EXAMPLES = ROOT / "examples"
             "bouncing_ball/heights.png",
             r"learned: gravity .* largest error \d+\.\d %",
         ),
+        (
+            "pharmacokinetics.py",
+            "pharmacokinetics/patients.png",
+            r"bioavailability  0\.\d+ \+- \d+\.\d+, true 0\.620\n",
+        ),
     ],
     ids=[
         "augmented",
@@ -80,6 +85,7 @@ EXAMPLES = ROOT / "examples"
         "hybrid",
         "regularised",
         "bouncing_ball",
+        "pharmacokinetics",
     ],
 )
 def test_the_example_runs(script, picture, said, tmp_path, monkeypatch, capsys):

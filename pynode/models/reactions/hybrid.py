@@ -160,6 +160,14 @@ class LearnedTerms:
         parts = [x.expand(*shape, x.shape[-1]) for x in (e, learned)]
         return torch.cat(parts, -1)
 
+    def _learned_parts(self) -> tuple:
+        """What the learned rates compute with, for the native engine's key."""
+        if not self.terms:
+            return ()
+        if SEEN not in self._functions:
+            self._make(SEEN, lambda: self._seen, ())
+        return (self._functions[SEEN], *self.terms.values(), *self.nets)
+
     def _set_terms(self, terms: Mapping[str, LearnedRate], nets: Mapping[str, nn.Module]) -> None:
         """Take learned rates, with their networks by name."""
         self.terms = dict(terms)

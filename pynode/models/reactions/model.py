@@ -351,14 +351,10 @@ class ReactionModel(LearnedTerms, nn.Module):
         """What the field computes with, for the native engine's key (translate/key.py)."""
         if "derivatives" not in self._functions:
             self._make("derivatives", self._derivatives, tuple(self.terms))
-        if self.terms and SEEN not in self._functions:
-            self._make(SEEN, lambda: self._seen, ())
         scales = [_SCALES[scale][1] for scale in self.scales.values()]
         return (
             self._functions["derivatives"],
-            *([self._functions[SEEN]] if self.terms else []),
-            *self.terms.values(),
-            *self.nets,
+            *self._learned_parts(),
             self.given,
             self.places,
             *self.learned,
