@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .adjoints import registry as adjoints
 from .adjoints.base import Gradient, Integrate
+from .adjoints.discrete.adjoint import DiscreteAdjoint
 from .adjoints.selection import choose as choose_adjoint
 from .algebra.consistent import consistent as make_consistent
 from .algebra.mass import Mass
@@ -21,7 +22,6 @@ from .backends import registry as backends
 from .backends.julia.row_rules import RowsRefused, obstacle, remember
 from .backends.torch.inference import run_in_inference_mode, serves_inference
 from .backends.torch.segments import Segment, SegmentedSolve, scheduled_stops
-from .adjoints.discrete.adjoint import keeps_every_step
 from .core.arguments import Arguments
 from .core.autograd import FirstOrderOnly
 from .core.events import as_events, as_row_times
@@ -641,7 +641,7 @@ class _SingleSolve:
         gradient = self.moving_times or self._has_gradient(self.isolated, self.flat)
         from .backends.native.jumps import crossed_inside, serves
 
-        if not serves(self.method, gradient, keeps_every_step(self.adjoint)):
+        if not serves(self.method, gradient, isinstance(self.adjoint, DiscreteAdjoint)):
             return jumps
         values = jumps.detach().numpy()
         others = [preset.times.detach().numpy() for _, preset in self.presets]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .adjoints.base import Integrate, Rules
-from .adjoints.discrete.adjoint import DiscreteAdjoint, keeps_every_step
+from .adjoints.discrete.adjoint import DiscreteAdjoint
 from .adjoints.discrete.batched_gradient import RowGradient
 from .adjoints.forward import ForwardSensitivity
 from .algebra.structure import is_dense
@@ -213,7 +213,7 @@ class _BatchSolve:
         if moved or self.events[0] or self.limits is not None:
             return
         gradient = self.moving_times or self._has_gradient(self.flat)
-        if not serves(self.method, gradient, keeps_every_step(self.adjoint)):
+        if not serves(self.method, gradient, isinstance(self.adjoint, DiscreteAdjoint)):
             return
         own = self.jumps.detach().numpy()
         own = np.broadcast_to(own, (len(self.flat), own.shape[-1]))

@@ -105,7 +105,7 @@ class Doses(torch.nn.Module):
             self.register_buffer(name, None)
             return
         value = _numbers(value)
-        if torch.broadcast_shapes(value.shape, shape) != shape:
+        if not _fits(value, shape):
             raise ValueError(
                 f"{name} of shape {tuple(value.shape)} does not fit doses at times {shape}"
             )
@@ -265,12 +265,9 @@ class Doses(torch.nn.Module):
         return part
 
     def extra_repr(self) -> str:
-        count = int((~self._buffer_times().isnan()).sum())
+        count = int((~self.times.isnan()).sum())
         rows = f" for {len(self.times)} rows" if self.times.dim() == 2 else ""
         return f"{count} records{rows}"
-
-    def _buffer_times(self) -> Tensor:
-        return self.times.detach()
 
 
 class _Expanded(NamedTuple):
@@ -309,9 +306,7 @@ class _DosedField(torch.nn.Module):
         table = rates.unsqueeze(-2)
         if not t.dim():
             table = table.unsqueeze(0)
-        path = Path(
-            knots, table, smooth=-1, in_time=True, observed=knots, batched=False
-        )
+        path = Path(knots, table, smooth=-1, in_time=True, observed=knots, batched=False)
         return slope + path.at(t, table, knots=knots)
 
 
@@ -405,6 +400,14 @@ def _numbers(value: Any) -> Tensor:
     if isinstance(value, Tensor):
         return value if value.dtype.is_floating_point else value.to(torch.float64)
     return torch.as_tensor(value, dtype=torch.float64)
+
+
+def _fits(value: Tensor, shape: tuple[int, ...]) -> bool:
+    """Whether a value can be broadcast to a shape."""
+    if value.dim() > len(shape):
+        return False
+    pairs = zip(reversed(value.shape), reversed(shape), strict=False)
+    return all(own in (1, wanted) for own, wanted in pairs)
 
 
 def _targets(target: Any, shape: tuple[int, ...]) -> Any:

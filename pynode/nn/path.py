@@ -135,7 +135,7 @@ class Path:
             piece = torch.bucketize(s.detach().contiguous(), inner, right=forward_in_time)
             start = knots.index_select(0, piece.reshape(-1))
         else:
-            at = s.detach().reshape(-1, 1)
+            at = s.detach().reshape(-1, 1).contiguous()
             piece = torch.searchsorted(inner, at, right=forward_in_time)
             start = knots.gather(1, piece)
         return piece.reshape(-1), s - start.reshape(s.shape)

@@ -1,5 +1,5 @@
-"""Loops over tables: places in sorted tables, and numbers at places that are known only when the code
-runs."""
+"""Loops over tables: places in sorted tables, and numbers at places that are known only when the
+code runs."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from .graph import Pick, Put, Search, View
 from .instructions import number
-from .nests import Nest, plain, strided
 from .nests import Access as Walk
+from .nests import Nest, plain, strided
 
 if TYPE_CHECKING:
     from .loops import LoopProgram
@@ -87,9 +87,7 @@ class Lookups:
         rows = Walk(walk.buffer, walk.offset, walk.strides[:-1])
         start = body.address(self._nest.base(rows), self._nest.place(rows, counters))
         x = self._value("found", counters)
-        self._store(
-            body.search(start, table.strides[0], table.size, statement.right, x), counters
-        )
+        self._store(body.search(start, table.strides[0], table.size, statement.right, x), counters)
 
     def _pick(self, statement: Pick, counters: list[str]) -> None:
         body = self._nest.body
@@ -99,9 +97,7 @@ class Lookups:
         value = body.load(self._bases["source"], at)
         outside = number(statement.outside, body.real)
         real = body.real
-        self._store(
-            body.value(f"select i1 {inside}, {real} {value}, {real} {outside}"), counters
-        )
+        self._store(body.value(f"select i1 {inside}, {real} {value}, {real} {outside}"), counters)
 
     def _put(self, statement: Put, counters: list[str]) -> None:
         body = self._nest.body

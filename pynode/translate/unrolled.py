@@ -228,7 +228,6 @@ class Evaluation:
         for place, x in zip(places, source):
             array[place] = e.add(array[place], e.real(x))
 
-
     def _searched(self, statement: Search) -> list[int]:
         """Places in a table: by a search if it stands in an input, otherwise counted."""
         e = self.pool
@@ -236,9 +235,7 @@ class Evaluation:
         found = [e.real(x) for x in self.read(statement.found)]
         if table.buffer.role == "input" and table.positions is None:
             step = table.strides[0]
-            where = TableSearch(
-                table.buffer.index, table.offset, step, table.size, statement.right
-            )
+            where = TableSearch(table.buffer.index, table.offset, step, table.size, statement.right)
             return [e.looked_up(where, x) for x in found]
         if table.size > _MOST_CHOICES:
             raise TooLarge

@@ -71,6 +71,11 @@ EXAMPLES = ROOT / "examples"
             "ignition/delays.png",
             r"H \+ O2 <=> O \+ OH +-\d\.\d{3} +-0\.\d{3}",
         ),
+        (
+            "pharmacokinetics.py",
+            "pharmacokinetics/patients.png",
+            r"bioavailability  0\.\d+ \+- \d+\.\d+, true 0\.620\n",
+        ),
     ],
     ids=[
         "augmented",
@@ -86,6 +91,7 @@ EXAMPLES = ROOT / "examples"
         "regularised",
         "bouncing_ball",
         "ignition",
+        "pharmacokinetics",
     ],
 )
 def test_the_example_runs(script, picture, said, tmp_path, monkeypatch, capsys):

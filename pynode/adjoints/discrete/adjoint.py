@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -42,15 +42,6 @@ JACOBIANS_UP_TO = 32
 LARGE = 256
 PIECE = 16
 OBJECT = 1024  # bytes of the Python objects of a recorded step or point, without its vectors
-
-
-def keeps_every_step(adjoint: Any) -> bool:
-    """Whether an adjoint is the discrete one, with a record of all steps."""
-    return (
-        isinstance(adjoint, DiscreteAdjoint)
-        and adjoint.checkpoints is None
-        and adjoint.max_memory is None
-    )
 
 
 class DiscreteAdjoint(Adjoint):

@@ -1,5 +1,5 @@
-"""Jumps of f that the compiled loop crosses itself: a step ends just before a jump, and the next one
-begins just behind it.
+"""Jumps of f that the compiled loop crosses itself: a step ends just before a jump, and the next
+one begins just behind it.
 
 backends/torch/segments.py does the same between segments. A segment costs some calls of Python, and
 an input with many knots has many jumps.
@@ -54,9 +54,7 @@ def stops_and_restarts(
     behind = behind[apart]
     gap = np.searchsorted(direction * before, direction * np.asarray([*given]), "right") - 1
     free = [
-        stop
-        for stop, k in zip(given, gap.tolist())
-        if k < 0 or direction * (stop - behind[k]) > 0
+        stop for stop, k in zip(given, gap.tolist()) if k < 0 or direction * (stop - behind[k]) > 0
     ]
     stops = np.array(stops_between([*free, *before.tolist()], t, end, SMALLEST_NORMAL))
     restarts = stops.copy()
@@ -78,7 +76,8 @@ def crossed_inside(
     return inside
 
 
-def serves(method: Method, gradient: bool, every_step: bool) -> bool:
+def serves(method: Method, gradient: bool, discrete: bool) -> bool:
     """Whether the loop can cross jumps itself under a method. gradient: whether its steps are
-    recorded for one; every_step: all of them, for an adjoint that looks at each step by itself."""
-    return not gradient or (every_step and not isinstance(method, BDF))
+    recorded for one; discrete: whether this is the discrete adjoint, which looks at each step of a
+    one-step method by itself."""
+    return not gradient or (discrete and not isinstance(method, BDF))

@@ -136,9 +136,7 @@ def _memory(plan, starts, times, options, atol, bounds, jumps):
         np.broadcast_to(first, count).tolist(), np.broadcast_to(last, count).tolist(), strict=True
     )
     own = [
-        stops_and_restarts(
-            options.tstops, () if jumps is None else jumps[i], a, b, starts.dtype
-        )
+        stops_and_restarts(options.tstops, () if jumps is None else jumps[i], a, b, starts.dtype)
         for i, (a, b) in enumerate(ends)
     ]
     blocks.give_each("stops", *_padded([stops for stops, _ in own]))

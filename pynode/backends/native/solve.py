@@ -14,9 +14,9 @@ from .checkpoints import Checkpoints, RestartRecord, resize
 from .compiler import entry
 from .conditions import Watched
 from .hooks import Cut, Hook, NativeStep
+from .jumps import stops_and_restarts
 from .loop import advance
 from .prepared import Prepared, direction, prepared
-from .jumps import stops_and_restarts
 from .run import RECORD, RUNNING, STATUSES
 from .trajectory import NativeTrajectory
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from .description import description
 from .formulas import parse, plain, with_time
+from .hybrid import SEEN, LearnedTerms
 from .jumps import jump_times
 from .python_file import python_file
 from .records import START_OF_TIME, Network
@@ -35,7 +36,7 @@ _SCALES: dict[str, tuple[Callable, Callable]] = {
 }
 
 
-class ReactionModel(nn.Module):
+class ReactionModel(LearnedTerms, nn.Module):
     """dy/dt of a model of species and reactions, with its quantities by name.
 
     All that is constant in a solve is one vector p: ``solve(model, model.initial(p), t,
@@ -283,6 +284,9 @@ class ReactionModel(nn.Module):
     def _evaluated(self, key, outputs, t, y, p, e, extra=()):
         """The function of a key at t, y, p and e; outputs() makes its expressions when it is used
         for the first time."""
+        if self.terms and key != SEEN:
+            e = self._with_learned(t, y, p, e)
+            extra = (*extra, *self.terms)
         function = self._functions.get(key) or self._make(key, outputs, extra)
         p = self.values if p is None else p
         if p.dim() > 1 and y.dim() == 1:
@@ -374,10 +378,11 @@ class ReactionModel(nn.Module):
     def __field_parts__(self) -> tuple:
         """What the field computes with, for the native engine's key (translate/key.py)."""
         if "derivatives" not in self._functions:
-            self._make("derivatives", self._derivatives, ())
+            self._make("derivatives", self._derivatives, tuple(self.terms))
         scales = [_SCALES[scale][1] for scale in self.scales.values()]
         return (
             self._functions["derivatives"],
+            *self._learned_parts(),
             self.given,
             self.places,
             *self.learned,
