@@ -61,18 +61,19 @@ def as_predictions(table: Any) -> Predictions:
     which noise and logarithmic may be missing."""
     if isinstance(table, Predictions):
         return table
-    count = len(table)
-    columns = {}
+    columns: dict[str, Any] = {}
+    for name in ("observable", "condition"):
+        columns[name] = [str(x) for x in table[name]]
     for name in ("time", "measured", "simulated"):
         columns[name] = torch.tensor(table[name].to_numpy(dtype=float), dtype=torch.float64)
-    noise = torch.full((count,), torch.nan, dtype=torch.float64)
+    count = len(table)
+    columns["noise"] = torch.full((count,), torch.nan, dtype=torch.float64)
     if "noise" in table:
-        noise = torch.tensor(table["noise"].to_numpy(dtype=float), dtype=torch.float64)
-    logarithmic = torch.zeros(count, dtype=torch.bool)
+        columns["noise"] = torch.tensor(table["noise"].to_numpy(dtype=float), dtype=torch.float64)
+    columns["logarithmic"] = torch.zeros(count, dtype=torch.bool)
     if "logarithmic" in table:
-        logarithmic = torch.tensor(table["logarithmic"].to_numpy(dtype=bool))
-    names = {name: [str(x) for x in table[name]] for name in ("observable", "condition")}
-    return Predictions(noise=noise, logarithmic=logarithmic, **names, **columns)
+        columns["logarithmic"] = torch.tensor(table["logarithmic"].to_numpy(dtype=bool))
+    return Predictions(**columns)
 
 
 def _curves(problem, theta):

@@ -1,4 +1,4 @@
-"""What the Fisher information at the optimum says: intervals, and what the data do not determine."""
+"""What the Fisher information at the optimum says: intervals, and what data do not determine."""
 
 from __future__ import annotations
 

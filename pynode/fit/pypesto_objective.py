@@ -83,7 +83,7 @@ class Objective(pypesto.objective.ObjectiveBase):
         return {FVAL: float(value), GRAD: grad.numpy() * self.unit, HESS: matrix.numpy() * scale}
 
     def _residuals(self, theta, slopes):
-        residuals = self.estimation.residuals  # type: ignore[attr-defined]  # check_mode has looked
+        residuals = self.estimation.residuals
         try:
             if not slopes:
                 with torch.no_grad():
