@@ -45,7 +45,7 @@ class EstimationProblem(Protocol):
 
     def predictions(self, theta: Tensor) -> Any:
         """A table of measured and simulated values: a ``Predictions``, or a table with its fields
-        as columns (a pandas.DataFrame)."""
+        as columns (``as_predictions`` in bands.py)."""
 
 
 @dataclass(frozen=True)
