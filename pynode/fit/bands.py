@@ -13,7 +13,6 @@ from .fisher import box, quantile
 from .protocol import Predictions, estimated
 from .result import Estimate
 
-
 # What other tables call the columns of Predictions.
 ALIASES = {
     "experiment": "condition",

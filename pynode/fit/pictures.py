@@ -216,13 +216,18 @@ def _conditions(measured, observable):
 
 def _rows(table: Predictions, observable: str, condition: str | None) -> torch.Tensor:
     """The places of an observable, in one condition or in all."""
+    times = table.time.tolist()  # infinite where a steady state was measured
     pairs: Sequence[tuple[str, str]] = list(zip(table.observable, table.condition, strict=True))
-    found = [i for i, (o, c) in enumerate(pairs) if o == observable and condition in (None, c)]
+    found = [
+        i
+        for i, (o, c) in enumerate(pairs)
+        if o == observable and condition in (None, c) and math.isfinite(times[i])
+    ]
     return torch.tensor(found, dtype=torch.long)
 
 
 def _spans_decades(t):
-    positive = t[t > 0]
+    positive = t[(t > 0) & torch.isfinite(t)]
     if not len(positive) or float(t.min()) < 0:
         return False
     return float(positive.max() / positive.min()) > 10**DECADES
