@@ -142,7 +142,8 @@ def _minimise(problem, method, begins, missing, engine, stop):
         ids=[str(i) for i in missing],
         engine=engine,
         progress_bar=False,
-        options=OptimizeOptions(report_hess=False, report_sres=False),
+        # A solve that fails is no error here (pypesto_objective.py): errors are those of the model.
+        options=OptimizeOptions(allow_failed_starts=False, report_hess=False, report_sres=False),
     )
 
 
