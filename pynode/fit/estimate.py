@@ -78,6 +78,8 @@ def estimate(
         )
         try:
             if missing:
+                # fides takes any RuntimeError for a failed start. Here an error of the model shows.
+                problem.gauss_newton(torch.from_numpy(begins[missing[0]]))
                 _minimise(problem, method, begins, missing, keeping, place / STOP)
         except Stopped:
             interrupted = True

@@ -180,8 +180,7 @@ class ReactionsModel(NamedModel):
 
     @property
     def proposed(self) -> tuple[str, ...]:
-        named = {name for name, _ in self.model.named_parameters()}
-        return tuple(name for name in self.names if name in named)
+        return tuple(name for name in self.names if name in self.model.scales)
 
     def bind(
         self, free: Sequence[str], conditions: Sequence[str], columns: Sequence[str], sample: Tensor
