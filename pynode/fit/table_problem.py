@@ -277,9 +277,9 @@ class TableProblem:
         given = self.initial.given
         return (
             grid.reshape(-1, 1),
-            y.reshape(-1, y.shape[-1]),
-            free.expand(times, -1, -1).reshape(-1, free.shape[-1]),
-            given.expand(times, -1, -1).reshape(-1, given.shape[-1]),
+            y.flatten(0, 1),
+            free.expand(times, -1, -1).flatten(0, 1),
+            given.expand(times, -1, -1).flatten(0, 1),
         )
 
     def _deviations(self, values):
