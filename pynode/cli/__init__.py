@@ -1,5 +1,5 @@
-"""The command line: ``pynode train``, ``fit``, ``compare``, ``diagnose``, ``reproduce``, ``methods``,
-``julia``, ``doctor``.
+"""The command line: ``pynode train``, ``fit``, ``compare``, ``diagnose``, ``reproduce``,
+``methods``, ``julia``, ``doctor``.
 
 Exit codes: 0 success; 1 a solve or a training failed, or the disk failed; 2 a mistake in the
 arguments; 130 Ctrl-C, or 128 plus the number of the signal that ended the command. A failure

@@ -144,7 +144,8 @@ def _add_parameters(group):
         "--estimate",
         metavar="NAMES",
         type=names,
-        help="parameters to estimate (default: all of a module or function)",
+        help="parameters to estimate (default: all of a module or function, and those of a file"
+        " that --bounds names)",
     )
     group.add_argument(
         "--bounds",

@@ -59,6 +59,7 @@ def load_object(path: str, attribute: str) -> Any:
     try:
         if path.endswith(".py"):
             spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+            assert spec is not None and spec.loader is not None  # a path that ends in .py has both
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
         else:

@@ -53,11 +53,14 @@ class Prior:
 class ParameterInfo:
     """One parameter of an estimation problem.
 
-    name: as the model names it. start: the value that the model has. lower, upper: bounds.
-    start, lower and upper are in the units of the parameter, whatever its scale. scale: the optimiser
-    sees the value ('lin'), its natural logarithm ('log') or its decimal one ('log10'). prior: of the
-    value in this scale, or None. A problem with its own priors may show them here too, as objects of
-    any kind. estimate: False keeps the parameter at its start; it is then no component of theta.
+    name: as the model names it.
+    start: the value that the model has. lower, upper: bounds. All three are in the units of the
+        parameter, whatever its scale.
+    scale: the optimiser sees the value ('lin'), its natural logarithm ('log') or its decimal one
+        ('log10').
+    prior: of the value in this scale, or None. A problem with its own priors may show them here
+        too, as objects of any kind.
+    estimate: False keeps the parameter at its start; it is then no component of theta.
 
     Raises ValueError for bounds that do not fit the scale.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -11,6 +12,15 @@ from ..core.status import SolveError
 from .fisher import box, quantile
 from .protocol import Predictions, estimated
 from .result import Estimate
+
+# What other tables call the columns of Predictions.
+ALIASES = {
+    "experiment": "condition",
+    "simulationConditionId": "condition",
+    "observableId": "observable",
+    "measurement": "measured",
+    "simulation": "simulated",
+}
 
 
 class Bands(NamedTuple):
@@ -57,22 +67,25 @@ def predictions(found: Estimate) -> Predictions:
 
 
 def as_predictions(table: Any) -> Predictions:
-    """A table of predictions as Predictions: it may be a pandas.DataFrame with these columns, of
-    which noise and logarithmic may be missing."""
+    """A table of predictions as Predictions: it may be a pandas.DataFrame with these columns or
+    those of PEtab's simulation tables, or a list with a dictionary for each line. noise and
+    logarithmic may be missing. Raises KeyError for another missing column."""
     if isinstance(table, Predictions):
         return table
-    count = len(table)
-    columns = {}
-    for name in ("time", "measured", "simulated"):
-        columns[name] = torch.tensor(table[name].to_numpy(dtype=float), dtype=torch.float64)
-    noise = torch.full((count,), torch.nan, dtype=torch.float64)
-    if "noise" in table:
-        noise = torch.tensor(table["noise"].to_numpy(dtype=float), dtype=torch.float64)
-    logarithmic = torch.zeros(count, dtype=torch.bool)
-    if "logarithmic" in table:
-        logarithmic = torch.tensor(table["logarithmic"].to_numpy(dtype=bool))
-    names = {name: [str(x) for x in table[name]] for name in ("observable", "condition")}
-    return Predictions(noise=noise, logarithmic=logarithmic, **names, **columns)
+    if isinstance(table, list):
+        lines = table
+        table = {name: [line[name] for line in lines] for name in lines[0]}
+    named = {ALIASES.get(name, name): table[name] for name in table}
+    columns: dict[str, Any] = {}
+    for name in ("observable", "condition"):
+        columns[name] = [str(x) for x in named[name]]
+    count = len(columns["observable"])
+    named.setdefault("noise", [math.nan] * count)
+    named.setdefault("logarithmic", [False] * count)
+    for name in ("time", "measured", "simulated", "noise"):
+        columns[name] = torch.tensor([float(x) for x in named[name]], dtype=torch.float64)
+    columns["logarithmic"] = torch.tensor([bool(x) for x in named["logarithmic"]])
+    return Predictions(**columns)
 
 
 def _curves(problem, theta):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+
 from ..core.files import save_text
 from ..core.parameter_info import to_scale
 from ..train.model import ModelError
@@ -38,8 +38,8 @@ def estimate(
     """Minimise the objective from many starts, and return them all, the best one first.
 
     starts: how many. The first one is where the parameters stand now, unless guess is False; the
-        others are a Latin hypercube between the bounds, in the scales of the parameters. They depend
-        on the seed and on their number alone.
+        others are a Latin hypercube between the bounds, in the scales of the parameters. They
+        depend on the seed and on their number alone.
     optimiser: 'fides', 'lbfgs' or 'lm' (optimisers.py). iterations: the most of one start.
     processes: how many work side by side, by pypesto's engines, or 'mpi' for those that ``mpiexec
         -n N python -m mpi4py.futures`` started. The result does not depend on it. A script that
@@ -78,6 +78,8 @@ def estimate(
         )
         try:
             if missing:
+                # fides takes any RuntimeError for a failed start. Here an error of the model shows.
+                problem.gauss_newton(torch.from_numpy(begins[missing[0]]))
                 _minimise(problem, method, begins, missing, keeping, place / STOP)
         except Stopped:
             interrupted = True
@@ -142,7 +144,8 @@ def _minimise(problem, method, begins, missing, engine, stop):
         ids=[str(i) for i in missing],
         engine=engine,
         progress_bar=False,
-        options=OptimizeOptions(report_hess=False, report_sres=False),
+        # A solve that fails is no error here (pypesto_objective.py): errors are those of the model.
+        options=OptimizeOptions(allow_failed_starts=False, report_hess=False, report_sres=False),
     )
 
 
@@ -189,10 +192,9 @@ def _agree(place, problem, starts, optimiser, iterations, seed, guess, resume):
 
 def _read(path: Path) -> Start:
     plain = json.loads(path.read_text(encoding="utf-8"))
-    tensors = {
-        name: torch.tensor(plain.pop(name), dtype=torch.float64) for name in ("begin", "theta")
-    }
-    return Start(**tensors, **plain)
+    for name in ("begin", "theta"):
+        plain[name] = torch.tensor(plain[name], dtype=torch.float64)
+    return Start(**plain)
 
 
 def _read_all(results: Path, starts: int) -> list[Start]:

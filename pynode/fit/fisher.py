@@ -1,4 +1,4 @@
-"""What the Fisher information at the optimum says: intervals, and what the data do not determine."""
+"""What the Fisher information at the optimum says: intervals, and what data do not determine."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Information(NamedTuple):
 
     infos, theta: of all k parameters. inner: the places of those that are not at a bound, (q,).
     width: (q,) distances of their bounds. values: (q,) eigenvalues, ascending, at least a tiny part
-    of the largest; vectors: (q, q), the eigenvectors as columns.
+    of the largest; vectors: (q, q), the eigenvectors as columns. matrix: (k, k), in the scales.
     """
 
     infos: Sequence[ParameterInfo]
@@ -50,6 +50,7 @@ class Information(NamedTuple):
     width: Tensor
     values: Tensor
     vectors: Tensor
+    matrix: Tensor
 
     @classmethod
     def of(cls, infos: Sequence[ParameterInfo], theta: Tensor, matrix: Tensor) -> Information:
@@ -59,17 +60,19 @@ class Information(NamedTuple):
         margin = AT_BOUND * width
         inner = ((theta - lower > margin) & (upper - theta > margin)).nonzero()[:, 0]
         width = width[inner]
-        scaled = matrix[inner][:, inner] * width * width[:, None]
-        values, vectors = torch.linalg.eigh(0.5 * (scaled + scaled.T))
-        if len(values):
-            values = values.clamp(min=max(LEAST * float(values[-1]), 1e-30))
-        return cls(infos, theta, inner, width, values, vectors)
+        values, vectors = _eigen(matrix[inner][:, inner], width)
+        return cls(infos, theta, inner, width, values, vectors, matrix)
 
     def deviations(self) -> Tensor:
-        """The standard deviation of each parameter in its scale, (k,): 0 at a bound."""
-        found = torch.zeros_like(self.theta)
-        spread = (self.vectors**2 / self.values).sum(1).sqrt()
-        found[self.inner] = spread * self.width
+        """The standard deviation of each parameter in its scale, (k,).
+
+        Parameters at a bound are known to the others. Their own deviations come from the whole
+        matrix.
+        """
+        lower, upper = box(self.infos)
+        values, vectors = _eigen(self.matrix, upper - lower)
+        found = (vectors**2 / values).sum(1).sqrt() * (upper - lower)
+        found[self.inner] = (self.vectors**2 / self.values).sum(1).sqrt() * self.width
         return found
 
     def steps(self) -> Tensor:
@@ -94,10 +97,7 @@ class Information(NamedTuple):
 
 def intervals(information: Information, level: float = 0.95) -> list[Interval]:
     """theta -/+ z s in the scale of each parameter, where s is from the inverse of the Fisher
-    information and z the quantile of the normal distribution; cut off at the bounds.
-
-    A parameter at a bound has no information matrix of its own; its interval is open.
-    """
+    information and z the quantile of the normal distribution; cut off at the bounds."""
     z = quantile(level)
     lower, upper = box(information.infos)
     found = []
@@ -106,19 +106,14 @@ def intervals(information: Information, level: float = 0.95) -> list[Interval]:
         at = float(information.theta[i])
         low = at - z * spread[i]
         high = at + z * spread[i]
-        if spread[i] == 0:
-            low = high = at
-        fixed = spread[i] == 0
-        low_open = low < float(lower[i]) or fixed
-        high_open = high > float(upper[i]) or fixed
         found.append(
             Interval(
                 info.name,
                 from_scale(at, info.scale),
                 from_scale(max(low, float(lower[i])), info.scale),
                 from_scale(min(high, float(upper[i])), info.scale),
-                low_open,
-                high_open,
+                low < float(lower[i]),
+                high > float(upper[i]),
                 level,
                 "fisher",
             )
@@ -158,6 +153,15 @@ def box(infos: Sequence[ParameterInfo]) -> tuple[Tensor, Tensor]:
     lower = [to_scale(info.lower, info.scale) for info in infos]
     upper = [to_scale(info.upper, info.scale) for info in infos]
     return torch.tensor(lower, dtype=torch.float64), torch.tensor(upper, dtype=torch.float64)
+
+
+def _eigen(matrix, width):
+    """(eigenvalues, eigenvectors) of a matrix in units of the box, whose zeros are tiny."""
+    scaled = matrix * width * width[:, None]
+    values, vectors = torch.linalg.eigh(0.5 * (scaled + scaled.T))
+    if len(values):
+        values = values.clamp(min=max(LEAST * float(values[-1]), 1e-30))
+    return values, vectors
 
 
 def _simple(directions):

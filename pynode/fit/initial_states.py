@@ -18,9 +18,9 @@ class InitialStates:
     """The initial states of B runs.
 
     said: {state: value or 'estimate'}. states: the names of the n states. base: (B, n), NaN for
-    an unknown value that nothing tells. unknown: the states to estimate. own: whether the model says
-    the rest. measured: (m,) for each column whether its first line is a measurement, and not the
-    initial state. Raises ValueError where a state has no initial value.
+    an unknown value that nothing tells. unknown: the states to estimate. own: whether the model
+    says the rest. measured: (m,) for each column whether its first line is a measurement, and not
+    the initial state. Raises ValueError where a state has no initial value.
     """
 
     def __init__(self, model: NamedModel, table: Table, said: Mapping[str, float | str]) -> None:

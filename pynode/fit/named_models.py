@@ -89,9 +89,10 @@ class ModuleModel(NamedModel):
     """An nn.Module f(t, y, *conditions), whose parameters are estimated; it works in float64, as a
     copy.
 
-    A parameter k of several numbers has the names k[0], k[1], ..., a matrix w has w[0,1]. The module
-    may name its states (``columns`` or ``species``). It may have ``observables``, names, and
-    observe(t, y, *conditions) -> (m,), the quantities of these names.
+    A parameter k of several numbers has the names k[0], k[1], ..., a matrix w has w[0,1]. The
+    module may name its states (``columns`` or ``species``), and may have an initial state (``y0``).
+    It may have ``observables``, names, and observe(t, y, *conditions) -> (m,), the quantities of
+    these names.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -179,8 +180,7 @@ class ReactionsModel(NamedModel):
 
     @property
     def proposed(self) -> tuple[str, ...]:
-        named = {name for name, _ in self.model.named_parameters()}
-        return tuple(name for name in self.names if name in named)
+        return tuple(name for name in self.names if name in self.model.scales)
 
     def bind(
         self, free: Sequence[str], conditions: Sequence[str], columns: Sequence[str], sample: Tensor

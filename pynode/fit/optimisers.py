@@ -24,9 +24,9 @@ def optimiser(name: str, iterations: int = 500, tolerance: float = TOLERANCE) ->
 
     'fides': a trust-region method with the Gauss-Newton matrix (Froehlich & Sorger, PLoS Comput.
     Biol. 18 (2022)). 'lbfgs': SciPy's L-BFGS-B, which needs only gradients. 'lm': the
-    Levenberg-Marquardt method of ``pynode.train``, for problems with residuals. iterations: the most
-    of them. tolerance: it ends where the objective changes by less. Raises ValueError for another
-    name.
+    Levenberg-Marquardt method of ``pynode.train``, for problems with residuals. iterations: the
+    most of them. tolerance: it ends where the objective changes by less. Raises ValueError for
+    another name.
     """
     if name == "fides":
         options = {"maxiter": iterations, "fatol": tolerance, "frtol": 0.0, "gatol": 1e-5}

@@ -32,6 +32,7 @@ def plot_waterfall(path: str | PathLike[str], found: Estimate) -> Path:
     a level line at the left are the starts that reached the best one. Returns the path. Raises
     ImportError without matplotlib."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     from ..compare.pictures import COLOURS
 
@@ -52,7 +53,7 @@ def plot_waterfall(path: str | PathLike[str], found: Estimate) -> Path:
     axis.set_yscale("log")
     axis.set_ylim(0.5 * LEAST_GAP, 2 * max(1.0, float(gaps.max())))
     axis.set_xlim(0.5, len(values) + 0.5)
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("start, the best one first")
     axis.set_ylabel(f"objective above the best, {found.objective:.6g}")
     axis.grid(alpha=0.25, which="both")
@@ -197,13 +198,8 @@ def residuals(table: Predictions) -> torch.Tensor:
     """Measured minus simulated values in units of their noise, (m,); of logarithms where errors are
     relative. Where the noise is not known, its unit is the standard deviation of all of them."""
     relative = table.logarithmic
-    measured = torch.where(
-        relative, torch.where(relative, table.measured, 1.0).log(), table.measured
-    )
-    simulated = torch.where(
-        relative, torch.where(relative, table.simulated, 1.0).log(), table.simulated
-    )
-    difference = measured - simulated
+    ratio = torch.where(relative, table.measured / table.simulated, 1.0)
+    difference = torch.where(relative, ratio.log(), table.measured - table.simulated)
     noise = torch.where(table.noise.isnan(), difference.std(), table.noise)
     return difference / noise
 
@@ -220,13 +216,18 @@ def _conditions(measured, observable):
 
 def _rows(table: Predictions, observable: str, condition: str | None) -> torch.Tensor:
     """The places of an observable, in one condition or in all."""
+    times = table.time.tolist()  # infinite where a steady state was measured
     pairs: Sequence[tuple[str, str]] = list(zip(table.observable, table.condition, strict=True))
-    found = [i for i, (o, c) in enumerate(pairs) if o == observable and condition in (None, c)]
+    found = [
+        i
+        for i, (o, c) in enumerate(pairs)
+        if o == observable and condition in (None, c) and math.isfinite(times[i])
+    ]
     return torch.tensor(found, dtype=torch.long)
 
 
 def _spans_decades(t):
-    positive = t[t > 0]
+    positive = t[(t > 0) & torch.isfinite(t)]
     if not len(positive) or float(t.min()) < 0:
         return False
     return float(positive.max() / positive.min()) > 10**DECADES

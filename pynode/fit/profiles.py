@@ -34,8 +34,8 @@ TOLERANCE = 1e-4  # of the objective: far below the limit of an interval, 1.92
 
 @dataclass(frozen=True)
 class Profile:
-    """The profile of one parameter. theta: (q,) its values, ascending, in its scale; objective: (q,)
-    the lowest for each. best: the objective of the optimum, which is at theta[middle]."""
+    """The profile of one parameter. theta: (q,) its values, ascending, in its scale; objective:
+    (q,) the lowest for each. best: the objective of the optimum, which is at theta[middle]."""
 
     info: ParameterInfo
     theta: np.ndarray
@@ -101,9 +101,9 @@ def profile(
 ) -> dict[str, Profile]:
     """The profiles of some parameters, by default all; also in ``found.profiles``.
 
-    names: of the parameters. level: how far the profiles reach, at least. The further arguments are
-    as for ``estimate``. A KeyboardInterrupt ends the work: the profiles that are ready are returned,
-    and ``found.interrupted`` is True. Raises ValueError for an unknown name.
+    names: of the parameters. level: how far the profiles reach, at least. The further arguments
+    are as for ``estimate``. A KeyboardInterrupt ends the work: the profiles that are ready are
+    returned, and ``found.interrupted`` is True. Raises ValueError for an unknown name.
     """
     from .optimisers import optimiser as made
     from .pypesto_objective import Stopped

@@ -44,8 +44,8 @@ class EstimationProblem(Protocol):
         Fisher information of the data, plus that of normal priors."""
 
     def predictions(self, theta: Tensor) -> Any:
-        """A table of measured and simulated values: a ``Predictions``, or a table with its fields as
-        columns (a pandas.DataFrame)."""
+        """A table of measured and simulated values: a ``Predictions``, or a table with its fields
+        as columns (``as_predictions`` in bands.py)."""
 
 
 @dataclass(frozen=True)

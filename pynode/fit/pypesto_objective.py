@@ -71,7 +71,14 @@ class Objective(pypesto.objective.ObjectiveBase):
         theta = torch.from_numpy(self.centre + self.unit * np.asarray(x, dtype=np.float64))
         if mode == MODE_RES:
             return self._residuals(theta, 1 in sensi_orders)
-        most = max(sensi_orders, default=0)
+        try:
+            return self._values(theta, max(sensi_orders, default=0))
+        except SolveError:
+            k = len(theta)
+            return {FVAL: np.inf, GRAD: np.zeros(k), HESS: np.zeros((k, k))}
+
+    def _values(self, theta, most):
+        """The value and its derivatives up to this order."""
         if most == 0:
             with torch.no_grad():
                 return {FVAL: float(self.estimation.objective(theta))}
@@ -83,7 +90,7 @@ class Objective(pypesto.objective.ObjectiveBase):
         return {FVAL: float(value), GRAD: grad.numpy() * self.unit, HESS: matrix.numpy() * scale}
 
     def _residuals(self, theta, slopes):
-        residuals = self.estimation.residuals  # type: ignore[attr-defined]  # check_mode has looked
+        residuals = self.estimation.residuals
         try:
             if not slopes:
                 with torch.no_grad():

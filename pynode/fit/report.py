@@ -18,8 +18,8 @@ from .result import Estimate
 
 def save_results(found: Estimate, out: str | PathLike[str], level: float = 0.95) -> list[Path]:
     """Write results.json, parameters.csv, starts.csv, predictions.csv (measured and simulated
-    values) and bands.csv (curves with their bands). Of an interrupted estimation only the first three
-    are written, which is quick. Returns the paths. Raises SolveError if the optimum cannot be
+    values) and bands.csv (curves with their bands). Of an interrupted estimation only the first
+    three are written, which is quick. Returns the paths. Raises SolveError if the optimum cannot be
     simulated, OSError if the disk refuses."""
     out = Path(out)
     plain = json.loads(json.dumps(found.as_dict(level)), parse_constant=lambda name: None)

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from ..backends.packages import missing_for_native
-from ..core.status import SolveError
 from ..solve import solve
 from .named_models import BoundModel, NamedModel
 
@@ -157,7 +156,7 @@ class Simulator:
 
     def _simulated(self, free, start, grid, options):
         """Each run of a model with events, by the model's own simulation."""
-        model = self.named.model  # type: ignore[attr-defined]  # models with events are ReactionsModels
+        model = self.named.model
         runs = []
         for i in range(len(start)):
             constants = self.bound.constants(free[i : i + 1], self.given[i : i + 1])[0]
@@ -198,8 +197,3 @@ def _derivatives(y, inputs):
         for part, grads in zip(parts, found, strict=True):
             part.append(grads)
     return [torch.cat(part).reshape(times, n, rows, -1).transpose(1, 2) for part in parts]
-
-
-def failed(error: Exception) -> bool:
-    """Whether the error says that a solve failed, and not that the model is wrong."""
-    return isinstance(error, SolveError)

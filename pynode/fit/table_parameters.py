@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -33,9 +33,7 @@ class Wishes(NamedTuple):
     def of(self, name: str) -> Wish:
         """What is said of the parameter of this name."""
         whole = name.partition("[")[0]
-        found = []
-        for said in self:
-            found.append(said.get(name, said.get(whole)))
+        found: list[Any] = [said.get(name, said.get(whole)) for said in self]
         return Wish(*found)
 
     def check(self, names: Collection[str]) -> None:

@@ -37,7 +37,7 @@ class TableProblem:
         its initial state, exact and no measurement, unless ``initial`` says otherwise or the model
         makes initial states itself, as those of ``pynode.models`` do.
     estimate: names of the parameters to estimate; by default all of a module or a function, and
-        those that ``learn=`` names of a model of ``pynode.models``.
+        those of a model of ``pynode.models`` that ``learn=`` or ``bounds`` names.
     bounds: {name: (lower, upper)}. By default a factor 1000 around a positive value, and 10 max(1,
         |value|) around another one. The name of a tensor stands for all its numbers.
     scales: {name: 'lin', 'log' or 'log10'}. By default 'log10' if the lower bound is positive.
@@ -79,8 +79,9 @@ class TableProblem:
         self.table = table = as_table(data, conditions)
         self.model = named_model(model, table.conditions)
         wishes = Wishes(bounds or {}, scales or {}, priors or {}, start or {})
-        names = list(self.model.proposed)
-        if estimate is not None:
+        if estimate is None:
+            names = [x for x in self.model.names if x in {*self.model.proposed, *wishes.bounds}]
+        else:
             names = list(estimate)
         infos = model_parameters(self.model, names, wishes)
         self._free = len(infos)
@@ -276,9 +277,9 @@ class TableProblem:
         given = self.initial.given
         return (
             grid.reshape(-1, 1),
-            y.reshape(-1, y.shape[-1]),
-            free.expand(times, -1, -1).reshape(-1, free.shape[-1]),
-            given.expand(times, -1, -1).reshape(-1, given.shape[-1]),
+            y.flatten(0, 1),
+            free.expand(times, -1, -1).flatten(0, 1),
+            given.expand(times, -1, -1).flatten(0, 1),
         )
 
     def _deviations(self, values):

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from os import PathLike
 
-import torch
 from torch import Tensor
 
 from ..train.data import DataError, Dataset, read_csv

@@ -123,7 +123,8 @@ class KeepingEngine(pypesto.engine.Engine):
 
 @contextmanager
 def folder(out: Path | None) -> Iterator[Path]:
-    """The folder of the results: ``out``, or a temporary one. No stop of an earlier run is in it."""
+    """The folder of the results: ``out``, or a temporary one, without the stop of an earlier
+    run."""
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         (out / STOP).unlink(missing_ok=True)
