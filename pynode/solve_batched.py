@@ -465,7 +465,7 @@ class _BatchSolve:
             t=self.times,
             y=self.layout.unravel(clamp_negative(self._outputs(segmented), self.nonnegative_mask)),
             statuses=segmented.statuses,
-            reached=segmented.t.tolist(),
+            reached=segmented.t,
             stats=self.field.stats,
             method=self.method.name,
             backend=self.engine,

@@ -80,7 +80,8 @@ class RowStatuses(Sequence[Any]):
 
     def present(self) -> list[Any]:
         """The statuses that occur."""
-        return _OBJECTS[np.unique(self.numbers)].tolist()
+        numbers = range(RUNNING, len(STATUSES))
+        return [_OBJECTS[number] for number in numbers if np.any(self.numbers == number)]
 
 
 def _restored(names: Sequence[str], numbers: np.ndarray) -> RowStatuses:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -272,7 +273,7 @@ class BatchSolution:
     t: (T, B) times, a column for each row.
     y: states with leading dimensions (T, B), differentiable. NaN if a row did not reach a time.
     statuses: how each row ended.
-    reached: the time that each row reached.
+    reached: the time that each row reached, a list.
     stats: counts over all rows.
     backend: the name of the engine: 'torch', 'native' or 'julia'.
     events: for each row a list of EventRecord, in the order of their occurrence, with the states of
@@ -287,7 +288,7 @@ class BatchSolution:
         t: Tensor,
         y: Tensor | Any,
         statuses: RowStatuses,
-        reached: Sequence[float],
+        reached: np.ndarray,
         stats: Stats,
         method: str,
         events: RowRecords,
@@ -299,7 +300,7 @@ class BatchSolution:
         self.t = t
         self.y = y
         self.statuses = statuses
-        self.reached = reached
+        self._reached = reached
         self.stats = stats
         self.method = method
         self.events = events
@@ -317,6 +318,11 @@ class BatchSolution:
 
     def __copy__(self) -> BatchSolution:
         return _shared(self)
+
+    @cached_property
+    def reached(self) -> list[float]:
+        """The time that each row reached."""
+        return self._reached.tolist()
 
     @property
     def success(self) -> bool:
@@ -353,7 +359,7 @@ class BatchSolution:
         first = failed[0]
         return (
             f"{self.method}: {len(failed)} of {len(self.statuses)} rows failed, the first of them"
-            f" row {first}: {self.status.sentence}, at t = {self.reached[first]:.6g}. What to do:"
+            f" row {first}: {self.status.sentence}, at t = {self._reached[first]:.6g}. What to do:"
             f" {self.status.remedy}."
         )
 

@@ -217,6 +217,8 @@ class BatchSegmentedSolve:
     ) -> np.ndarray:
         """Where segments from t to the stops start: just after a jump of f, because at the jump f
         may still have its old value."""
+        if not len(self.jumps):
+            return t
         begin = t.copy()
         for jump, low, high in zip(self.jumps, *self.beside, strict=True):
             begin = np.where(t == jump[rows], np.where(direction > 0, high[rows], low[rows]), begin)
@@ -227,10 +229,7 @@ class BatchSegmentedSolve:
     ) -> tuple[np.ndarray, Tensor, Tensor, np.ndarray]:
         """One segment of these rows: (t, y, time, mask of the rows that continue)."""
         direction = self.direction[rows]
-        bound = self.bounds[self.bound[rows], rows]
-        stop = self.stops[self.bound[rows], rows]
-        bounded = direction * (bound - self.end[rows]) <= 0
-        stop = np.where(bounded, np.where(direction * (stop - t) > 0, stop, bound), self.end[rows])
+        bound, bounded, stop = self._next_bounds(rows, t, direction)
         t = self._begin(rows, t, stop, direction)
         if time.requires_grad and torch.is_grad_enabled():
             y = saltated(y, self._slope(rows, t, y), -time)
@@ -243,25 +242,8 @@ class BatchSegmentedSolve:
             done = watch.done
         else:
             done = np.zeros_like(cut)
-        # The output at the time of a reset is the state after it.
         resets = (cut & ~done) | (bounded & (segment.t == bound))
-        replaced = resets[segment.row] & (
-            self.times[segment.place, rows[segment.row]] == segment.t[segment.row]
-        )
-        which = (~replaced).nonzero()[0]
-        if segment.slopes is None:
-            slopes = None
-        else:
-            slopes = segment.slopes[self._tensor(which)]
-        self._outputs.append(
-            (
-                segment.place[which],
-                rows[segment.row[which]],
-                segment.ys[self._tensor(which)],
-                slopes,
-            )
-        )
-        np.add.at(self.place, rows[segment.row[which]], 1)
+        self._keep_outputs(rows, segment, resets)
         y = segment.ends
         time = self._tensor(segment.t)
         going = np.ones(len(rows), dtype=bool)
@@ -273,6 +255,8 @@ class BatchSegmentedSolve:
             if status not in (Status.SUCCESS, Status.EVENT):
                 failed = segment.statuses.are(status)
                 going &= self._end_rows(rows, segment.t, failed, status, segment.ends)
+        if not bounded.any():
+            return segment.t, y, time, going
         arrived = bounded & segment.statuses.are(Status.SUCCESS)
         while (
             early := arrived
@@ -280,6 +264,36 @@ class BatchSegmentedSolve:
         ).any():
             self._write_output(rows, segment.t, y, early)
         return np.where(arrived, bound, segment.t), y, time, going
+
+    def _next_bounds(
+        self, rows: np.ndarray, t: np.ndarray, direction: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(next bounds, mask of the rows that come to them, where the segments from t end), (m,)
+        each."""
+        end = self.end[rows]
+        if not len(self.owners):
+            return direction * np.inf, np.zeros(len(rows), dtype=bool), end
+        bound = self.bounds[self.bound[rows], rows]
+        stop = self.stops[self.bound[rows], rows]
+        bounded = direction * (bound - end) <= 0
+        stop = np.where(direction * (stop - t) > 0, stop, bound)
+        return bound, bounded, np.where(bounded, stop, end)
+
+    def _keep_outputs(self, rows: np.ndarray, segment: BatchSegment, resets: np.ndarray) -> None:
+        """Keep the outputs of a segment of these rows. resets: mask of the rows with a reset at its
+        end; the output at this time is the state after it."""
+        place, row, ys, slopes = segment.place, segment.row, segment.ys, segment.slopes
+        if resets.any():
+            replaced = resets[row] & (self.times[place, rows[row]] == segment.t[row])
+            which = (~replaced).nonzero()[0]
+            place = place[which]
+            row = row[which]
+            at = self._tensor(which)
+            ys = ys[at]
+            if slopes is not None:
+                slopes = slopes[at]
+        self._outputs.append((place, rows[row], ys, slopes))
+        self.place[rows] += np.bincount(row, minlength=len(rows))
 
     def _pass_events(
         self,
@@ -411,6 +425,8 @@ class BatchSegmentedSolve:
     ) -> tuple[Tensor, Tensor, np.ndarray]:
         """(states, times, mask of the rows that continue) after the preset times at t and the
         events that they make true."""
+        if not len(self.owners):
+            return y, time, np.ones(len(rows), dtype=bool)
         met = at = self.bounds[self.bound[rows], rows] == t
         if not at.any():
             return y, time, ~at
