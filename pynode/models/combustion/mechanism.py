@@ -297,7 +297,6 @@ def _net(reaction: ReactionData) -> dict[str, float]:
     """What a reaction makes minus what it uses, without zeros."""
     names = dict.fromkeys((*reaction.reactants, *reaction.products))
     found = {
-        name: reaction.products.get(name, 0.0) - reaction.reactants.get(name, 0.0)
-        for name in names
+        name: reaction.products.get(name, 0.0) - reaction.reactants.get(name, 0.0) for name in names
     }
     return {name: value for name, value in found.items() if value}

@@ -104,10 +104,7 @@ def test_priorities_are_those_of_the_moment():
 
 def test_equal_priorities_are_in_random_order():
     """The same seed gives the same order, and other seeds give both orders."""
-    text = (
-        "S' = 1; S = 0; R = 0;"
-        " at (S > 1), priority=1: R = 1; at (S > 1), priority=1: R = 2"
-    )
+    text = "S' = 1; S = 0; R = 0; at (S > 1), priority=1: R = 1; at (S > 1), priority=1: R = 2"
     model = antimony(f"model m; {text}; end")
     found = {float(model.simulate([0.0, 2.0], seed=seed)["R"][-1]) for seed in range(12)}
     assert found == {1.0, 2.0}

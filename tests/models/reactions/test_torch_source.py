@@ -115,9 +115,9 @@ def test_names_that_python_does_not_allow():
 )
 def test_texts(formula, text):
     assert FormulaPrinter().doprint(formula) == text
-    assert sympy.sympify(text.replace("^", "**"), {"piecewise": lambda *x: formula} | {
-        "a": a, "b": b, "c": c
-    }).equals(formula)
+    assert sympy.sympify(
+        text.replace("^", "**"), {"piecewise": lambda *x: formula} | {"a": a, "b": b, "c": c}
+    ).equals(formula)
 
 
 def test_constants_stand_first():
