@@ -175,7 +175,7 @@ def test_a_device_without_float64_is_refused(tree, batched):
 
 
 @every_device
-@pytest.mark.parametrize("method", ["tsit5", "rodas5p"])
+@pytest.mark.parametrize("method", ["tsit5", "rodas5p", "qndf"])
 def test_passes_without_the_host(method, device, monkeypatch):
     """On CUDA they are captured: a warning would say if they are not. Rows leave in between."""
     monkeypatch.setattr(masked_loop, "SMALLEST", 2)

@@ -15,12 +15,15 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 
 from pynode import Event, solve
+from pynode.backends.torch import masked_loop
+from pynode.backends.torch.masked_pass import Passes
 from pynode.methods import registry
 from pynode.methods.batched.base import STEPPERS
 from pynode.sde import solve_sde
@@ -90,16 +93,10 @@ def one_system(method, end, options=()):
     return Run(stats.accepted + stats.rejected, stats.nsolve, forward, backward)
 
 
-def batch(method, end, options=()):
-    """Eight rows with rates of their own, driven in time."""
-    passes = Counter()
-    stepper = STEPPERS.get(registry.get(method))
-    advance = stepper.advance
-
-    def counted(self, *args):
-        passes[0] += 1
-        return advance(self, *args)
-
+def batch(method, end, options=(), owner=None):
+    """Eight rows with rates of their own, driven in time. owner: of the function ``advance`` that
+    makes a pass."""
+    owner = owner or STEPPERS.get(registry.get(method))
     with strict() as waits:
         rate = on_device(torch.logspace(0, 1.5, 8).tolist()).requires_grad_()
         y0 = on_device([[0.5, 0.0]] * 8).requires_grad_()
@@ -110,14 +107,46 @@ def batch(method, end, options=()):
         kinds = {"method": method, "rtol": 1e-5, "batched": True, **dict(options)}
         solve(rows, y0, [0.0, 0.01], args=(rate,), **kinds)
         del waits[:]
-        stepper.advance = counted
-        try:
+        with counted_calls(owner, "advance") as passes:
             solution = solve(rows, y0, [0.0, end], args=(rate,), **kinds)
-        finally:
-            stepper.advance = advance
         forward = list(waits)
         backward = gradient(waits, solution.y[-1], [y0, rate])
     return Run(passes[0], 0, forward, backward)
+
+
+@contextmanager
+def counted_calls(owner, name):
+    """A Counter of the calls of a function of a class, at 0."""
+    calls = Counter()
+    function = getattr(owner, name)
+
+    def counted(self, *args):
+        calls[0] += 1
+        return function(self, *args)
+
+    setattr(owner, name, counted)
+    try:
+        yield calls
+    finally:
+        setattr(owner, name, function)
+
+
+@contextmanager
+def attending():
+    """A block in which the host attends the passes of any rows on a device
+    (backends/torch/attended.py)."""
+    least = masked_loop.ATTENDED
+    masked_loop.ATTENDED = 1
+    try:
+        yield
+    finally:
+        masked_loop.ATTENDED = least
+
+
+def attended(method, end, options=()):
+    """The rows of ``batch``, whose numbers stay on the device."""
+    with attending():
+        return batch(method, end, options, Passes)
 
 
 def paths(method, end):
@@ -162,6 +191,10 @@ def cases():
     """Every case by its name."""
     found = [Case(name, partial(one_system, name), 4.0, 10.0) for name in SINGLE]
     found += [Case(f"batched {name}", partial(batch, name), 0.5, 3.0) for name in BATCHED]
+    found += [
+        Case(f"attended {name}", partial(attended, name), 0.5, 3.0)
+        for name in ("Tsit5", "Rodas5P", "QNDF", "FBDF")
+    ]
     found += [
         Case(f"{name} with an event", partial(one_system, name, options=EVENT), 4.0, 10.0)
         for name in ("Tsit5", "Rodas5P", "QNDF")

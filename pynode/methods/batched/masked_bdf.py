@@ -65,7 +65,8 @@ class BDFState(NamedTuple):
 
 class _Begin(NamedTuple):
     """Of a plan, (m,): masks of the rows that begin a step, of those that need a Jacobian, an
-    inverse, and another grid; their orders and c = h / leading coefficient."""
+    inverse (also with a new Jacobian), and another grid; their orders and c = h / leading
+    coefficient."""
 
     begins: Tensor
     old: Tensor
@@ -147,8 +148,9 @@ class BDFPasses:
         stale = begins & (c != inner.c_inverse)
         slow = (inner.rate > SLOW) & (inner.rate < UNKNOWN) & ~inner.fresh
         old = begins & (~inner.has_jac | (stale & slow))
+        stale = stale | old
         changed = begins & ((clock.h != inner.grid) | inner.reordered)
-        return Plan((old.sum(), stale.sum()), _Begin(begins, old, stale | old, changed, k, c))
+        return Plan((old.sum(), stale.sum()), _Begin(begins, old, stale, changed, k, c))
 
     def advance(
         self,
@@ -173,7 +175,7 @@ class BDFPasses:
                 changed=begin.changed & late,
             )
             if counts is not None:
-                counts = (0, counts[1])
+                counts = (0, counts[1] - counts[0])
         state, doubtful = self._begun(field, tol, inner, y, clock, begin, counts, number)
         active = clock.running & (state.iteration > 0)
         state, moved, norm = self._iterated(field, tol, state, y, clock, begin.c, active)
@@ -323,7 +325,7 @@ class BDFPasses:
         refused = converged & ~accepted
         rejected = refused | hopeless
         safety = self.safety.index_select(0, iteration)
-        shrink = safety * ratio.clamp_min(SMALLEST_ERROR) ** (-1.0 / (k + 1))
+        shrink = safety * _growth(ratio, k)
         factor = torch.where(refused, shrink.clamp(0.2, 0.9), 1.0)
         factor = torch.where(hopeless, 0.5, factor)
         kept = torch.where(converged, remembered_rate(Tensors, rate, iteration > 1), state.rate)
@@ -405,13 +407,11 @@ class BDFPasses:
         errors = self.history.neighbours(
             state.z, state.past, upper, k, clock.h, tol, state.parts[3]
         )
-        lower, present, higher = (
-            error.clamp_min(SMALLEST_ERROR) ** (-1.0 / (k + i))
-            for i, error in enumerate((errors[0], ratio, errors[1]))
-        )
+        lower = _growth(errors[0], k - 1)
+        present = _growth(ratio, k) * PRESENT
+        higher = _growth(errors[1], k + 1)
         lower = torch.where(k == 1, 0.0, lower)
         higher = torch.where(k == MAX_ORDER, 0.0, higher)
-        present = present * PRESENT
         down = (lower >= present) & (lower >= higher)
         up = ~down & (higher > present)
         growth = torch.maximum(torch.maximum(lower, present), higher)
@@ -452,3 +452,10 @@ class BDFPasses:
         stats.njac += jacobians
         stats.nlu += factorisations
         stats.newton_failures += failures
+
+
+def _growth(error: Tensor, order: Tensor) -> Tensor:
+    """The factors of steps at which scaled errors of these orders become 1, (m,), as
+    methods/bdf/step.growth_allowed."""
+    # A quotient of integers would have the precision of torch's default dtype.
+    return error.clamp_min(SMALLEST_ERROR) ** (-1 / (order.to(error.dtype) + 1))

@@ -73,16 +73,18 @@ def both(f, y0, t, args=(), **options):
 
 
 def same(ordinary, masked, steps=True):
-    """steps: whether rounding cannot change the number of steps. FBDF magnifies rounding as it
-    reads values at uneven times."""
-    rounding = 100 if ordinary.method == "FBDF" else 1
+    """steps: whether rounding cannot change the number of steps. In BDF it can, because rates of
+    convergence at the level of rounding decide when a Jacobian is renewed."""
+    iterates = ordinary.method in ("QNDF", "FBDF")
     assert list(masked.statuses) == list(ordinary.statuses)
-    if steps:
+    if steps and iterates:
+        assert masked.stats.accepted == pytest.approx(ordinary.stats.accepted, rel=0.02)
+    elif steps:
         assert masked.stats.accepted == ordinary.stats.accepted
         assert masked.stats.rejected == ordinary.stats.rejected
-    close = {"rtol": 1e-9 * rounding, "atol": 1e-10 * rounding, "equal_nan": True}
-    torch.testing.assert_close(masked.y, ordinary.y, **close)
-    torch.testing.assert_close(tensor(*masked.reached), tensor(*ordinary.reached))
+    close = {"rtol": 1e-5, "atol": 1e-6} if iterates else {"rtol": 1e-9, "atol": 1e-10}
+    torch.testing.assert_close(masked.y, ordinary.y, equal_nan=True, **close)
+    torch.testing.assert_close(tensor(*masked.reached), tensor(*ordinary.reached), **close)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -183,7 +185,7 @@ def test_gradient(method, buckets, graphs):
     ]
     assert len(buckets) > 2
     for ordinary, masked in zip(*found):
-        torch.testing.assert_close(masked, ordinary, rtol=1e-7, atol=1e-7)
+        torch.testing.assert_close(masked, ordinary, rtol=1e-5, atol=1e-5)
 
 
 def test_jumps():

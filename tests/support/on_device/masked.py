@@ -8,7 +8,7 @@ from pynode.backends.torch import masked_loop
 from tests.support.on_device import fixed, leaf, same
 from tests.support.strict_device import NAME, strict
 
-METHODS = ["Tsit5", "Rodas5P"]
+METHODS = ["Tsit5", "Rodas5P", "QNDF", "FBDF"]
 MASKED = TorchBackend(passes=4)
 
 
@@ -33,7 +33,7 @@ def test_numbers_and_gradients(method, dtype, monkeypatch):
         return [y, *torch.autograd.grad(y.square().sum(), [y0, end, rate])]
 
     if dtype is torch.float64:
-        same(compute)
+        same(compute, 1e-6, 1e-8)
     else:
         same(compute, 1e-2, 1e-3)
 
