@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .conditions import crossing_time, differences, expanded, frozen, truth
+from .consistent import consistent
 from .symbols import TIME
 
 if TYPE_CHECKING:
@@ -73,12 +74,17 @@ class Triggers:
         p = self.p.detach()
         step = self.step
         times = torch.stack((t, t + step)).to(y.dtype).unsqueeze(-1)
-        if self._still:
-            states = torch.stack((y, y))
-        else:
-            states = torch.stack((y, y + step * self._model(t, y, p)))
-        now, later = self._values(times, states, p).tolist()
+        next_state = y if self._still else self._moved(t, y, p)
+        now, later = self._values(times, torch.stack((y, next_state)), p).tolist()
         return now, later
+
+    def _moved(self, t, y, p):
+        """The state a little later."""
+        mass = self._model.mass
+        change = self.step * self._model(t, y, p)
+        if mass is None:
+            return y + change
+        return consistent(self._model, t + self.step, y + mass * change, p)
 
     def crossed_now(
         self, t: Tensor, y: Tensor, span: float, known: Iterable[int]
