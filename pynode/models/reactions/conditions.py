@@ -59,16 +59,10 @@ def truth(condition: sp.Basic, places: Mapping[sp.Expr, int]) -> Callable[[Seque
 def expanded(expression: sp.Basic, network: Network) -> sp.Basic:
     """The expression in constants, states and the time alone."""
     for _ in range(len(network.definitions) + 1):
-        found = [
-            part
-            for part in expression.free_symbols
-            if part.name in network.definitions
-        ]
+        found = [part for part in expression.free_symbols if part.name in network.definitions]
         if not found:
             return expression
-        expression = expression.xreplace(
-            {part: network.definitions[part.name] for part in found}
-        )
+        expression = expression.xreplace({part: network.definitions[part.name] for part in found})
     return expression
 
 

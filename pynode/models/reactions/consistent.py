@@ -1,4 +1,4 @@
-"""States that satisfy what holds at every time: fast reactions at equilibrium, algebraic equations."""
+"""States that satisfy what holds at every time: equilibria and algebraic equations."""
 
 from __future__ import annotations
 

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from .description import description
-from .formulas import parse, plain, with_time
+from .formula_parser import parse
+from .formulas import plain, with_time
+from .jumps import jump_times
 from .python_file import python_file
 from .records import START_OF_TIME, Network
-from .jumps import jump_times
 from .simulate import simulate
 from .symbols import TIME, at_start, symbol
 from .torch_source import FunctionSource, compiled
@@ -179,7 +180,7 @@ class ReactionModel(nn.Module):
         """A function (t, y, p=None, e=None) -> (..., len(formulas)): the values of formulas.
 
         formulas: names of quantities (species, parameters, reactions, assigned quantities), texts
-            in PEtab's mathematics, or sympy expressions with real symbols.
+            such as "log(S1) + k*time" (log is the natural logarithm), or sympy expressions.
         extra: further names in the formulas, whose values e, (..., len(extra)), the caller gives.
         """
         extra = tuple(extra)
@@ -206,9 +207,7 @@ class ReactionModel(nn.Module):
         if isinstance(formula, str) and formula in known:
             return symbol(formula)
         expression = with_time(plain(parse(formula)), known)
-        pairs = {
-            found: symbol(found.name) for found in expression.free_symbols if found != TIME
-        }
+        pairs = {found: symbol(found.name) for found in expression.free_symbols if found != TIME}
         expression = expression.xreplace(pairs)
         unknown = {found.name for found in expression.free_symbols} - known - {TIME.name}
         if unknown:

@@ -63,7 +63,9 @@ def simulate(
 class _Course:
     """One simulation while it runs."""
 
-    def __init__(self, model: ReactionModel, times: Tensor, p: Tensor, seed: int, options: dict) -> None:
+    def __init__(
+        self, model: ReactionModel, times: Tensor, p: Tensor, seed: int, options: dict
+    ) -> None:
         self.model = model
         self.p = p
         self.options = options
@@ -228,8 +230,8 @@ class _Course:
     def _refuse_cascade(self, count, t):
         if count > _MOST_AT_ONCE:
             raise ValueError(
-                f"more than {_MOST_AT_ONCE} events happen at the time {t.item():g}: they trigger one"
-                " another without end"
+                f"more than {_MOST_AT_ONCE} events happen at the time {t.item():g}: they trigger"
+                " one another without end"
             )
 
     def _react(self, t, y, first=False):

@@ -9,8 +9,8 @@ import libsbml
 
 from ..reactions.refusal import UnsupportedFeature
 
-# Packages whose mathematics pynode reads, and those that have none. The others matter where the file
-# requires them.
+# Packages whose mathematics pynode reads, and those that have none. The others matter where the
+# file requires them.
 _READ = {"comp", "l3v2extendedmath", "layout", "render", "groups"}
 
 

@@ -1,14 +1,10 @@
 """SBML documents: levels, files, and what is refused by its name."""
 
-import libsbml
 import pytest
 import torch
 
-pytest.importorskip("antimony", reason="models in Antimony's language need antimony")
-
-from pynode.models import antimony, sbml
 from pynode.models.reactions.refusal import UnsupportedFeature
-from tests.support.sbml_texts import converted
+from tests.support.sbml_texts import antimony, converted, libsbml, sbml
 
 TEXT = (
     "compartment C = 2; species S in C, R in C; J: S -> 2 R; k*S*C; S = 3; R = 1; k = 0.5;"

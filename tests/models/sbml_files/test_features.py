@@ -2,16 +2,12 @@
 
 import math
 
-import libsbml
 import pytest
 import torch
 
-pytest.importorskip("antimony", reason="models in Antimony's language need antimony")
-
 from pynode import solve
-from pynode.models import antimony, sbml
 from tests.support.cases import tensor
-from tests.support.sbml_texts import add_algebraic, changed, free
+from tests.support.sbml_texts import add_algebraic, antimony, changed, free, libsbml, sbml
 
 TIGHT = {"rtol": 1e-9, "atol": 1e-12}
 
