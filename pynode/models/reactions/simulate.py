@@ -91,6 +91,7 @@ class _Course:
         """The whole course from the state at the first time."""
         t = self.outputs[0].to(y.dtype)
         end = self.output_times[-1]
+        self._refuse_missing(t, y)
         y = self._consistent(t, y)
         if self.triggers is not None:
             y = self._begin(t, y)
@@ -105,6 +106,18 @@ class _Course:
             self._record(t.item(), y)
         states = torch.stack(self.found)
         return Simulation(self.model, self.outputs, states, self.p, self.log)
+
+    def _refuse_missing(self, t, y):
+        """Raise ValueError where dy/dt is unknown because the file leaves out values."""
+        model = self.model
+        needed = model.network.needed(list(model.derivatives.values()))
+        missing = [name for name, value in zip(model.constants, self.p.tolist()) if value != value]
+        missing = [name for name in missing if name in needed]
+        if missing and bool(model(t, y, self.p).isnan().any()):
+            raise ValueError(
+                f"the file gives no value for {', '.join(missing)}, on which the course depends:"
+                " set their components of p"
+            )
 
     def _record(self, time, y):
         """y is the state at all outputs up to a time that have none yet."""

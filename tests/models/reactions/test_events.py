@@ -186,3 +186,11 @@ def test_what_simulate_refuses():
         model.simulate([0.0, 1.0], model.values.repeat(2, 1))
     with pytest.raises(ValueError, match="times that increase"):
         model.simulate([1.0, 0.0])
+
+
+def test_values_that_the_file_leaves_out():
+    model = antimony("model m; S' = -k*S; S = 1; var unused; end")
+    with pytest.raises(ValueError, match="no value for k, on which"):
+        model.simulate([0.0, 1.0])
+    p = model.values.index_fill(0, torch.tensor(model.constants.index("k")), 1.0)
+    close(model.simulate([0.0, 1.0], p, **TIGHT)["S"].tolist(), [1, math.exp(-1)])
