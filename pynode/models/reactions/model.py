@@ -194,11 +194,23 @@ class ReactionModel(nn.Module):
 
         return evaluate
 
-    def condition(self, formulas: Sequence[sp.Basic]) -> Callable[..., Tensor]:
-        """A plain function (t, y, p) -> (len(formulas),) of one state, for events of ``solve``: the
-        native engine finds nothing in it but its formulas."""
-        key = ("condition", tuple(formulas))
-        return self._functions.get(key) or self._make(key, lambda: formulas, (), ("t", "y", "p"))
+    def watch(self, formulas: Sequence[sp.Basic]) -> Callable[..., Tensor]:
+        """A plain function (t, y, p and signs) -> (len(formulas),) of one state, for events of
+        ``solve``: each formula times its sign. The signs follow the constants in the last argument.
+        The native engine finds nothing in the function but the formulas."""
+        key = ("watch", tuple(formulas))
+        if key not in self._functions:
+            signs = [f"sign({i})" for i in range(len(formulas))]
+            source = FunctionSource(
+                name="value",
+                vectors={"y": self.states, "p": (*self.constants, *signs)},
+                times={TIME.name: "t", START_OF_TIME: "torch.zeros_like(t)"},
+                definitions=self.network.definitions,
+                arguments=("t", "y", "p"),
+            )
+            pairs = zip(formulas, signs)
+            self._keep(key, source.text([formula * symbol(sign) for formula, sign in pairs]))
+        return self._functions[key]
 
     def expression(self, formula: str | sp.Basic, extra: Sequence[str] = ()) -> sp.Basic:
         """A formula as an expression of this model's symbols. Raise ValueError for a name that the
@@ -290,13 +302,13 @@ class ReactionModel(nn.Module):
             result = result.expand(*rows, result.shape[-1])
         return result
 
-    def _make(self, key, outputs, extra, arguments=("t", "y", "p", "e")):
+    def _make(self, key, outputs, extra):
         source = FunctionSource(
             name="value",
             vectors={"y": self.states, "p": self.constants, "e": extra},
             times={TIME.name: "t", START_OF_TIME: "torch.zeros_like(t)"},
             definitions=self._running(extra),
-            arguments=arguments,
+            arguments=("t", "y", "p", "e"),
             first=self.constants,
         )
         function = self._keep(key, source.text(outputs()))

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from ...backends.packages import missing_for_native
-from ...core.events import Event
 from ...solve import solve
 from ...translate.refusal import TranslationRefused
 from .assignments import Assignments
@@ -139,6 +138,9 @@ class _Course:
             stop = due
         if self.triggers is None:
             return stop, crossed
+        if any(self.signs[i] == 0 for i in self.triggers.watched):
+            # What rests at zero may begin to move where dy/dt jumps.
+            stop = self._first_jump(t, y, stop)
         for time, number in self.triggers.planned_times(t, y):
             value = time.item()
             if not value > t.item() + self.span:
@@ -149,6 +151,13 @@ class _Course:
             elif value <= stop.item() + self.span:
                 crossed.append(number)
         return stop, crossed
+
+    def _first_jump(self, t, y, stop):
+        """The first time after t at which dy/dt jumps, or the stop if that is earlier."""
+        for time in self.model.jumps(self.p, t, y).unbind():
+            if t.item() + self.span < time.item() < stop.item():
+                stop = time
+        return stop
 
     def _advance(self, t, y, stop):
         """Integrate to a stop, or to the first crossing before it: (time, state, the differences
@@ -177,10 +186,12 @@ class _Course:
 
     def _solve(self, y, times):
         options = dict(self.options)
+        args = (self.p,)
         if self.triggers is not None and self.triggers.watched:
             if self.triggers.need_short_steps:
                 options.setdefault("max_step", self.longest_step)
-            options["events"] = Event(self.triggers.condition, terminal=True, name="trigger")
+            options["events"] = self.triggers.event()
+            args = (self.triggers.constants(self.signs),)
         jumps = self.model.jumps(self.p, times[0], y)
         if len(jumps):
             options["jumps"] = jumps
@@ -188,12 +199,12 @@ class _Course:
             options["mass"] = self.model.mass
             options["consistent"] = "solve"
         if "backend" in options or self.model.mass is not None or missing_for_native():
-            return solve(self.model, y, times, args=(self.p,), **options)
+            return solve(self.model, y, times, args=args, **options)
         try:
-            return solve(self.model, y, times, args=(self.p,), backend="native", **options)
+            return solve(self.model, y, times, args=args, backend="native", **options)
         except TranslationRefused:
             self.options["backend"] = "torch"
-            return solve(self.model, y, times, args=(self.p,), backend="torch", **options)
+            return solve(self.model, y, times, args=args, backend="torch", **options)
 
     def _consistent(self, t, y):
         """The state with its fast reactions at equilibrium and its algebraic equations solved."""

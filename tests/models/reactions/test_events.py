@@ -35,6 +35,17 @@ def test_a_threshold():
     assert {event.name for event in simulation.events} == {"E1"}
 
 
+def test_what_begins_to_grow_slowly():
+    """D grows with t^3 from zero: its trigger becomes true at once."""
+    text = "B' = 1; C' = B; D' = C; B = 0; C = 0; D = 0; R = 0; at (D > 0): R = 1"
+    close(values(text, [0.0, 1.0], "R"), [1, 1])
+
+
+def test_what_rests_at_zero_and_begins_to_move():
+    text = "S' = piecewise(0, time < 2, 1); S = 0; R = 0; at (S > 0): R = time"
+    close(values(text, [0.0, 1.9, 2.0, 4.0], "R"), [0, 0, 2, 2])
+
+
 @pytest.mark.parametrize("trigger", ["time >= 2", "2 - time <= 0", "2*time - 3 > a"])
 def test_triggers_of_the_time_alone(trigger):
     text = f"a = 1; S' = 1; S = 0; at ({trigger}): S = 10"
