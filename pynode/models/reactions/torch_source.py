@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import keyword
+import linecache
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sympy as sp
+import torch
 
 from .formula_text import RELATIONS, FormulaPrinter, number
 from .symbols import symbol
@@ -306,11 +309,7 @@ def _walk(expression, whole, order, done):
 
 def compiled(source: str, name: str, file: str) -> Callable:
     """The function of a source text, whose lines tracebacks show."""
-    import linecache
-
-    import torch
-
-    scope = {"torch": torch}
+    scope: dict[str, Any] = {"torch": torch}
     exec(compile(source, file, "exec"), scope)
     linecache.cache[file] = (len(source), None, source.splitlines(True), file)
     return scope[name]

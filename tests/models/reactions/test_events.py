@@ -5,10 +5,8 @@ import math
 import pytest
 import torch
 
-pytest.importorskip("antimony", reason="models in Antimony's language need antimony")
-
-from pynode.models import antimony
 from tests.support.cases import tensor
+from tests.support.sbml_texts import antimony
 
 TIGHT = {"rtol": 1e-9, "atol": 1e-12}
 
@@ -35,6 +33,17 @@ def test_a_threshold():
     times = [float(event.t) for event in simulation.events]
     close(times, [math.log(2), math.log(2) + period])
     assert {event.name for event in simulation.events} == {"E1"}
+
+
+def test_what_begins_to_grow_slowly():
+    """D grows with t^3 from zero: its trigger becomes true at once."""
+    text = "B' = 1; C' = B; D' = C; B = 0; C = 0; D = 0; R = 0; at (D > 0): R = 1"
+    close(values(text, [0.0, 1.0], "R"), [1, 1])
+
+
+def test_what_rests_at_zero_and_begins_to_move():
+    text = "S' = piecewise(0, time < 2, 1); S = 0; R = 0; at (S > 0): R = time"
+    close(values(text, [0.0, 1.9, 2.0, 4.0], "R"), [0, 0, 2, 2])
 
 
 @pytest.mark.parametrize("trigger", ["time >= 2", "2 - time <= 0", "2*time - 3 > a"])
@@ -164,7 +173,7 @@ def test_gradients_through_the_times_of_events(backend):
     p = model.values.clone().requires_grad_()
     end = model.simulate([0.0, 1.0], p, backend=backend, **TIGHT)["S"][-1]
     k, h = (model.constants.index(name) for name in "kh")
-    close([float(end)], [math.exp(-1.3) / 0.4])
+    close([end.item()], [math.exp(-1.3) / 0.4])
     (gradient,) = torch.autograd.grad(end, p)
     expected = tensor(-math.exp(-1.3) / 0.4, -math.exp(-1.3) / 0.16)
     torch.testing.assert_close(gradient[[k, h]], expected, rtol=1e-5, atol=0)
@@ -176,7 +185,7 @@ def test_gradients_in_delays_and_planned_times():
     model = antimony(text)
     p = model.values.clone().requires_grad_()
     end = model.simulate([0.0, 3.0], p, **TIGHT)["S"][-1]
-    close([float(end)], [2 * 1.7])
+    close([end.item()], [2 * 1.7])
     (gradient,) = torch.autograd.grad(end, p)
     places = [model.constants.index(name) for name in "ad"]
     torch.testing.assert_close(gradient[places], tensor(-2.0, -2.0), rtol=1e-6, atol=0)
@@ -188,3 +197,11 @@ def test_what_simulate_refuses():
         model.simulate([0.0, 1.0], model.values.repeat(2, 1))
     with pytest.raises(ValueError, match="times that increase"):
         model.simulate([1.0, 0.0])
+
+
+def test_values_that_the_file_leaves_out():
+    model = antimony("model m; S' = -k*S; S = 1; var unused; end")
+    with pytest.raises(ValueError, match="no value for k, on which"):
+        model.simulate([0.0, 1.0])
+    p = model.values.index_fill(0, torch.tensor(model.constants.index("k")), 1.0)
+    close(model.simulate([0.0, 1.0], p, **TIGHT)["S"].tolist(), [1, math.exp(-1)])

@@ -1,16 +1,14 @@
 """ReactionModel: names, values, rates, quantities, learned constants, rows."""
 
+import math
 import pickle
 
 import pytest
 import torch
 
-from pynode import solve
+from pynode import models, solve
 from tests.support.cases import tensor
-
-pytest.importorskip("antimony", reason="models in Antimony's language need antimony")
-
-from pynode.models import ReactionModel, antimony
+from tests.support.sbml_texts import antimony
 
 ROBERTSON = """
 model robertson
@@ -35,7 +33,7 @@ end
 
 def test_names_and_values():
     model = antimony(ROBERTSON)
-    assert isinstance(model, ReactionModel)
+    assert isinstance(model, models.ReactionModel)
     assert model.states == ("A", "B", "C")
     assert model.reactions == ("J1", "J2", "J3")
     values = dict(zip(model.constants, model.values.tolist()))
@@ -73,6 +71,16 @@ def test_quantities_by_name_formula_and_expression():
 def test_quantities_of_constants_have_the_rows_of_the_states():
     model = antimony(EXCHANGE)
     assert model.quantities(["k", "half"])(0.0, torch.zeros(5, 2).double()).shape == (5, 2)
+
+
+def test_formula_texts():
+    model = antimony(EXCHANGE)
+    y = tensor(3.0, 2.0)
+    texts = ["log(S)", "log10(S)", "S**2 - E^2", "piecewise(1, S > E, 0)", "max(S, E, 7)", "exp(1)"]
+    expected = tensor(math.log(3), math.log10(3), 5.0, 1.0, 7.0, math.e)
+    torch.testing.assert_close(model.quantities(texts)(0.0, y), expected)
+    with pytest.raises(ValueError, match="is no formula"):
+        model.quantities(["S +"])
 
 
 def test_unknown_names_are_refused():

@@ -5,10 +5,7 @@ import math
 import pytest
 import torch
 
-sympy = pytest.importorskip("sympy", reason="formulas need sympy")
-
-from pynode.models.reactions.formula_text import FormulaPrinter
-from pynode.models.reactions.torch_source import FunctionSource, compiled
+from tests.support.sbml_texts import FormulaPrinter, FunctionSource, compiled, sympy
 
 a, b, c = (sympy.Symbol(name, real=True) for name in "abc")
 VALUES = {x: sympy.Rational(text) for x, text in ((a, "0.7"), (b, "1.9"), (c, "-0.4"))}
