@@ -260,6 +260,10 @@ class Plan:
         """The row of a measurement."""
         return self._row_lists[place.stage][place.row]
 
+    def conditions_of(self, row: Row) -> tuple[str, ...]:
+        """The names of the conditions of a row; those of the first period where it has none."""
+        return row.period.names or self.definition.experiments[row.experiment].periods[0].names
+
     def _finish(self):
         """The tables and times of all stages."""
         for number, rows in enumerate(self._row_lists):
