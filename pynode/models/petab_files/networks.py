@@ -82,7 +82,7 @@ class HybridField(nn.Module):
         self.networks = networks
         self.modules_of_networks = nn.ModuleList([network.module for network in networks])
         self.formulas = [
-            model.quantities([network.inputs[name] for name in network.components()])
+            model.function_of([network.inputs[name] for name in network.components()])
             for network in networks
         ]
         self.array_names = [
@@ -92,6 +92,15 @@ class HybridField(nn.Module):
             model.constants.index(name): (number, list(networks[number].outputs).index(output))
             for name, (number, output) in replaced.items()
         }
+
+        layout = [
+            (network.arguments, network.outputs, list(network.tensors)) for network in networks
+        ]
+        self._layout = repr((layout, self.array_names, self.replaced))
+
+    def __field_parts__(self) -> tuple:
+        """What the field computes with, for the native engine's key (translate/key.py)."""
+        return self.model, *self.formulas, *self.modules_of_networks, self._layout
 
     def forward(self, t: Tensor, y: Tensor, p: Tensor, *rest: Tensor) -> Tensor:
         """dy/dt, (rows, n)."""
@@ -117,7 +126,8 @@ class HybridField(nn.Module):
             weights = weights[len(network.tensors) :]
             given = dict(zip(names, arrays, strict=False))
             arrays = arrays[len(names) :]
-            components = formula(t, y, p)
+            components = formula(t.reshape(t.shape[:-1]), y, p, None)
+            components = components.expand(len(y), components.shape[-1])
             rows = [
                 network.evaluated(
                     own, components[i], {name: values[i] for name, values in given.items()}

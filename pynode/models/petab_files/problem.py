@@ -30,12 +30,18 @@ class PetabProblem:
     start: theta of the nominal values. lower, upper: bounds of theta.
     """
 
-    def __init__(self, definition: Definition, model: ReactionModel, options: SolveOptions) -> None:
+    def __init__(
+        self,
+        definition: Definition,
+        model: ReactionModel,
+        options: SolveOptions,
+        assigned: dict[str, sp.Expr] | None = None,
+    ) -> None:
         self.definition = definition
         self.model = model
         self.options = options
         self.values = Values(definition.parameters, _first_networks(definition))
-        self.plan = Plan(definition, model, self.values)
+        self.plan = Plan(definition, model, self.values, assigned or {})
         late = [network for network in definition.networks if not network.first]
         self.networks = None
         if late:
