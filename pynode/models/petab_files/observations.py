@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..reactions.symbols import symbol
+from .networks import LateNetworks
 from .plan import Plan
 from .records import Observable
 from .simulation import States
@@ -23,13 +24,16 @@ class _Group(NamedTuple):
     """Measurements of one observable, which stand side by side.
 
     begin, end: their places. evaluate: (t, y, p, e) -> (..., 2), the value and its noise. extras:
-    (m, len(extra)) entries.
+    (m, len(extra)) entries. outputs: of networks, which follow the extras. conditions: of each
+    measurement, for arrays.
     """
 
     begin: int
     end: int
     evaluate: Any
     extras: Table
+    outputs: list[str]
+    conditions: list[tuple[str, ...]]
 
 
 class _Kind(NamedTuple):
@@ -49,8 +53,9 @@ class Observations:
     order: (M,) the number in the files of each; measured: (M,) the values.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, networks: LateNetworks | None = None) -> None:
         self.plan = plan
+        self.networks = networks
         definition = plan.definition
         names = list(definition.observables)
         sort = sorted(
@@ -100,10 +105,18 @@ class Observations:
             plan.names.in_model(substituted(x, known, plan.names.quantities))
             for x in (observable.formula, observable.noise)
         ]
-        extra = plan.names.foreign(sp.Tuple(*formulas))
+        foreign = plan.names.foreign(sp.Tuple(*formulas))
+        known_outputs = {} if self.networks is None else self.networks.outputs
+        outputs = [name for name in foreign if name in known_outputs]
+        extra = [name for name in foreign if name not in known_outputs]
         entries = [self._entries(observable, extra, i) for i in range(begin, end)]
-        evaluate = plan.model.quantities(formulas, tuple(extra))
-        return _Group(begin, end, evaluate, plan.values.table(entries, len(extra)))
+        evaluate = plan.model.quantities(formulas, (*extra, *outputs))
+        conditions = [
+            plan.conditions_of(plan.row_of(self.items[i], self.places[i]))
+            for i in range(begin, end)
+        ]
+        table = plan.values.table(entries, len(extra))
+        return _Group(begin, end, evaluate, table, outputs, conditions)
 
     def _entries(self, observable, extra, i):
         """The entries of the extra names of one measurement."""
@@ -148,18 +161,30 @@ class Observations:
             constant += len(members) * math.log(math.log(10))
         return _Kind(chosen, transform, laplace, _transformed(values, transform), constant)
 
-    def evaluate(self, results: list[States], pool: Tensor) -> tuple[Tensor, Tensor]:
-        """(values, noise), (K, M) each."""
+    def evaluate(
+        self, results: list[States], pool: Tensor, parameters: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """(values, noise), (K, M) each. parameters: (K, P)."""
         states, constants = self._gathered(results)
         times = self.times
         parts = []
         for group in self.groups:
             own = slice(group.begin, group.end)
             extras = group.extras.of(pool)
+            if group.outputs:
+                given = states[0, own], constants[0, own]
+                found = self._outputs(group, times[own], *given, parameters[0])
+                extras = torch.cat((extras, found.unsqueeze(0)), -1)
             found = group.evaluate(times[own], states[:, own], constants[:, own], extras)
             parts.append(found.expand(*states.shape[:1], -1, -1))
         both = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
         return both[..., 0], both[..., 1]
+
+    def _outputs(self, group, times, states, constants, parameters):
+        """The outputs of networks at the measurements of a group, (m, len(outputs))."""
+        arrays = self.networks.arrays(group.conditions)
+        weights = self.networks.weights(parameters)
+        return self.networks.values_of(group.outputs, times, states, constants, arrays, weights)
 
     def _gathered(self, results):
         """(states (K, M, n), constants (K, M, p)) at the measurements."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..reactions.model import ReactionModel
+from ..reactions.refusal import UnsupportedFeature
 from .records import PRE_EQUILIBRATION, STEADY, Definition, Experiment, Measurement, Period
 from .targets import Names
 from .values import Table, Values
@@ -89,17 +90,24 @@ class Place:
 class Plan:
     """The stages of a problem, and the places of its measurements.
 
-    stages[0] is the pre-equilibration, if there is one. after: the rows, as (stage, row), that go
+    assigned: constant -> its value where no table sets it. stages[0] is the pre-equilibration, if there is one. after: the rows, as (stage, row), that go
     on to a steady state.
     """
 
-    def __init__(self, definition: Definition, model: ReactionModel, values: Values) -> None:
+    def __init__(
+        self,
+        definition: Definition,
+        model: ReactionModel,
+        values: Values,
+        assigned: dict[str, sp.Expr],
+    ) -> None:
         self.definition = definition
         self.model = model
         self.values = values
         self.names = Names(model, definition.mapping)
         self.given = model.values.detach().tolist()
         self.of_table = self._of_table()
+        self.assigned = {self.names.constant(name): value for name, value in assigned.items()}
         self.stages: list[Stage] = []
         chains = {
             name: self._chain(experiment) for name, experiment in definition.experiments.items()
@@ -143,12 +151,25 @@ class Plan:
                     states[target] = entry
                 else:
                     extras = {**extras, name: entry}
-            rows.append(
-                Row(experiment.name, period, dict(constants), states, dict(extras), dynamic)
-            )
+            whole = self._with_assigned(constants)
+            rows.append(Row(experiment.name, period, whole, states, dict(extras), dynamic))
             if k and (dynamic or self._units_change(rows[-2], rows[-1])):
                 rows[-1].carried = True
         return rows
+
+    def _with_assigned(self, constants):
+        """The constants of a row, with the initial assignments of those that no table sets."""
+        whole = dict(constants)
+        for place, value in self.assigned.items():
+            if place not in constants:
+                entry = self._entry(value, whole)
+                if entry is None:
+                    raise UnsupportedFeature(
+                        f"{self.model.constants[place]!r}, which only some experiments set",
+                        "its initial assignment depends on more than constants",
+                    )
+                whole[place] = entry
+        return whole
 
     def _reset(self, target, place, constants, extras):
         if place is None:
@@ -259,6 +280,10 @@ class Plan:
     def row_of(self, item: Measurement, place: Place) -> Row:
         """The row of a measurement."""
         return self._row_lists[place.stage][place.row]
+
+    def conditions_of(self, row: Row) -> tuple[str, ...]:
+        """The names of the conditions of a row; those of the first period where it has none."""
+        return row.period.names or self.definition.experiments[row.experiment].periods[0].names
 
     def _finish(self):
         """The tables and times of all stages."""

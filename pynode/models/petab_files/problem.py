@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import sympy as sp
 import torch
 from torch import Tensor
 
 from ...core.status import SolveError
 from ...steady_state import SteadyStateError
 from ..reactions.model import ReactionModel
+from .networks import FirstNetworks, LateNetworks
 from .observations import Observations
 from .plan import Plan
 from .records import Definition, ParameterInfo
@@ -28,15 +30,26 @@ class PetabProblem:
     start: theta of the nominal values. lower, upper: bounds of theta.
     """
 
-    def __init__(self, definition: Definition, model: ReactionModel, options: SolveOptions) -> None:
+    def __init__(
+        self,
+        definition: Definition,
+        model: ReactionModel,
+        options: SolveOptions,
+        assigned: dict[str, sp.Expr] | None = None,
+    ) -> None:
         self.definition = definition
         self.model = model
         self.options = options
-        self.values = Values(definition.parameters)
-        self.plan = Plan(definition, model, self.values)
-        self.observations = Observations(self.plan)
+        self.values = Values(definition.parameters, _first_networks(definition))
+        self.plan = Plan(definition, model, self.values, assigned or {})
+        late = [network for network in definition.networks if not network.first]
+        self.networks = None
+        if late:
+            names = self.values.names
+            self.networks = LateNetworks(model, late, names, definition.assigned)
+        self.observations = Observations(self.plan, self.networks)
         self.values.finish()
-        self.simulation = Simulation(self.plan, options)
+        self.simulation = Simulation(self.plan, options, self.networks)
 
     @property
     def parameters(self) -> tuple[ParameterInfo, ...]:
@@ -73,6 +86,8 @@ class PetabProblem:
 
         A theta for which a simulation fails has the objective infinity.
         """
+        if self.networks is not None and len(thetas) > 1:
+            return torch.cat([self.objective_batch(one.unsqueeze(0)) for one in thetas])
         with torch.set_grad_enabled(torch.is_grad_enabled() and thetas.requires_grad):
             try:
                 values, noise, prior = self._simulated(thetas)
@@ -189,7 +204,7 @@ class PetabProblem:
         if adjoint is not None:
             simulation = simulation.with_adjoint(adjoint)
         results = simulation.run(pool, parameters)
-        values, noise = self.observations.evaluate(results, pool)
+        values, noise = self.observations.evaluate(results, pool, parameters)
         return values, noise, self._log_prior(thetas, parameters)
 
     def _log_prior(self, thetas, parameters):
@@ -206,3 +221,23 @@ class PetabProblem:
             f" {len(self.definition.experiments)} experiments,"
             f" {len(self.definition.measurements)} measurements)"
         )
+
+
+def _first_networks(definition: Definition) -> FirstNetworks | None:
+    """The networks that are evaluated before the simulations, or None."""
+    networks = [network for network in definition.networks if network.first]
+    if not networks:
+        return None
+    inputs: dict[tuple[str, str], list[sp.Expr]] = {}
+    for network in networks:
+        for name, experiment in definition.experiments.items():
+            known = {**network.inputs, **experiment.inputs}
+            inputs[network.name, name] = [
+                known.get(component, sp.Symbol(component, real=True))
+                for component in network.components()
+            ]
+    conditions = {
+        name: experiment.periods[0].names for name, experiment in definition.experiments.items()
+    }
+    names = [item.name for item in definition.parameters]
+    return FirstNetworks(networks, names, inputs, conditions)

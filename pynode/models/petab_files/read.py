@@ -44,13 +44,13 @@ def petab(
             f"PEtab's format_version {config.get('format_version')!r}", "versions 1 and 2 are read"
         )
     definition = definition_of(path)
-    model = with_free_constants(sbml, definition)
+    model, assigned = with_free_constants(sbml, definition)
     if backend == "auto":
         backend = _engine()
     if method == "auto":
         method = "radauiia9" if backend == "native" and model.mass is None else "rodas5p"
     options = SolveOptions(method, rtol, atol, backend, "auto", max_steps)
-    return PetabProblem(definition, model, options)
+    return PetabProblem(definition, model, options, assigned)
 
 
 def _engine() -> str:

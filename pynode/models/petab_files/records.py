@@ -64,10 +64,12 @@ class Period:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Periods in the order of their times."""
+    """Periods in the order of their times. inputs: of networks (networks.py), which its first
+    condition gives."""
 
     name: str
     periods: tuple[Period, ...]
+    inputs: dict[str, sp.Expr] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -87,8 +89,8 @@ class Measurement:
 class Definition:
     """An estimation problem as its files say it.
 
-    model: the path of the SBML file, or its text. mapping: name in the tables -> name in the model.
-    priors_count: whether the objective includes the priors.
+    model: the text of the SBML file. mapping: name in the tables -> name in the model. networks: of
+    a hybrid problem. assigned: constant -> expression of the outputs of networks.
     """
 
     name: str
@@ -98,3 +100,5 @@ class Definition:
     experiments: dict[str, Experiment]
     measurements: tuple[Measurement, ...]
     mapping: dict[str, str] = field(default_factory=dict)
+    networks: tuple[Any, ...] = ()
+    assigned: dict[str, sp.Expr] = field(default_factory=dict)

@@ -13,6 +13,7 @@ from torch import Tensor
 from ...solve import solve
 from ...steady_state import SteadyState, steady_state
 from ..reactions.refusal import UnsupportedFeature
+from .networks import LateNetworks
 from .plan import Group, Plan
 
 
@@ -51,12 +52,17 @@ class States:
 class Simulation:
     """Runs the stages of a plan.
 
-    conserved: the conserved sums of the steady states by stage, which the first run finds.
+    networks: those in the dynamics, or None. The first run finds the conserved sums of the steady
+    states, which later ones use.
     """
 
-    def __init__(self, plan: Plan, options: SolveOptions) -> None:
+    def __init__(
+        self, plan: Plan, options: SolveOptions, networks: LateNetworks | None = None
+    ) -> None:
         self.plan = plan
         self.model = plan.model
+        self.networks = networks
+        self.field: Any = plan.model if networks is None else networks.field
         self.options = options
         self._initial: dict[Any, Any] = {}
         self._quantities: dict[Any, Any] = {}
@@ -81,21 +87,26 @@ class Simulation:
         for stage in self.plan.stages:
             previous = results[-1] if results else None
             results.append(self._run_stage(stage, pool, values, previous))
-        self._go_on(results)
+        self._go_on(results, values)
         return results
 
     def _run_stage(self, stage, pool, values, previous):
         constants = stage.constants.of(pool)
         starts, constants = self._starts(stage, pool, values, constants, previous)
         if stage.steady:
-            rest = self._steady(starts, constants, "before")
+            rest = self._steady(starts, constants, "before", stage.rows, values)
             return States(rest.unsqueeze(2), rest, constants)
         if self.alone:
+            if self.networks is not None:
+                raise UnsupportedFeature(
+                    "networks in the dynamics of a model with events or algebraic rules",
+                    "problems with one or the other are read",
+                )
             return self._simulate_alone(stage, starts, constants, previous)
         if stage.times is None or not starts.shape[-1]:
             count = 1 if stage.times is None else len(stage.times)
             return States(starts.unsqueeze(2).expand(-1, -1, count, -1), starts, constants)
-        return self._solve(stage, starts, constants)
+        return self._solve(stage, starts, constants, values)
 
     def _starts(self, stage, pool, values, constants, previous):
         """The states, (K, rows, n), at the beginning of a stage, and its constants."""
@@ -167,7 +178,7 @@ class Simulation:
             self._quantities[key] = self.model.quantities(formulas, extra)
         return self._quantities[key]
 
-    def _solve(self, stage, starts, constants):
+    def _solve(self, stage, starts, constants, values):
         """Solve the rows that last."""
         lead, rows, n = starts.shape
         solved = stage.solved
@@ -180,15 +191,16 @@ class Simulation:
         times = stage.times
         if lead > 1:
             times = times.repeat(1, lead)
-        constants_of_rows = own.reshape(lead * count, -1)
+        chosen = [stage.rows[i] for i in solved.tolist()]
+        args, by_row = self._arguments(own.reshape(lead * count, -1), chosen, values)
         solution = solve(
-            self.model,
+            self.field,
             begin.reshape(lead * count, n),
             times,
-            args=(constants_of_rows,),
-            params=[constants_of_rows],
+            args=args,
+            params=list(args),
             batched=True,
-            by_row=True,
+            by_row=by_row,
             method=self.options.method,
             rtol=self.options.rtol,
             atol=self.options.atol,
@@ -196,7 +208,7 @@ class Simulation:
             adjoint=self.options.adjoint,
             max_steps=self.options.max_steps,
             throw=False,
-            **self._jumps(constants_of_rows),
+            **self._jumps(args[0]),
         )
         found = solution.y.reshape(-1, lead, count, n).permute(1, 2, 0, 3)
         if whole:
@@ -238,6 +250,15 @@ class Simulation:
         found = torch.stack(outputs).reshape(lead, rows, longest, n)
         return States(found, found[:, :, -1], constants, triggers=triggers)
 
+    def _arguments(self, constants, rows, values):
+        """(args of the field, which of them belong to the rows)."""
+        if self.networks is None:
+            return (constants,), [True]
+        arrays = self.networks.arrays([self.plan.conditions_of(row) for row in rows])
+        weights = self.networks.weights(values[0])
+        by_row = [True] * (1 + len(arrays)) + [False] * len(weights)
+        return (constants, *arrays, *weights), by_row
+
     def _jumps(self, constants):
         jumps = getattr(self.model, "jumps", None)
         if jumps is None:
@@ -247,19 +268,21 @@ class Simulation:
             return {}
         return {"jumps": torch.where(torch.isfinite(times), times, math.nan)}
 
-    def _steady(self, starts, constants, key):
-        """The steady states, (K, rows, n). key: under which the conserved sums are kept."""
+    def _steady(self, starts, constants, key, chosen, values):
+        """The steady states, (K, rows, n). key: under which the conserved sums are kept; chosen:
+        the rows of the plan."""
         lead, rows, n = starts.shape
         known = self._known.get(key)
         options: dict[str, Any] = {}
         if known is not None:
             options = {"conserved": known.conserved[:rows] * lead, "span": known.span}
+        args, by_row = self._arguments(constants.reshape(lead * rows, -1), chosen, values)
         rest = steady_state(
-            self.model,
+            self.field,
             starts.reshape(lead * rows, n),
-            args=(constants.reshape(lead * rows, -1),),
+            args=args,
             batched=True,
-            by_row=True,
+            by_row=by_row,
             backend=self.options.backend,
             solver=self.options.method,
             atol=self.options.atol * 1e-2,
@@ -269,10 +292,12 @@ class Simulation:
             self._known[key] = rest
         return rest.y.reshape(lead, rows, n)
 
-    def _go_on(self, results):
+    def _go_on(self, results, values):
         """The steady states of the rows whose measurements ask for them."""
         for stage in {place[0] for place in self.plan.after}:
             rows = [row for at, row in self.plan.after if at == stage]
             states = results[stage]
-            rest = self._steady(states.end[:, rows], states.constants[:, rows], stage)
+            chosen = [self.plan.stages[stage].rows[row] for row in rows]
+            ends = states.end[:, rows]
+            rest = self._steady(ends, states.constants[:, rows], stage, chosen, values)
             states.steady = {row: rest[:, i] for i, row in enumerate(rows)}

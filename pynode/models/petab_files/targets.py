@@ -77,38 +77,40 @@ class Names:
 
 def with_free_constants(
     read: Callable[..., ReactionModel], definition: Definition
-) -> ReactionModel:
-    """The model of a problem. Constants that the tables set lose their initial assignments.
+) -> tuple[ReactionModel, dict[str, sp.Expr]]:
+    """(the model of a problem, the initial assignments that it has lost).
 
-    read: read(text, free=names) -> ReactionModel. Raise UnsupportedFeature where only some
-    experiments set such a constant.
+    Constants that the tables set lose their initial assignments in the model; these are returned
+    as expressions of constants, for the experiments that do not set them. read: read(text,
+    free=names) -> ReactionModel.
     """
     model = read(definition.model)
+    definitions = model.network.definitions
     derived = {
         name
-        for name, found in model.network.definitions.items()
+        for name, found in definitions.items()
         if found == symbol(at_start(name)) and name not in model.states
     }
     everywhere = {definition.mapping.get(item.name, item.name) for item in definition.parameters}
-    first = [_set_first(experiment, definition) for experiment in definition.experiments.values()]
-    somewhere = set().union(*first) if first else set()
+    somewhere = set().union(*(_set_names(x, definition) for x in definition.experiments.values()))
     free = derived & (everywhere | somewhere)
-    for name in sorted(free - everywhere):
-        if not all(name in found for found in first):
-            raise UnsupportedFeature(
-                f"{name!r}, which only some experiments set",
-                "its initial assignment would hold for the others",
-            )
     if not free:
-        return model
-    return read(definition.model, free=tuple(sorted(free)))
+        return model, {}
+    known = {name: found for name, found in definitions.items() if isinstance(found, sp.Expr)}
+    assigned = {
+        name: substituted(definitions[at_start(name)], known, {*model.constants, *free})
+        for name in sorted(free - everywhere)
+    }
+    return read(definition.model, free=tuple(sorted(free))), assigned
 
 
-def _set_first(experiment: Any, definition: Definition) -> set[str]:
-    """The quantities that an experiment sets before it begins."""
-    changes = experiment.periods[0].changes
+def _set_names(experiment: Any, definition: Definition) -> set[str]:
+    """The quantities that an experiment sets."""
     return {
-        definition.mapping.get(name, name) for name, value in changes.items() if value is not None
+        definition.mapping.get(name, name)
+        for period in experiment.periods
+        for name, value in period.changes.items()
+        if value is not None
     }
 
 

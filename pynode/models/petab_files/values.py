@@ -7,6 +7,7 @@ table is one look-up in it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,19 +16,26 @@ import torch
 from torch import Tensor
 
 from ..reactions.torch_source import FunctionSource, compiled
+from .networks import FirstNetworks
 from .records import ParameterInfo
 
 
 class Values:
     """The parameters of a problem as functions of theta, and the pool of all numbers.
 
-    parameters: of the table. estimated: those of theta, in its order.
+    parameters: of the table. estimated: those of theta, in its order. derived: outputs of networks,
+    which follow the parameters.
     """
 
-    def __init__(self, parameters: Sequence[ParameterInfo]) -> None:
+    def __init__(
+        self, parameters: Sequence[ParameterInfo], derived: FirstNetworks | None = None
+    ) -> None:
         self.parameters = tuple(parameters)
         self.estimated = tuple(item for item in parameters if item.estimate)
         self.names = [item.name for item in parameters]
+        self.derived = derived
+        if derived is not None:
+            self.names += derived.names
         self._places = {name: i for i, name in enumerate(self.names)}
         self._numbers: list[float] = []
         self._number_places: dict[float, int] = {}
@@ -50,6 +58,9 @@ class Values:
         if isinstance(entry, str):
             return "parameter", self._places[entry]
         expression = sp.sympify(entry)
+        if expression is sp.nan:
+            self._numbers.append(math.nan)
+            return "number", len(self._numbers) - 1
         if expression.is_Symbol and expression.name in self._places:
             return "parameter", self._places[expression.name]
         if expression.is_number:
@@ -66,14 +77,10 @@ class Values:
         return "formula", self._formula_places[expression]
 
     def _number(self, value: float) -> int:
-        key = value if value == value else float("inf") * 0
-        if value != value:
+        if value not in self._number_places:  # NaN never is
+            self._number_places[value] = len(self._numbers)
             self._numbers.append(value)
-            return len(self._numbers) - 1
-        if key not in self._number_places:
-            self._number_places[key] = len(self._numbers)
-            self._numbers.append(value)
-        return self._number_places[key]
+        return self._number_places[value]
 
     def table(self, entries: Sequence[Sequence[sp.Expr | float | str]], width: int) -> Table:
         """A table of these entries, (rows, width)."""
@@ -111,7 +118,10 @@ class Values:
             value = torch.where(self._masks[0], torch.exp(theta), theta)
             value = torch.where(self._masks[1], torch.pow(10.0, theta), value)
         whole = self._fixed.expand(*theta.shape[:-1], len(self._fixed))
-        return torch.index_copy(whole, -1, self._of_theta, value)
+        whole = torch.index_copy(whole, -1, self._of_theta, value)
+        if self.derived is None:
+            return whole
+        return torch.cat((whole, self.derived(whole)), -1)
 
     def pool(self, values: Tensor) -> Tensor:
         """All numbers of the tables, (..., N). values: (..., P)."""
@@ -136,21 +146,6 @@ class Values:
             numbers.append(value)
         return torch.tensor(numbers, dtype=torch.float64)
 
-    @property
-    def is_estimated(self) -> list[bool]:
-        """For each parameter whether theta has it."""
-        return [item.estimate for item in self.parameters]
-
-    def varies(self, place: tuple[str, int]) -> bool:
-        """Whether an entry depends on theta."""
-        kind, i = place
-        if kind == "number":
-            return False
-        if kind == "parameter":
-            return self.parameters[i].estimate
-        names = {found.name for found in self._formulas[i].free_symbols}
-        return any(self.parameters[self._places[name]].estimate for name in names)
-
 
 class Table:
     """Entries of a table by their places in the pool. The pool must be finished before it is
@@ -169,12 +164,6 @@ class Table:
             flat = [self._values.index(place) for row in self._places for place in row]
             self._index = torch.tensor(flat, dtype=torch.long)
         return self._index
-
-    def varying(self) -> list[bool]:
-        """For each column whether an entry depends on theta."""
-        return [
-            any(self._values.varies(row[j]) for row in self._places) for j in range(self.shape[1])
-        ]
 
     def of(self, pool: Tensor) -> Tensor:
         """The numbers, (..., rows, width). pool: (..., N)."""

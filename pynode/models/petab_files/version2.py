@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import petab.v2 as petab
 import sympy as sp
@@ -11,6 +13,7 @@ from petab.v1.yaml import load_yaml
 from ..reactions.refusal import UnsupportedFeature
 from .priors import Prior
 from .records import Definition, Experiment, Measurement, Observable, ParameterInfo, Period
+from .sciml import Extension, section
 
 _TRANSFORMS = {"normal": "lin", "laplace": "lin", "log-normal": "log", "log-laplace": "log"}
 _NO_EXPERIMENT = ""
@@ -18,24 +21,33 @@ _NO_EXPERIMENT = ""
 
 def definition_of(path: str) -> Definition:
     """The problem of a YAML file of version 2."""
-    _check_languages(path)
-    problem = petab.Problem.from_yaml(path)
+    config = load_yaml(path)
+    _check_languages(config)
+    hybrid = section(config)
+    if hybrid is None:
+        return _definition(petab.Problem.from_yaml(path), path, False)
+    folder = Path(path).resolve().parent
+    extension = Extension(folder, hybrid)
+    with TemporaryDirectory() as place:
+        plain = extension.strip(folder, config, Path(place))
+        problem = petab.Problem.from_yaml(str(plain))
+        any_prior = extension.any_prior or _any_prior(problem.parameters)
+        return extension.add_to(_definition(problem, path, any_prior), any_prior)
+
+
+def _definition(problem, path, any_prior):
     if len(problem.models) != 1:
         raise UnsupportedFeature(
             f"a PEtab problem with {len(problem.models)} models", "problems with one are read"
         )
-    model = problem.models[0]
-    if problem.config is not None and problem.config.extensions:
-        names = ", ".join(problem.config.extensions)
-        raise UnsupportedFeature(f"the PEtab extension {names}", "problems without it are read")
     experiments = {item.id: _experiment(problem, item) for item in problem.experiments}
     measurements = tuple(_measurement(i, item) for i, item in enumerate(problem.measurements))
     if any(item.experiment == _NO_EXPERIMENT for item in measurements):
         experiments[_NO_EXPERIMENT] = Experiment(_NO_EXPERIMENT, (Period(0.0),))
     return Definition(
         name=str(path),
-        model=model.to_sbml_str(),
-        parameters=_parameters(problem.parameters),
+        model=problem.models[0].to_sbml_str(),
+        parameters=_parameters(problem.parameters, any_prior),
         observables={item.id: _observable(item) for item in problem.observables},
         experiments=experiments,
         measurements=measurements,
@@ -43,9 +55,8 @@ def definition_of(path: str) -> Definition:
     )
 
 
-def _check_languages(path):
+def _check_languages(config):
     """Raise UnsupportedFeature for a model that is no SBML, before a package for it is needed."""
-    config = load_yaml(path)
     for item in (config.get("model_files") or {}).values():
         if item.get("language") != "sbml":
             raise UnsupportedFeature(
@@ -57,8 +68,9 @@ def _experiment(problem, item):
     periods = []
     for period in item.sorted_periods:
         changes: dict[str, sp.Expr | None] = {}
-        for change in problem.get_changes_for_period(period):
-            changes[change.target_id] = change.target_value
+        for condition in problem.conditions:
+            if condition.id in period.condition_ids:
+                changes |= {item.target_id: item.target_value for item in condition.changes}
         periods.append(Period(float(period.time), changes, tuple(period.condition_ids)))
     if all(period.is_preequilibration for period in item.periods):
         periods.append(Period(0.0))
@@ -89,9 +101,13 @@ def _observable(item):
     )
 
 
-def _parameters(items):
+def _any_prior(items):
+    return any(item.estimate and item.prior_distribution for item in items)
+
+
+def _parameters(items, any_prior):
     """Where one parameter has a prior, the others are uniform between their bounds."""
-    any_prior = any(item.estimate and item.prior_distribution for item in items)
+    any_prior = any_prior or _any_prior(items)
     found = []
     for item in items:
         prior = None

@@ -213,6 +213,13 @@ class ReactionModel(LearnedTerms, nn.Module):
             self._keep(key, source.text([formula * symbol(sign) for formula, sign in pairs]))
         return self._functions[key]
 
+    def function_of(self, formulas: Sequence[str | sp.Basic]) -> Callable[..., Tensor]:
+        """The plain function behind ``quantities``, (t, y, p, None) -> (..., len(formulas)), with t
+        (...). Fields that are built on a model call it: native code sees nothing but torch."""
+        expressions = [self.expression(formula) for formula in formulas]
+        key = ("quantities", tuple(expressions), ())
+        return self._functions.get(key) or self._make(key, lambda: expressions, ())
+
     def expression(self, formula: str | sp.Basic, extra: Sequence[str] = ()) -> sp.Basic:
         """A formula as an expression of this model's symbols. Raise ValueError for a name that the
         model does not have."""
