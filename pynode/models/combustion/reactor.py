@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .ignition import RISE, ignition_delay
 from .mechanism import Mechanism
 from .mixture import fractions
 from .thermo import GAS_CONSTANT
 
+RISE = 400.0  # K
 VOLUME = "constant volume"
 PRESSURE = "constant pressure"
 
@@ -202,6 +202,9 @@ class Reactor(nn.Module):
 
         Raises ValueError if the gas does not ignite.
         """
+        # Here, so that native code of f does not watch all that a solve uses.
+        from .ignition import ignition_delay
+
         return ignition_delay(
             self,
             y0,
