@@ -149,9 +149,7 @@ class EventDetector:
         thetas = places(self.signs.known)
         grid = doubles(thetas[:-1], step.y.device)
         times = [step.t + theta * step.h for theta in thetas[:-1]]
-        table = self._values(
-            [*times, end], [*evaluate(coefficients, grid).unbind(0), step.y]
-        )
+        table = self._values([*times, end], [*evaluate(coefficients, grid).unbind(0), step.y])
         if np.isnan(table[-1]).any():
             raise not_finite(self.events[self.owners[np.argmax(np.isnan(table[-1]))][0]], end)
         brackets, trail, self.signs = crossings(

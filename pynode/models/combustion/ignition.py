@@ -73,15 +73,11 @@ def ignition_delay(
         threshold = torch.zeros_like(y0[..., 0].detach())
     if backend == "auto" and not missing_for_native():
         backend = "native"
-    options = dict(options, backend=backend)
-    if batched:
-        options["by_row"] = True
-    solution: Any = solve(
-        reactor, y0, (0.0, end), args=(threshold,), events=event, batched=batched, **options
-    )
+    options = dict(options, args=(threshold,), events=event, backend=backend)
     if not batched:
-        return _times([solution.events], end)[0]
-    return _times(solution.events, end)
+        return _times([solve(reactor, y0, (0.0, end), **options).events], end)[0]
+    rows = solve(reactor, y0, (0.0, end), batched=True, by_row=True, **options)
+    return _times(rows.events, end)
 
 
 def _component(reactor: Reactor, name: str) -> int:

@@ -60,8 +60,8 @@ class Reactor(nn.Module):
     adiabatic: False keeps T. temperature: T(t), prescribed. pressure: P(t), prescribed, for a
     reactor of 'constant pressure'. inflow: makes the reactor stirred.
 
-    The functions of t take a tensor and return one of its shape. An adiabatic reactor differentiates
-    P(t).
+    The functions of t take a tensor and return one of its shape. An adiabatic reactor
+    differentiates P(t).
     """
 
     def __init__(
@@ -305,7 +305,7 @@ def _function_value(function: Callable[[Tensor], Tensor], t: Any, y: Tensor) -> 
 def _derivative(function: Callable[[Tensor], Tensor], t: Any, y: Tensor) -> Tensor:
     """d function(t) / dt, as (..., 1)."""
     t = torch.as_tensor(t, dtype=y.dtype, device=y.device)
-    _, rate = torch.func.jvp(function, (t,), (torch.ones_like(t),))
+    rate: Tensor = torch.func.jvp(function, (t,), (torch.ones_like(t),))[1]
     if rate.dim() == 0:
         rate = rate.unsqueeze(-1)
     return rate

@@ -61,9 +61,7 @@ def short(monkeypatch):
 
 def solved(field, y0, event, method, level, **options):
     settings = {"rtol": 1e-7, "atol": 1e-10, "backend": "native", **options}
-    return solve(
-        field, y0, [0.0, 0.2, 3.0], method=method, args=(level,), events=event, **settings
-    )
+    return solve(field, y0, [0.0, 0.2, 3.0], method=method, args=(level,), events=event, **settings)
 
 
 def both(field, y0, condition, method, direction, level):
