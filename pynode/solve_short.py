@@ -1,5 +1,5 @@
 """The short way of a solve by native code, or by Julia with native code, that asks for outputs and
-their gradient, and nothing else.
+their gradient, and nothing else but one event that ends it.
 
 In native code the steps of a small system take less time than what surrounds a solve: the search
 for tensors that need gradients, events, segments and limits. Here nothing of it is needed: the
@@ -10,7 +10,7 @@ succeed, takes the long way (solve.py), which gives the same numbers.
 from __future__ import annotations
 
 import functools
-from dataclasses import fields
+from dataclasses import fields, replace
 from operator import attrgetter, is_
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -20,11 +20,14 @@ from torch import Tensor
 
 from .adjoints.base import Integrate
 from .backends.registry import JuliaBackend, native_engine
+from .backends.torch.event_time_gradient import moved_time, saltated
 from .core.arguments import Arguments
+from .core.events import Event, EventRecord
 from .core.options import FEW
 from .core.solution import DenseSegment, Solution
 from .core.stats import Stats
 from .core.status import Status
+from .failure.ending import waited_for
 
 if TYPE_CHECKING:
     import numpy as np
@@ -51,7 +54,14 @@ COUNTS = ("nfe", "njac", "nlu", "nsolve", "accepted", "rejected", "newton_failur
 def short_solve(arguments: Arguments, problem: ODEProblem) -> Solution | None:
     """The Solution of the problem by native code, or None if it must take the long way."""
     way = _way(arguments)
-    if way is None or not _plain(arguments, problem):
+    if way is None:
+        return None
+    event = None
+    if arguments.events != () and way.name == NativeWay.name:
+        event = _native_parts().terminal_event(arguments.events)
+        if event is not None:
+            arguments = replace(arguments, events=())
+    if not _plain(arguments, problem):
         return None
     adjoint = way.adjoint(arguments)
     if not adjoint:
@@ -73,7 +83,12 @@ def short_solve(arguments: Arguments, problem: ODEProblem) -> Solution | None:
         return None
     times = _times(problem, native.kept)
     inputs = _inputs(problem, bound.targets, arguments.params)
-    path = way.integrate(bound, method, start, times, options, atol, inputs is not None)
+    path: Any
+    if event is None:
+        path = way.integrate(bound, method, start, times, options, atol, inputs is not None)
+    else:
+        settings = (method, start, times, options, atol, inputs is not None)
+        path = _native_parts().integrate_to_event(bound, *settings, event, layout, problem.args)
     if path is None:
         return None
     stats = Stats(**way.counts(path))
@@ -82,19 +97,62 @@ def short_solve(arguments: Arguments, problem: ODEProblem) -> Solution | None:
         gradient = way.gradient(arguments, problem, path, stats, inputs, method)
         outputs = Integrate.apply(path.outputs, gradient.rules, problem.y0, *inputs)
     status = Status.SUCCESS
+    message = f"{status.sentence}, t = {path.t:.6g}."
+    records: list[EventRecord] = []
+    if event is not None:
+        status = path.status
+        message = _ending(path, event)
+        count = path.output_count
+        times = times[:count]
+        records = [
+            _record(event, hit, row, layout, problem.args, path.t0)
+            for hit, row in zip(path.hits, outputs[count:], strict=True)
+        ]
+        outputs = outputs[:count]
     return Solution(
         t=torch.tensor(times, dtype=torch.float64),
         y=outputs,
         status=status,
-        message=f"{status.sentence}, t = {path.t:.6g}.",
+        message=message,
         stats=stats,
         method=method.name,
         layout=layout,
         segments=[DenseSegment(path, path.evaluate)],
+        events=records,
         adjoint=adjoint,
         backend=way.name,
         hooks=way.hooks,
     )
+
+
+def _ending(path: Any, event: Event) -> str:
+    """How a solve to an event ended."""
+    if path.hits:
+        return f"{path.status.sentence}: {event.name!r} at t = {path.t:.10g}."
+    sentence = f"{path.status.sentence}, t = {path.t:.6g}."
+    return sentence + waited_for([event])
+
+
+def _record(
+    event: Event, hit: Any, y: Tensor, layout: Layout, args: tuple, start: float
+) -> EventRecord:
+    """The record of an event that ended a solve from the time start. y: (n,), differentiable at
+    fixed time."""
+
+    def condition(t: Tensor, y: Tensor) -> Tensor:
+        return event.value(t, layout.unravel(y), args)[hit.index]
+
+    def clock(t: Tensor) -> Tensor:
+        return t.squeeze(0).to(layout.dtype)
+
+    time = torch.tensor(hit.t, dtype=torch.float64)
+    if torch.is_grad_enabled():
+        moved = moved_time(condition, clock, hit.t, start, y, hit.slope, event.name)
+        if moved is not None:
+            time = time + moved.to(time)
+            y = saltated(y, hit.slope, time)
+    state = layout.unravel(y)
+    return EventRecord(time, state, state, 0, hit.index, event.name or "")
 
 
 def _way(arguments: Arguments) -> NativeWay | JuliaWay | None:
@@ -255,12 +313,15 @@ def _native_parts() -> SimpleNamespace:
     from .adjoints.native.short import NativeShortGradient
     from .backends.native.engine import NativeSegment
     from .backends.native.solve import integrate
+    from .backends.native.terminal_event import integrate_to_event, terminal_event
 
     return SimpleNamespace(
         NativeShortGradient=NativeShortGradient,
         ShortSensitivities=ShortSensitivities,
         NativeSegment=NativeSegment,
         integrate=integrate,
+        integrate_to_event=integrate_to_event,
+        terminal_event=terminal_event,
     )
 
 

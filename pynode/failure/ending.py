@@ -18,7 +18,7 @@ def ending(field: VectorField, method: Method, segmented: Any) -> str:
     path = segmented.path
     times = segmented.values
     if status is Status.SUCCESS:
-        return f"{status.sentence}, t = {segmented.t:.6g}.{_waited_for(segmented.events)}"
+        return f"{status.sentence}, t = {segmented.t:.6g}.{waited_for(segmented.events)}"
     if status is Status.EVENT:
         return f"{status.sentence}: {segmented.stopped.name!r} at t = {segmented.t:.10g}."
     if status is Status.CALLBACK:
@@ -38,7 +38,7 @@ def ending(field: VectorField, method: Method, segmented: Any) -> str:
     return " ".join(parts)
 
 
-def _waited_for(events) -> str:
+def waited_for(events) -> str:
     """A sentence if terminal events did not occur; empty if there were none."""
     names = [event.name for event in events if event.terminal]
     if not names:

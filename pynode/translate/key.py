@@ -49,7 +49,7 @@ _BUILTIN = (
     types.MemberDescriptorType,
     types.ClassMethodDescriptorType,
     # The fields of a named tuple; their order is in its _fields.
-    type(collections.namedtuple("_Named", "field").field),
+    type(vars(collections.namedtuple("_Named", "field"))["field"]),
     np.ufunc,
 )
 

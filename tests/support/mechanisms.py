@@ -39,7 +39,12 @@ NINE = """
     - [8.3e+04, -6.4e+02, 3.6, 4.2e-04, -2.0e-08, 6.0e-13, -1.0e-17, 4.9e+03, 1.2]
 """
 CONSTANT = """
-  thermo: {model: constant-cp, T0: 300.0 K, h0: 2.49e+05 J/mol, s0: 161.0 J/mol/K, cp0: 21.9 J/mol/K}
+  thermo:
+    model: constant-cp
+    T0: 300.0 K
+    h0: 2.49e+05 J/mol
+    s0: 161.0 J/mol/K
+    cp0: 21.9 J/mol/K
 """
 # Enthalpies over R in K, entropies over R, heat capacities over R, and where the ranges meet.
 NUMBERS = {
@@ -52,13 +57,19 @@ NUMBERS = {
 }
 
 KINDS = {
-    "Arrhenius": "{equation: H + O2 <=> O + OH, rate-constant: {A: 2.6e+10, b: -0.67, Ea: 71300.0}}",
-    "irreversible": "{equation: H2 + OH => H + H2O, rate-constant: {A: 38.7, b: 2.7, Ea: 26200.0}}",
+    "Arrhenius": """
+  equation: H + O2 <=> O + OH
+  rate-constant: {A: 2.6e+10, b: -0.67, Ea: 71300.0}""",
+    "irreversible": """
+  equation: H2 + OH => H + H2O
+  rate-constant: {A: 38.7, b: 2.7, Ea: 26200.0}""",
     "three bodies": """
   equation: 2 O + M <=> O2 + M
   rate-constant: {A: 1.2e+05, b: -1.0, Ea: 0.0}
   efficiencies: {H2: 2.4, H2O: 15.4, N2: 0.0}""",
-    "one collider": "{equation: H + O2 + N2 <=> HO2 + N2, rate-constant: {A: 11.3, b: -0.7, Ea: 5.0}}",
+    "one collider": """
+  equation: H + O2 + N2 <=> HO2 + N2
+  rate-constant: {A: 11.3, b: -0.7, Ea: 5.0}""",
     "negative": """
   equation: OH + HO2 <=> H2O + O2
   duplicate: true

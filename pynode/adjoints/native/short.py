@@ -51,7 +51,7 @@ class NativeShortGradient(ShortGradient):
     def second(self, grads: Tensor, vectors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """The second derivative; see Adjoint.second."""
         self.check()
-        times = self.path.times[: grads.shape[0]]
+        times = self.path.queries[: grads.shape[0]]
         with self.held.restored():
             field = self._field()
             with field.module_state.restored(self.inputs):
@@ -76,4 +76,6 @@ class NativeShortGradient(ShortGradient):
 
     def gradient(self, function: Callable, grads: Tensor) -> NativeGradient:
         """The cotangents of the start and of all targets. function: pullback or pullback_many."""
-        return function(self.path.bound, self.path.solved, None, grads.detach().numpy())
+        path = self.path
+        times = path.queries if path.hits else None
+        return function(path.bound, path.solved, times, grads.detach().numpy())

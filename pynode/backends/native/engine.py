@@ -71,6 +71,11 @@ class NativeSegment(Trajectory):
     def output_count(self) -> int:
         return len(self.solved.outputs)
 
+    @property
+    def queries(self) -> list[float]:
+        """The times of ``outputs``."""
+        return self.times[: self.output_count] + [hit.t for hit in self.hits]
+
     def outputs(self) -> Tensor:
         rows = torch.from_numpy(self.solved.outputs)
         if self.hits:

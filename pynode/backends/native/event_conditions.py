@@ -83,6 +83,7 @@ class Evaluator:
         self._real = real
         self._values = np.zeros(int(conditions.table[:, 1].sum()), real)
         self._work = np.zeros(max(1, conditions.work), real)
+        self._work_address = self._work.ctypes.data
         self._calls = []
         out = self._values.ctypes.data
         for (address, size), inputs in zip(conditions.table, conditions.inputs, strict=True):
@@ -92,9 +93,8 @@ class Evaluator:
     def __call__(self, t: float, y: np.ndarray) -> np.ndarray:
         y = np.ascontiguousarray(y, self._real)
         state = y.ctypes.data
-        work = self._work.ctypes.data
         for call, inputs, out in self._calls:
-            call(t, state, state, inputs, out, work)
+            call(t, state, state, inputs, out, self._work_address)
         return self._values.astype(np.float64)
 
 

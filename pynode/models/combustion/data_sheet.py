@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ...core.constants import Constants
-from ...translate.tables import declare_table
 
 
 class DataSheet(Constants):
@@ -26,6 +25,9 @@ class DataSheet(Constants):
         self.keep(name, torch.tensor(np.asarray(values, dtype=np.int64).copy()))
 
     def _declare(self, name: str) -> None:
+        # Here, so that native code of a module need not watch what the function uses.
+        from ...translate.tables import declare_table
+
         buffer = self._buffers[name]
         assert buffer is not None
         if buffer.device.type == "cpu":

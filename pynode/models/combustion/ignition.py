@@ -15,8 +15,6 @@ from ...solve import solve
 if TYPE_CHECKING:
     from .reactor import Reactor
 
-RISE = 400.0  # K
-
 
 class Threshold(nn.Module):
     """A component of the state minus the first of args."""
@@ -51,14 +49,11 @@ def ignition_delay(
     reactor: Reactor,
     y0: Tensor,
     *,
-    temperature: float | Tensor | None = None,
-    rise: float = RISE,
-    peak: str | None = None,
-    end: float = 100.0,
-    method: Any = "fbdf",
-    rtol: float = 1e-9,
-    atol: float | Tensor = 1e-14,
-    backend: Any = "auto",
+    temperature: float | Tensor | None,
+    rise: float,
+    peak: str | None,
+    end: float,
+    backend: Any,
     **options: Any,
 ) -> Tensor:
     """See Reactor.ignition_delay."""
@@ -78,15 +73,11 @@ def ignition_delay(
         threshold = torch.zeros_like(y0[..., 0].detach())
     if backend == "auto" and not missing_for_native():
         backend = "native"
-    options = dict(options, method=method, rtol=rtol, atol=atol, backend=backend)
-    if batched:
-        options["by_row"] = True
-    solution: Any = solve(
-        reactor, y0, (0.0, end), args=(threshold,), events=event, batched=batched, **options
-    )
+    options = dict(options, args=(threshold,), events=event, backend=backend)
     if not batched:
-        return _times([solution.events], end)[0]
-    return _times(solution.events, end)
+        return _times([solve(reactor, y0, (0.0, end), **options).events], end)[0]
+    rows = solve(reactor, y0, (0.0, end), batched=True, by_row=True, **options)
+    return _times(rows.events, end)
 
 
 def _component(reactor: Reactor, name: str) -> int:

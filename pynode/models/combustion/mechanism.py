@@ -43,6 +43,21 @@ class Mechanism(DataSheet):
 
     masses: Tensor
     expression_reactions: Tensor
+    chebyshev_reactions: Tensor
+    file_order: Tensor
+    efficiencies: Tensor
+    efficiency_bodies: Tensor
+    efficiency_species: Tensor
+    default_efficiencies: Tensor
+    factor_bodies: Tensor
+    falloff_bodies: Tensor
+    net: Tensor
+    net_reactions: Tensor
+    net_species: Tensor
+    balance: Tensor
+    balance_reactions: Tensor
+    balance_species: Tensor
+    reverse_places: Tensor
 
     def __init__(self, gas: GasData) -> None:
         super().__init__()
@@ -92,7 +107,6 @@ class Mechanism(DataSheet):
             for name, efficiency in body.efficiencies.items()
             if efficiency != body.default and name in species
         ]
-        self.body_count = len(bodies)
         self.indices("efficiency_bodies", [number for number, _, _ in entries])
         self.indices("efficiency_species", [place for _, place, _ in entries])
         self.numbers("efficiencies", [value for _, _, value in entries])
@@ -154,9 +168,7 @@ class Mechanism(DataSheet):
         if not self.arrhenius.positive:
             constants = sign[:simple] * constants
         parts = [constants]
-        bodies = None
-        if self.body_count:
-            bodies = self.third_bodies(c)
+        bodies = self.third_bodies(c)
         if self.falloff is not None:
             M = bodies.index_select(-1, self.falloff_bodies)
             parts.append(self.falloff(log_k[..., simple:low], log_k[..., low:high], M, T))

@@ -127,8 +127,8 @@ class Falloff(DataSheet):
 
 
 def _troe(reaction: ReactionData) -> tuple[float, ...]:
-    """(1 - a, 1 / T3, a, 1 / T1, 1, T2). A term whose temperature is missing or zero is zero: it has
-    the weight zero."""
+    """(1 - a, 1 / T3, a, 1 / T1, 1, T2). A term whose temperature is missing or zero has the weight
+    zero."""
     a, t3, t1, *rest = reaction.falloff
     weight3, inverse3 = _inverse(t3)
     weight1, inverse1 = _inverse(t1)

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .ignition import RISE, ignition_delay
 from .mechanism import Mechanism
 from .mixture import fractions
 from .thermo import GAS_CONSTANT
 
+RISE = 400.0  # K
 VOLUME = "constant volume"
 PRESSURE = "constant pressure"
 
@@ -60,8 +60,8 @@ class Reactor(nn.Module):
     adiabatic: False keeps T. temperature: T(t), prescribed. pressure: P(t), prescribed, for a
     reactor of 'constant pressure'. inflow: makes the reactor stirred.
 
-    The functions of t take a tensor and return one of its shape. An adiabatic reactor differentiates
-    P(t).
+    The functions of t take a tensor and return one of its shape. An adiabatic reactor
+    differentiates P(t).
     """
 
     def __init__(
@@ -202,6 +202,9 @@ class Reactor(nn.Module):
 
         Raises ValueError if the gas does not ignite.
         """
+        # Here, so that native code of f does not watch all that a solve uses.
+        from .ignition import ignition_delay
+
         return ignition_delay(
             self,
             y0,
@@ -302,7 +305,7 @@ def _function_value(function: Callable[[Tensor], Tensor], t: Any, y: Tensor) -> 
 def _derivative(function: Callable[[Tensor], Tensor], t: Any, y: Tensor) -> Tensor:
     """d function(t) / dt, as (..., 1)."""
     t = torch.as_tensor(t, dtype=y.dtype, device=y.device)
-    _, rate = torch.func.jvp(function, (t,), (torch.ones_like(t),))
+    rate: Tensor = torch.func.jvp(function, (t,), (torch.ones_like(t),))[1]
     if rate.dim() == 0:
         rate = rate.unsqueeze(-1)
     return rate

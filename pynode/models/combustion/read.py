@@ -35,8 +35,8 @@ def cantera(
     """A homogeneous reactor of the gas in a mechanism file: dy/dt in mol, m, kg, s, K, Pa and J.
 
     path: a YAML file of Cantera, or the name of one that Cantera has ("gri30.yaml"). The package
-        cantera reads it (``pip install 'torch-stiff-ode[cantera]'``). A CHEMKIN file (.inp, .mech, .dat,
-        .txt) goes through Cantera's converter first.
+        cantera reads it (``pip install 'torch-stiff-ode[cantera]'``). A CHEMKIN file (.inp, .mech,
+        .dat, .chem, .txt) goes through Cantera's converter first.
     reactor: 'constant volume' or 'constant pressure'.
     phase: the name of the phase in the file; by default the first one.
     energy: 'adiabatic', or 'isothermal' for a temperature that stays.

@@ -52,9 +52,8 @@ class Thermodynamics(DataSheet):
         found = list(self.coefficients[:, 0])
         for zone, above in enumerate(self.breaks, start=1):
             higher = T > above
-            found = [
-                torch.where(higher, self.coefficients[i, zone], x) for i, x in enumerate(found)
-            ]
+            upper = self.coefficients[:, zone]
+            found = [torch.where(higher, x, y) for x, y in zip(upper, found, strict=True)]
         return found
 
     def heat_capacities(self, T: Tensor, chosen: list[Tensor] | None = None) -> Tensor:

@@ -94,7 +94,8 @@ def elements(reactor, y):
 
 @pytest.mark.parametrize("kind", REACTORS)
 def test_conservation(kind):
-    """Elements are constant but for rounding; u at constant volume, h and P at constant pressure."""
+    """Elements are constant but for rounding; so are u at constant volume, h and P at constant
+    pressure."""
     reactor = cantera(MECHANISM, kind)
     y0 = reactor.initial(*HOT)
     with torch.no_grad():
@@ -131,7 +132,7 @@ def test_prescribed_pressure():
     gas.TPX = 500.0, 1e5, "N2:0.79, O2:0.21"
     gas.SP = gas.s, 1e6
     assert float(y[-1, 0]) == pytest.approx(gas.T, rel=1e-8)
-    T, P, c = reactor.gas(0.01, y[-1])
+    _, P, c = reactor.gas(0.01, y[-1])
     assert float(P) == pytest.approx(1e6)
     assert float(c.sum()) == pytest.approx(gas.density_mole * 1000.0, rel=1e-8)
 

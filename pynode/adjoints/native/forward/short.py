@@ -45,7 +45,7 @@ class ShortSensitivities(NativeShortGradient):
 
     def gradient(self, function: Callable, grads: Tensor) -> NativeGradient:
         if self._matrix is None:
-            times = self.path.times[: grads.shape[-2]]
+            times = self.path.queries[: grads.shape[-2]]
             made = sensitivities(
                 self.path.bound, self.path.solved, times, self._kept, self._of_start
             )
