@@ -643,8 +643,8 @@ class _SingleSolve:
 
         if not serves(self.method, gradient, isinstance(self.adjoint, DiscreteAdjoint)):
             return jumps
-        values = jumps.detach().numpy()
-        others = [preset.times.detach().numpy() for _, preset in self.presets]
+        values = jumps.detach().cpu().numpy()
+        others = [preset.times.detach().cpu().numpy() for _, preset in self.presets]
         if any(times.ndim > 1 for times in others):
             return jumps
         first = np.array(self.values[:1])

@@ -201,7 +201,7 @@ class _BatchSolve:
         self.values = moments.cpu().numpy()
         self.stops = np.sort(options.tstops)
         self.crossed: np.ndarray | None = None
-        if engine == "native" and len(self.jumps):
+        if engine in ("native", "cuda") and len(self.jumps):
             self._cross_jumps()
 
     def _cross_jumps(self) -> None:
@@ -215,9 +215,9 @@ class _BatchSolve:
         gradient = self.moving_times or self._has_gradient(self.flat)
         if not serves(self.method, gradient, isinstance(self.adjoint, DiscreteAdjoint)):
             return
-        own = self.jumps.detach().numpy()
+        own = self.jumps.detach().cpu().numpy()
         own = np.broadcast_to(own, (len(self.flat), own.shape[-1]))
-        others = [preset.times.detach().numpy() for _, preset in self.events[1]]
+        others = [preset.times.detach().cpu().numpy() for _, preset in self.events[1]]
         ends = (self.values[0][:, None], self.values[-1][:, None])
         inside = crossed_inside(own, others, *ends)
         self.crossed = np.where(inside, own, np.nan)
@@ -337,7 +337,7 @@ class _BatchSolve:
             from .backends.native.batch import integrate_batch as integrate
         more = {}
         if self.crossed is not None:
-            more["jumps"] = self.crossed[index.numpy()]
+            more["jumps"] = self.crossed[index.cpu().numpy()]
         return integrate(
             self.isolated,
             self.method,
