@@ -88,7 +88,6 @@ with torch.no_grad():
     seen = exact * (noise * torch.randn_like(exact)).exp()
 
 
-
 def residuals(unknowns):
     """All that the fit makes small, in standard deviations: of the tests, and of the patients."""
     eta = unknowns[4:].view(patients, 2)

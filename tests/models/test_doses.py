@@ -93,9 +93,7 @@ def test_patients_in_a_batch_equal_a_loop(engine):
 def test_one_table_for_all_rows_and_groups():
     table = [[0.0, 1.0], [2.0, NAN]]
     start = torch.zeros(3, 1, dtype=DOUBLE)
-    both = Doses(table, 1.0, group=[1, 0, 1]).solve(
-        decay, start, [0.0, 3.0], batched=True, **TIGHT
-    )
+    both = Doses(table, 1.0, group=[1, 0, 1]).solve(decay, start, [0.0, 3.0], batched=True, **TIGHT)
     for row, line in enumerate(([2.0], [0.0, 1.0], [2.0])):
         all_rows = Doses(line, 1.0).solve(decay, start, [0.0, 3.0], batched=True, **TIGHT)
         assert torch.allclose(both.y[-1, row], all_rows.y[-1, row], atol=1e-9)
@@ -143,16 +141,20 @@ def test_forward_sensitivities_of_a_batch():
     for adjoint in ("discrete", "forward"):
         leaves = {name: value.clone().requires_grad_() for name, value in TABLE.items()}
         rates = RATES.clone().requires_grad_()
-        y = Doses(**leaves).solve(
-            BODY,
-            START.expand(3, 2),
-            AT,
-            args=(rates.expand(3, 2),),
-            batched=True,
-            backend="native",
-            adjoint=adjoint,
-            method="rodas5p",
-        ).y.reshape(-1)
+        y = (
+            Doses(**leaves)
+            .solve(
+                BODY,
+                START.expand(3, 2),
+                AT,
+                args=(rates.expand(3, 2),),
+                batched=True,
+                backend="native",
+                adjoint=adjoint,
+                method="rodas5p",
+            )
+            .y.reshape(-1)
+        )
         inputs = [*leaves.values(), rates]
         rows = torch.eye(len(y), dtype=DOUBLE)
         parts = torch.autograd.grad(y, inputs, rows, is_grads_batched=True)

@@ -57,7 +57,8 @@ def pieces(field, times, ends):
 
 @each_method
 @pytest.mark.parametrize("side", [operator.ge, operator.gt], ids=["from", "after"])
-def test_values_and_gradients(method, side):
+@pytest.mark.parametrize("adjoint", ["discrete", "forward"])
+def test_values_and_gradients(method, side, adjoint):
     """Also at a jump that is an output."""
     field = Switched([0.3, 0.7, 1.1], side)
     ends = [0.0, 0.5, 0.7, 2.0]
@@ -67,7 +68,13 @@ def test_values_and_gradients(method, side):
             field, torch.ones(1, dtype=DOUBLE), ends, method=method, jumps=field.times, **TIGHT
         )
     found = solve(
-        field, torch.ones(1, dtype=DOUBLE), ends, method=method, jumps=field.times, **TIGHT
+        field,
+        torch.ones(1, dtype=DOUBLE),
+        ends,
+        method=method,
+        jumps=field.times,
+        adjoint=adjoint,
+        **TIGHT,
     )
     assert len(plain._segments) == 1
     assert len(found._segments) == (4 if method == "qndf" else 1)
@@ -119,9 +126,7 @@ def test_rows_have_their_own_jumps():
     when = torch.tensor([[0.25], [0.5], [0.75]], dtype=DOUBLE)
     starts = torch.zeros(3, 1, dtype=DOUBLE)
     jumps = torch.cat((when, torch.full_like(when, torch.nan)), 1)
-    found = solve(
-        field, starts, [0.0, 0.5, 1.0], args=(when,), batched=True, jumps=jumps, **TIGHT
-    )
+    found = solve(field, starts, [0.0, 0.5, 1.0], args=(when,), batched=True, jumps=jumps, **TIGHT)
     assert torch.allclose(found.y[-1], 2 - when, atol=1e-12)
     assert torch.allclose(found.y[1], 0.5 + (0.5 - when).clamp(min=0), atol=1e-12)
 
