@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .adjoints import registry as adjoints
 from .adjoints.base import Gradient, Integrate
 from .adjoints.discrete.adjoint import DiscreteAdjoint
+from .adjoints.forward import ForwardSensitivity
 from .adjoints.selection import choose as choose_adjoint
 from .algebra.consistent import consistent as make_consistent
 from .algebra.mass import Mass
@@ -641,10 +642,12 @@ class _SingleSolve:
         gradient = self.moving_times or self._has_gradient(self.isolated, self.flat)
         from .backends.native.jumps import crossed_inside, serves
 
-        if not serves(self.method, gradient, isinstance(self.adjoint, DiscreteAdjoint)):
+        if not serves(
+            self.method, gradient, isinstance(self.adjoint, (DiscreteAdjoint, ForwardSensitivity))
+        ):
             return jumps
-        values = jumps.detach().numpy()
-        others = [preset.times.detach().numpy() for _, preset in self.presets]
+        values = jumps.detach().cpu().numpy()
+        others = [preset.times.detach().cpu().numpy() for _, preset in self.presets]
         if any(times.ndim > 1 for times in others):
             return jumps
         first = np.array(self.values[:1])

@@ -108,12 +108,13 @@ def _check_method(problem: ODEProblem, method: Method, adjoint: Any, engine: str
             f"{method.name} does not run with batched=True: choose an explicit, Rosenbrock or"
             " diagonally implicit method ('tsit5', 'rodas5p', 'kvaerno5'), 'qndf' or 'fbdf'"
         )
-    if engine == "native" and isinstance(adjoint, ForwardSensitivity):
+    if engine in ("native", "torch") and isinstance(adjoint, ForwardSensitivity):
+        # The torch engine takes each cotangent back by itself: the same numbers, to rounding.
         return
     if not isinstance(adjoint, DiscreteAdjoint):
         raise ValueError(
-            "batched=True goes back by the discrete adjoint alone (in the native engine also by"
-            " 'forward'): leave out adjoint, or batched"
+            "batched=True goes back by the discrete adjoint alone (on the CPU also by 'forward'):"
+            " leave out adjoint, or batched"
         )
     if adjoint.checkpoints is not None or adjoint.max_memory is not None:
         raise ValueError(
@@ -201,7 +202,7 @@ class _BatchSolve:
         self.values = moments.cpu().numpy()
         self.stops = np.sort(options.tstops)
         self.crossed: np.ndarray | None = None
-        if engine == "native" and len(self.jumps):
+        if engine in ("native", "cuda") and len(self.jumps):
             self._cross_jumps()
 
     def _cross_jumps(self) -> None:
@@ -213,11 +214,11 @@ class _BatchSolve:
         if moved or self.events[0] or self.limits is not None:
             return
         gradient = self.moving_times or self._has_gradient(self.flat)
-        if not serves(self.method, gradient, isinstance(self.adjoint, DiscreteAdjoint)):
+        if not serves(self.method, gradient, True):
             return
-        own = self.jumps.detach().numpy()
+        own = self.jumps.detach().cpu().numpy()
         own = np.broadcast_to(own, (len(self.flat), own.shape[-1]))
-        others = [preset.times.detach().numpy() for _, preset in self.events[1]]
+        others = [preset.times.detach().cpu().numpy() for _, preset in self.events[1]]
         ends = (self.values[0][:, None], self.values[-1][:, None])
         inside = crossed_inside(own, others, *ends)
         self.crossed = np.where(inside, own, np.nan)
@@ -346,7 +347,7 @@ class _BatchSolve:
             from .backends.native.batch import integrate_batch as integrate
         more = {}
         if self.crossed is not None:
-            more["jumps"] = self.crossed[index.numpy()]
+            more["jumps"] = self.crossed[index.cpu().numpy()]
         return integrate(
             self.isolated,
             self.method,

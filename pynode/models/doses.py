@@ -55,6 +55,9 @@ class Doses(torch.nn.Module):
     Raises ValueError for shapes that do not fit, and for durations and counts that make no sense.
     """
 
+    times: Tensor
+    interval: Tensor | None
+
     def __init__(
         self,
         times: Any,

@@ -37,6 +37,9 @@ class InputTable(torch.nn.Module):
     Raises ValueError for times that do not increase, and for shapes that do not fit.
     """
 
+    times: Tensor
+    values: Tensor
+
     def __init__(
         self,
         times: Any,

@@ -197,3 +197,26 @@ def test_what_makes_no_sense(make, message):
 
 def _solved(doses):
     return doses.solve(decay, torch.zeros(1, dtype=DOUBLE), [0.0, 1.0])
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_the_gradient_of_a_dose_at_the_start(engine, batched):
+    """A later dose comes to a state that has gone on from y0."""
+
+    def saturating(t, y):
+        return -0.5 * y * (1 + 0.3 * y)
+
+    def loss(first):
+        times = torch.stack((first, first + 1))
+        start = torch.full((1,), 2.0, dtype=DOUBLE)
+        if batched:
+            times = times.expand(2, 2)
+            start = start.expand(2, 1)
+        options = {**TIGHT, "backend": engine, "batched": batched}
+        return Doses(times, 3.0).solve(saturating, start, [0.0, 3.0], **options).y[-1].sum()
+
+    first = torch.tensor(0.0, dtype=DOUBLE, requires_grad=True)
+    (found,) = torch.autograd.grad(loss(first), first)
+    steps = [loss(torch.tensor(k * 1e-4, dtype=DOUBLE)) for k in range(3)]
+    expected = (4 * steps[1] - 3 * steps[0] - steps[2]) / 2e-4
+    assert abs(found - expected) < 1e-6

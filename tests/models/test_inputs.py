@@ -117,7 +117,7 @@ def test_values_of_a_module_are_learned():
     u = InputTable(TIMES, torch.nn.Parameter(torch.tensor(VALUES, dtype=DOUBLE)), "linear")
     y = solve(lambda t, y: u(t) - y, torch.zeros((), dtype=DOUBLE), [0.0, 4.0], **u.stops()).y
     y[-1].backward()
-    assert list(u.parameters())[0].grad.abs().min() > 0
+    assert next(iter(u.parameters())).grad.abs().min() > 0
 
 
 @pytest.mark.parametrize(

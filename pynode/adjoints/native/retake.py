@@ -88,10 +88,10 @@ def _explicit(field: VectorField, solved: Any, recorded: Any, y0: Tensor) -> Ret
     dense = solved.tables.dense
     y = y0
     first = None
-    behind = solved.behind_jumps
+    behind = solved.begins_behind_jumps().tolist()
     for k, t, h in steps:
         start = y
-        if t in behind:
+        if behind[k]:
             first = None
         end, _, stages = method.attempt(field, t, start, h, first)
         if method.tableau.fsal:

@@ -76,8 +76,8 @@ def crossed_inside(
     return inside
 
 
-def serves(method: Method, gradient: bool, discrete: bool) -> bool:
+def serves(method: Method, gradient: bool, by_steps: bool) -> bool:
     """Whether the loop can cross jumps itself under a method. gradient: whether its steps are
-    recorded for one; discrete: whether this is the discrete adjoint, which looks at each step of a
-    one-step method by itself."""
-    return not gradient or (discrete and not isinstance(method, BDF))
+    recorded for one; by_steps: whether its adjoint looks at each step of a one-step method by
+    itself."""
+    return not gradient or (by_steps and not isinstance(method, BDF))

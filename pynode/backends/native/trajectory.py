@@ -89,12 +89,13 @@ class NativeTrajectory:
             self.tables, self.sizes, self.states, self.stages, self.numbers
         )
 
-    @property
-    def behind_jumps(self) -> set[float]:
-        """The times at which steps begin behind a jump of f: nothing of the step before counts."""
+    def begins_behind_jumps(self) -> np.ndarray:
+        """(k,) int64: whether each recorded step begins behind a jump of f. Nothing of the step
+        before counts then."""
         stops = self._blocks.of("stops", self._place)
         restarts = self._blocks.of("restarts", self._place)
-        return set(restarts[restarts != stops].tolist())
+        behind = restarts[restarts != stops]
+        return np.isin(self.starts, behind).astype(np.int64)
 
     def changed(self) -> bool:
         """Whether a tensor that f uses has changed since the solve: f at the start is another."""

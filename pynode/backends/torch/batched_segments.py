@@ -471,7 +471,7 @@ class BatchSegmentedSolve:
         at = self._tensor(which)
         moments = times[self._tensor(index), self._tensor(own)]
         before = after = y[at]
-        moved = torch.is_grad_enabled() and self.segments
+        moved = torch.is_grad_enabled()
         if moved and again and time.requires_grad:
             # The bound before this one has a time of its own.
             slope = self._slope(own, self.stops[self.bound[own], own], before)

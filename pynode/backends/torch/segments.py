@@ -399,7 +399,7 @@ class SegmentedSolve:
         again = False
         while self.bounds and self.bounds[0].t == t:
             bound = self.bounds.pop(0)
-            moved = torch.is_grad_enabled() and self.pieces
+            moved = torch.is_grad_enabled()
             if moved and again and time.requires_grad:
                 # The bound before this one has a time of its own.
                 shift = FirstOrderOnly.apply(time, "the times of resets and jumps") - t

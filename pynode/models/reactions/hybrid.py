@@ -9,7 +9,7 @@ scientific machine learning, 2020, have the idea of mechanisms with unknown term
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -68,7 +68,7 @@ class LearnedRate:
 
 def _product(states: Tensor) -> Tensor:
     """The product over the last axis, 1 for none."""
-    total = torch.ones_like(states[..., :1]).sum(-1) if states.shape[-1] else 1.0
+    total = states.new_ones(states.shape[:-1])
     for state in states.unbind(-1):
         total = total * state
     return total
@@ -83,6 +83,17 @@ class LearnedTerms:
 
     terms: Mapping[str, LearnedRate] = {}
     nets: nn.ModuleList
+    # Of the ReactionModel.
+    network: Network
+    states: tuple[str, ...]
+    reactions: tuple[str, ...]
+    given: Any
+    expression: Callable
+    initial: Callable
+    rates: Callable
+    _functions: dict[Any, Callable]
+    _evaluated: Callable
+    _make: Callable
     _seen: Sequence[sp.Basic] = ()
 
     def replace(

@@ -12,7 +12,7 @@ pytest.importorskip("numba")
 COUNT = 5
 
 
-def outputs(adjoint, method="rodas5p", times=(0.0, 1.0, 3.0), threads=1):
+def outputs(adjoint, method="rodas5p", times=(0.0, 1.0, 3.0), threads=1, backend="native"):
     """(solution, inputs): the outputs of Van der Pol's oscillators, with a stiffness for each row
     and a common gain that is a frozen number times a parameter."""
     mu = leaf(torch.logspace(0, 1.5, COUNT, dtype=torch.float64))
@@ -35,7 +35,7 @@ def outputs(adjoint, method="rodas5p", times=(0.0, 1.0, 3.0), threads=1):
             batched=True,
             method=method,
             args=(mu,),
-            backend="native",
+            backend=backend,
             adjoint=adjoint,
             rtol=1e-7,
             atol=1e-9,
@@ -87,6 +87,10 @@ def test_threads_change_no_bit():
         assert torch.equal(one, other)
 
 
-def test_the_torch_engine_refuses_it():
-    with pytest.raises(ValueError, match="discrete adjoint"):
-        solve(lambda t, y: -y, tensor([1.0], [2.0]), (0.0, 1.0), batched=True, adjoint="forward")
+def test_the_torch_engine_gives_the_same():
+    found = []
+    for backend in ("torch", "native"):
+        solution, inputs = outputs("forward", backend=backend)
+        rows = random_like((3, *solution.y.shape))
+        found.append(torch.autograd.grad(solution.y, inputs, rows, is_grads_batched=True))
+    assert distance(*found) < 1e-5

@@ -1,5 +1,7 @@
 """Networks inside reaction models."""
 
+import pickle
+
 import pytest
 import torch
 from torch import nn
@@ -116,3 +118,12 @@ def test_a_rate_over_a_state(model):
 def test_what_makes_no_sense(model, change, message):
     with pytest.raises(ValueError, match=message):
         change(model)
+
+
+def test_copies_and_learned_constants():
+    learned = antimony(TEXT, learn={"k1": "log"})
+    hybrid = learned.replace("v3", network(), ["B"])
+    assert len(list(hybrid.parameters())) == 5
+    assert torch.allclose(hybrid.values, learned.values)
+    copied = pickle.loads(pickle.dumps(hybrid))
+    assert torch.equal(copied(0.0, Y), hybrid(0.0, Y))

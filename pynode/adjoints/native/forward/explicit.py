@@ -29,7 +29,7 @@ def push_step(run: Any, tables: ExplicitTables, memory: Any, k: int) -> None:
     count = tables.counts[0]
     total = len(tables.nodes)
     first = 0
-    if k > 0 and tables.counts[1]:
+    if k > 0 and tables.counts[1] and not memory.fresh[k]:
         # The first stage is the last one of the step before.
         copy(row(memory.blocks, SLOPES + count - 1), row(memory.blocks, SLOPES))
         first = 1

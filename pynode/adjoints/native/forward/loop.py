@@ -94,6 +94,7 @@ class Memory(NamedTuple):
     states: Any  # (k, n) T
     stages: Any  # (k, s, n) T
     tape_numbers: Any  # (k, q) float64
+    fresh: Any  # (k,) int64: whether a step begins behind a jump of f
     last: Any  # (n,) T: the state at the end of the last step
     output_steps: Any  # (m,) int64: the step of each output, in rising order
     thetas: Any  # (m,) float64: its place inside the step; negative at the end of the step

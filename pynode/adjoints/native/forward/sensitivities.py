@@ -216,6 +216,7 @@ def _memory(plan, field, trajectory, inputs, runs, size, directions):
         "pivots": Own((matrices,), np.int64),
         **linear_arrays(n, rows, columns, real, sizes.sparse),
         **of_steps(real),
+        "fresh": Given(1, np.int64),
     }
     blocks = Blueprint(Memory, arrays).blocks()
     pointers, held = parameters(field, inputs)
@@ -228,6 +229,7 @@ def _memory(plan, field, trajectory, inputs, runs, size, directions):
         stages=trajectory.stages,
         tape_numbers=trajectory.numbers,
         last=trajectory.end_state,
+        fresh=trajectory.begins_behind_jumps(),
     )
     del held  # the field holds its tensors
     return blocks

@@ -9,11 +9,10 @@ import torch
 from torch import Tensor
 
 from ....core.row_statuses import RowStatuses
-from ....core.step_control import stops_between
 from ....core.transfer import to_device
 from ..engine import COUNTS as STATS
 from ..engine import check
-from ..loop import SMALLEST_NORMAL
+from ..jumps import stops_and_restarts
 from ..prepared import prepared
 from ..row_outputs import own_times, shared_times
 from .functions import simulated
@@ -104,6 +103,7 @@ def integrate_batch(
     limits: RowLimits | None,
     index: Tensor,
     watch: Any = None,
+    jumps: np.ndarray | None = None,
 ) -> CudaRows:
     """Every row from its start to its end, by the kernel. The arguments of native/batch.py."""
     check(field, device=True)
@@ -111,7 +111,7 @@ def integrate_batch(
     fields = DeviceRowFields(field, float(spans.start[0]), starts[0])
     real = np.dtype(str(starts.dtype).removeprefix("torch."))
     plan = prepared(fields.bound, method, real, False, False, slopes)
-    given, wanted = _inputs(field, fields, starts, spans, options, atol, limits, index)
+    given, wanted = _inputs(field, fields, starts, spans, options, atol, limits, index, jumps)
     bounded = limits is not None and limits.bounds is not None
     zero_atol = bool(given.atol.min() <= plan.tiny)
     numbers = plan.numbers(options, zero_atol, bounded)
@@ -149,7 +149,7 @@ def _check_rows(field, options, limits, watch):
         )
 
 
-def _inputs(field, fields, starts, spans, options, atol, limits, index):
+def _inputs(field, fields, starts, spans, options, atol, limits, index, jumps):
     """(RowInputs, the outputs after the start that each row wants; None if all rows share
     theirs)."""
     device = starts.device
@@ -159,13 +159,26 @@ def _inputs(field, fields, starts, spans, options, atol, limits, index):
     if times is not None:
         grid = times[None]
         lengths = np.array([len(times)])
-        stops = [_stops(options, spans.start[0], spans.end[0])]
     else:
         each, rows = own_times(spans)
         wanted = [len(own) for own in each]
         grid, lengths = _padded(rows)
-        stops = [_stops(options, *ends) for ends in zip(spans.start, spans.end, strict=True)]
-    stops, stop_counts = _padded(stops)
+    real = np.dtype(str(starts.dtype).removeprefix("torch."))
+    count = len(starts)
+    if times is not None and jumps is None:
+        count = 1
+    pairs = [
+        stops_and_restarts(
+            options.tstops,
+            () if jumps is None else jumps[i],
+            spans.start[i],
+            spans.end[i],
+            real,
+        )
+        for i in range(count)
+    ]
+    stops, stop_counts = _padded([own for own, _ in pairs])
+    restarts, _ = _padded([own for _, own in pairs])
     lowest = starts.new_zeros((1, size), dtype=torch.float64)
     floor = lowest
     if limits is not None and limits.bounds is not None:
@@ -179,6 +192,7 @@ def _inputs(field, fields, starts, spans, options, atol, limits, index):
         times=to_device(grid, device, torch.float64),
         lengths=to_device(lengths, device, torch.int64),
         stops=to_device(stops, device, torch.float64),
+        restarts=to_device(restarts, device, torch.float64),
         stop_counts=to_device(stop_counts, device, torch.int64),
         atol=_of_rows(atol, field.batch, size, index),
         lowest=lowest,
@@ -186,10 +200,6 @@ def _inputs(field, fields, starts, spans, options, atol, limits, index):
         targets=fields.numbers(index),
     )
     return given, wanted
-
-
-def _stops(options, first, last):
-    return stops_between(options.tstops, float(first), float(last), SMALLEST_NORMAL)
 
 
 def _of_rows(values, batch, size, index):

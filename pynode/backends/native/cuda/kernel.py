@@ -38,8 +38,7 @@ GIVEN = {
     "output_steps": "row(batch.output_steps, own(batch.output_steps, i))",
     "thetas": "row(batch.thetas, own(batch.thetas, i))",
     "stops": "row(batch.stops, own(batch.stops, i))[: batch.stop_counts[own(batch.stops, i)]]",
-    # No jumps: the solve goes on at each stop.
-    "restarts": "row(batch.stops, own(batch.stops, i))[: batch.stop_counts[own(batch.stops, i)]]",
+    "restarts": "row(batch.restarts, own(batch.stops, i))",
     "tape_t": "batch.tape_t[batch.offsets[i] :]",
     "tape_h": "batch.tape_h[batch.offsets[i] :]",
     "tape_y": "batch.tape_y[batch.offsets[i] :]",

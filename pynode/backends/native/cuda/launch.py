@@ -30,7 +30,8 @@ class RowInputs(NamedTuple):
 
     starts: (B, n). begins, ends: (B,) float64. tried: (B,) int64, attempts before. times: (1 or B,
     T) float64, the start and the outputs of each row; lengths: (1 or B,) how many they are. stops,
-    stop_counts: the same of the times at which steps end. atol, lowest, floor: (1 or B, n) float64.
+    stop_counts: the same of the times at which steps end, and restarts of those at which the solve
+    goes on. atol, lowest, floor: (1 or B, n) float64.
     targets: the numbers of each target of the field, (1 or B, k).
     """
 
@@ -41,6 +42,7 @@ class RowInputs(NamedTuple):
     times: Tensor
     lengths: Tensor
     stops: Tensor
+    restarts: Tensor
     stop_counts: Tensor
     atol: Tensor
     lowest: Tensor
@@ -137,6 +139,7 @@ def _batch(plan, given):
         times=given.times,
         lengths=given.lengths,
         stops=given.stops,
+        restarts=given.restarts,
         stop_counts=given.stop_counts,
         outputs=outputs,
         slopes=slopes,

@@ -40,6 +40,7 @@ class Batch(NamedTuple):
     times: Any  # (1 or B, T) float64
     lengths: Any  # (1 or B,) int64: the number of times of each row
     stops: Any  # (1 or B, S) float64
+    restarts: Any  # (1 or B, S) float64
     stop_counts: Any  # (1 or B,) int64
     outputs: Any  # (T, B, n) T
     slopes: Any  # (T, B, n) T; (1, 1, n) if they are not wanted
