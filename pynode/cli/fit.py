@@ -25,6 +25,7 @@ from ..fit import (
     save_results,
 )
 from ..fit.fisher import quantile
+from ..fit.packages import require
 from ..fit.samples import SAMPLERS
 from ..train import DataError, ModelError
 from .command import failed, finish, print_json, threads
@@ -298,7 +299,11 @@ def _fit(arguments) -> int:
             f"{out} contains an earlier run: go on with --resume, start anew with --overwrite, or"
             " choose another --out."
         )
-    problem = _problem(arguments)
+    try:
+        require()
+        problem = _problem(arguments)
+    except ImportError as error:  # a package of an extra
+        raise ModelError(str(error)) from None
     log: Callable[[str], None] = print
     if arguments.json:
         log = _ignore
