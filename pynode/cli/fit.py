@@ -307,8 +307,11 @@ def _fit(arguments) -> int:
     log: Callable[[str], None] = print
     if arguments.json:
         log = _ignore
-    infos = [info for info in problem.parameters if info.estimate]
-    log(f"Parameters: {', '.join(info.name for info in infos)}.")
+    known = [info.name for info in problem.parameters if info.estimate]
+    for name in arguments.profile or ():
+        if name not in ("all", *known):
+            raise ValueError(f"--profile names {name}, but the parameters are {', '.join(known)}")
+    log(f"Parameters: {', '.join(known)}.")
     progress = None
     if not (arguments.quiet or arguments.json):
         progress = display()

@@ -37,10 +37,10 @@ class Interval:
 
 
 class Freedom(NamedTuple):
-    """What is known of noise that is itself estimated. count: measurements for each unknown
+    """What is known of noise that is itself estimated. values: measurements for each unknown
     standard deviation; degrees: the same without what the other parameters take up."""
 
-    count: float
+    values: float
     degrees: float
 
 
@@ -168,7 +168,7 @@ def reach(level: float, freedom: Freedom | None = None) -> float:
     z = quantile(level)
     if freedom is None:
         return z
-    return student(level, freedom) * math.sqrt(freedom.count / freedom.degrees)
+    return student(level, freedom) * math.sqrt(freedom.values / freedom.degrees)
 
 
 def rise(level: float, freedom: Freedom | None = None) -> float:
@@ -178,7 +178,7 @@ def rise(level: float, freedom: Freedom | None = None) -> float:
     if freedom is None:
         return 0.5 * quantile(level) ** 2
     t = student(level, freedom)
-    return 0.5 * freedom.count * math.log1p(t * t / freedom.degrees)
+    return 0.5 * freedom.values * math.log1p(t * t / freedom.degrees)
 
 
 def student(level: float, freedom: Freedom) -> float:

@@ -136,9 +136,9 @@ class TableProblem:
         if not unknown:
             return None
         count = sum(int((self._seen.column == i).sum()) for i in unknown)
-        others = len(self._parameters) - len(unknown)
-        # The rest of the columns takes its share of the parameters.
-        others *= count / max(1, len(self._seen.column))
+        # Columns of known noise take up their share of the other parameters.
+        share = count / max(1, len(self._seen.column))
+        others = share * (len(self._parameters) - len(unknown))
         return Freedom(count / len(unknown), max(1.0, (count - others) / len(unknown)))
 
     @property
