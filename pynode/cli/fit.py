@@ -25,6 +25,7 @@ from ..fit import (
     save_results,
 )
 from ..fit.fisher import quantile
+from ..fit.packages import require
 from ..fit.samples import SAMPLERS
 from ..train import DataError, ModelError
 from .command import failed, finish, print_json, threads
@@ -298,12 +299,19 @@ def _fit(arguments) -> int:
             f"{out} contains an earlier run: go on with --resume, start anew with --overwrite, or"
             " choose another --out."
         )
-    problem = _problem(arguments)
+    try:
+        require()
+        problem = _problem(arguments)
+    except ImportError as error:  # a package of an extra
+        raise ModelError(str(error)) from None
     log: Callable[[str], None] = print
     if arguments.json:
         log = _ignore
-    infos = [info for info in problem.parameters if info.estimate]
-    log(f"Parameters: {', '.join(info.name for info in infos)}.")
+    known = [info.name for info in problem.parameters if info.estimate]
+    for name in arguments.profile or ():
+        if name not in ("all", *known):
+            raise ValueError(f"--profile names {name}, but the parameters are {', '.join(known)}")
+    log(f"Parameters: {', '.join(known)}.")
     progress = None
     if not (arguments.quiet or arguments.json):
         progress = display()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..core.status import SolveError
-from .fisher import box, quantile
+from .fisher import box, reach
 from .protocol import Predictions, estimated
 from .result import Estimate
 
@@ -50,9 +50,9 @@ def bands(found: Estimate, level: float = 0.95) -> Bands:
             theta = torch.minimum(torch.maximum(found.theta + sign * step, lower), upper)
             sides.append(_value(found.problem, theta, centre))
         variance += (0.5 * (sides[0] - sides[1])) ** 2
-    reach = quantile(level) * variance.sqrt()
-    low = centre - reach
-    high = centre + reach
+    width = reach(level, found.freedom) * variance.sqrt()
+    low = centre - width
+    high = centre + width
     relative = curves.logarithmic
     return Bands(
         curves,

@@ -13,6 +13,7 @@ import torch
 from ..core.files import save_text
 from ..core.parameter_info import to_scale
 from ..train.model import ModelError
+from .packages import require
 from .progress import Progress, SilentProgress
 from .protocol import EstimationProblem, estimated
 from .result import Estimate, Start
@@ -50,8 +51,9 @@ def estimate(
 
     A KeyboardInterrupt ends the estimation; the result then has the starts that ended, and
     ``interrupted`` is True. Raises ModelError if the folder belongs to another problem or other
-    options, KeyboardInterrupt if no start has ended.
+    options, KeyboardInterrupt if no start has ended, ImportError without the extra ``fit``.
     """
+    require()
     from .optimisers import optimiser as made
     from .pypesto_objective import Stopped
     from .tasks import STOP, KeepingEngine, engine, folder

@@ -36,6 +36,14 @@ class Interval:
     method: str
 
 
+class Freedom(NamedTuple):
+    """What is known of noise that is itself estimated. values: measurements for each unknown
+    standard deviation; degrees: the same without what the other parameters take up."""
+
+    values: float
+    degrees: float
+
+
 class Information(NamedTuple):
     """The Fisher information in units of the box between the bounds.
 
@@ -95,10 +103,12 @@ class Information(NamedTuple):
         return _simple(found)
 
 
-def intervals(information: Information, level: float = 0.95) -> list[Interval]:
+def intervals(
+    information: Information, level: float = 0.95, freedom: Freedom | None = None
+) -> list[Interval]:
     """theta -/+ z s in the scale of each parameter, where s is from the inverse of the Fisher
-    information and z the quantile of the normal distribution; cut off at the bounds."""
-    z = quantile(level)
+    information and z from ``reach``; cut off at the bounds."""
+    z = reach(level, freedom)
     lower, upper = box(information.infos)
     found = []
     spread = information.deviations().tolist()
@@ -146,6 +156,36 @@ def quantile(level: float) -> float:
     if not 0 < level < 1:
         raise ValueError(f"a level is between 0 and 1, such as 0.95, not {level!r}")
     return NormalDist().inv_cdf(0.5 + 0.5 * level)
+
+
+def reach(level: float, freedom: Freedom | None = None) -> float:
+    """The length of an interval to one side, in standard deviations.
+
+    It is the quantile of the normal distribution. If the noise is estimated, it is that of
+    Student's distribution, times the factor by which the maximum of the likelihood gives too small
+    a noise: as in linear regression (Seber & Wild, Nonlinear Regression, sec. 2.1.2).
+    """
+    z = quantile(level)
+    if freedom is None:
+        return z
+    return student(level, freedom) * math.sqrt(freedom.values / freedom.degrees)
+
+
+def rise(level: float, freedom: Freedom | None = None) -> float:
+    """How far the objective rises along a profile up to the end of the interval: z^2 / 2, or what
+    belongs to Student's distribution, n log(1 + t^2 / nu) / 2 (sec. 5.2.3 there, for one unknown
+    standard deviation)."""
+    if freedom is None:
+        return 0.5 * quantile(level) ** 2
+    t = student(level, freedom)
+    return 0.5 * freedom.values * math.log1p(t * t / freedom.degrees)
+
+
+def student(level: float, freedom: Freedom) -> float:
+    """The quantile of Student's distribution for a two-sided interval."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom.degrees, 0.5 + 0.5 * level))
 
 
 def box(infos: Sequence[ParameterInfo]) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ import torch
 from ..core.files import save_figure
 from ..core.parameter_info import ParameterInfo, from_scale
 from .bands import Bands
-from .fisher import percent, quantile
+from .fisher import percent, quantile, rise
 from .profiles import Profile
 from .protocol import Predictions
 from .result import REACHED, Estimate
@@ -109,7 +109,6 @@ def plot_profiles(
 
     from ..compare.pictures import COLOURS
 
-    limit = 0.5 * quantile(level) ** 2
     columns = min(4, len(profiles))
     lines = math.ceil(len(profiles) / columns)
     figure = Figure(figsize=(3.4 * columns, 2.7 * lines + 0.3))
@@ -117,16 +116,17 @@ def plot_profiles(
     for axis in axes.flat[len(profiles) :]:
         axis.remove()
     for axis, (name, one) in zip(axes.flat, profiles.items()):
+        limit = rise(level, one.freedom)
         values = _values(one.theta, one.info)
-        rise = one.objective - one.best
+        heights = one.objective - one.best
         interval = one.interval(level)
-        axis.plot(values, rise, "o-", color=COLOURS[0], ms=3, lw=1.4)
+        axis.plot(values, heights, "o-", color=COLOURS[0], ms=3, lw=1.4)
         axis.axhline(limit, color="0.4", ls="--", lw=1.0, label=percent(level))
         axis.axvspan(interval.lower, interval.upper, color=COLOURS[2], alpha=0.15, lw=0)
-        axis.plot(values[one.middle], rise[one.middle], "D", color=COLOURS[5], ms=5)
+        axis.plot(values[one.middle], heights[one.middle], "D", color=COLOURS[5], ms=5)
         if one.info.scale != "lin" and values[-1] > DECADE * values[0]:
             axis.set_xscale("log")
-        axis.set_ylim(min(-0.1, 1.1 * float(rise.min())), 1.6 * limit)
+        axis.set_ylim(min(-0.1, 1.1 * float(heights.min())), 1.6 * limit)
         axis.set_title(name, fontsize=10)
         axis.tick_params(labelsize=8)
         axis.grid(alpha=0.25)

@@ -2,12 +2,13 @@
 
 The profile of a parameter is the lowest objective for each of its values. Its confidence interval
 are the values whose objective is at most chi2_1(level) / 2 above the optimum (Raue et al.,
-Bioinformatics 25 (2009)).
+Bioinformatics 25 (2009)), or somewhat more where the noise is estimated (``rise`` in fisher.py).
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,8 @@ import numpy as np
 import torch
 
 from ..core.parameter_info import ParameterInfo, from_scale
-from .fisher import AT_BOUND, Interval, box, quantile
+from .fisher import AT_BOUND, Freedom, Interval, box, rise
+from .packages import require
 from .progress import SilentProgress
 from .protocol import estimated
 from .result import Estimate
@@ -35,13 +37,15 @@ TOLERANCE = 1e-4  # of the objective: far below the limit of an interval, 1.92
 @dataclass(frozen=True)
 class Profile:
     """The profile of one parameter. theta: (q,) its values, ascending, in its scale; objective:
-    (q,) the lowest for each. best: the objective of the optimum, which is at theta[middle]."""
+    (q,) the lowest for each. best: the objective of the optimum, which is at theta[middle].
+    freedom: as in ``Estimate``."""
 
     info: ParameterInfo
     theta: np.ndarray
     objective: np.ndarray
     best: float
     middle: int
+    freedom: Freedom | None = None
 
     @property
     def name(self) -> str:
@@ -75,15 +79,15 @@ class Profile:
         Between two points the root of the difference is taken as linear, as it is for a quadratic
         objective.
         """
-        root = np.sqrt(2 * np.clip(objective - self.best, 0.0, None))
-        z = quantile(level)
-        above = np.flatnonzero(root > z)
+        root = np.sqrt(np.clip(objective - self.best, 0.0, None))
+        limit = math.sqrt(rise(level, self.freedom))
+        above = np.flatnonzero(root > limit)
         if not len(above):
             return float(theta[-1]), True
         i = int(above[0])
         if i == 0:
             return float(theta[0]), False
-        part = (z - root[i - 1]) / (root[i] - root[i - 1])
+        part = (limit - root[i - 1]) / (root[i] - root[i - 1])
         return float(theta[i - 1] + part * (theta[i] - theta[i - 1])), False
 
 
@@ -105,6 +109,7 @@ def profile(
     are as for ``estimate``. A KeyboardInterrupt ends the work: the profiles that are ready are
     returned, and ``found.interrupted`` is True. Raises ValueError for an unknown name.
     """
+    require()
     from .optimisers import optimiser as made
     from .pypesto_objective import Stopped
     from .tasks import STOP, KeepingEngine, engine, folder
@@ -188,7 +193,8 @@ class _Files:
         value = np.concatenate((halves[-1][1], halves[1][1][1:]))
         theta = float(self.found.theta[i]) + self.unit[i] * x
         middle = len(halves[-1][0]) - 1
-        return Profile(self.infos[i], theta, value, self.found.objective, middle)
+        best = self.found.objective
+        return Profile(self.infos[i], theta, value, best, middle, self.found.freedom)
 
 
 def _units(found):
@@ -202,7 +208,7 @@ def _units(found):
 
 def _walk(found, places, level, method, engine, stop):
     """Run pypesto's profiles of the parameters in places."""
-    from pypesto.profile import ProfileOptions, chi2_quantile_to_ratio, parameter_profile
+    from pypesto.profile import ProfileOptions, parameter_profile
     from pypesto.result import OptimizerResult, Result
 
     from .pypesto_objective import pypesto_problem
@@ -222,7 +228,7 @@ def _walk(found, places, level, method, engine, stop):
         max_step_size_absolute=LONGEST_STEP,
         default_step_size_relative=0.0,
         # Somewhat further than the limit, so that the limit lies between two points.
-        ratio_min=0.9 * float(chi2_quantile_to_ratio(level)),
+        ratio_min=0.9 * math.exp(-rise(level, found.freedom)),
         delta_ratio_max=0.2,
         step_size_precheck_mode="off",
     )

@@ -25,6 +25,7 @@ class EstimationProblem(Protocol):
         Levenberg-Marquardt method needs it.
     curves(theta) -> as ``predictions``, at more times, for smooth pictures.
     objective_batch(thetas) -> (B,), the objective at many thetas, (B, k).
+    freedom: what is known of estimated noise (fisher.Freedom); intervals are then Student's.
     fingerprint: a text that changes with the data and the model. A resumed run compares it.
     """
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..core.files import save_text
 from ..core.parameter_info import from_scale
-from .fisher import Information, Interval, intervals, percent, rounded, sentences
+from .fisher import Freedom, Information, Interval, intervals, percent, rounded, sentences
 from .protocol import EstimationProblem, estimated
 
 REACHED = 0.1  # of the objective: starts that end so close to the best one have found it
@@ -77,6 +77,11 @@ class Estimate:
         """How many starts came to within 0.1 of the best objective."""
         return sum(start.objective <= self.objective + REACHED for start in self.starts)
 
+    @property
+    def freedom(self) -> Freedom | None:
+        """What is known of the noise, if the problem estimates it and says so."""
+        return getattr(self.problem, "freedom", None)
+
     @cached_property
     def information(self) -> Information:
         """The Fisher information at the optimum."""
@@ -86,7 +91,7 @@ class Estimate:
     def intervals(self, level: float = 0.95) -> list[Interval]:
         """An interval for each parameter: by its profile where there is one, otherwise from the
         Fisher information."""
-        found = intervals(self.information, level)
+        found = intervals(self.information, level, self.freedom)
         return [
             self.profiles[x.name].interval(level) if x.name in self.profiles else x for x in found
         ]

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..core.files import save_text
+from .packages import require
 from .protocol import estimated
 from .result import Estimate
 
@@ -60,6 +61,7 @@ def sample(
     Fisher information, or 'tempering' for densities with several peaks. Both adapt themselves.
     Raises ValueError for an unknown sampler.
     """
+    require()
     from pypesto.result import Result
     from pypesto.sample import geweke_test
     from pypesto.sample import sample as run

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..backends.packages import missing_for_native
+from ..core.status import SolveError
 from ..solve import solve
 from .named_models import BoundModel, NamedModel
 
@@ -95,7 +96,10 @@ class Simulator:
         """The result of solved(); by the torch engine if native code does not take the model."""
         try:
             y = solved()
-        except (ValueError, TypeError) as error:
+        except SolveError:
+            raise
+        except (ValueError, TypeError, RuntimeError) as error:
+            # RuntimeError is that of torch.vmap. An error of the model itself comes again.
             if not self.is_open:
                 raise
             self.engine = "torch"

@@ -119,11 +119,13 @@ def noise_parameters(
     table: Table,
     noise: float | str | Mapping[str, float | str],
     relative: Collection[str],
+    counted: Sequence[bool],
     wishes: Wishes,
 ) -> list[Noise]:
     """The errors of each column. noise: a standard deviation or 'estimate', for all columns or by
     name; columns without a name are estimated. relative: columns whose logarithm has the errors.
-    Raises ValueError for a name that is no column, and for values without a logarithm."""
+    counted: for each column whether its first lines are measurements. Raises ValueError for a name
+    that is no column, and for values without a logarithm."""
     named = dict(noise) if isinstance(noise, Mapping) else dict.fromkeys(table.columns, noise)
     for name in (*named, *relative):
         if name not in table.columns:
@@ -135,7 +137,7 @@ def noise_parameters(
         is_relative = column in relative
         known = named.get(column, "estimate")
         if is_relative:
-            _check_positive(table, i)
+            _check_positive(table, i, counted[i])
         if known != "estimate":
             deviation = float(known)
             if not 0 < deviation < math.inf:
@@ -214,12 +216,18 @@ def _span(table, state, value):
     return low, max(values) + size
 
 
-def _seen(table, i):
-    return [v for run in table.runs for v in run.values[:, i][run.seen[:, i]].tolist()]
+def _seen(table, i, skipped=0):
+    """The measured values of a column, without the first lines of runs if ``skipped`` is 1."""
+    found = []
+    for run in table.runs:
+        known = run.seen[skipped:, i]
+        found += run.values[skipped:, i][known].tolist()
+    return found
 
 
-def _check_positive(table, i):
-    lowest = min(_seen(table, i))
+def _check_positive(table, i, first):
+    skipped = 0 if first else 1
+    lowest = min(_seen(table, i, skipped))
     if lowest <= 0:
         raise ValueError(
             f"column {table.columns[i]!r} has the value {lowest:g}, which has no logarithm, so its"

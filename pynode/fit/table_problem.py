@@ -16,6 +16,7 @@ from ..core.parameter_info import ParameterInfo, Prior, Scale, Scales
 from ..core.status import SolveError
 from ..train.data import Dataset
 from ..train.report import fine_times
+from .fisher import Freedom
 from .initial_states import InitialStates
 from .likelihood import Errors, fisher, infinite, negative_log_likelihood
 from .named_models import named_model
@@ -90,7 +91,7 @@ class TableProblem:
             table, self.initial.states, self.initial.unknown, self.initial.base, wishes
         )
         self._unknown = [(x.run, x.state) for x in unknown]
-        self._noise = noise_parameters(table, noise, relative, wishes)
+        self._noise = noise_parameters(table, noise, relative, self.initial.measured, wishes)
         infos += [x.info for x in unknown]
         infos += [x.info for x in self._noise if x.info is not None]
         wishes.check([info.name for info in infos])
@@ -127,6 +128,18 @@ class TableProblem:
         digest.update(repr((self._parameters, self._settings)).encode())
         digest.update(self.model.values.numpy().tobytes())
         return digest.hexdigest()
+
+    @property
+    def freedom(self) -> Freedom | None:
+        """What is known of the noise, if a part of it is estimated."""
+        unknown = [x.column for x in self._noise if x.info is not None]
+        if not unknown:
+            return None
+        count = sum(int((self._seen.column == i).sum()) for i in unknown)
+        # Columns of known noise take up their share of the other parameters.
+        share = count / max(1, len(self._seen.column))
+        others = share * (len(self._parameters) - len(unknown))
+        return Freedom(count / len(unknown), max(1.0, (count - others) / len(unknown)))
 
     @property
     def engine(self) -> str:
@@ -404,10 +417,10 @@ class TableProblem:
         sizes = {}
         for i, column in enumerate(self.table.columns):
             seen = torch.cat([run.values[:, i][run.seen[:, i]].abs() for run in self.table.runs])
-            size = seen.max()
+            size = float(seen.max())
             if self._noise[i].relative:
-                size = seen.min()
-            sizes[column] = float(size) or 1.0
+                size = float(seen[seen > 0].min())
+            sizes[column] = size or 1.0
         least = min(sizes.values())
         found = [sizes.get(state, least) for state in self.initial.states]
         return LEAST_ATOL * rtol * torch.tensor(found, dtype=torch.float64)

@@ -185,6 +185,10 @@ def _time_column(path, header, time):
             )
         return time
     matches = [name for name in header if name.lower() in TIME_NAMES]
+    # A column T beside t is a temperature.
+    exact = [name for name in matches if name in TIME_NAMES]
+    if len(exact) == 1:
+        return exact[0]
     if len(matches) == 1:
         return matches[0]
     reason = "no column is called t or time"
