@@ -36,8 +36,8 @@ import torch  # isort: skip
 from benchmarks import report
 from benchmarks.peers.diffrax import DiffraxTraining
 from pynode import problems
+from pynode.data import Dataset
 from pynode.solve import solve
-from pynode.train.data import Dataset
 from pynode.train.model import build
 from pynode.train.scaling import Scaling
 from pynode.train.synthetic import observe

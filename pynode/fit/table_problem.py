@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..core.parameter_info import ParameterInfo, Prior, Scale, Scales
 from ..core.status import SolveError
-from ..train.data import Dataset
+from ..data import Dataset
 from ..train.report import fine_times
 from .fisher import Freedom
 from .initial_states import InitialStates

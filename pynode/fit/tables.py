@@ -10,7 +10,7 @@ from os import PathLike
 
 from torch import Tensor
 
-from ..train.data import DataError, Dataset, read_csv
+from ..data import DataError, Dataset, read
 
 
 @dataclass(frozen=True)
@@ -55,15 +55,15 @@ def read_table(
 ) -> Table:
     """The measurements in a CSV file, read as ``pynode train`` reads its observations.
 
-    time, group, drop: as for ``pynode.train.read_csv``. conditions: columns that do not change
+    time, group, drop: as for ``pynode.data.read``. conditions: columns that do not change
     during a run, such as its temperature. Raises DataError for a file that cannot be used.
     """
-    data = read_csv(path, time, group, drop, keep_constant=True)
+    data = read(path, time, group, drop, keep_constant=True)
     return as_table(data, conditions)
 
 
 def as_table(data: Dataset | Table, conditions: Sequence[str] = ()) -> Table:
-    """Observations of ``pynode.train`` as a Table. Raises DataError for a condition that is no
+    """Observations of ``pynode.data`` as a Table. Raises DataError for a condition that is no
     column, or that changes during a run."""
     if isinstance(data, Table):
         return data

@@ -10,8 +10,9 @@ The pieces for your own module and loop (docs/training.md) are ``Scaling`` and `
 ``normalise_gradients``, ``EarlyStopping``, ``LevenbergMarquardt``.
 """
 
+from ..data import DataError, Dataset, Trajectory, dataset
+from ..data import read as read_csv
 from .collocation import Slopes, collocation, slopes
-from .data import DataError, Dataset, Trajectory, read_csv
 from .gradients import normalise_gradients
 from .initial_field import TrainingError
 from .least_squares import LevenbergMarquardt
@@ -23,7 +24,7 @@ from .report import plot_fit, plot_loss
 from .scaling import PhysicalField, ScaledField, Scaling
 from .shooting import multiple_shooting
 from .stopping import EarlyStopping
-from .synthetic import dataset, observe
+from .synthetic import observe
 from .times import log_times, sample_times
 
 __all__ = [

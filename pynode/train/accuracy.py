@@ -8,8 +8,8 @@ from typing import Protocol
 
 import torch
 
+from ..data import Dataset
 from ..solve import solve
-from .data import Dataset
 
 # The pointwise error ignores values below this fraction of the largest. Its solves have this rtol.
 FLOOR = 1e-3

@@ -8,7 +8,7 @@ from os import PathLike
 from typing import Any
 
 from ..core.files import save_text
-from .data import Dataset
+from ..data import Dataset
 from .model import ModelError, load_plain
 from .options import Options
 

@@ -7,8 +7,8 @@ import math
 
 import torch
 
+from ..data import Dataset
 from .collocation import Slopes, collocation, slopes
-from .data import Dataset
 from .model import build
 from .objective import Objective
 from .options import Options

@@ -30,9 +30,9 @@ from typing import Any
 import torch
 
 from ..core.formatting import duration
+from ..data import Dataset
 from ..problems import Problem, get
 from .accuracy import FLOOR, Accuracy, accuracy
-from .data import Dataset
 from .engine import no_native_code
 from .explicit_costs import Cost, costs
 from .loop import Fit, fit

@@ -15,8 +15,8 @@ import torch
 from ..core.files import save_torch
 from ..core.memory import raise_if_exhausted
 from ..core.solution import Solution
+from ..data import Dataset
 from .checkpoint import HISTORY, WORK, checkpoint, save_history
-from .data import Dataset
 from .engine import with_engine
 from .gradients import normalise_gradients
 from .initial_field import TrainingError, first_field

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from ..core.solution import Solution
-from .data import Dataset
+from ..data import Dataset
 from .options import Options
 from .scaling import ScaledField, Scaling
 from .shooting import joined, shoot

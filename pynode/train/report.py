@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from ..core.files import save_figure
+from ..data import Dataset
 from ..solve import solve
 from .accuracy import Solvable
-from .data import Dataset
 
 POINTS = 300
 # A plot with more states or trajectories than this is unreadable.

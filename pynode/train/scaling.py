@@ -21,8 +21,8 @@ from torch import nn
 
 from ..core.constants import Constants, valued
 from ..core.protocols import Times
+from ..data import Dataset
 from ..problems import Problem
-from .data import Dataset
 
 KINDS = ("decades", "kim")
 # A gate is sigmoid(SLOPE x + OFFSET): two units of network output change it by four decades. It

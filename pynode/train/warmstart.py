@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from ..data import Dataset
 from .adam import Adam
-from .data import Dataset
 from .linearised import Linearised, Steps
 from .scaling import ScaledField
 

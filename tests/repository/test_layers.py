@@ -13,7 +13,7 @@ from tests.support.source import FILES, PACKAGE, imported
 # room may use one another, without a circle.
 LAYERS = [
     ("core",),
-    ("algebra", "problems", "sde", "transforms", "translate"),
+    ("algebra", "data", "problems", "sde", "transforms", "translate"),
     ("methods",),
     ("backends", "failure"),
     ("adjoints",),

@@ -1,0 +1,113 @@
+"""How a text divides into cells: separator, decimal mark, header. Found from its first lines."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .cells import THOUSANDS, parse
+from .dataset import DataError
+
+SEPARATORS = ",;\t"
+BLANKS = r"\s+"
+WIDE_BLANKS = r"\s{2,}|\t"
+SAMPLE = 200
+_DECIMAL_COMMA = re.compile(r"\s*[-+]?(?:\d*|\d{1,3}(?:\.\d{3})+),\d+(?:[eE][-+]?\d+)?\s*")
+_DECIMAL_POINT = re.compile(r"\s*[-+]?\d*\.\d+(?:[eE][-+]?\d+)?\s*")
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """separator: a character, or the pattern BLANKS. decimal: '.' or ','. thousands: the mark
+    between groups of digits, None if there is none. header: the names of the columns, one a cell of
+    the data. skip: how many used lines stand before the data."""
+
+    separator: str
+    decimal: str
+    thousands: str | None
+    header: tuple[str, ...]
+    skip: int
+
+
+def find_dialect(origin: str, used: Sequence[str], comments: Sequence[str]) -> Dialect:
+    """The dialect of a text.
+
+    used: its first lines that are neither empty nor comments. comments: the comments before them,
+    without their marks; the last one may hold the names of the columns.
+    Raises DataError for a text without a header.
+    """
+    separator = _separator(used[0])
+    rows = [split(line, separator) for line in used[1:]]
+    decimal = _decimal([cell for row in rows for cell in row])
+    header = _header(used[0], separator, rows)
+    skip = 1
+    if all(_is_number(cell, decimal) for cell in header):
+        named = []
+        if comments:
+            named = split(comments[-1], separator)
+        if len(named) != len(header) or any(_is_number(cell, decimal) for cell in named):
+            raise DataError(
+                f"{origin}: the first line holds numbers; put a header with the names of the"
+                " columns above it."
+            )
+        rows.insert(0, header)
+        header = named
+        skip = 0
+    header = _fitted([name.strip() for name in header], rows)
+    thousands = None
+    if decimal == "," and any(THOUSANDS.fullmatch(cell) for row in rows for cell in row):
+        thousands = "."
+    return Dialect(separator, decimal, thousands, tuple(header), skip)
+
+
+def split(line: str, separator: str) -> list[str]:
+    """The cells of a line. Raises csv.Error if it is no CSV."""
+    if len(separator) > 1:
+        return re.split(separator, line.strip())
+    return next(csv.reader([line], delimiter=separator))
+
+
+def _separator(head):
+    """The separator. The header decides, because names rarely hold one."""
+    separator = max(SEPARATORS, key=head.count)
+    if head.count(separator):
+        return separator
+    return BLANKS
+
+
+def _decimal(cells):
+    """The mark in decimal numbers: a comma if it is in some of the cells, and a point in none."""
+    commas = any(_DECIMAL_COMMA.fullmatch(cell) for cell in cells)
+    points = any(_DECIMAL_POINT.fullmatch(cell) for cell in cells)
+    if commas and not points:
+        return ","
+    return "."
+
+
+def _header(line, separator, rows):
+    """The cells of the header. Between blanks its names may hold blanks, if two or more of them
+    divide names."""
+    header = split(line, separator)
+    widths = {len(row) for row in rows}
+    if separator == BLANKS and len(widths) == 1 and len(header) > max(widths):
+        wide = re.split(WIDE_BLANKS, line.strip())
+        if len(wide) in widths:
+            return wide
+    return header
+
+
+def _fitted(header, rows):
+    """The header with an empty name for each column that the data have beyond it: an index without
+    a name in front, or nothing behind a separator at the end of each line."""
+    widths = {len(row) for row in rows}
+    if widths != {len(header) + 1}:
+        return header
+    if all(not row[-1].strip() for row in rows):
+        return [*header, ""]
+    return ["", *header]
+
+
+def _is_number(cell, decimal):
+    return parse(cell, decimal) is not None

@@ -1,0 +1,141 @@
+"""What the names of columns say: units, time, trajectories, and which error belongs to which
+state."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+# Names that are the time without doubt, in this order of preference.
+PLAIN_TIMES = ("t", "time", "times", "t_s", "time_s", "time (s)", "seconds")
+UNIT_WORDS = {
+    "ms": "ms milliseconds millisecond msec",
+    "s": "s sec secs second seconds",
+    "min": "min mins minute minutes",
+    "h": "h hr hrs hour hours",
+    "d": "d day days",
+    "weeks": "wk week weeks",
+    "months": "month months",
+    "years": "yr yrs year years",
+}
+TIME_UNITS = {word: unit for unit, words in UNIT_WORDS.items() for word in words.split()}
+CLOCKS = ("t", "time", "times", "elapsed", "elapsed time", "time elapsed", "zeit", "temps")
+CLOCKS += ("tiempo", "tempo", "uhrzeit")
+DATES = ("date", "datetime", "date time", "date and time", "date/time", "timestamp", "time stamp")
+DATES += ("datum", "fecha", "utc")
+# A unit word of one or two letters is no name of a time column: h is a height, s an entropy.
+SHORTEST_UNIT_WORD = 3
+GROUPS = ("run", "runs", "group", "id", "subject", "patient", "trajectory", "traj", "experiment")
+GROUPS += ("exp", "batch", "sample", "series", "case", "individual", "animal", "replicate", "rep")
+GROUPS += ("well", "curve", "set", "dataset", "unit", "simulation", "sim", "member", "file")
+ERRORS = "sd|std|stdev|stddev|err|error|sigma|se|sem|stderr|unc|uncertainty|deviation"
+_ERROR = re.compile(rf"^(?:(?:{ERRORS})[ _.-]+(.+)|(.+)[ _.-]+(?:{ERRORS}))$", re.IGNORECASE)
+_INPUT = re.compile(r"^(?:u ?\d*|u .+|.*\binput ?\d*|input .+|control|setpoint|stimulus|forcing)$")
+_BRACKETS = re.compile(r"^(.*?)\s*\[([^\[\]]*)\]$")
+_PARENTHESES = re.compile(r"^(.*?)(\s*)\(([^()]*)\)$")
+_SLASH = re.compile(r"^(.+?)\s+(?:/|in)\s+(\S+)$")
+_DEGREES = re.compile(r"^(.+?)[ _]((?:°|deg)[CFK]?|%)$")
+_LIKE_A_UNIT = re.compile(
+    r"^(?:%|[a-zA-Z°µμΩ]{1,4}|.*[/^°µμΩ·%].*|seconds|minutes|hours|days|weeks|months|years|mmol|"
+    r"counts|cells|molar|celsius|kelvin|volts|watts|metres|meters)$"
+)
+
+
+def split_unit(name: str) -> tuple[str, str]:
+    """'Glucose [mmol/L]' as ('Glucose', 'mmol/L'). The unit is '' if the name has none."""
+    for pattern in (_BRACKETS, _DEGREES):
+        found = pattern.match(name)
+        if found and found[1]:
+            return found[1].strip(), found[2].strip()
+    found = _PARENTHESES.match(name)
+    # Without a blank, parentheses may be a part of the name: y(1).
+    if found and found[1] and _LIKE_A_UNIT.match(found[3].strip()):
+        if found[2] or "/" in found[3] or "°" in found[3]:
+            return found[1].strip(), found[3].strip()
+    found = _SLASH.match(name)
+    if found and _LIKE_A_UNIT.match(found[2]):
+        return found[1].strip(), found[2].strip()
+    return name, ""
+
+
+def short_name(name: str) -> str:
+    """The name without its unit."""
+    return split_unit(name)[0]
+
+
+def time_unit(name: str) -> str:
+    """The unit of a column of times: 'h' for 'Time [h]', 'time_h' and 'hours', '' if unknown."""
+    short, unit = split_unit(name)
+    if unit:
+        return unit
+    words = _plain(short).split()
+    return TIME_UNITS.get(words[-1], "") if words else ""
+
+
+def time_rank(name: str) -> int | None:
+    """How well a name suits the time, 0 best; None if it is no name of times."""
+    lowered = name.lower()
+    if lowered in PLAIN_TIMES:
+        return 0
+    plain = _plain(split_unit(lowered)[0])
+    words = plain.split()
+    if plain in CLOCKS:
+        return 1
+    if len(words) > 1 and words[-1] in TIME_UNITS and " ".join(words[:-1]) in CLOCKS:
+        return 1
+    if plain in DATES:
+        return 2
+    if plain in TIME_UNITS and len(plain) >= SHORTEST_UNIT_WORD:
+        return 3
+    return None
+
+
+def is_date(name: str) -> bool:
+    """Whether a name is that of dates."""
+    return _plain(split_unit(name)[0]) in DATES
+
+
+def is_group(name: str) -> bool:
+    """Whether a name is one that people give to columns of trajectories, such as id or run_no."""
+    words = _plain(name).replace("#", " ").split()
+    if len(words) > 1 and words[-1] in ("id", "no", "nr", "number", "name"):
+        words = words[:-1]
+    return len(words) == 1 and words[0].rstrip("s") in {group.rstrip("s") for group in GROUPS}
+
+
+def is_input(name: str) -> bool:
+    """Whether a name is one that people give to inputs, such as u, u_flow or input1."""
+    return bool(_INPUT.match(_plain(split_unit(name)[0])))
+
+
+def is_error(name: str) -> bool:
+    """Whether a name is one that people give to standard deviations, such as level_sd."""
+    return bool(_ERROR.match(short_name(name)))
+
+
+def error_owner(column: str, states: Sequence[str]) -> str | None:
+    """The state whose error a column is by its name, such as level for level_sd. None if none
+    fits."""
+    found = _ERROR.match(short_name(column))
+    if found is None:
+        return None
+    wanted = (found[1] or found[2]).strip().lower()
+    for state in states:
+        if wanted in (state.lower(), short_name(state).lower()):
+            return state
+    return None
+
+
+def resolve(name: str, header: Sequence[str]) -> str | None:
+    """The column that a user means by a name, with its unit or without. None if there is none."""
+    if name in header:
+        return name
+    same = [column for column in header if short_name(column) == name]
+    if len(same) == 1:
+        return same[0]
+    return None
+
+
+def _plain(name: str) -> str:
+    """Lower case, with blanks for underscores, hyphens and dots."""
+    return " ".join(re.sub(r"[_.\-]+", " ", name.lower()).split())
