@@ -74,6 +74,8 @@ def time_unit(name: str) -> str:
 
 def time_rank(name: str) -> int | None:
     """How well a name suits the time, 0 best; None if it is no name of times."""
+    if name == "T":
+        return 4  # often a temperature
     lowered = name.lower()
     if lowered in PLAIN_TIMES:
         return 0
