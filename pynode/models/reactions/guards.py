@@ -39,7 +39,7 @@ def _guarded(value: sp.Basic, taken: sp.Basic) -> sp.Basic:
     if taken == sp.true or taken == sp.false:
         return value
     return value.replace(
-        lambda part: _is_risky(part),
+        _is_risky,
         lambda part: part.func(Guarded(part.args[0], taken), *part.args[1:]),
     )
 

@@ -6,7 +6,7 @@ import keyword
 import linecache
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import sympy as sp
 import torch
@@ -45,7 +45,7 @@ class TorchPrinter(FormulaPrinter):
         self.variables = variables
         self.like = like
 
-    def emptyPrinter(self, expr):
+    def emptyPrinter(self, expr: sp.Basic) -> NoReturn:
         """Raise ValueError: there is no rule for the expression."""
         raise ValueError(f"there is no torch function for {type(expr).__name__} in {expr}")
 
