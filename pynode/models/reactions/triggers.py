@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...core.events import Event
-from .conditions import crossing_time, differences, expanded, frozen, truth
+from .conditions import crossing_time, differences, expanded, frozen, moves, truth
 from .consistent import consistent
 from .symbols import TIME
 
@@ -35,9 +35,14 @@ class Triggers:
         self._truths = [truth(condition, places) for condition in conditions]
         still = frozen(network)
         times = [crossing_time(part, network, still) for part in self.differences]
-        # Those whose crossings are known beforehand, and those that the solver watches.
+        # Those whose crossings are known beforehand, and those that the solver watches. The others
+        # change at events alone.
         self.planned = [i for i, time in enumerate(times) if time is not None]
-        self.watched = [i for i, time in enumerate(times) if time is None]
+        self.watched = [
+            i
+            for i, (part, time) in enumerate(zip(self.differences, times))
+            if time is None and moves(part, network, still)
+        ]
         self._values = model.quantities(self.differences)
         self._times = model.quantities([time for time in times if time is not None])
         self._watch = model.watch([self.differences[i] for i in self.watched])
