@@ -315,7 +315,6 @@ class Walk:
                 self._visit(getattr(x, name))
                 self.watch.slot(x, name)
 
-
     def _parts(self, x: Any, kind: type) -> None:
         """An object that says what it computes with: ``__field_parts__()`` returns its functions,
         tensors and modules. Nothing else of it counts, neither its class nor its attributes."""

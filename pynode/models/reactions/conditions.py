@@ -8,7 +8,7 @@ import sympy as sp
 from sympy.core.relational import Relational
 
 from .records import Network
-from .symbols import TIME, symbol
+from .symbols import TIME, names, symbol
 
 _TRUE_FOR = {
     sp.StrictGreaterThan: (1,),
@@ -59,16 +59,10 @@ def truth(condition: sp.Basic, places: Mapping[sp.Expr, int]) -> Callable[[Seque
 def expanded(expression: sp.Basic, network: Network) -> sp.Basic:
     """The expression in constants, states and the time alone."""
     for _ in range(len(network.definitions) + 1):
-        found = [
-            part
-            for part in expression.free_symbols
-            if part.name in network.definitions
-        ]
+        found = [part for part in expression.free_symbols if part.name in network.definitions]
         if not found:
             return expression
-        expression = expression.xreplace(
-            {part: network.definitions[part.name] for part in found}
-        )
+        expression = expression.xreplace({part: network.definitions[part.name] for part in found})
     return expression
 
 
@@ -81,6 +75,12 @@ def frozen(network: Network) -> set[str]:
         and not network.effects.get(name)
         and (state.rate is None or state.rate == 0)
     }
+
+
+def moves(expression: sp.Expr, network: Network, still: set[str]) -> bool:
+    """Whether an expression can change between events. still: states that do not."""
+    found = names([expanded(expression, network)])
+    return TIME.name in found or bool(found & (network.states.keys() - still))
 
 
 def crossing_time(expression: sp.Expr, network: Network, still: set[str]) -> sp.Expr | None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sympy as sp
 import torch
 from torch import Tensor, nn
 
-from .formulas import parse, plain, with_time
+from .description import description
+from .formula_parser import parse
+from .formulas import plain, with_time
 from .hybrid import SEEN, LearnedTerms
 from .jumps import jump_times
+from .python_file import python_file
 from .records import START_OF_TIME, Network
 from .simulate import simulate
 from .symbols import TIME, at_start, symbol
@@ -176,7 +181,7 @@ class ReactionModel(LearnedTerms, nn.Module):
         """A function (t, y, p=None, e=None) -> (..., len(formulas)): the values of formulas.
 
         formulas: names of quantities (species, parameters, reactions, assigned quantities), texts
-            in PEtab's mathematics, or sympy expressions with real symbols.
+            such as "log(S1) + k*time" (log is the natural logarithm), or sympy expressions.
         extra: further names in the formulas, whose values e, (..., len(extra)), the caller gives.
         """
         extra = tuple(extra)
@@ -190,11 +195,23 @@ class ReactionModel(LearnedTerms, nn.Module):
 
         return evaluate
 
-    def condition(self, formulas: Sequence[sp.Basic]) -> Callable[..., Tensor]:
-        """A plain function (t, y, p) -> (len(formulas),) of one state, for events of ``solve``: the
-        native engine finds nothing in it but its formulas."""
-        key = ("condition", tuple(formulas))
-        return self._functions.get(key) or self._make(key, lambda: formulas, (), ("t", "y", "p"))
+    def watch(self, formulas: Sequence[sp.Basic]) -> Callable[..., Tensor]:
+        """A plain function (t, y, p and signs) -> (len(formulas),) of one state, for events of
+        ``solve``: each formula times its sign. The signs follow the constants in the last argument.
+        The native engine finds nothing in the function but the formulas."""
+        key = ("watch", tuple(formulas))
+        if key not in self._functions:
+            signs = [f"sign({i})" for i in range(len(formulas))]
+            source = FunctionSource(
+                name="value",
+                vectors={"y": self.states, "p": (*self.constants, *signs)},
+                times={TIME.name: "t", START_OF_TIME: "torch.zeros_like(t)"},
+                definitions=self.network.definitions,
+                arguments=("t", "y", "p"),
+            )
+            pairs = zip(formulas, signs)
+            self._keep(key, source.text([formula * symbol(sign) for formula, sign in pairs]))
+        return self._functions[key]
 
     def expression(self, formula: str | sp.Basic, extra: Sequence[str] = ()) -> sp.Basic:
         """A formula as an expression of this model's symbols. Raise ValueError for a name that the
@@ -203,9 +220,7 @@ class ReactionModel(LearnedTerms, nn.Module):
         if isinstance(formula, str) and formula in known:
             return symbol(formula)
         expression = with_time(plain(parse(formula)), known)
-        pairs = {
-            found: symbol(found.name) for found in expression.free_symbols if found != TIME
-        }
+        pairs = {found: symbol(found.name) for found in expression.free_symbols if found != TIME}
         expression = expression.xreplace(pairs)
         unknown = {found.name for found in expression.free_symbols} - known - {TIME.name}
         if unknown:
@@ -291,13 +306,14 @@ class ReactionModel(LearnedTerms, nn.Module):
             result = result.expand(*rows, result.shape[-1])
         return result
 
-    def _make(self, key, outputs, extra, arguments=("t", "y", "p", "e")):
+    def _make(self, key, outputs, extra):
         source = FunctionSource(
             name="value",
             vectors={"y": self.states, "p": self.constants, "e": extra},
             times={TIME.name: "t", START_OF_TIME: "torch.zeros_like(t)"},
             definitions=self._running(extra),
-            arguments=arguments,
+            arguments=("t", "y", "p", "e"),
+            first=self.constants,
         )
         function = self._keep(key, source.text(outputs()))
         function.has_rows = source.has_rows
@@ -346,6 +362,26 @@ class ReactionModel(LearnedTerms, nn.Module):
     def __getstate__(self):
         # Functions of generated source do not pickle. They are made again at their first use.
         return {**self.__dict__, "_functions": {}}
+
+    def __str__(self) -> str:
+        """The reactions with their rates, the rules and the events, as chemists write them."""
+        return description(self.network)
+
+    def extra_repr(self) -> str:
+        """The size of the model."""
+        return (
+            f"{self.network.name}: {len(self.states)} states, {len(self.reactions)} reactions,"
+            f" {len(self.constants)} constants"
+        )
+
+    def to_python(self, path: str | os.PathLike | None = None) -> str:
+        """The model as a Python file with a torch module, which needs torch alone: its text, also
+        written to path if there is one. Events are not part of it."""
+        values = self.values.detach().tolist()
+        text = python_file(self.network, dict(zip(self.constants, values)))
+        if path is not None:
+            Path(path).write_text(text, encoding="utf-8")
+        return text
 
     def __field_parts__(self) -> tuple:
         """What the field computes with, for the native engine's key (translate/key.py)."""

@@ -8,7 +8,6 @@ import sympy as sp
 
 from .symbols import TIME, at_start, names, renamed, symbol
 
-
 # A fast reaction is this many times as fast as its rate law. The slow part then differs from the
 # limit of infinite speed by some 1e-8 of itself, and rounding of the fast rates by as much.
 FAST = sp.Integer(10) ** 8
@@ -131,9 +130,7 @@ class Network:
 
     def to_start(self, expression: sp.Basic) -> sp.Basic:
         """The expression with the values of the first time: constants keep their names."""
-        return renamed(
-            expression, lambda name: name if name in self.constants else at_start(name)
-        )
+        return renamed(expression, lambda name: name if name in self.constants else at_start(name))
 
     def complete(self) -> None:
         """Define the start of every quantity that changes: start(x), from the definition of x or

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import keyword
-import math
-from collections.abc import Callable, Mapping, Sequence
+import linecache
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sympy as sp
-from sympy.printing.printer import Printer
+import torch
 
+from .formula_text import RELATIONS, FormulaPrinter, number
 from .symbols import symbol
 
 _FUNCTIONS = {
@@ -21,84 +23,35 @@ _INVERSES = {"sec": "cos", "csc": "sin", "cot": "tan", "sech": "cosh", "csch": "
 _INVERSES["coth"] = "tanh"
 _ARCS = {"asec": "acos", "acsc": "asin", "acot": "atan", "asech": "acosh", "acsch": "asinh"}
 _ARCS["acoth"] = "atanh"
-_RELATIONS = {
-    "StrictGreaterThan": ">",
-    "StrictLessThan": "<",
-    "GreaterThan": ">=",
-    "LessThan": "<=",
-    "Equality": "==",
-    "Unequality": "!=",
-}
+# Powers of a symbol that are products.
+_WRITTEN_OUT = (2, 3)
 
 
-def number(value: sp.Expr | float) -> str:
-    """A number as Python source."""
-    if isinstance(value, sp.Integer) and abs(int(value)) < 2**53:
-        return str(int(value))
-    if isinstance(value, sp.Rational):
-        result = int(value.p) / int(value.q)
-    elif isinstance(value, float):
-        result = value
-    elif value is sp.zoo:
-        result = math.inf
-    else:
-        result = _real(value)
-    if math.isfinite(result):
-        return repr(result)
-    return f'float("{result}")'
-
-
-def _real(value: sp.Expr) -> float:
-    """A constant expression as a float: NaN where it is not real."""
-    try:
-        return float(value.evalf(25))
-    except TypeError:
-        return math.nan
-
-
-class TorchPrinter(Printer):
+class TorchPrinter(FormulaPrinter):
     """An expression of tensors.
 
     variables: the Python name of each symbol. like: the Python name of a tensor, whose dtype and
-    device numbers take where torch needs a tensor.
+    device numbers take where torch needs a tensor. first: names that stand first in a product.
     """
 
+    power = "**"
     printmethod = "_torch"
 
-    def __init__(self, variables: Mapping[str, str], like: str = "t") -> None:
-        super().__init__()
+    def __init__(
+        self, variables: Mapping[str, str], like: str = "t", first: Collection[str] = ()
+    ) -> None:
+        super().__init__(first)
         self.variables = variables
         self.like = like
-
-    def _print(self, expr, **kwargs):
-        if isinstance(expr, sp.Expr) and not expr.free_symbols and not expr.is_Piecewise:
-            return number(expr)
-        return super()._print(expr, **kwargs)
 
     def emptyPrinter(self, expr):
         """Raise ValueError: there is no rule for the expression."""
         raise ValueError(f"there is no torch function for {type(expr).__name__} in {expr}")
 
-    def bracketed(self, expr: sp.Basic, loosest: int) -> str:
-        """The expression, in brackets if it binds less than the level: 1 for a sum, 2 for a
-        product, 3 for a power."""
-        text = self._print(expr)
-        if self._binding(expr, text) < loosest:
-            return f"({text})"
-        return text
-
-    def _binding(self, expr, text):
-        """How much the text of the expression binds: 1 a sum, 2 a product, 3 a power, 4 an atom."""
-        if text.startswith("-") or isinstance(expr, sp.Add):
-            return 1
-        if isinstance(expr, sp.Mul):
-            return 2
-        if isinstance(expr, sp.Pow) and expr.free_symbols and not text.startswith("torch."):
-            return 3 if "**" in text and text.endswith(self._exponent(expr)) else 2
-        return 4
-
-    def _exponent(self, expr):
-        return f"**{self.bracketed(expr.exp, 4)}"
+    def number(self, value: sp.Expr) -> str:
+        """A number as Python source."""
+        text = number(value)
+        return text if text[-1].isdigit() else f'float("{text}")'
 
     def tensor(self, expr: sp.Basic) -> str:
         """The expression as a tensor, also where it is a number."""
@@ -109,47 +62,20 @@ class TorchPrinter(Printer):
     def _print_Symbol(self, expr):
         return self.variables[expr.name]
 
-    def _print_Add(self, expr):
-        parts = [self._print(term) for term in expr.args]
-        parts.sort(key=_is_subtracted)
-        text = parts[0]
-        for part in parts[1:]:
-            text += f" - {part[1:]}" if part.startswith("-") else f" + {part}"
-        return text
-
-    def _print_Mul(self, expr):
-        coefficient, rest = expr.as_coeff_Mul()
-        above = []
-        below = []
-        for factor in sp.Mul.make_args(rest):
-            exponent = factor.as_base_exp()[1]
-            if exponent.is_Rational and exponent.is_negative and factor.free_symbols:
-                below.append(1 / factor)
-            else:
-                above.append(factor)
-        texts = [self.bracketed(factor, 2) for factor in above]
-        if abs(coefficient) != 1 or not texts:
-            texts.insert(0, number(abs(coefficient)))
-        text = "-" if coefficient.is_negative else ""
-        text += "*".join(texts)
-        if len(below) == 1:
-            text += f"/{self.bracketed(below[0], 3)}"
-        elif below:
-            text += f"/({'*'.join(self.bracketed(part, 2) for part in below)})"
-        return text
+    def _binding_of_power(self, expr, text):
+        if text.startswith("torch."):
+            return 4
+        squared = expr.exp in _WRITTEN_OUT and expr.base.is_Symbol
+        return 2 if squared or text.startswith("1/") else 3
 
     def _print_Pow(self, expr):
-        base = expr.base
-        exponent = expr.exp
-        if exponent == sp.Rational(1, 2):
-            return f"torch.sqrt({self.tensor(base)})"
-        if exponent == sp.Rational(-1, 2):
-            return f"torch.rsqrt({self.tensor(base)})"
-        if exponent == -1:
-            return f"1/{self.bracketed(base, 3)}"
-        if exponent in (2, 3) and base.is_Symbol:
-            return "*".join([self._print(base)] * int(exponent))
-        return self.bracketed(base, 4) + self._exponent(expr)
+        if expr.exp == sp.Rational(1, 2):
+            return f"torch.sqrt({self.tensor(expr.base)})"
+        if expr.exp == sp.Rational(-1, 2):
+            return f"torch.rsqrt({self.tensor(expr.base)})"
+        if expr.exp in _WRITTEN_OUT and expr.base.is_Symbol:
+            return "*".join([self._print(expr.base)] * int(expr.exp))
+        return super()._print_Pow(expr)
 
     def _print_Function(self, expr):
         name = type(expr).__name__
@@ -198,11 +124,11 @@ class TorchPrinter(Printer):
                 continue
             if text is None:
                 text = f'torch.full_like({self.like}, float("nan"))'
-            text = f"torch.where({self._print(condition)}, {self.tensor(value)}, {text})"
+            text = f"torch.where({self._print(condition)}, {self._print(value)}, {text})"
         return text
 
     def _print_Relational(self, expr):
-        sign = _RELATIONS[type(expr).__name__]
+        sign = RELATIONS[type(expr).__name__]
         left = self.tensor(expr.lhs) if not expr.rhs.free_symbols else self._print(expr.lhs)
         return f"({left} {sign} {self._print(expr.rhs)})"
 
@@ -223,11 +149,6 @@ class TorchPrinter(Printer):
 
     def _print_Not(self, expr):
         return f"~{self._print(expr.args[0])}"
-
-
-def _is_subtracted(text: str) -> bool:
-    """Terms that are added stand before those that are subtracted."""
-    return text.startswith("-")
 
 
 def identifiers(names: Sequence[str], taken: Sequence[str]) -> dict[str, str]:
@@ -262,6 +183,8 @@ class FunctionSource:
     definitions: Mapping[str, sp.Basic]
     arguments: Sequence[str] = ("t", "y", "p")
     like: str = "t"
+    first: Collection[str] = ()
+    share: bool = True
     has_rows: bool = False
 
     def text(self, outputs: Sequence[sp.Basic], labels: Sequence[str] | None = None) -> str:
@@ -282,17 +205,20 @@ class FunctionSource:
             raise ValueError(
                 f"formulas of the model name {', '.join(lost)}, which it does not define"
             )
+        inputs.sort(key=lambda name: (places[name][0] != "y", places[name]))
         reserved = [*self.arguments, "torch", *shared]
         local = identifiers([*named, *(labels or ())], reserved)
         local |= {name: name for name in shared} | dict(self.times)
-        printer = TorchPrinter(local, self.like)
-        lines = [
-            f"{local[name]} = {places[name][0]}[..., {places[name][1]}]"
-            for name in inputs
-        ]
+        printer = TorchPrinter(local, self.like, self.first)
+        lines = [f"{local[name]} = {places[name][0]}[..., {places[name][1]}]" for name in inputs]
         for name in order:
-            if name in shared or name in self.definitions:
-                expression = shared.get(name, self._reduced.get(name))
+            if name not in self._whole:
+                continue
+            expression = self._whole[name]
+            if expression.is_Symbol:
+                # Another name of the same quantity needs no line.
+                local[name] = local[expression.name]
+            else:
                 lines.append(f"{local[name]} = {printer.tensor(expression)}")
         results = []
         for i, output in enumerate(outputs):
@@ -313,10 +239,13 @@ class FunctionSource:
             self._collect(output, needed, seen, ())
         inner = [name for name in needed if name in self.definitions]
         expressions = [self.definitions[name] for name in inner]
-        fresh = (symbol(f"_{i}") for i in range(10**9))
-        replaced, reduced = sp.cse(
-            [*expressions, *outputs], symbols=fresh, optimizations=None, order="none", list=True
-        )
+        replaced: list = []
+        reduced = [*expressions, *outputs]
+        if self.share:
+            fresh = (symbol(f"_{i}") for i in range(10**9))
+            replaced, reduced = sp.cse(
+                reduced, symbols=fresh, optimizations=None, order="none", list=True
+            )
         shared = {str(name): expression for name, expression in replaced}
         self._reduced = dict(zip(inner, reduced))
         outputs = reduced[len(inner) :]
@@ -380,11 +309,7 @@ def _walk(expression, whole, order, done):
 
 def compiled(source: str, name: str, file: str) -> Callable:
     """The function of a source text, whose lines tracebacks show."""
-    import linecache
-
-    import torch
-
-    scope = {"torch": torch}
+    scope: dict[str, Any] = {"torch": torch}
     exec(compile(source, file, "exec"), scope)
     linecache.cache[file] = (len(source), None, source.splitlines(True), file)
     return scope[name]

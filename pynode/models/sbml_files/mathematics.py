@@ -21,9 +21,7 @@ class _Parser(sbmlmath.SBMLMathMLParser):
     """The parser with names of its own for the local parameters of a reaction."""
 
     def __init__(self, local: Mapping[str, str], **options: Any) -> None:
-        super().__init__(
-            ignore_units=True, symbol_kwargs={"real": True}, evaluate=True, **options
-        )
+        super().__init__(ignore_units=True, symbol_kwargs={"real": True}, evaluate=True, **options)
         self.local = local
 
     def preprocess_symbol_name(self, name, element):

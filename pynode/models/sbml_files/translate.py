@@ -40,9 +40,7 @@ class _Translation:
             equations = match(contents)
             solved = solve_linear(contents, equations)
             contents.assigned.update(solved)
-            self.unknown = {
-                name: rule for name, rule in equations.items() if name not in solved
-            }
+            self.unknown = {name: rule for name, rule in equations.items() if name not in solved}
         result.constants.update(contents.local)
         for name in contents.compartments:
             self._place(name)

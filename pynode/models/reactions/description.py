@@ -1,0 +1,69 @@
+"""A model as text: reactions, rates, rules and events as chemists write them."""
+
+from __future__ import annotations
+
+import sympy as sp
+
+from .formula_text import FormulaPrinter, number
+from .records import ModelEvent, Network, Reaction
+
+
+def description(network: Network) -> str:
+    """The whole model, a line for each reaction, rule and event."""
+    printer = FormulaPrinter(network.constants)
+    head = (
+        f"{network.name}: {_count(len(network.states), 'state')},"
+        f" {_count(len(network.reactions), 'reaction')},"
+        f" {_count(len(network.constants), 'constant')}"
+    )
+    lines = [head, *_reactions(network, printer)]
+    for name, state in network.states.items():
+        if state.algebraic:
+            lines.append(f"  0 = {printer.doprint(state.rate)}, for {name}")
+        elif state.rate is not None and state.rate != 0:
+            lines.append(f"  d{name}/dt = {printer.doprint(state.rate)}")
+    for name, formula in network.definitions.items():
+        if name not in network.reactions and "(" not in name:
+            # A constant that follows from others has the value of its start.
+            shown = network.definitions.get(str(formula), formula)
+            lines.append(f"  {name} = {printer.doprint(shown)}")
+    lines += [_event(event, printer) for event in network.events]
+    return "\n".join(lines)
+
+
+def equation(reaction: Reaction) -> str:
+    """The equation of a reaction: "2 A + B -> C"."""
+    arrow = "<->" if reaction.reversible else "->"
+    return f"{_side(reaction.reactants)} {arrow} {_side(reaction.products)}".strip()
+
+
+def _count(n, noun):
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def _reactions(network, printer):
+    equations = {name: equation(reaction) for name, reaction in network.reactions.items()}
+    width = max(map(len, equations.values()), default=0)
+    return [
+        f"  {text.ljust(width)} ; {name} = {printer.doprint(network.definitions[name])}"
+        + ("  (fast)" if network.reactions[name].fast else "")
+        for name, text in equations.items()
+    ]
+
+
+def _side(parts: tuple[tuple[str, sp.Expr], ...]) -> str:
+    terms = []
+    for species, count in parts:
+        if count == 1:
+            terms.append(species)
+        elif count.is_number:
+            terms.append(f"{number(count)} {species}")
+        else:
+            terms.append(f"({FormulaPrinter().doprint(count)}) {species}")
+    return " + ".join(terms)
+
+
+def _event(event: ModelEvent, printer: FormulaPrinter) -> str:
+    changes = ", ".join(f"{name} = {printer.doprint(value)}" for name, value in event.assignments)
+    delay = "" if event.delay is None else f" after {printer.doprint(event.delay)}"
+    return f"  {event.name}: when {printer.doprint(event.trigger)}{delay}: {changes}"
