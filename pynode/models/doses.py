@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -100,7 +101,6 @@ class Doses(torch.nn.Module):
         if self.group is not None and times.dim() == 1:
             raise ValueError("group chooses rows of times (B, K), and these are (K,)")
         self.repeats = _repeats(count, shape)
-        self._wrapper: _DosedField | None = None
 
     def _keep(self, name: str, value: Any, shape: tuple[int, ...]) -> None:
         """Keep a number of the doses as a parameter if it is one, otherwise as a buffer."""
@@ -143,10 +143,7 @@ class Doses(torch.nn.Module):
     def solve(self, f: Callable, y0: Tensor, t: Any, *, args: Any = (), **options: Any) -> Any:
         """``pynode.solve`` of f, whose state receives the doses. y0: (n,), or (B, n) with
         batched=True. options: of ``solve``. Returns its Solution or BatchSolution."""
-        batch = None
-        if options.get("batched"):
-            batch = len(y0)
-        plan = self.schedule(f, y0.shape[-1], args=tuple(args), batch=batch)
+        plan = self.schedule(f, y0, args=tuple(args), batched=bool(options.get("batched")))
         own = len(plan.args) - len(tuple(args))
         events = options.pop("events", ())
         if isinstance(events, (Event, PresetTimes)) or callable(events):
@@ -162,11 +159,10 @@ class Doses(torch.nn.Module):
         return solve(plan.field, y0, t, args=plan.args, **options)
 
     def schedule(
-        self, f: Callable, size: int, *, args: tuple = (), batch: int | None = None
+        self, f: Callable, y0: Tensor, *, args: tuple = (), batched: bool = False
     ) -> Schedule:
-        """The doses as arguments of ``solve``. size: of the state, n. batch: the rows of a batch,
-        or None for one system."""
-        doses = self._expanded(f, size, batch)
+        """The doses as arguments of ``solve``. y0: (n,), or (B, n) if batched."""
+        doses = self._expanded(f, y0.shape[-1], len(y0) if batched else None)
         events: list[Any] = []
         own: list[Tensor] = []
         field: Any = f
@@ -192,26 +188,24 @@ class Doses(torch.nn.Module):
                 own.append(-steps * shift.unsqueeze(-1))
             own.append(torch.cat((start, known), -1))
             own.append(torch.nn.functional.pad(rates, (0, 0, 1, 0)))
+        if own:
             field = self._field(f, len(own))
-        elif own:
-            field = self._field(f, len(own))
+        own = [tensor.to(y0) for tensor in own]
         events = [replace(event, reset=event.reset.among(len(own))) for event in events]
         return Schedule(field, (*args, *own), events, jumps)
 
-    def _field(self, f: Callable, own: int) -> _DosedField:
-        """f with the doses: the object of the last call if nothing has changed, because the
-        engines keep native code with it."""
-        kept = self._wrapper
+    @staticmethod
+    def _field(f: Callable, own: int) -> _DosedField:
+        """f with the doses."""
         infused = own > 1
-        if kept is None or kept.f is not f or kept.own != own or kept.infused != infused:
-            kept = _DosedField(f, own, infused)
-            self.__dict__["_wrapper"] = kept
-        return kept
+        if isinstance(f, torch.nn.Module):
+            return _kept_field(f, own, infused)
+        return _DosedField(f, own, infused)
 
     def _expanded(self, f: Callable, size: int, batch: int | None) -> _Expanded:
         """All doses, with repeated ones one by one."""
         shape = tuple(self.times.shape)
-        place, number, missing = self.repeats
+        place, number, missing = (part.to(self.times.device) for part in self.repeats)
         numbers: dict[str, Any] = {}
         for name in ("times", "amounts", "bioavailability", "lag", "duration", "rate", "interval"):
             value = getattr(self, name)
@@ -223,7 +217,7 @@ class Doses(torch.nn.Module):
             times = times + number * numbers["interval"]
         times = torch.where(missing, torch.nan, times)
         present = ~times.isnan()
-        amounts = torch.where(present, numbers["amounts"] * numbers["bioavailability"], 0.0)
+        amounts = torch.where(present, numbers["amounts"], 0.0) * numbers["bioavailability"]
         duration = _durations(numbers, amounts, present)
         units = torch.nn.functional.one_hot(self._places(f, size), size).to(amounts)
         parts = [times, amounts.unsqueeze(-1) * units[..., place, :], duration]
@@ -259,7 +253,7 @@ class Doses(torch.nn.Module):
         if not grouped:
             return part.expand(batch, *part.shape)
         if self.group is not None:
-            part = part[self.group]
+            part = part[self.group.to(part.device)]
         if len(part) != batch:
             raise ValueError(
                 f"there are doses for {len(part)} rows, but y0 has {batch}: give a row of doses "
@@ -311,6 +305,12 @@ class _DosedField(torch.nn.Module):
             table = table.unsqueeze(0)
         path = Path(knots, table, smooth=-1, in_time=True, observed=knots, batched=False)
         return slope + path.at(t, table, knots=knots)
+
+
+@functools.lru_cache(maxsize=8)
+def _kept_field(f: torch.nn.Module, own: int, infused: bool) -> _DosedField:
+    """The object of earlier calls with this f: the engines keep its native code with it."""
+    return _DosedField(f, own, infused)
 
 
 class _Load:

@@ -220,3 +220,18 @@ def test_the_gradient_of_a_dose_at_the_start(engine, batched):
     steps = [loss(torch.tensor(k * 1e-4, dtype=DOUBLE)) for k in range(3)]
     expected = (4 * steps[1] - 3 * steps[0] - steps[2]) / 2e-4
     assert abs(found - expected) < 1e-6
+
+
+def test_single_precision_and_missing_amounts():
+    share = torch.tensor(0.5, requires_grad=True)
+    doses = Doses(
+        [[0.0, NAN], [1.0, 2.0]],
+        [[10.0, NAN], [10.0, 10.0]],
+        duration=[[0.0, NAN], [1.0, 0.0]],
+        bioavailability=share,
+    )
+    found = doses.solve(lambda t, y: 0 * y, torch.zeros(2, 1), [0.0, 3.0], batched=True)
+    assert found.y.dtype == torch.float32
+    assert torch.allclose(found.y[-1], torch.tensor([[5.0], [10.0]]), atol=1e-4)
+    found.y[-1].sum().backward()
+    assert abs(float(share.grad) - 30) < 1e-3
