@@ -62,6 +62,11 @@ EXAMPLES = ROOT / "examples"
             r"evaluations .* rtol 1e-5: none \d+\.\d %, \d+; .* Jacobian \d+\.\d %, \d+",
         ),
         (
+            "fit_arrhenius.py",
+            "fit_arrhenius/fit.png",
+            r"2 starts, .*\n[^$]*\d of the 8 intervals contain the true value",
+        ),
+        (
             "bouncing_ball.py",
             "bouncing_ball/heights.png",
             r"learned: gravity .* largest error \d+\.\d %",
@@ -89,6 +94,7 @@ EXAMPLES = ROOT / "examples"
         "arrhenius",
         "hybrid",
         "regularised",
+        "fit_arrhenius",
         "bouncing_ball",
         "ignition",
         "pharmacokinetics",
