@@ -1,4 +1,4 @@
-"""The command line: ``pynode train``, ``fit``, ``compare``, ``diagnose``, ``reproduce``,
+"""The command line: ``pynode data``, ``train``, ``fit``, ``compare``, ``diagnose``, ``reproduce``,
 ``methods``, ``julia``, ``doctor``.
 
 Exit codes: 0 success; 1 a solve or a training failed, or the disk failed; 2 a mistake in the
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from ..backends.julia.api import JuliaUnavailable
 from ..core.status import SolveError
 from ..train import TrainingError
-from . import compare, completion, diagnose, fit, julia, methods, reproduce, solve, train
+from . import compare, completion, data, diagnose, fit, julia, methods, reproduce, solve, train
 from .command import Mistake, Parser, failed
 from .signals import ends_politely
 
@@ -101,7 +101,7 @@ def parser() -> Parser:
     commands = top.add_subparsers(
         dest="command", required=True, metavar="COMMAND", parser_class=Parser
     )
-    for module in (train, fit, compare, diagnose, solve, methods, reproduce, julia):
+    for module in (data, train, fit, compare, diagnose, solve, methods, reproduce, julia):
         module.add_commands(commands)
     completion.add_commands(commands, top)
     return top

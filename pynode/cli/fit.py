@@ -12,6 +12,7 @@ import torch
 from .. import models
 from ..backends.registry import NAMES as BACKENDS
 from ..core.parameter_info import SCALES, Prior
+from ..data import DataError
 from ..fit import (
     Estimate,
     EstimationProblem,
@@ -27,8 +28,9 @@ from ..fit import (
 from ..fit.fisher import quantile
 from ..fit.packages import require
 from ..fit.samples import SAMPLERS
-from ..train import DataError, ModelError
+from ..train import ModelError
 from .command import failed, finish, print_json, threads
+from .data_options import add_columns, columns
 from .targets import load_object
 from .values import NO_PLOTS, count, names, numbers, positive
 
@@ -44,7 +46,9 @@ MODEL is one of these:
   FILE.xml         an SBML file; FILE.ant an Antimony file
   FILE.yaml        a PEtab problem, which has its data
 
-DATA.csv has a header line, a column of times, and a column for each measured quantity:
+DATA is a table, as for pynode data: a file (CSV in any dialect, Parquet, Excel, NetCDF, HDF5), a
+folder whose files are runs, or - for the standard input. It has a column of times, and a column for
+each measured quantity:
 
     time,A,B
     0,1.0,0.0          the first line of a run is its initial state (not with SBML files)
@@ -83,7 +87,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         epilog=FILES,
     )
     p.add_argument("model", metavar="MODEL", help="a model, or a whole problem")
-    p.add_argument("data", metavar="DATA.csv", nargs="?", help="measurements")
+    p.add_argument("data", metavar="DATA", nargs="?", help="measurements")
     p.add_argument(
         "--out",
         default="out/fit",
@@ -108,13 +112,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 def _add_data(group):
     """What the columns of the file mean."""
-    group.add_argument(
-        "--time", metavar="COLUMN", help="column of times (default: the column named t or time)"
-    )
-    group.add_argument("--group", metavar="COLUMN", help="column that distinguishes runs")
-    group.add_argument(
-        "--drop", metavar="COLUMNS", type=names, default=(), help="columns to ignore"
-    )
+    add_columns(group)
     group.add_argument(
         "--condition",
         metavar="COLUMNS",
@@ -374,7 +372,10 @@ def _write(arguments, found, out, log) -> list[Path]:
         log(f"Samples: {drawn.theta.shape[1]} after {drawn.burn_in} that were left out.")
     try:
         table = getattr(found.problem, "table", None)
-        written += save_pictures(found, out, arguments.level, getattr(table, "time", "time"))
+        named = {}
+        if table is not None:
+            named = {"time": table.time, "labels": dict(zip(table.columns, table.labels))}
+        written += save_pictures(found, out, arguments.level, **named)
     except ImportError:
         log(NO_PLOTS)
     log("Written: " + ", ".join(map(str, written)))
@@ -395,9 +396,7 @@ def _problem(arguments) -> EstimationProblem:
         raise ModelError(
             f"{arguments.model} is a model without data: give the table of measurements too."
         )
-    table = read_table(
-        arguments.data, arguments.time, arguments.group, arguments.drop, arguments.condition
-    )
+    table = read_table(arguments.data, conditions=arguments.condition, **columns(arguments))
     return TableProblem(
         model,
         table,

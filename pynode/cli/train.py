@@ -12,27 +12,30 @@ import torch
 
 from ..backends.registry import NAMES as BACKENDS
 from ..core.status import SolveError
-from ..train import DataError, Dataset, Fit, Options, fit, plot_fit, plot_loss, read_csv
+from ..data import DataError, Dataset, read
+from ..train import Fit, Options, fit, plot_fit, plot_loss
 from ..train.engine import no_native_code
 from ..train.model import ACTIVATIONS
 from ..train.options import LOSSES, OPTIMIZERS, SCHEDULES
 from ..train.progress import display
 from ..train.scaling import KINDS
 from .command import failed, finish, print_json, threads
-from .values import NO_PLOTS, names, numbers, widths
+from .data_options import add_columns, columns
+from .values import NO_PLOTS, numbers, widths
 
 TRAIN = """\
 Train a neural ODE on observations of a physical system. Stiff dynamics need an implicit solver, so
 the default method is implicit.
 
-The CSV file has a header line, a column of times, and one column per state:
+DATA is a table: a file (CSV in any dialect, Parquet, Excel, NetCDF, HDF5), a folder whose files are
+trajectories, or - for the standard input. It has a column of times, and one column per state:
 
     time,A,B,C
     0,1.0,0.0,0.0          the first line of a trajectory is its initial state
     1e-5,0.9999996,,1e-11  an empty cell is a missing value; times may be irregular
 
 A file can contain several trajectories, one below the other. Use --group to name the column that
-distinguishes them.
+distinguishes them. pynode data DATA says what pynode understands of a table.
 """
 FILES = """\
 files written to --out:
@@ -59,9 +62,9 @@ DEFAULTS = {field.name: field.default for field in fields(Options)}
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add 'train' to the subparsers of the top parser."""
     p = commands.add_parser(
-        "train", help="learn dynamics from a CSV file", description=TRAIN, epilog=FILES
+        "train", help="learn dynamics from a table", description=TRAIN, epilog=FILES
     )
-    p.add_argument("data", metavar="DATA.csv", help="observations")
+    p.add_argument("data", metavar="DATA", help="observations")
     p.add_argument(
         "--out", default="out", metavar="DIR", help="folder for the files (default: %(default)s)"
     )
@@ -97,17 +100,7 @@ def _add(group, name, kind, text, **more):
 
 def _add_data(group):
     """What the columns of the file mean."""
-    group.add_argument(
-        "--time", metavar="COLUMN", help="column of times (default: the column named t or time)"
-    )
-    group.add_argument("--group", metavar="COLUMN", help="column that distinguishes trajectories")
-    group.add_argument(
-        "--drop",
-        metavar="COLUMNS",
-        type=names,
-        default=(),
-        help="columns to ignore, separated by commas",
-    )
+    add_columns(group)
     group.add_argument(
         "--keep-constant", action="store_true", help="accept a state that never changes"
     )
@@ -265,9 +258,7 @@ def _train(arguments) -> int:
             " choose another --out."
         )
     options = Options(**{field.name: getattr(arguments, field.name) for field in fields(Options)})
-    data = read_csv(
-        arguments.data, arguments.time, arguments.group, arguments.drop, arguments.keep_constant
-    )
+    data = read(arguments.data, keep_constant=arguments.keep_constant, **columns(arguments))
     runs = len(data.trajectories)
     if arguments.json:
         log = _ignore
@@ -277,6 +268,8 @@ def _train(arguments) -> int:
         f"{arguments.data}: {runs} trajector{'y' if runs == 1 else 'ies'} of"
         f" {', '.join(data.columns)}; {data.observations} observed values after the start."
     )
+    for note in data.notes:
+        log(note)
     try:
         run = fit(
             data,

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from matplotlib import ticker
 from matplotlib.figure import Figure
 
+from ..core.colours import COLOURS
+
 if TYPE_CHECKING:
     from .work import Comparison
 
-# Colours that colour-blind people can distinguish (Okabe & Ito 2008).
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = "osD^v<>P"
 
 

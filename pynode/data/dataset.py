@@ -98,6 +98,18 @@ class Dataset:
         return tuple(short_name(column) for column in self.columns)
 
     @property
+    def held(self) -> bool:
+        """Whether the inputs keep each value until the next one: most of their values repeat the
+        one before. Otherwise they change along straight lines between their values."""
+        same = 0
+        steps = 0
+        for run in self.trajectories:
+            if run.u is not None:
+                same += int((run.u.diff(dim=0) == 0).sum())
+                steps += run.u[1:].numel()
+        return 2 * same >= steps
+
+    @property
     def observations(self) -> int:
         """The number of observed values after the initial states. The loss is a mean over them."""
         return sum(int(run.count[1:].sum()) for run in self.trajectories)

@@ -34,7 +34,7 @@ def plot_waterfall(path: str | PathLike[str], found: Estimate) -> Path:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    from ..compare.pictures import COLOURS
+    from ..core.colours import COLOURS
 
     values = np.array([start.objective for start in found.starts])
     finite = np.isfinite(values)
@@ -68,12 +68,13 @@ def plot_fit(
     curves: Bands,
     level: float = 0.95,
     time: str = "time",
+    labels: Mapping[str, str] | None = None,
 ) -> Path:
     """Measurements, curves and their bands, and below them the residuals in units of the noise.
 
     There is a column for each observable and a colour for each condition, at most MOST_OBSERVABLES
-    and MOST_CONDITIONS of them. Where errors are relative, the axis is logarithmic. Returns the
-    path. Raises ImportError without matplotlib.
+    and MOST_CONDITIONS of them. Where errors are relative, the axis is logarithmic. labels:
+    observables with their units. Returns the path. Raises ImportError without matplotlib.
     """
     from matplotlib.figure import Figure
 
@@ -89,7 +90,7 @@ def plot_fit(
         bottom = figure.add_subplot(grid[2 * line + 1, column], sharex=top)
         _draw_fit(top, observable, measured, curves, log_time)
         _draw_residuals(bottom, observable, measured, log_time, level)
-        top.set_title(observable, fontsize=11)
+        top.set_title((labels or {}).get(observable, observable), fontsize=11)
         top.tick_params(labelbottom=False)
         bottom.set_xlabel(time)
         if column == 0:
@@ -107,7 +108,7 @@ def plot_profiles(
     Returns the path. Raises ImportError without matplotlib."""
     from matplotlib.figure import Figure
 
-    from ..compare.pictures import COLOURS
+    from ..core.colours import COLOURS
 
     columns = min(4, len(profiles))
     lines = math.ceil(len(profiles) / columns)
@@ -138,7 +139,7 @@ def plot_profiles(
 
 
 def _draw_fit(axis: Any, observable: str, measured: Predictions, curves: Bands, log: bool) -> None:
-    from ..compare.pictures import COLOURS
+    from ..core.colours import COLOURS
 
     for k, condition in enumerate(_conditions(measured, observable)):
         colour = COLOURS[k % len(COLOURS)]
@@ -180,7 +181,7 @@ def _draw_fit(axis: Any, observable: str, measured: Predictions, curves: Bands, 
 
 
 def _draw_residuals(axis, observable, measured, log, level):
-    from ..compare.pictures import COLOURS
+    from ..core.colours import COLOURS
 
     z = quantile(level)
     axis.axhspan(-z, z, color="0.92", lw=0)

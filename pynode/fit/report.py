@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -33,14 +34,18 @@ def save_results(found: Estimate, out: str | PathLike[str], level: float = 0.95)
 
 
 def save_pictures(
-    found: Estimate, out: str | PathLike[str], level: float = 0.95, time: str = "time"
+    found: Estimate,
+    out: str | PathLike[str],
+    level: float = 0.95,
+    time: str = "time",
+    labels: Mapping[str, str] | None = None,
 ) -> list[Path]:
-    """Draw waterfall.png, fit.png and, if there are profiles, profiles.png. Returns the paths.
-    Raises ImportError without matplotlib."""
+    """Draw waterfall.png, fit.png and, if there are profiles, profiles.png. labels: observables
+    with their units. Returns the paths. Raises ImportError without matplotlib."""
     out = Path(out)
     drawn = [plot_waterfall(out / "waterfall.png", found)]
     curves = bands(found, level)
-    drawn.append(plot_fit(out / "fit.png", predictions(found), curves, level, time))
+    drawn.append(plot_fit(out / "fit.png", predictions(found), curves, level, time, labels))
     if found.profiles:
         drawn.append(plot_profiles(out / "profiles.png", found.profiles, level))
     return drawn

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from ..core.parameter_info import SCALES, ParameterInfo, Prior, Scale, to_scale
@@ -123,10 +124,13 @@ def noise_parameters(
     wishes: Wishes,
 ) -> list[Noise]:
     """The errors of each column. noise: a standard deviation or 'estimate', for all columns or by
-    name; columns without a name are estimated. relative: columns whose logarithm has the errors.
-    counted: for each column whether its first lines are measurements. Raises ValueError for a name
-    that is no column, and for values without a logarithm."""
-    named = dict(noise) if isinstance(noise, Mapping) else dict.fromkeys(table.columns, noise)
+    name; columns without a name are estimated, and those with errors in the table have these.
+    relative: columns whose logarithm has the errors. counted: for each column whether its first
+    lines are measurements. Raises ValueError for a name that is no column, and for values without
+    a logarithm."""
+    named = noise_by_name(noise)
+    if not isinstance(noise, Mapping):
+        named = dict.fromkeys(table.columns, noise)
     for name in (*named, *relative):
         if name not in table.columns:
             raise ValueError(
@@ -138,6 +142,14 @@ def noise_parameters(
         known = named.get(column, "estimate")
         if is_relative:
             _check_positive(table, i, counted[i])
+        if table.errors[i] is not None:
+            if is_relative or column in noise_by_name(noise):
+                raise ValueError(
+                    f"{column!r} has its standard deviations in column {table.errors[i]!r}: leave"
+                    f" it out of noise and relative, or leave {table.errors[i]!r} out (--drop)"
+                )
+            found.append(Noise(i, None, _typical_error(table, i), False))
+            continue
         if known != "estimate":
             deviation = float(known)
             if not 0 < deviation < math.inf:
@@ -158,6 +170,20 @@ def noise_parameters(
             wish = wish._replace(bounds=(least, MOST_NOISE * size), scale=wish.scale or "log10")
         found.append(Noise(i, _parameter(name, FIRST_NOISE * size, wish), math.nan, is_relative))
     return found
+
+
+def noise_by_name(noise: float | str | Mapping[str, float | str]) -> dict[str, float | str]:
+    """The noise of single columns; empty if it is one for all."""
+    if isinstance(noise, Mapping):
+        return dict(noise)
+    return {}
+
+
+def _typical_error(table, i) -> float:
+    """The median of the standard deviations in the table, for curves between measurements."""
+    known = [run.lines.sd[:, i] for run in table.runs]
+    positive = torch.cat([sd[sd > 0] for sd in known])
+    return float(positive.median())
 
 
 def _parameter(name: str, value: float, wish: Wish) -> ParameterInfo:

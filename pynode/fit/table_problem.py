@@ -236,7 +236,7 @@ class TableProblem:
             self.simulator.grid[seen.time, seen.run],
             seen.value,
             seen.of_array(simulated),
-            values,
+            self._deviations_of_seen(values),
         )
 
     def curves(self, theta: Tensor) -> Predictions:
@@ -254,11 +254,10 @@ class TableProblem:
             grid.T.repeat(columns, 1).reshape(-1),
             torch.full((len(place),), torch.nan, dtype=torch.float64),
             simulated.permute(2, 1, 0).reshape(-1),
-            values,
+            self._deviations(values)[place[:, 0]],
         )
 
-    def _table(self, columns, runs, time, measured, simulated, values):
-        noise = self._deviations(values)
+    def _table(self, columns, runs, time, measured, simulated, noise):
         relative = torch.tensor([x.relative for x in self._noise])
         which = torch.tensor(columns)
         return Predictions(
@@ -267,7 +266,7 @@ class TableProblem:
             time,
             measured,
             simulated,
-            noise[which],
+            noise,
             relative[which],
         )
 
@@ -306,6 +305,11 @@ class TableProblem:
                 found.append(values[names[noise.info.name]])
         return torch.stack(found)
 
+    def _deviations_of_seen(self, values):
+        """The standard deviation of each measured value, (N,), differentiable."""
+        seen = self._seen
+        return torch.where(seen.known.isnan(), self._deviations(values)[seen.column], seen.known)
+
     def _errors(self, simulated, values):
         """The Errors of the simulated values, (N,)."""
         seen = self._seen
@@ -313,7 +317,7 @@ class TableProblem:
         simulated = torch.where(relative, simulated, 1.0).log() + torch.where(
             relative, 0.0, simulated
         )
-        return Errors(simulated - seen.target, self._deviations(values)[seen.column], seen.constant)
+        return Errors(simulated - seen.target, self._deviations_of_seen(values), seen.constant)
 
     def _minus_log_priors(self, theta):
         found = theta.new_zeros(())
@@ -434,7 +438,8 @@ class _Linearised(NamedTuple):
 
 class _Seen(NamedTuple):
     """The N measured values. time, run, column: (N,) places in the batch. value: (N,); target: the
-    same, or its logarithm where relative, (N,). constant: of the likelihood."""
+    same, or its logarithm where relative, (N,). known: (N,) standard deviations of the table, NaN
+    where it has none. constant: of the likelihood."""
 
     time: Tensor
     run: Tensor
@@ -442,6 +447,7 @@ class _Seen(NamedTuple):
     value: Tensor
     target: Tensor
     relative: Tensor
+    known: Tensor
     constant: float
 
     @classmethod
@@ -450,14 +456,24 @@ class _Seen(NamedTuple):
         run_index = []
         column = []
         value = []
+        known = []
         for b, run in enumerate(table.runs):
-            counted = run.seen.clone()
-            counted[0] &= torch.tensor(measured)
+            lines = run.lines
+            counted = lines.seen.clone()
+            counted[lines.row == 0] &= torch.tensor(measured)
+            if lines.sd is not None:
+                # At the start a value without a positive one is the initial state itself.
+                sd = lines.sd
+                has_errors = torch.tensor([name is not None for name in table.errors])
+                counted &= (sd > 0) | ~has_errors
+            else:
+                sd = torch.full_like(lines.y, torch.nan)
             rows, columns = counted.nonzero(as_tuple=True)
-            time.append(places[b][rows])
+            time.append(places[b][lines.row[rows]])
             run_index.append(torch.full_like(rows, b))
             column.append(columns)
-            value.append(run.values[rows, columns])
+            value.append(lines.y[rows, columns])
+            known.append(sd[rows, columns])
         columns = torch.cat(column)
         values = torch.cat(value)
         relative = torch.tensor([x.relative for x in noise])[columns]
@@ -469,6 +485,7 @@ class _Seen(NamedTuple):
             values,
             torch.where(relative, logarithms, values),
             relative,
+            torch.cat(known),
             float(logarithms.sum()),
         )
 

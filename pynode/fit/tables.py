@@ -6,34 +6,46 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from os import PathLike
+from typing import Any
 
 from torch import Tensor
 
-from ..data import DataError, Dataset, read
+from ..data import DataError, Dataset, Repeats, read
+from ..data.names import resolve
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run. t: (T,) increasing times; values: (T, m), zero where nothing was measured; seen: (T,
-    m), whether it was; conditions: (c,)."""
+    """One run.
+
+    t: (T,) increasing times. values: (T, m), zero where nothing was measured; the mean, where it
+    was several times. seen: (T, m), whether it was. conditions: (c,). lines: the single
+    measurements.
+    """
 
     name: str
     t: Tensor
     values: Tensor
     seen: Tensor
     conditions: Tensor
+    lines: Repeats
 
 
 @dataclass(frozen=True)
 class Table:
     """Runs with the same m columns of measurements and the same c conditions, in the units of the
-    file, float64."""
+    file, float64.
+
+    columns: names without units, if no two are then the same. errors: for each of them the column
+    of its standard deviations, or None. labels: the columns with their units, for pictures.
+    """
 
     columns: tuple[str, ...]
     conditions: tuple[str, ...]
     time: str
     runs: tuple[Run, ...]
+    errors: tuple[str | None, ...]
+    labels: tuple[str, ...]
 
     @cached_property
     def fingerprint(self) -> str:
@@ -43,23 +55,35 @@ class Table:
             digest.update(run.name.encode())
             for part in (run.t, run.values, run.seen, run.conditions):
                 digest.update(part.numpy().tobytes())
+            if len(run.lines.row) > len(run.t) or run.lines.sd is not None:
+                for part in (run.lines.row, run.lines.y, run.lines.seen, run.lines.sd):
+                    if part is not None:
+                        digest.update(part.numpy().tobytes())
         return digest.hexdigest()
 
 
 def read_table(
-    path: str | PathLike[str],
+    source: Any,
     time: str | None = None,
     group: str | None = None,
     drop: Sequence[str] = (),
     conditions: Sequence[str] = (),
+    inputs: Sequence[str] = (),
+    errors: Sequence[str] = (),
 ) -> Table:
-    """The measurements in a CSV file, read as ``pynode train`` reads its observations.
+    """The measurements in a file or a table, as ``pynode train`` reads its observations.
 
-    time, group, drop: as for ``pynode.data.read``. conditions: columns that do not change
-    during a run, such as its temperature. Raises DataError for a file that cannot be used.
+    time, group, drop, errors: as for ``pynode.data.read``. conditions: columns that do not change
+    during a run, such as its temperature. Raises DataError for a table that cannot be used, and for
+    inputs, which a model gets otherwise.
     """
-    data = read(path, time, group, drop, keep_constant=True)
-    return as_table(data, conditions)
+    if inputs:
+        raise DataError(
+            f"a model that is fitted takes no input columns, and {inputs[0]!r} is one: write u(t)"
+            f" into the model, as pynode.models.InputTable, and leave the column out with --drop"
+            f" {inputs[0]}."
+        )
+    return as_table(read(source, time, group, drop, True, errors=errors), conditions)
 
 
 def as_table(data: Dataset | Table, conditions: Sequence[str] = ()) -> Table:
@@ -67,14 +91,16 @@ def as_table(data: Dataset | Table, conditions: Sequence[str] = ()) -> Table:
     column, or that changes during a run."""
     if isinstance(data, Table):
         return data
-    missing = [name for name in conditions if name not in data.columns]
-    if missing:
-        raise DataError(
-            f"the table has no column {missing[0]!r} for a condition: its columns are"
-            f" {', '.join(data.columns)}."
-        )
-    measured = [i for i, name in enumerate(data.columns) if name not in conditions]
-    given = [data.columns.index(name) for name in conditions]
+    given = []
+    for name in conditions:
+        column = resolve(name, data.columns)
+        if column is None:
+            raise DataError(
+                f"the table has no column {name!r} for a condition: its columns are"
+                f" {', '.join(data.columns)}."
+            )
+        given.append(data.columns.index(column))
+    measured = [i for i in range(len(data.columns)) if i not in given]
     if not measured:
         raise DataError("the table has conditions alone: add a column of measurements.")
     runs = []
@@ -87,8 +113,23 @@ def as_table(data: Dataset | Table, conditions: Sequence[str] = ()) -> Table:
                     " is constant in each run: name the column that separates the runs (group,"
                     " --group), or leave it out of the conditions."
                 )
+        lines = run.lines
+        sd = None
+        if lines.sd is not None:
+            sd = lines.sd[:, measured]
+        own = Repeats(lines.row, lines.y[:, measured], lines.seen[:, measured], sd)
         runs.append(
-            Run(run.name, run.t, run.y[:, measured], run.seen[:, measured], run.y[0, given])
+            Run(run.name, run.t, run.y[:, measured], run.seen[:, measured], run.y[0, given], own)
         )
-    columns = tuple(data.columns[i] for i in measured)
-    return Table(columns, tuple(conditions), data.time, tuple(runs))
+    names = data.names
+    if len(set(names)) < len(names):
+        names = data.columns
+    errors = data.errors or (None,) * len(names)
+    return Table(
+        tuple(names[i] for i in measured),
+        tuple(conditions),
+        data.time,
+        tuple(runs),
+        tuple(errors[i] for i in measured),
+        tuple(data.columns[i] for i in measured),
+    )

@@ -37,7 +37,7 @@ def plot_fit(
     """
     from matplotlib.figure import Figure
 
-    from ..compare.pictures import COLOURS
+    from ..core.colours import COLOURS
 
     runs = data.trajectories[:MOST_RUNS]
     names = data.columns[:MOST_STATES]
@@ -89,7 +89,7 @@ def plot_loss(path: str | PathLike[str], history: list[dict[str, Any]], best: fl
     best: as in ``Fit``. Returns the path. Raises ImportError without matplotlib."""
     from matplotlib.figure import Figure
 
-    from ..compare.pictures import COLOURS
+    from ..core.colours import COLOURS
 
     figure = Figure(figsize=(6.4, 4.0))
     axis = figure.subplots()

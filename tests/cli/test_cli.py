@@ -199,10 +199,10 @@ def test_interruption_exits_130(csv_file, tmp_path, capsys, monkeypatch):
     assert "interrupted after epoch 1; add --resume to go on" in capsys.readouterr().err
     assert (tmp_path / "out" / "fit.png").exists()
 
-    def early(*_):
+    def early(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli_train, "read_csv", early)
+    monkeypatch.setattr(cli_train, "read", early)
     assert main(["train", csv_file, "--out", str(tmp_path / "new")]) == 130
     assert capsys.readouterr().err == "pynode: interrupted.\n"
     monkeypatch.undo()
@@ -318,7 +318,7 @@ def test_the_examples_list_their_options(example, capsys, script):
 
 
 def test_example_data_are_robertson():
-    data = cli_train.read_csv(EXAMPLES / "data" / "robertson.csv")
+    data = cli_train.read(EXAMPLES / "data" / "robertson.csv")
     (run,) = data.trajectories
     assert data.columns == ("A", "B", "C") and len(run.t) == 51
     assert float(run.t[1]) == 1e-5 and float(run.t[-1]) == 1e5
