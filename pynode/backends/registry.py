@@ -27,15 +27,20 @@ STATES = ("cpu", "cuda")
 class TorchBackend:
     """pynode's own solvers in torch operations, on every device of torch.
 
-    passes: for batched=True: how many attempted steps of all rows follow one another without the
-    host, which otherwise waits for the device after each of them. 8 to 16 serve a GPU. On CUDA they
-    are one captured graph (for Rosenbrock methods up to 8 states a row): f must do the same
-    operations at every call and read no number on the host; if it cannot be captured, a warning
-    says so, and its operations run one by one. passes=None gives the same steps and results. Rows
-    that have ended are carried along until there are fewer by a quarter. It serves explicit
-    Runge-Kutta and Rosenbrock methods. Solves with events, a callback, max_seconds, nonnegative,
-    domain, max_nfe, tstops or compiled steps, and an f that draws random numbers, do not use it. No
-    GPU has shown yet what it is worth.
+    passes: for batched=True: how many passes over all rows follow one another without the host,
+    which otherwise waits for the device in each of them. In a pass each row tries a step, or makes
+    one iteration of it. 8 to 16 serve a GPU. On CUDA they are one captured graph (for implicit
+    methods up to 8 states a row): f must do the same operations at every call and read no number on
+    the host; if it cannot be captured, a warning says so, and its operations run one by one. Rows
+    that have ended are carried along until there are fewer by a quarter.
+
+    passes=None gives the same steps and results. From 16,384 rows on a device, the numbers of the
+    rows then stay there as well, and the host reads a few sums in each pass.
+
+    Both serve explicit Runge-Kutta and Rosenbrock methods, QNDF and FBDF. Solves with events, a
+    callback, max_seconds, nonnegative, domain, max_nfe, tstops or compiled steps, and an f that
+    draws random numbers, have their numbers on the host. No GPU has shown yet what passes are
+    worth.
     """
 
     passes: int | None = None

@@ -140,6 +140,7 @@ def integrate(
     passes, states = _begin(uncounted, method, y0, spans, options, atol, record, slopes)
     ends = _Ends(y0, passes.family)
     start_nfe = uncounted.stats.nfe
+    dense: float | None
     if count is None:
         dense = Attended(passes, states, ends.store, record is not None).run()
     else:
@@ -156,7 +157,7 @@ def integrate(
     stats.rejected += int(rows.rejected.sum())
     # Repeated work for rows that take no step does not count.
     attempts = int((rows.accepted + rows.rejected).sum())
-    passes.family.count(stats, attempts, rows.work, min(dense, attempts))
+    passes.family.count(stats, attempts, rows.work, int(min(dense, attempts)))
     return rows
 
 

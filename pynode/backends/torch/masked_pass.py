@@ -48,8 +48,9 @@ class RowStates(NamedTuple):
 
     def select(self, rows: Tensor) -> RowStates:
         """The states of some rows, in the order of the index."""
-        kept = (part.index_select(0, rows) for part in self[:-1])
-        return RowStates(*kept, inner=self.inner.select(rows))
+        kept: list[Any] = [part.index_select(0, rows) for part in self[:-1]]
+        kept.append(self.inner.select(rows))
+        return RowStates(*kept)
 
     def copy_(self, other: RowStates) -> None:
         """Write other states into the tensors of these."""
@@ -112,7 +113,7 @@ class Tables:
         goals = torch.where(ready, places[:-1], self.count * self.batch + row).view(-1)
         values, slopes = evaluated(interpolant, theta, self.slopes is not None)
         _put(self.ys, goals, values)
-        if slopes is not None:
+        if slopes is not None and self.slopes is not None:
             _put(self.slopes, goals, slopes / states.size.to(slopes).unsqueeze(1))
         return states._replace(place=states.place + ready.sum(0), waiting=due[-1])
 

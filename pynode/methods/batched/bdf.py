@@ -166,7 +166,7 @@ class BDFRows:
     def _wait(self, begins: np.ndarray, old: np.ndarray) -> np.ndarray:
         """The rows that begin now. In a large batch the rows that need a Jacobian wait some passes
         for one another, because its cost hardly depends on the number of rows."""
-        count = np.count_nonzero(old)
+        count = int(np.count_nonzero(old))
         if count:
             if worth_waiting(self.waited, count, len(old)):
                 self.waited += 1

