@@ -142,6 +142,8 @@ class Plan:
                 if value is None:
                     self._reset(target, place, constants, extras)
                     continue
+                if place is not None:
+                    value = value / self.names.factor(target)
                 entry = self._entry(value, constants)
                 if entry is None:
                     dynamic[target] = self.names.in_model(value)
