@@ -57,7 +57,7 @@ class Assignments:
         """The priority now; events without one come last."""
         if self._priority is None:
             return -torch.inf
-        return float(self._priority(t, y, p)[0])
+        return self._priority(t, y, p)[0].item()
 
     def applied(self, t: Tensor, y: Tensor, p: Tensor, values: Tensor) -> Tensor:
         """The state after the event. Concentrations are assigned in the volume before it, and

@@ -8,7 +8,7 @@ import sympy as sp
 from sympy.core.relational import Relational
 
 from .records import Network
-from .symbols import TIME, symbol
+from .symbols import TIME, names, symbol
 
 _TRUE_FOR = {
     sp.StrictGreaterThan: (1,),
@@ -75,6 +75,12 @@ def frozen(network: Network) -> set[str]:
         and not network.effects.get(name)
         and (state.rate is None or state.rate == 0)
     }
+
+
+def moves(expression: sp.Expr, network: Network, still: set[str]) -> bool:
+    """Whether an expression can change between events. still: states that do not."""
+    found = names([expanded(expression, network)])
+    return TIME.name in found or bool(found & (network.states.keys() - still))
 
 
 def crossing_time(expression: sp.Expr, network: Network, still: set[str]) -> sp.Expr | None:

@@ -1,4 +1,4 @@
-"""States that satisfy what holds at every time: fast reactions at equilibrium, algebraic equations."""
+"""States that satisfy what holds at every time: equilibria and algebraic equations."""
 
 from __future__ import annotations
 
@@ -43,7 +43,8 @@ def consistent(model: ReactionModel, t: Tensor, y: Tensor, p: Tensor) -> Tensor:
     implicit function theorem. Raise ValueError where it does not converge.
     """
     states = model.network.states.values()
-    places = torch.tensor([i for i, state in enumerate(states) if state.algebraic])
+    found = [i for i, state in enumerate(states) if state.algebraic]
+    places = torch.tensor(found, device=y.device)
 
     def residual(z: Tensor, t: Tensor, y: Tensor, p: Tensor) -> Tensor:
         return model(t, y.index_copy(0, places, z), p)[places]

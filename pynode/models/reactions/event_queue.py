@@ -35,7 +35,7 @@ class EventQueue:
 
     def add(self, event: int, due: Tensor, values: Any) -> None:
         """Let an event happen at the time due, with values or, for None, with those of then."""
-        item = Pending(float(due), next(self._count), event, due, values)
+        item = Pending(due.item(), next(self._count), event, due, values)
         heapq.heappush(self._heap, item)
 
     def next_due(self) -> Tensor | None:

@@ -1,4 +1,4 @@
-"""Formula texts as expressions, and expressions in the form that the torch source needs."""
+"""Expressions in the form that the torch source needs: numbers and truth values in their places."""
 
 from __future__ import annotations
 
@@ -60,32 +60,6 @@ def _chosen(expression):
         condition = as_truth(condition)
         result = sp.Or(sp.And(condition, as_truth(value)), sp.And(sp.Not(condition), result))
     return result
-
-
-def parse(formula: str | sp.Basic | float) -> sp.Basic:
-    """A formula as an expression: PEtab's mathematics where the package petab is installed, and
-    libsbml's infix otherwise. "time" or "t" is the time, unless a quantity has that name."""
-    if isinstance(formula, sp.Basic):
-        return formula
-    if isinstance(formula, (int, float)):
-        return sp.Float(formula) if isinstance(formula, float) else sp.Integer(formula)
-    try:
-        from petab.v1.math import sympify_petab
-    except ImportError:
-        return _infix(formula)
-    return sympify_petab(formula)
-
-
-def _infix(formula):
-    """A formula in libsbml's infix of SBML Level 3."""
-    import libsbml
-
-    from ..sbml_files.mathematics import expression_of
-
-    tree = libsbml.parseL3Formula(formula)
-    if tree is None:
-        raise ValueError(f"{formula!r} is no formula: {libsbml.getLastParseL3Error()}")
-    return expression_of(tree)
 
 
 def with_time(expression: sp.Basic, known: set[str]) -> sp.Basic:

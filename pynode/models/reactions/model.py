@@ -14,7 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from .description import description
-from .formulas import parse, plain, with_time
+from .formula_parser import parse
+from .formulas import plain, with_time
 from .jumps import jump_times
 from .python_file import python_file
 from .records import START_OF_TIME, Network
@@ -179,7 +180,7 @@ class ReactionModel(nn.Module):
         """A function (t, y, p=None, e=None) -> (..., len(formulas)): the values of formulas.
 
         formulas: names of quantities (species, parameters, reactions, assigned quantities), texts
-            in PEtab's mathematics, or sympy expressions with real symbols.
+            such as "log(S1) + k*time" (log is the natural logarithm), or sympy expressions.
         extra: further names in the formulas, whose values e, (..., len(extra)), the caller gives.
         """
         extra = tuple(extra)
@@ -193,11 +194,23 @@ class ReactionModel(nn.Module):
 
         return evaluate
 
-    def condition(self, formulas: Sequence[sp.Basic]) -> Callable[..., Tensor]:
-        """A plain function (t, y, p) -> (len(formulas),) of one state, for events of ``solve``: the
-        native engine finds nothing in it but its formulas."""
-        key = ("condition", tuple(formulas))
-        return self._functions.get(key) or self._make(key, lambda: formulas, (), ("t", "y", "p"))
+    def watch(self, formulas: Sequence[sp.Basic]) -> Callable[..., Tensor]:
+        """A plain function (t, y, p and signs) -> (len(formulas),) of one state, for events of
+        ``solve``: each formula times its sign. The signs follow the constants in the last argument.
+        The native engine finds nothing in the function but the formulas."""
+        key = ("watch", tuple(formulas))
+        if key not in self._functions:
+            signs = [f"sign({i})" for i in range(len(formulas))]
+            source = FunctionSource(
+                name="value",
+                vectors={"y": self.states, "p": (*self.constants, *signs)},
+                times={TIME.name: "t", START_OF_TIME: "torch.zeros_like(t)"},
+                definitions=self.network.definitions,
+                arguments=("t", "y", "p"),
+            )
+            pairs = zip(formulas, signs)
+            self._keep(key, source.text([formula * symbol(sign) for formula, sign in pairs]))
+        return self._functions[key]
 
     def function_of(self, formulas: Sequence[str | sp.Basic]) -> Callable[..., Tensor]:
         """The plain function behind ``quantities``, (t, y, p, None) -> (..., len(formulas)), with t
@@ -301,13 +314,13 @@ class ReactionModel(nn.Module):
             result = result.expand(*rows, result.shape[-1])
         return result
 
-    def _make(self, key, outputs, extra, arguments=("t", "y", "p", "e")):
+    def _make(self, key, outputs, extra):
         source = FunctionSource(
             name="value",
             vectors={"y": self.states, "p": self.constants, "e": extra},
             times={TIME.name: "t", START_OF_TIME: "torch.zeros_like(t)"},
             definitions=self._running(extra),
-            arguments=arguments,
+            arguments=("t", "y", "p", "e"),
             first=self.constants,
         )
         function = self._keep(key, source.text(outputs()))

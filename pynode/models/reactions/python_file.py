@@ -44,9 +44,7 @@ def python_file(network: Network, values: Mapping[str, float]) -> str:
         [network.derivative(name) for name in states],
         [f"d{name}" for name in states],
     )
-    start = _source(network, "initial", None, "t").text(
-        [symbol(at_start(name)) for name in states]
-    )
+    start = _source(network, "initial", None, "t").text([symbol(at_start(name)) for name in states])
     return _FILE.format(
         title=network.name,
         name=_class_name(network.name),

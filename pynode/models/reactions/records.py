@@ -8,7 +8,6 @@ import sympy as sp
 
 from .symbols import TIME, at_start, names, renamed, symbol
 
-
 # A fast reaction is this many times as fast as its rate law. The slow part then differs from the
 # limit of infinite speed by some 1e-8 of itself, and rounding of the fast rates by as much.
 FAST = sp.Integer(10) ** 8

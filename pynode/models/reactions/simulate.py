@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 
 from ...backends.packages import missing_for_native
-from ...core.events import Event
 from ...solve import solve
 from ...translate.refusal import TranslationRefused
 from .assignments import Assignments
@@ -81,13 +80,13 @@ class _Course:
         self.log: list[Occurrence] = []
         self.queue = EventQueue()
         self.actions = [Assignments(model, event) for event in model.events]
-        longest = float(times.abs().max())
+        longest = times.detach().abs().max().item()
         self.triggers = Triggers(model, p, longest) if model.events else None
         self.random = random.Random(seed)
         self.still = frozen(model.network) == set(model.states)
         if self.triggers is not None and self.triggers.watched and model.states:
             self.still = False
-        self.longest_step = float(times[-1] - times[0]) / _SHORT_STEPS
+        self.longest_step = (times[-1] - times[0]).item() / _SHORT_STEPS
         # Times closer than this are one.
         self.span = 1e-12 * max(1.0, longest)
         self.signs: list[int] = []
@@ -97,12 +96,13 @@ class _Course:
     def run(self, y: Tensor) -> Simulation:
         """The whole course from the state at the first time."""
         t = self.outputs[0].to(y.dtype)
-        end = float(self.outputs[-1])
+        end = self.output_times[-1]
+        self._refuse_missing(t, y)
         y = self._consistent(t, y)
         if self.triggers is not None:
             y = self._begin(t, y)
-        self._record(float(t), y)
-        while float(t) < end:
+        self._record(t.item(), y)
+        while t.item() < end:
             stop, crossed = self._next_stop(t, y)
             t, y, more = self._advance(t, y, stop)
             if more is not None:
@@ -110,10 +110,22 @@ class _Course:
             last = self.open_end and float(t) >= end - self.span
             if self.triggers is not None and not last:
                 y = self._settle(t, y, crossed)
-            self._record(float(t), y)
+            self._record(t.item(), y)
         states = torch.stack(self.found)
         truths = tuple(self.truths)
         return Simulation(self.model, self.outputs, states, self.p, self.log, truths)
+
+    def _refuse_missing(self, t, y):
+        """Raise ValueError where dy/dt is unknown because the file leaves out values."""
+        model = self.model
+        needed = model.network.needed(list(model.derivatives.values()))
+        missing = [name for name, value in zip(model.constants, self.p.tolist()) if value != value]
+        missing = [name for name in missing if name in needed]
+        if missing and bool(model(t, y, self.p).isnan().any()):
+            raise ValueError(
+                f"the file gives no value for {', '.join(missing)}, on which the course depends:"
+                " set their components of p"
+            )
 
     def _record(self, time, y):
         """y is the state at all outputs up to a time that have none yet."""
@@ -131,26 +143,36 @@ class _Course:
         stop = self.outputs[-1]
         crossed: list[int] = []
         due = self.queue.next_due()
-        if due is not None and float(due) < float(stop):
+        if due is not None and due.item() < stop.item():
             stop = due
         if self.triggers is None:
             return stop, crossed
+        if any(self.signs[i] == 0 for i in self.triggers.watched):
+            # What rests at zero may begin to move where dy/dt jumps.
+            stop = self._first_jump(t, y, stop)
         for time, number in self.triggers.planned_times(t, y):
-            value = float(time)
-            if not value > float(t) + self.span:
+            value = time.item()
+            if not value > t.item() + self.span:
                 continue
-            if value < float(stop) - self.span:
+            if value < stop.item() - self.span:
                 stop = time
                 crossed = [number]
-            elif value <= float(stop) + self.span:
+            elif value <= stop.item() + self.span:
                 crossed.append(number)
         return stop, crossed
+
+    def _first_jump(self, t, y, stop):
+        """The first time after t at which dy/dt jumps, or the stop if that is earlier."""
+        for time in self.model.jumps(self.p, t, y).unbind():
+            if t.item() + self.span < time.item() < stop.item():
+                stop = time
+        return stop
 
     def _advance(self, t, y, stop):
         """Integrate to a stop, or to the first crossing before it: (time, state, the differences
         that cross, or None at the stop). Outputs on the way are recorded."""
-        start = float(t)
-        end = float(stop)
+        start = t.item()
+        end = stop.item()
         if end <= start + self.span:
             return stop, y, None
         first = bisect.bisect_right(self.output_times, start + self.span)
@@ -173,23 +195,25 @@ class _Course:
 
     def _solve(self, y, times):
         options = dict(self.options)
+        args = (self.p,)
         if self.triggers is not None and self.triggers.watched:
             if self.triggers.need_short_steps:
                 options.setdefault("max_step", self.longest_step)
-            options["events"] = Event(self.triggers.condition, terminal=True, name="trigger")
+            options["events"] = self.triggers.event()
+            args = (self.triggers.constants(self.signs),)
         jumps = self.model.jumps(self.p, times[0], y)
         if len(jumps):
             options["jumps"] = jumps
         if self.model.mass is not None:
             options["mass"] = self.model.mass
             options["consistent"] = "solve"
-        if "backend" in options or missing_for_native():
-            return solve(self.model, y, times, args=(self.p,), **options)
+        if "backend" in options or self.model.mass is not None or missing_for_native():
+            return solve(self.model, y, times, args=args, **options)
         try:
-            return solve(self.model, y, times, args=(self.p,), backend="native", **options)
+            return solve(self.model, y, times, args=args, backend="native", **options)
         except TranslationRefused:
             self.options["backend"] = "torch"
-            return solve(self.model, y, times, args=(self.p,), backend="torch", **options)
+            return solve(self.model, y, times, args=args, backend="torch", **options)
 
     def _consistent(self, t, y):
         """The state with its fast reactions at equilibrium and its algebraic equations solved."""
@@ -238,8 +262,8 @@ class _Course:
     def _refuse_cascade(self, count, t):
         if count > _MOST_AT_ONCE:
             raise ValueError(
-                f"more than {_MOST_AT_ONCE} events happen at the time {float(t):g}: they trigger one"
-                " another without end"
+                f"more than {_MOST_AT_ONCE} events happen at the time {t.item():g}: they trigger"
+                " one another without end"
             )
 
     def _react(self, t, y, first=False):
@@ -247,7 +271,7 @@ class _Course:
         count = 0
         self._trigger(t, y)
         while True:
-            due = self.queue.due(float(t) + self.span)
+            due = self.queue.due(t.item() + self.span)
             if not due:
                 return y, count
             item = self._chosen(due, t, y)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import keyword
+import linecache
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 import sympy as sp
+import torch
 
 from .formula_text import RELATIONS, FormulaPrinter, number
+from .guards import with_guards
 from .symbols import symbol
 
 _FUNCTIONS = {
@@ -41,7 +45,7 @@ class TorchPrinter(FormulaPrinter):
         self.variables = variables
         self.like = like
 
-    def emptyPrinter(self, expr):
+    def emptyPrinter(self, expr: sp.Basic) -> NoReturn:
         """Raise ValueError: there is no rule for the expression."""
         raise ValueError(f"there is no torch function for {type(expr).__name__} in {expr}")
 
@@ -73,6 +77,9 @@ class TorchPrinter(FormulaPrinter):
         if expr.exp in _WRITTEN_OUT and expr.base.is_Symbol:
             return "*".join([self._print(expr.base)] * int(expr.exp))
         return super()._print_Pow(expr)
+
+    def _print_Guarded(self, expr):
+        return f"torch.where({self._print(expr.args[1])}, {self._print(expr.args[0])}, 1)"
 
     def _print_Function(self, expr):
         name = type(expr).__name__
@@ -235,7 +242,8 @@ class FunctionSource:
         for output in outputs:
             self._collect(output, needed, seen, ())
         inner = [name for name in needed if name in self.definitions]
-        expressions = [self.definitions[name] for name in inner]
+        expressions = [with_guards(self.definitions[name]) for name in inner]
+        outputs = [with_guards(output) for output in outputs]
         replaced: list = []
         reduced = [*expressions, *outputs]
         if self.share:
@@ -306,11 +314,7 @@ def _walk(expression, whole, order, done):
 
 def compiled(source: str, name: str, file: str) -> Callable:
     """The function of a source text, whose lines tracebacks show."""
-    import linecache
-
-    import torch
-
-    scope = {"torch": torch}
+    scope: dict[str, Any] = {"torch": torch}
     exec(compile(source, file, "exec"), scope)
     linecache.cache[file] = (len(source), None, source.splitlines(True), file)
     return scope[name]

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .conditions import crossing_time, differences, expanded, frozen, truth
+from ...core.events import Event
+from .conditions import crossing_time, differences, expanded, frozen, moves, truth
+from .consistent import consistent
 from .symbols import TIME
 
 if TYPE_CHECKING:
@@ -33,13 +35,17 @@ class Triggers:
         self._truths = [truth(condition, places) for condition in conditions]
         still = frozen(network)
         times = [crossing_time(part, network, still) for part in self.differences]
-        # Those whose crossings are known beforehand, and those that the solver watches.
+        # Those whose crossings are known beforehand, and those that the solver watches. The others
+        # change at events alone.
         self.planned = [i for i, time in enumerate(times) if time is not None]
-        self.watched = [i for i, time in enumerate(times) if time is None]
+        self.watched = [
+            i
+            for i, (part, time) in enumerate(zip(self.differences, times))
+            if time is None and moves(part, network, still)
+        ]
         self._values = model.quantities(self.differences)
         self._times = model.quantities([time for time in times if time is not None])
-        # (t, y, p) -> the watched differences, for an event of solve.
-        self.condition = model.condition([self.differences[i] for i in self.watched])
+        self._watch = model.watch([self.differences[i] for i in self.watched])
         self._model = model
         # Differences that move with the time, between states that may not: steps must be short.
         self.need_short_steps = any(
@@ -47,6 +53,19 @@ class Triggers:
         )
         self._still = still == set(network.states)
         self._last: Any = None
+
+    def event(self) -> Event:
+        """An event of ``solve`` where a watched difference leaves the side on which it is.
+
+        Only this direction: rounding can leave a difference that has just crossed zero on its old
+        side for a moment.
+        """
+        return Event(self._watch, direction=-1, terminal=True, name="trigger")
+
+    def constants(self, signs: list[int]) -> Tensor:
+        """p and the sides of the watched differences, which ``event`` takes together."""
+        sides = [signs[i] or 1 for i in self.watched]
+        return torch.cat((self.p, self.p.new_tensor(sides)))
 
     def planned_times(self, t: Tensor, y: Tensor) -> list[tuple[Tensor, int]]:
         """(time, difference) of the crossings that are known at t, later or earlier than t."""
@@ -73,12 +92,32 @@ class Triggers:
         p = self.p.detach()
         step = self.step
         times = torch.stack((t, t + step)).to(y.dtype).unsqueeze(-1)
-        if self._still:
-            states = torch.stack((y, y))
-        else:
-            states = torch.stack((y, y + step * self._model(t, y, p)))
-        now, later = self._values(times, states, p).tolist()
+        next_state = y if self._still else self._moved(t, y, p)
+        now, later = self._values(times, torch.stack((y, next_state)), p).tolist()
+        if not self._still and any(a == b == 0 for a, b in zip(now, later)):
+            # What begins to grow with a higher derivative: S in A -> B -> S.
+            next_state = self._moved_precisely(t, y, p)
+            later = self._values(times[1], next_state, p).tolist()
         return now, later
+
+    def _moved(self, t, y, p):
+        """The state a little later."""
+        mass = self._model.mass
+        change = self.step * self._model(t, y, p)
+        if mass is None:
+            return y + change
+        return consistent(self._model, t + self.step, y + mass * change, p)
+
+    def _moved_precisely(self, t, y, p):
+        """The state a little later by the classical Runge-Kutta method, order 4."""
+        if self._model.mass is not None:
+            return self._moved(t, y, p)
+        half = 0.5 * self.step
+        first = self._model(t, y, p)
+        second = self._model(t + half, y + half * first, p)
+        third = self._model(t + half, y + half * second, p)
+        fourth = self._model(t + self.step, y + self.step * third, p)
+        return y + self.step / 6 * (first + 2 * second + 2 * third + fourth)
 
     def crossed_now(
         self, t: Tensor, y: Tensor, span: float, known: Iterable[int]

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 
 from ..reactions.model import ReactionModel
 from .read import sbml
+
+if find_spec("antimony") is None:
+    raise ImportError(
+        "Models in Antimony's language need antimony: pip install 'torch-stiff-ode[antimony]'."
+    )
 
 
 def antimony(

@@ -9,8 +9,8 @@ import libsbml
 
 from ..reactions.refusal import UnsupportedFeature
 
-# Packages whose mathematics pynode reads, and those that have none. The others matter where the file
-# requires them.
+# Packages whose mathematics pynode reads, and those that have none. The others matter where the
+# file requires them.
 _READ = {"comp", "l3v2extendedmath", "layout", "render", "groups"}
 
 
@@ -59,6 +59,12 @@ def _check_packages(document):
     for i in range(document.getNumUnknownPackages()):
         if document.getUnknownPackageRequired(i):
             names.append(document.getUnknownPackagePrefix(i))
+    fluxes = document.getModel().getPlugin("fbc")
+    if fluxes is not None and fluxes.getNumObjectives():
+        raise UnsupportedFeature(
+            "flux balance analysis (the package 'fbc' with an objective)",
+            "its fluxes are the solution of a linear programme, not of differential equations",
+        )
     for name in names:
         raise UnsupportedFeature(
             f"the package {name!r} of SBML", "the file says that its mathematics needs it"
