@@ -17,7 +17,7 @@ def petab(
     *,
     method: Any = "auto",
     rtol: float = 1e-10,
-    atol: float = 1e-12,
+    atol: float = 1e-11,
     backend: Any = "auto",
     max_steps: int = 100_000,
 ) -> PetabProblem:
