@@ -90,8 +90,8 @@ class Place:
 class Plan:
     """The stages of a problem, and the places of its measurements.
 
-    assigned: constant -> its value where no table sets it. stages[0] is the pre-equilibration, if there is one. after: the rows, as (stage, row), that go
-    on to a steady state.
+    assigned: constant -> its value where no table sets it. stages[0] is the pre-equilibration, if
+    there is one. after: the rows, as (stage, row), that go on to a steady state.
     """
 
     def __init__(
@@ -142,6 +142,8 @@ class Plan:
                 if value is None:
                     self._reset(target, place, constants, extras)
                     continue
+                if place is not None:
+                    value = value / self.names.factor(target)
                 entry = self._entry(value, constants)
                 if entry is None:
                     dynamic[target] = self.names.in_model(value)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import yaml
-
 from ..reactions.refusal import UnsupportedFeature
 from ..sbml_files.read import sbml
 from .problem import PetabProblem
@@ -19,7 +17,7 @@ def petab(
     *,
     method: Any = "auto",
     rtol: float = 1e-10,
-    atol: float = 1e-12,
+    atol: float = 1e-11,
     backend: Any = "auto",
     max_steps: int = 100_000,
 ) -> PetabProblem:
@@ -32,8 +30,13 @@ def petab(
     Raise UnsupportedFeature, a ValueError, for a feature that pynode refuses (docs/published.md).
     """
     path = os.fspath(path)
-    with open(path, encoding="utf-8") as file:
-        config = yaml.safe_load(file)
+    try:
+        from petab.v1.yaml import load_yaml
+    except ImportError as error:
+        raise ImportError(
+            "PEtab problems need the package petab: pip install 'torch-stiff-ode[petab]'"
+        ) from error
+    config = load_yaml(path)
     version = str(config.get("format_version", "")).split(".")[0]
     if version == "1":
         from .version1 import definition_of

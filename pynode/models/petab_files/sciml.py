@@ -14,8 +14,8 @@ import pandas as pd
 import petab.v2 as petab
 import sympy as sp
 import torch
-import yaml
 from petab.v1.math import sympify_petab
+from petab.v1.yaml import write_yaml
 
 from ..reactions.refusal import UnsupportedFeature
 from .networks import Network, derived_symbol
@@ -106,7 +106,7 @@ class Extension:
                     files.append(str(path))
             plain[key] = files
         path = target / "problem.yaml"
-        path.write_text(yaml.safe_dump(plain))
+        write_yaml(plain, path)
         return path
 
     def _network_of(self, entity):
@@ -255,8 +255,8 @@ class Extension:
         for number, period in enumerate(experiment.periods):
             changes: dict[str, sp.Expr | None] = {}
             if number == 0:
-                for target, value in self.assigned.items():
-                    expression = None if target in self.entities else sympify_petab(value)
+                for target, text in self.assigned.items():
+                    expression = None if target in self.entities else sympify_petab(text)
                     if expression is not None and expression.free_symbols & set(pairs):
                         changes[target] = expression.xreplace(pairs)
             for target, value in period.changes.items():

@@ -26,7 +26,7 @@ class SolveOptions:
 
     method: Any = "radauiia9"
     rtol: float = 1e-10
-    atol: float = 1e-12
+    atol: float = 1e-11
     backend: Any = "native"
     adjoint: Any = "auto"
     max_steps: int = 100_000

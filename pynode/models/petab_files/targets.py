@@ -56,14 +56,29 @@ class Names:
 
     def constant(self, name: str) -> int | None:
         """The number of the constant that a quantity is, or None. A species that never changes is
-        its initial value."""
+        its initial value, times its ``factor``."""
         if name in self.constants:
             return self.constants[name]
-        definition = self.model.network.definitions.get(name)
+        if self.factor(name) is None:
+            return None
+        return self.constants[initial_value(name)]
+
+    def factor(self, name: str) -> sp.Expr | None:
+        """The quantity divided by the constant that it is: a volume, its inverse, or one. None if
+        it is no constant."""
+        if name in self.constants:
+            return sp.Integer(1)
+        definitions = self.model.network.definitions
+        definition = definitions.get(name)
+        if definition == symbol(at_start(name)):
+            definition = definitions.get(at_start(name))
         start = initial_value(name)
-        if definition == symbol(start) and start in self.constants:
-            return self.constants[start]
-        return None
+        if definition is None or start not in self.constants:
+            return None
+        factor = sp.cancel(definition / symbol(start))
+        if any(found.name not in self.constants for found in factor.free_symbols):
+            return None
+        return None if symbol(start) in factor.free_symbols else factor
 
     def check_target(self, name: str) -> None:
         """Raise UnsupportedFeature for a quantity that no condition can set."""

@@ -8,7 +8,7 @@ table is one look-up in it.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import sympy as sp
@@ -49,7 +49,7 @@ class Values:
         self._masks = torch.tensor(masks, dtype=torch.bool).reshape(2, -1)
         self._all_log10 = bool(self._masks[1].all()) and len(self.estimated) > 0
         self._all_linear = not bool(self._masks.any())
-        self._evaluate = None
+        self._evaluate: Callable[..., Tensor] | None = None
         self._constant_pool: Tensor | None = None
 
     def place(self, entry: sp.Expr | float | str) -> tuple[str, int]:

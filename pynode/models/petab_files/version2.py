@@ -96,7 +96,7 @@ def _observable(item):
         item.formula,
         item.noise_formula,
         tuple(str(found) for found in placeholders),
-        _TRANSFORMS[kind],  # type: ignore[arg-type]
+        _TRANSFORMS[kind],
         kind.endswith("laplace"),
     )
 
