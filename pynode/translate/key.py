@@ -386,7 +386,8 @@ class Watch:
         self._empty: list[Any] = []
         self._mappings: list[tuple[Any, list[Any]]] = []
         self._sequences: list[tuple[list, list[Any]]] = []
-        self._names: list[tuple[dict, list[str], list[Any]]] = []
+        # By the id of a namespace, because many functions share one.
+        self._names: dict[int, tuple[dict, list[str], list[Any]]] = {}
         self._functions: list[tuple[Any, list[Any]]] = []
         self._kinds: list[tuple[Any, type]] = []
         self._contents: list[tuple[Callable[[], Any], Any]] = []
@@ -409,8 +410,11 @@ class Watch:
 
     def names(self, space: dict, names: list[str]) -> None:
         """These names keep their meaning."""
-        if names:
-            self._names.append((space, names, [space[name] for name in names]))
+        known = self._names.setdefault(id(space), (space, [], []))
+        for name in names:
+            if name not in known[1]:
+                known[1].append(name)
+                known[2].append(space[name])
 
     def function(self, x: types.FunctionType) -> None:
         """Its code, defaults and closure stay. The watch does not keep f alive."""
@@ -436,7 +440,7 @@ class Watch:
         for x, values in self._sequences:
             if len(x) != len(values) or not all(map(same, x, values)):
                 return False
-        for space, names, values in self._names:
+        for space, names, values in self._names.values():
             if not all(map(same, map(space.get, names), values)):
                 return False
         for function, parts in self._functions:

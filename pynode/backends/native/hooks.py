@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ...core.status import Status
 from .machine import FIELD
 from .run import ALLOWED, DOMAIN, EVERY_STEP, NO_STEP, POSSIBLE_EVENTS, STATUSES, Memory
+
+if TYPE_CHECKING:
+    from .blocks import Blocks
 
 
 class NativeStep(NamedTuple):
@@ -30,6 +33,20 @@ class NativeStep(NamedTuple):
     y: np.ndarray
     polynomial: Callable[[], np.ndarray]
     counts: tuple[int, int, int]
+
+
+class StepArrays(NamedTuple):
+    """The arrays of Memory that a Hook reads."""
+
+    y: np.ndarray
+    y1: np.ndarray
+    stages: np.ndarray
+    numbers: np.ndarray
+
+    @staticmethod
+    def of(blocks: Blocks) -> StepArrays:
+        """Those of one solve. All arrays would take a tenth of the time of a short solve."""
+        return StepArrays(*(blocks.of(name) for name in StepArrays._fields))
 
 
 class Cut(NamedTuple):
@@ -53,7 +70,7 @@ class Hook:
         family: Any,
         tables: Any,
         numbers: np.ndarray,
-        memory: Memory,
+        memory: Memory | StepArrays,
         allow: Callable[[float, np.ndarray], bool] | None,
         watch: Callable[[NativeStep], Cut | None] | None,
         filtered: bool,

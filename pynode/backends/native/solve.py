@@ -13,9 +13,9 @@ from .blocks import Blocks
 from .checkpoints import Checkpoints, RestartRecord, resize
 from .compiler import entry
 from .conditions import Watched
-from .hooks import Cut, Hook, NativeStep
+from .hooks import Cut, Hook, NativeStep, StepArrays
 from .jumps import stops_and_restarts
-from .loop import advance
+from .loop import SMALLEST_NORMAL, advance
 from .prepared import Prepared, direction, prepared
 from .run import RECORD, RUNNING, STATUSES
 from .trajectory import NativeTrajectory
@@ -111,8 +111,8 @@ def integrate(
         if watched is not None:
             watched.put(blocks)
             blocks.give(work=np.empty(max(plan.work, watched.work), y0.dtype))
-        memory = blocks.memory()
-        hook = Hook(plan.family, plan.tables, numbers, memory, allow, watch, watched is not None)
+        arrays = StepArrays.of(blocks)
+        hook = Hook(plan.family, plan.tables, numbers, arrays, allow, watch, watched is not None)
     loop = loop or compiled
     points = None
     room: Callable[[Blocks], None] = grow

@@ -90,11 +90,11 @@ def _component(reactor: Reactor, name: str) -> int:
 
 def _threshold(y0: Tensor, temperature: float | Tensor | None, rise: float) -> Tensor:
     """The temperature of ignition, () or (B,)."""
-    start = y0[..., 0].detach()
+    start = y0.detach()[..., 0]
     if temperature is None:
         temperature = start + rise
     threshold = torch.as_tensor(temperature, dtype=y0.dtype, device=y0.device)
-    if bool((threshold <= start).any()):
+    if not bool((threshold > start).all()):
         raise ValueError(
             "the temperature of ignition must lie above the one at the start: give a higher"
             " temperature, or a positive rise"

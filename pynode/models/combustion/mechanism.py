@@ -236,9 +236,10 @@ class Products(DataSheet):
     def __init__(self, factors: _Factors) -> None:
         super().__init__()
         self.indices("columns", factors.columns)
-        self.indices("power_species", factors.power_species)
-        self.numbers("powers", factors.powers)
         self.power_reactions = tuple(factors.power_reactions)
+        if self.power_reactions:
+            self.indices("power_species", factors.power_species)
+            self.numbers("powers", factors.powers)
 
     def forward(self, c: Tensor) -> Tensor:
         """(..., m), of the concentrations c, (..., K)."""

@@ -73,11 +73,15 @@ class Falloff(DataSheet):
         self.sri_count = kinds.count(SRI)
         plain = self.count - self.troe_count - self.tsang_count - self.sri_count
         self.plain = plain
-        self.numbers("troe", _columns([_troe(one) for one in reactions if one.kind == TROE], 6))
-        self.numbers("tsang", _columns([one.falloff for one in reactions if one.kind == TSANG], 2))
-        self.numbers("sri", _columns([_sri(one) for one in reactions if one.kind == SRI], 6))
+        if self.troe_count:
+            self.numbers("troe", _columns([_troe(one) for one in reactions if one.kind == TROE]))
+        if self.tsang_count:
+            self.numbers("tsang", _columns([x.falloff for x in reactions if x.kind == TSANG]))
+        if self.sri_count:
+            self.numbers("sri", _columns([_sri(one) for one in reactions if one.kind == SRI]))
         self.any_activated = any(one.activated for one in reactions)
-        self.numbers("activated", [one.activated for one in reactions])
+        if self.any_activated:
+            self.numbers("activated", [one.activated for one in reactions])
 
     def forward(self, log_low: Tensor, log_high: Tensor, M: Tensor, T: Tensor) -> Tensor:
         """k, (..., reactions). log_low, log_high: of the limits. M: (..., reactions)
@@ -275,6 +279,6 @@ def _vector(values: Sequence[float]) -> Tensor:
     return torch.tensor(list(values), dtype=torch.float64)
 
 
-def _columns(rows: Sequence[Sequence[float]], width: int) -> np.ndarray:
+def _columns(rows: Sequence[Sequence[float]]) -> np.ndarray:
     """(width, rows)."""
-    return np.array(rows, dtype=float).reshape(len(rows), width).T
+    return np.array(rows, dtype=float).T

@@ -151,3 +151,39 @@ def test_prescribed_temperature(kind):
     rows = torch.stack((y0, y0))
     times = torch.tensor([[0.0], [1e-4]], dtype=torch.float64)
     torch.testing.assert_close(ramp(times, rows)[1], held(0.0, y0))
+
+
+class Ramp(torch.nn.Module):
+    """P(t) with a parameter."""
+
+    def __init__(self):
+        super().__init__()
+        self.speed = torch.nn.Parameter(tensor(100.0).squeeze())
+
+    def forward(self, t):
+        return 1e6 * torch.exp(self.speed * t)
+
+
+def test_parameters_of_what_is_prescribed():
+    """P(t), T of the inflow and the time of residence can be learned, in native code too."""
+    pytest.importorskip("numba")
+    stay = torch.nn.Parameter(tensor(1e-3).squeeze())
+    entering = torch.nn.Parameter(tensor(300.0).squeeze())
+    reactor = cantera(
+        MECHANISM,
+        "constant pressure",
+        pressure=Ramp(),
+        inflow={"T": entering, "X": COLD[2]},
+        residence_time=stay,
+    )
+    wanted = [reactor.pressure.speed, reactor.inflow.T, reactor.inflow.residence_time]
+    assert wanted[1] is entering and wanted[2] is stay
+    y0 = reactor.initial(1000.0, 1e6, MIXTURE)
+    options = {"method": "rodas5p", "rtol": 1e-5, "atol": 1e-9}
+    gradients = []
+    for backend in ("torch", "native"):
+        y = solve(reactor, y0, (0.0, 1e-4), backend=backend, **options).y
+        gradients.append(torch.autograd.grad(y[-1, 0], wanted))
+    for native, expected in zip(gradients[1], gradients[0], strict=True):
+        assert float(expected) != 0.0
+        torch.testing.assert_close(native, expected, rtol=1e-8, atol=0)
