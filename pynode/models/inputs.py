@@ -79,7 +79,7 @@ class InputTable(torch.nn.Module):
         if self._table is not None:
             return self._table
         made = self._made()
-        if not (made[0].requires_grad or made[1].requires_grad):
+        if not (self.times.requires_grad or self.values.requires_grad):
             self._table = made
         return made
 
@@ -124,7 +124,10 @@ class InputTable(torch.nn.Module):
                 return dict(options)
         given = options.get(name)
         if given is not None and len(given):
-            own = torch.cat((own, torch.as_tensor(given).to(own).expand(*own.shape[:-1], -1)), -1)
+            other = torch.as_tensor(given).to(own)
+            if other.dim() > own.dim():
+                own = own.expand(*other.shape[:-1], -1)
+            own = torch.cat((own, other.expand(*own.shape[:-1], -1)), -1)
         return {**options, name: own}
 
     @staticmethod
