@@ -110,7 +110,9 @@ def test_gradients_in_values_and_times(kind, engine, method):
             step = torch.zeros_like(given)
             step[i, j] = 1e-5
             expected = (loss(given + step) - loss(given - step)) / 2e-5
-            assert abs(found[i, j] - expected) < 1e-6
+            # The steps of a spline do not end at its times, where its third derivative jumps.
+            accuracy = 1e-5 if kind == "spline" else 1e-6
+            assert abs(found[i, j] - expected) < accuracy
 
 
 def test_values_of_a_module_are_learned():
