@@ -140,3 +140,13 @@ def test_what_makes_no_sense(times, values, message):
 def skip_without(engine):
     if engine == "native":
         pytest.importorskip("numba", reason="the native engine needs numba")
+
+
+def test_values_that_change():
+    u = InputTable([0.0, 1.0], [1.0, 2.0])
+    u.values[0] = 5.0
+    assert float(u(torch.tensor(0.5))) == 5.0
+    other = InputTable([0.0, 1.0], [7.0, 8.0])
+    u.load_state_dict(other.state_dict())
+    assert float(u(torch.tensor(0.5))) == 7.0
+    assert u.float()(torch.tensor(0.5)).dtype == torch.float32
