@@ -108,13 +108,13 @@ def _check_method(problem: ODEProblem, method: Method, adjoint: Any, engine: str
             f"{method.name} does not run with batched=True: choose an explicit, Rosenbrock or"
             " diagonally implicit method ('tsit5', 'rodas5p', 'kvaerno5'), 'qndf' or 'fbdf'"
         )
-    if engine in ("native", "torch") and isinstance(adjoint, ForwardSensitivity):
-        # The torch engine takes each cotangent back by itself: the same numbers, to rounding.
+    if isinstance(adjoint, ForwardSensitivity):
+        # Only the native engine on the CPU carries sensitivities along. The others take each
+        # cotangent back by itself: the same numbers, to rounding.
         return
     if not isinstance(adjoint, DiscreteAdjoint):
         raise ValueError(
-            "batched=True goes back by the discrete adjoint alone (on the CPU also by 'forward'):"
-            " leave out adjoint, or batched"
+            "batched=True has the adjoints 'discrete' and 'forward': leave out adjoint, or batched"
         )
     if adjoint.checkpoints is not None or adjoint.max_memory is not None:
         raise ValueError(

@@ -8,6 +8,7 @@ import importlib
 # name -> its module, below pynode.models
 _LAZY = {
     "Doses": "doses",
+    "DrivenModel": "driven",
     "InputTable": "inputs",
     "ReactionModel": "reactions.model",
     "antimony": "sbml_files.antimony_text",

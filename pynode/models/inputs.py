@@ -18,8 +18,9 @@ class InputTable(torch.nn.Module):
     times: (K,), increasing. Or (B, K) with batched=True: every row has its own times, and NaN fills
         the rows that have fewer. Before its first time u has its first value (or ``before``), after
         its last time it has its last value.
-    values: (K,) or (K, channels); (B, K) or (B, K, channels) for rows with their own values, also
-        at common times. float64 or float32, the dtype of the state.
+    values: (K,) or (K, channels); (B, K) or (B, K, channels) for rows with their own times, and (B,
+        K, channels) for rows with their own values at common times. float64 or float32, the dtype
+        of the state.
     kind: "held" keeps each value until the next one, and u jumps there. "linear" connects the
         values by straight lines. "spline" is the natural cubic spline.
     before: of a held input, the value before its first time.
@@ -64,8 +65,8 @@ class InputTable(torch.nn.Module):
         _keep(self, "times", times)
         _keep(self, "values", values)
         self._table: tuple[Tensor, Tensor] | None = None
-        if not (times.requires_grad or values.requires_grad):
-            self._table = self._made()
+        self._version = (0, 0)
+        _ = self.args  # made now, and kept
 
     def _apply(self, fn: Callable, recurse: bool = True) -> InputTable:
         super()._apply(fn, recurse)
@@ -76,11 +77,13 @@ class InputTable(torch.nn.Module):
     def args(self) -> tuple[Tensor, Tensor]:
         """(knots (K + 1,) or (B, K + 1), coefficients (1 or B, K + 1, degree + 1, channels)), with
         gradients in times and values. With batched=True each row gets its own part."""
-        if self._table is not None:
+        version = (self.times._version, self.values._version)
+        if self._table is not None and version == self._version:
             return self._table
         made = self._made()
-        if not (made[0].requires_grad or made[1].requires_grad):
+        if not (self.times.requires_grad or self.values.requires_grad):
             self._table = made
+            self._version = version
         return made
 
     def _made(self) -> tuple[Tensor, Tensor]:
@@ -124,7 +127,10 @@ class InputTable(torch.nn.Module):
                 return dict(options)
         given = options.get(name)
         if given is not None and len(given):
-            own = torch.cat((own, torch.as_tensor(given).to(own).expand(*own.shape[:-1], -1)), -1)
+            other = torch.as_tensor(given).to(own)
+            if other.dim() > own.dim():
+                own = own.expand(*other.shape[:-1], -1)
+            own = torch.cat((own, other.expand(*own.shape[:-1], -1)), -1)
         return {**options, name: own}
 
     @staticmethod

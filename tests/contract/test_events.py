@@ -233,6 +233,19 @@ def test_jumps_of_the_field(engine, method, side, direction):
     assert torch.allclose(left, right, rtol=0, atol=10 * accuracy)
 
 
+@each_method
+@pytest.mark.parametrize("when", [0.0, 1e-9])
+@pytest.mark.uses("python")
+def test_a_jump_far_from_the_other_times(engine, method, when):
+    """The end of a step of size 1 is rounded to 1e-16, but times here lie closer together."""
+
+    def field(t, y):
+        return 0 * y + (1.0 if t >= when else 0.0)
+
+    found = engine.solve(field, tensor(0.0), [-1.0, 1.0], method=method, jumps=[when])
+    assert torch.allclose(found.y[-1], tensor(1.0 - when), rtol=0, atol=1e-13)
+
+
 def dose_of_another_shape(t, y):
     return y[:1]
 

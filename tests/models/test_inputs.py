@@ -110,7 +110,9 @@ def test_gradients_in_values_and_times(kind, engine, method):
             step = torch.zeros_like(given)
             step[i, j] = 1e-5
             expected = (loss(given + step) - loss(given - step)) / 2e-5
-            assert abs(found[i, j] - expected) < 1e-6
+            # The steps of a spline do not end at its times, where its third derivative jumps.
+            accuracy = 1e-5 if kind == "spline" else 1e-6
+            assert abs(found[i, j] - expected) < accuracy
 
 
 def test_values_of_a_module_are_learned():
@@ -138,3 +140,13 @@ def test_what_makes_no_sense(times, values, message):
 def skip_without(engine):
     if engine == "native":
         pytest.importorskip("numba", reason="the native engine needs numba")
+
+
+def test_values_that_change():
+    u = InputTable([0.0, 1.0], [1.0, 2.0])
+    u.values[0] = 5.0
+    assert float(u(torch.tensor(0.5))) == 5.0
+    other = InputTable([0.0, 1.0], [7.0, 8.0])
+    u.load_state_dict(other.state_dict())
+    assert float(u(torch.tensor(0.5))) == 7.0
+    assert u.float()(torch.tensor(0.5)).dtype == torch.float32

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import nn
 
-from pynode import NativeBackend, SolveError, solve
+from pynode import DiscreteAdjoint, NativeBackend, SolveError, solve
 from tests.support import ROOT
 from tests.support.cases import leaf, tensor
 
@@ -329,7 +329,7 @@ def refusals():
         "max_seconds": 10.0,
         "max_nfe": 1000,
         "method": "qndf",
-        "adjoint": "forward",
+        "adjoint": DiscreteAdjoint(checkpoints=2),
         "batched": False,
     }
     found = {}

@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from ...methods.base import Method
 
 
-def beside(times: np.ndarray, dtype: Any, direction: float) -> np.ndarray:
-    """The times next to these, float64, in the dtype in which f receives the time."""
+def beside(times: np.ndarray, dtype: Any, direction: float, largest: float) -> np.ndarray:
+    """The times next to these, float64, in the dtype in which f receives the time, as
+    segments.SegmentedSolve._beside. largest: the largest time of the solve."""
     rounded = times.astype(dtype)
-    return np.nextafter(rounded, rounded.dtype.type(direction * np.inf)).astype(np.float64)
+    spacing = np.spacing(rounded.dtype.type(largest))
+    return (rounded + rounded.dtype.type(direction) * spacing).astype(np.float64)
 
 
 def stops_and_restarts(
@@ -42,8 +44,9 @@ def stops_and_restarts(
         return stops, stops
     direction = 1.0 if end > t else -1.0
     values = np.unique(direction * np.asarray(jumps, dtype=np.float64)) * direction
-    before = beside(values, dtype, -direction)
-    behind = beside(values, dtype, direction)
+    largest = max(abs(t), abs(end))
+    before = beside(values, dtype, -direction, largest)
+    behind = beside(values, dtype, direction, largest)
     # NaN is never inside.
     inside = (direction * (before - t) > 0) & (direction * (end - behind) > 0)
     before = before[inside]

@@ -118,8 +118,12 @@ class BatchSegmentedSolve:
             (number, i) for number, (_, times) in self.sources.items() for i in range(len(times))
         ]
         moments: Any = torch.cat([times.detach() for _, times in self.sources.values()]).cpu()
-        ends = torch.full_like(moments, torch.inf).to(self.field.dtype)
-        around: Any = [torch.nextafter(moments.to(self.field.dtype), end) for end in (-ends, ends)]
+        # As segments.SegmentedSolve._beside.
+        largest = np.abs(self.times[[0, -1]]).max(0)
+        largest = torch.from_numpy(largest).to(self.field.dtype)
+        spacing = torch.nextafter(largest, 2 * largest) - largest
+        rounded = moments.to(self.field.dtype)
+        around: Any = [rounded - spacing, rounded + spacing]
         forward = self.direction > 0
         count = len(self.sources[-1][1])
         # A row with fewer times than others has NaN for the missing ones. It never reaches them.

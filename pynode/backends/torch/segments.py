@@ -115,6 +115,8 @@ class SegmentedSolve:
         self.numbers = [n for n, _ in events]
         self.events: list[Any] = [event for _, event in events]
         self.bounds = bounds
+        largest = torch.tensor(max(abs(values[0]), abs(values[-1])), dtype=field.dtype)
+        self.spacing = torch.nextafter(largest, 2 * largest) - largest
         self.jumps = {bound.t for bound in bounds if bound.preset is None}
         if values[-1] > values[0]:
             self.direction = 1.0
@@ -174,11 +176,11 @@ class SegmentedSolve:
         return self.direction * (a - b) > 0
 
     def _beside(self, t: float, direction: float) -> float:
-        """The time next to t in a direction, in the dtype in which f receives the time."""
-        rounded, target = (
-            torch.tensor(x, dtype=self.field.dtype) for x in (t, direction * math.inf)
-        )
-        return float(torch.nextafter(rounded, target))
+        """The time next to t in a direction, in the dtype in which f receives the time. It is as
+        far from t as the largest times of the solve are from one another: a stage at the end of a
+        step can lie beyond it by rounding, but never beyond t."""
+        rounded = torch.tensor(t, dtype=self.field.dtype)
+        return float(rounded + direction * self.spacing)
 
     def _before(self, t: float) -> float:
         return self._beside(t, -self.direction)

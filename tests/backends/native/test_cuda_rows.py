@@ -123,7 +123,7 @@ def test_what_needs_python_between_the_steps(name):
     ("name", "words"),
     [
         ("method", "no QNDF: choose an explicit or a Rosenbrock method"),
-        ("adjoint", "goes back by the discrete adjoint alone"),
+        ("adjoint", "keeps all steps"),
         ("batched", "pass batched=True"),
         ("wide", "up to 16 states a row, not 17"),
     ],

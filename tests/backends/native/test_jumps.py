@@ -164,8 +164,9 @@ def test_events_between_jumps():
 def test_stops_and_restarts(dtype, sign):
     jumps = sign * np.array([0.5, np.nan, 0.5, 0.0, 1.0, 2.0])
     stops, restarts = stops_and_restarts([sign * 0.25, sign * 0.5], jumps, 0.0, sign, dtype)
-    beside = np.nextafter(dtype(sign * 0.5), dtype(0.0))
-    beyond = np.nextafter(dtype(sign * 0.5), dtype(2.0 * sign))
+    spacing = np.finfo(dtype).eps
+    beside = sign * (0.5 - spacing)
+    beyond = sign * (0.5 + spacing)
     assert stops.tolist() == [sign * 0.25, float(beside), sign]
     assert restarts.tolist() == [sign * 0.25, float(beyond), sign]
 

@@ -1,0 +1,65 @@
+"""Models whose constants are inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .inputs import InputTable
+
+
+class DrivenModel(torch.nn.Module):
+    """dy/dt of a model of which some constants follow inputs u(t): a temperature, a feed, light.
+
+    model: a ReactionModel, or another module model(t, y, p) with the names of its ``constants``.
+    inputs: name of a constant -> InputTable of one channel.
+
+    It is called as f(t, y, p, *tables). ``args(p)`` are its arguments in a solve, and ``stops()``
+    the options of solve that the inputs need. The values in p of these constants have no effect.
+
+    >>> driven = DrivenModel(model, {"k1": InputTable([0.0, 5.0], [0.4, 0.1])})
+    >>> solve(driven, model.initial(), t, args=driven.args(model.values), **driven.stops())
+
+    Raises ValueError for names that the model does not have, and for inputs of several channels.
+    """
+
+    places: Tensor
+
+    def __init__(self, model: torch.nn.Module, inputs: Mapping[str, InputTable]) -> None:
+        super().__init__()
+        constants = tuple(model.constants)  # type: ignore[arg-type]  # a tuple of names
+        for name, u in inputs.items():
+            if name not in constants:
+                raise ValueError(
+                    f"the model has no constant {name!r} to drive: it has {', '.join(constants)}"
+                )
+            if not u.single:
+                raise ValueError(f"the input of {name!r} has several channels: give one for each")
+        self.model = model
+        self.inputs = torch.nn.ModuleList(inputs.values())
+        places = [constants.index(name) for name in inputs]
+        self.register_buffer("places", torch.tensor(places), persistent=False)
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """The names of the components of y."""
+        return self.model.states  # type: ignore[return-value]
+
+    def args(self, p: Tensor) -> tuple[Tensor, ...]:
+        """p, (p,) or (B, p), and the tables of the inputs."""
+        return (p, *(tensor for u in self.inputs for tensor in u.args))  # type: ignore[union-attr]
+
+    def stops(self, **options: Any) -> dict[str, Any]:
+        """Options of ``solve``: the jumps and kinks of all inputs, with those of the user."""
+        for u in self.inputs:
+            options = u.stops(**options)  # type: ignore[operator]
+        return options
+
+    def forward(self, t: Tensor, y: Tensor, p: Tensor, *tables: Tensor) -> Tensor:
+        values = [u(t, *tables[2 * i : 2 * i + 2]) for i, u in enumerate(self.inputs)]
+        driven = torch.stack(values, -1)
+        p = p.expand(*driven.shape[:-1], p.shape[-1])
+        return self.model(t, y, p.index_copy(-1, self.places, driven))
