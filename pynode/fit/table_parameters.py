@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from ..core.parameter_info import SCALES, ParameterInfo, Prior, Scale, to_scale
-from .named_models import NamedModel
+from .bound_model import NamedModel
 from .tables import Table
 
 FACTOR = 1e3  # from the value of a positive parameter to its bounds, where nobody gives bounds
@@ -126,7 +126,10 @@ def noise_parameters(
     name; columns without a name are estimated. relative: columns whose logarithm has the errors.
     counted: for each column whether its first lines are measurements. Raises ValueError for a name
     that is no column, and for values without a logarithm."""
-    named = dict(noise) if isinstance(noise, Mapping) else dict.fromkeys(table.columns, noise)
+    if isinstance(noise, Mapping):
+        named = dict(noise)
+    else:
+        named = dict.fromkeys(table.columns, noise)
     for name in (*named, *relative):
         if name not in table.columns:
             raise ValueError(
@@ -169,15 +172,13 @@ def _parameter(name: str, value: float, wish: Wish) -> ParameterInfo:
         raise ValueError(f"unknown scale {scale!r} of {name}: choose one of {', '.join(SCALES)}")
     if wish.bounds is not None:
         low, high = map(float, wish.bounds)
-        if scale is None:
-            scale = "log10" if low > 0 else "lin"
+        scale = scale or _natural(low)
     elif math.isnan(value):
         raise ValueError(
             f"{name} has no value: give bounds for it, such as bounds={{{name!r}: (1e-3, 1e3)}}"
         )
     else:
-        if scale is None:
-            scale = "log10" if value > 0 else "lin"
+        scale = scale or _natural(value)
         if scale == "lin":
             reach = REACH * max(1.0, abs(value))
             low, high = value - reach, value + reach
@@ -194,6 +195,13 @@ def _parameter(name: str, value: float, wish: Wish) -> ParameterInfo:
             " give another start"
         )
     return info
+
+
+def _natural(value: float) -> Scale:
+    """The scale of a parameter that reaches down to this value, or has it."""
+    if value > 0:
+        return "log10"
+    return "lin"
 
 
 def _range(table, i):
@@ -226,8 +234,7 @@ def _seen(table, i, skipped=0):
 
 
 def _check_positive(table, i, first):
-    skipped = 0 if first else 1
-    lowest = min(_seen(table, i, skipped))
+    lowest = min(_seen(table, i, int(not first)))
     if lowest <= 0:
         raise ValueError(
             f"column {table.columns[i]!r} has the value {lowest:g}, which has no logarithm, so its"
