@@ -41,7 +41,7 @@ class Observation:
         t, points, rows, given = self._points(y, free, grid)
         with torch.enable_grad():
             leaves = [points.detach().requires_grad_(), rows.detach().requires_grad_()]
-            observed = self.bound.observe(t, *leaves, given)
+            observed = self.bound.observe(t, leaves[0], leaves[1], given)
         found = []
         for j in range(observed.shape[1]):
             of_y, of_free = torch.autograd.grad(

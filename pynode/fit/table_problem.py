@@ -249,9 +249,8 @@ class TableProblem:
         with torch.no_grad():
             values = self._scales.values(theta.detach().to(torch.float64))
             free, start = self._inputs(values)
-            simulated = self.observation.values(
-                self.simulator.states(free, start, grid), free, grid
-            )
+            y = self.simulator.states(free, start, grid)
+            simulated = self.observation.values(y, free, grid)
         times, runs, columns = simulated.shape
         place = torch.cartesian_prod(torch.arange(columns), torch.arange(runs), torch.arange(times))
         return self._table(
