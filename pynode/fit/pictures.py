@@ -14,8 +14,8 @@ import torch
 
 from ..core.files import save_figure
 from ..core.parameter_info import ParameterInfo, from_scale
-from .bands import Bands
 from .fisher import percent, quantile, rise
+from .prediction_bands import Bands
 from .profiles import Profile
 from .protocol import Predictions
 from .result import REACHED, Estimate
