@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,6 @@ from typing import Any
 import torch
 
 from .. import models
-from ..backends.registry import NAMES as BACKENDS
-from ..core.parameter_info import SCALES, Prior
 from ..data import DataError
 from ..fit import (
     Estimate,
@@ -27,12 +26,18 @@ from ..fit import (
 )
 from ..fit.fisher import quantile
 from ..fit.packages import require
-from ..fit.samples import SAMPLERS
 from ..train import ModelError
 from .command import failed, finish, print_json, threads
-from .data_options import add_columns, columns
+from .data_options import columns
+from .fit_options import (
+    add_data,
+    add_parameters,
+    add_search,
+    add_solver,
+    add_uncertainty,
+)
 from .targets import load_object
-from .values import NO_PLOTS, count, names, numbers, positive
+from .values import NO_PLOTS
 
 FIT = """\
 Estimate the parameters of a model from measurements, with intervals, and say what the data do not
@@ -101,191 +106,13 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     earlier.add_argument(
         "--overwrite", action="store_true", help="start again, even if --out contains a run"
     )
-    _add_data(p.add_argument_group("data"))
-    _add_parameters(p.add_argument_group("parameters"))
-    _add_solver(p.add_argument_group("solver"))
-    _add_search(p.add_argument_group("search"))
-    _add_uncertainty(p.add_argument_group("uncertainty"))
+    add_data(p.add_argument_group("data"))
+    add_parameters(p.add_argument_group("parameters"))
+    add_solver(p.add_argument_group("solver"))
+    add_search(p.add_argument_group("search"))
+    add_uncertainty(p.add_argument_group("uncertainty"))
     threads(p)
     finish(p, _fit, "print the results as one JSON object at the end")
-
-
-def _add_data(group):
-    """What the columns of the file mean."""
-    add_columns(group)
-    group.add_argument(
-        "--condition",
-        metavar="COLUMNS",
-        type=names,
-        default=(),
-        help="columns that are constant in a run; the model gets their values",
-    )
-    group.add_argument(
-        "--noise",
-        metavar="X",
-        type=_noise,
-        default="estimate",
-        help="standard deviation of the measurements: a number, 'estimate', or NAME=X,... for"
-        " single columns (default: %(default)s)",
-    )
-    group.add_argument(
-        "--relative",
-        metavar="COLUMNS",
-        type=names,
-        default=(),
-        help="columns whose errors are relative to the value",
-    )
-
-
-def _add_parameters(group):
-    """What is known of the parameters."""
-    group.add_argument(
-        "--estimate",
-        metavar="NAMES",
-        type=names,
-        help="parameters to estimate (default: all of a module or function, and those of a file"
-        " that --bounds names)",
-    )
-    group.add_argument(
-        "--bounds",
-        metavar="NAME=LOW,HIGH",
-        type=_named(numbers),
-        action="append",
-        default=[],
-        help="bounds of a parameter; give the option once for each",
-    )
-    group.add_argument(
-        "--start",
-        metavar="NAME=X",
-        type=_named(float),
-        action="append",
-        default=[],
-        help="first value of a parameter (default: the value in the model)",
-    )
-    group.add_argument(
-        "--scale",
-        metavar="NAME=SCALE",
-        type=_named(_scale),
-        action="append",
-        default=[],
-        help=f"{', '.join(SCALES)} (default: log10 if the lower bound is positive)",
-    )
-    group.add_argument(
-        "--prior",
-        metavar="NAME=KIND,MEAN,WIDTH",
-        type=_named(_prior),
-        action="append",
-        default=[],
-        help="normal or laplace prior, in the scale of the parameter",
-    )
-    group.add_argument(
-        "--initial",
-        metavar="STATE=X",
-        type=_named(_value_or_estimate),
-        action="append",
-        default=[],
-        help="initial value of a state, or 'estimate' (default: the first line of each run)",
-    )
-
-
-def _add_solver(group):
-    """The solves."""
-    group.add_argument(
-        "--method", default="auto", metavar="NAME", help="method, see pynode methods"
-    )
-    group.add_argument(
-        "--rtol",
-        type=positive,
-        default=1e-6,
-        metavar="X",
-        help="relative tolerance (default: %(default)g)",
-    )
-    group.add_argument(
-        "--max-steps",
-        type=count(1),
-        default=10_000,
-        metavar="N",
-        help="maximum number of steps of one run; more count as a failure (default: %(default)s)",
-    )
-    group.add_argument(
-        "--backend",
-        choices=[name for name in BACKENDS if name != "julia"],
-        default="auto",
-        help="engine of the solves; auto takes native code where it serves",
-    )
-
-
-def _add_search(group):
-    """The search for the optimum."""
-    group.add_argument(
-        "--starts",
-        type=count(1),
-        default=20,
-        metavar="N",
-        help="starts of the search: the values in the model, and a Latin hypercube between the"
-        " bounds (default: %(default)s)",
-    )
-    group.add_argument(
-        "--optimiser",
-        choices=("fides", "lbfgs", "lm"),
-        default="fides",
-        help="trust region with the Gauss-Newton matrix, L-BFGS-B, or Levenberg-Marquardt"
-        " (default: %(default)s)",
-    )
-    group.add_argument(
-        "--iterations",
-        type=count(1),
-        default=500,
-        metavar="N",
-        help="maximum number of iterations of one start (default: %(default)s)",
-    )
-    group.add_argument(
-        "--seed",
-        type=int,
-        default=0,
-        metavar="N",
-        help="seed of all random numbers (default: %(default)s)",
-    )
-    group.add_argument(
-        "--no-guess",
-        action="store_true",
-        help="begin with random starts alone, not with the values in the model",
-    )
-    group.add_argument(
-        "--processes",
-        type=_processes,
-        default=1,
-        metavar="N",
-        help="processes that work side by side, or mpi: those of 'mpiexec -n N python -m"
-        " mpi4py.futures -m pynode fit ...' (default: %(default)s)",
-    )
-
-
-def _add_uncertainty(group):
-    """Intervals, bands and samples."""
-    group.add_argument(
-        "--level",
-        type=float,
-        default=0.95,
-        metavar="X",
-        help="level of intervals and bands (default: %(default)s)",
-    )
-    group.add_argument(
-        "--profile",
-        type=names,
-        metavar="NAMES",
-        help="parameters whose intervals are made by profile likelihood, or all (default: none;"
-        " intervals come from the Fisher information)",
-    )
-    group.add_argument(
-        "--samples", type=count(1), metavar="N", help="draw N samples of the parameters"
-    )
-    group.add_argument(
-        "--sampler",
-        choices=SAMPLERS,
-        default=SAMPLERS[0],
-        help="adaptive Metropolis, or parallel tempering for several peaks (default: %(default)s)",
-    )
 
 
 def _fit(arguments) -> int:
@@ -351,7 +178,7 @@ def _search(arguments, problem, common) -> Estimate:
         guess=not arguments.no_guess,
         **common,
     )
-    if arguments.profile and not found.interrupted:
+    if arguments.profile and not found.interrupted and math.isfinite(found.objective):
         wanted = None
         if arguments.profile != ("all",):
             wanted = arguments.profile
@@ -361,7 +188,7 @@ def _search(arguments, problem, common) -> Estimate:
 
 def _write(arguments, found, out, log) -> list[Path]:
     """Write all files; returns their paths."""
-    if not torch.isfinite(torch.tensor(found.objective)):
+    if not math.isfinite(found.objective):
         return []
     written = save_results(found, out, arguments.level)
     if found.interrupted:
@@ -445,59 +272,6 @@ def _pairs(bounds: list[tuple[str, tuple[float, ...]]]) -> Mapping[str, tuple[fl
             raise ValueError(f"--bounds {name} needs two numbers, such as {name}=1e-3,1e3")
         found[name] = (pair[0], pair[1])
     return found
-
-
-def _named(kind: Callable[[str], Any]) -> Callable[[str], tuple[str, Any]]:
-    """The type of 'NAME=VALUE', a pair."""
-
-    def read(text: str) -> tuple[str, Any]:
-        name, equals, value = text.partition("=")
-        if not equals or not name.strip():
-            raise argparse.ArgumentTypeError(f"{text!r} does not read NAME=VALUE")
-        try:
-            return name.strip(), kind(value.strip())
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(f"{text!r}: {error}") from None
-
-    return read
-
-
-def _scale(text: str) -> str:
-    if text not in SCALES:
-        raise ValueError(f"the scale is one of {', '.join(SCALES)}")
-    return text
-
-
-def _prior(text: str) -> Prior:
-    parts = text.split(",")
-    if len(parts) != 3:
-        raise ValueError("a prior reads normal,MEAN,WIDTH or laplace,MEAN,WIDTH")
-    return Prior(parts[0].strip(), float(parts[1]), float(parts[2]))  # type: ignore[arg-type]
-
-
-def _value_or_estimate(text: str) -> float | str:
-    if text == "estimate":
-        return text
-    return float(text)
-
-
-def _noise(text: str) -> Any:
-    """'0.1', 'estimate', or 'A=0.1,B=estimate'."""
-    try:
-        if "=" not in text:
-            return _value_or_estimate(text)
-        pairs = [_named(_value_or_estimate)(part) for part in names(text)]
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a number, 'estimate' or NAME=X,..."
-        ) from None
-    return dict(pairs)
-
-
-def _processes(text: str) -> int | str:
-    if text == "mpi":
-        return text
-    return count(1)(text)
 
 
 def _ignore(text: str) -> None:

@@ -11,10 +11,10 @@
 """
 
 from ..core.parameter_info import ParameterInfo, Prior
-from .bands import Bands, bands, predictions
-from .estimate import estimate
 from .fisher import Interval
+from .multistart import estimate
 from .pictures import plot_fit, plot_profiles, plot_waterfall
+from .prediction_bands import Bands, bands, predictions
 from .profiles import Profile, profile
 from .progress import display
 from .protocol import EstimationProblem, Predictions

@@ -17,6 +17,9 @@ AT_BOUND = 1e-4  # of the distance between the bounds
 SMALL = 0.05  # of the largest component of a direction: what counts as zero
 SAME = 0.05  # relative difference of two components that count as equal
 MOST_TERMS = 6  # parameters that a sentence names
+# What stays the same if one parameter rises as the other falls, and if both rise.
+SUM = ("the sum {} + {}", "the difference {} - {}")
+RATIO = ("the product {} * {}", "the ratio {} / {}")
 LEAST = 1e-14  # of the largest eigenvalue: what rounding leaves of zero
 
 
@@ -248,12 +251,13 @@ def _kept(infos, places, moves):
     linear = [info.scale == "lin" for info in (first, second)]
     ratio = moves[1] / moves[0]
     if first.scale == second.scale:
+        words = RATIO
+        if all(linear):
+            words = SUM
         if abs(ratio + 1) < SAME:
-            sign, word = (" + ", "the sum") if all(linear) else (" * ", "the product")
-            return f"{word} {first.name}{sign}{second.name}"
+            return words[0].format(first.name, second.name)
         if abs(ratio - 1) < SAME:
-            sign, word = (" - ", "the difference") if all(linear) else (" / ", "the ratio")
-            return f"{word} {first.name}{sign}{second.name}"
+            return words[1].format(first.name, second.name)
     if not any(linear) and first.scale == second.scale:
         power = -1 / ratio
         return f"{first.name} * {second.name}^{power:.2g}"

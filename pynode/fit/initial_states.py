@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .named_models import NamedModel
+from .bound_model import NamedModel
 from .tables import Table
 
 

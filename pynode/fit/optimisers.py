@@ -88,9 +88,9 @@ class LevenbergMarquardtOptimizer(pypesto.optimize.Optimizer):
             point = x.detach().numpy()
             if not torch.is_grad_enabled():
                 found = torch.from_numpy(objective.get_res(point))
-                return found if bool(torch.isfinite(found).all()) else None
+                return _finite(found)
             found, slopes = map(torch.from_numpy, objective(point, (0, 1), MODE_RES))
-            if not bool(torch.isfinite(found).all()):
+            if _finite(found) is None:
                 return None
             return found + slopes @ (x - x.detach())
 
@@ -120,3 +120,10 @@ class LevenbergMarquardtOptimizer(pypesto.optimize.Optimizer):
             message=message,
             optimizer=str(self),
         )
+
+
+def _finite(values):
+    """The values, or None if one of them is not finite."""
+    if bool(torch.isfinite(values).all()):
+        return values
+    return None

@@ -14,8 +14,8 @@ import torch
 
 from ..core.files import save_figure
 from ..core.parameter_info import ParameterInfo, from_scale
-from .bands import Bands
 from .fisher import percent, quantile, rise
+from .prediction_bands import Bands
 from .profiles import Profile
 from .protocol import Predictions
 from .result import REACHED, Estimate
@@ -146,9 +146,8 @@ def _draw_fit(axis: Any, observable: str, measured: Predictions, curves: Bands, 
         drawn = _rows(curves.curves, observable, condition)
         order = drawn[torch.argsort(curves.curves.time[drawn])]
         t = curves.curves.time[order]
-        shown = t > 0 if log else torch.ones_like(t, dtype=torch.bool)
-        order = order[shown]
-        t = t[shown]
+        order = order[(t > 0) | (not log)]
+        t = curves.curves.time[order]
         axis.fill_between(
             t.numpy(),
             curves.lower[order].numpy(),
@@ -160,7 +159,7 @@ def _draw_fit(axis: Any, observable: str, measured: Predictions, curves: Bands, 
         label = condition or "model"
         axis.plot(t, curves.curves.simulated[order], color=colour, lw=1.5, label=label)
         dots = _rows(measured, observable, condition)
-        dots = dots[measured.time[dots] > 0] if log else dots
+        dots = dots[(measured.time[dots] > 0) | (not log)]
         axis.plot(
             measured.time[dots],
             measured.measured[dots],
@@ -189,7 +188,7 @@ def _draw_residuals(axis, observable, measured, log, level):
     scaled = residuals(measured)
     for k, condition in enumerate(_conditions(measured, observable)):
         dots = _rows(measured, observable, condition)
-        dots = dots[measured.time[dots] > 0] if log else dots
+        dots = dots[(measured.time[dots] > 0) | (not log)]
         axis.plot(measured.time[dots], scaled[dots], "o", color=COLOURS[k % len(COLOURS)], ms=2.5)
     axis.grid(alpha=0.25)
     axis.tick_params(labelsize=8)

@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ def profile(
 
     infos = estimated(found.problem)
     all_names = [info.name for info in infos]
-    wanted = all_names if names is None else list(names)
+    wanted = list(names or all_names)
     for name in wanted:
         if name not in all_names:
             raise ValueError(
@@ -124,13 +125,13 @@ def profile(
             )
     method = made(optimiser, iterations, TOLERANCE)
     told = progress or SilentProgress()
-    with folder(None if out is None else Path(out)) as place:
+    with folder(out) as place:
         results = place / PROFILES
         results.mkdir(exist_ok=True)
         if not resume:
             for old in results.glob("*.json"):
                 old.unlink()
-        files = _Files(results, _units(found), found)
+        files = _Files(results, _units(found), found, level)
         missing = [i for i, name in enumerate(all_names) if name in wanted and not files.has(i)]
         shown = [2 * (len(wanted) - len(missing))]
 
@@ -138,7 +139,8 @@ def profile(
             shown[0] += 1
             told.step("profile", shown[0], 2 * len(wanted), f"{files.name(path)} is ready")
 
-        keeping = KeepingEngine(engine(processes), files.of_task, files.plain, place / STOP, show)
+        plain = partial(plain_half, level=level)
+        keeping = KeepingEngine(engine(processes), files.of_task, plain, place / STOP, show)
         try:
             if missing:
                 _walk(found, missing, level, method, keeping, place / STOP)
@@ -150,12 +152,13 @@ def profile(
 
 
 class _Files:
-    """The halves of the profiles as files of a folder."""
+    """The halves of the profiles as files of a folder. level: how far they have to reach."""
 
-    def __init__(self, folder: Path, unit: np.ndarray, found: Estimate) -> None:
+    def __init__(self, folder: Path, unit: np.ndarray, found: Estimate, level: float) -> None:
         self.folder = folder
         self.unit = unit
         self.found = found
+        self.level = level
         self.infos = estimated(found.problem)
 
     def path(self, i: int, side: int) -> Path:
@@ -165,20 +168,19 @@ class _Files:
         return self.path(task.i_par, task.par_direction)
 
     def has(self, i: int) -> bool:
-        return all(self.path(i, side).exists() for side in SIDES)
+        """Whether both halves are there, reach far enough, and begin at this optimum."""
+        for side in SIDES:
+            path = self.path(i, side)
+            if not path.exists():
+                return False
+            plain = json.loads(path.read_text(encoding="utf-8"))
+            if plain["level"] < self.level or self.found.objective not in plain["objective"]:
+                return False
+        return True
 
     def name(self, path: Path) -> str:
         _, number, side = path.stem.split("-")
         return f"{self.infos[int(number)].name} {side}"
-
-    @staticmethod
-    def plain(result: dict[str, Any]) -> dict[str, Any]:
-        """One half as plain data: x in the units of the profile, and the objective."""
-        walked = result["profile"]
-        return {
-            "x": walked.x_path[result["index"]].tolist(),
-            "objective": walked.fval_path.tolist(),
-        }
 
     def profile(self, i: int) -> Profile:
         halves = {}
@@ -195,6 +197,17 @@ class _Files:
         middle = len(halves[-1][0]) - 1
         best = self.found.objective
         return Profile(self.infos[i], theta, value, best, middle, self.found.freedom)
+
+
+def plain_half(result: dict[str, Any], level: float) -> dict[str, Any]:
+    """One half of a profile of pypesto as plain data: x in the units of the profile, and the
+    objective."""
+    walked = result["profile"]
+    return {
+        "level": level,
+        "x": walked.x_path[result["index"]].tolist(),
+        "objective": walked.fval_path.tolist(),
+    }
 
 
 def _units(found):

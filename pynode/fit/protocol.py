@@ -46,7 +46,7 @@ class EstimationProblem(Protocol):
 
     def predictions(self, theta: Tensor) -> Any:
         """A table of measured and simulated values: a ``Predictions``, or a table with its fields
-        as columns (``as_predictions`` in bands.py)."""
+        as columns (``as_predictions`` in prediction_bands.py)."""
 
 
 @dataclass(frozen=True)

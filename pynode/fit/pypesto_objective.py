@@ -42,8 +42,12 @@ class Objective(pypesto.objective.ObjectiveBase):
         names = [info.name for info in estimated(estimation)]
         super().__init__(x_names=names)
         self.estimation = estimation
-        self.centre = np.zeros(len(names)) if centre is None else centre
-        self.unit = np.ones(len(names)) if unit is None else unit
+        self.centre = np.zeros(len(names))
+        if centre is not None:
+            self.centre = centre
+        self.unit = np.ones(len(names))
+        if unit is not None:
+            self.unit = unit
         self.stop = stop
 
     def check_sensi_orders(self, sensi_orders: tuple[int, ...], mode: str) -> bool:

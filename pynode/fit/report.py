@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..core.files import save_text
-from .bands import Bands, bands, predictions
 from .pictures import plot_fit, plot_profiles, plot_waterfall, residuals
+from .prediction_bands import Bands, bands, predictions
 from .protocol import Predictions
 from .result import Estimate
 

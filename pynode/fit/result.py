@@ -92,9 +92,8 @@ class Estimate:
         """An interval for each parameter: by its profile where there is one, otherwise from the
         Fisher information."""
         found = intervals(self.information, level, self.freedom)
-        return [
-            self.profiles[x.name].interval(level) if x.name in self.profiles else x for x in found
-        ]
+        made = {name: one.interval(level) for name, one in self.profiles.items()}
+        return [made.get(x.name, x) for x in found]
 
     def sentences(self, level: float = 0.95) -> list[str]:
         """What the data do not determine, in sentences."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..backends.packages import missing_for_native
 from ..core.status import SolveError
 from ..solve import solve
-from .named_models import BoundModel, NamedModel
+from .bound_model import BoundModel, NamedModel
 
 NUMBERS = 1 << 22  # of cotangents in memory together
 NATIVE_DEFAULT = "rodas5p"  # up to this many states, as method="auto" of the native engine
@@ -90,7 +90,9 @@ class Simulator:
         if of_start:
             inputs.append(start)
         found = _derivatives(y, inputs)
-        return Sensitivities(y.detach(), found[0], found[1] if of_start else None)
+        if of_start:
+            return Sensitivities(y.detach(), found[0], found[1])
+        return Sensitivities(y.detach(), found[0], None)
 
     def _tried(self, solved):
         """The result of solved(); by the torch engine if native code does not take the model."""

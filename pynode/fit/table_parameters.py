@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..core.parameter_info import SCALES, ParameterInfo, Prior, Scale, to_scale
-from .named_models import NamedModel
+from .bound_model import NamedModel
 from .tables import Table
 
 FACTOR = 1e3  # from the value of a positive parameter to its bounds, where nobody gives bounds
@@ -195,15 +195,13 @@ def _parameter(name: str, value: float, wish: Wish) -> ParameterInfo:
         raise ValueError(f"unknown scale {scale!r} of {name}: choose one of {', '.join(SCALES)}")
     if wish.bounds is not None:
         low, high = map(float, wish.bounds)
-        if scale is None:
-            scale = "log10" if low > 0 else "lin"
+        scale = scale or _natural(low)
     elif math.isnan(value):
         raise ValueError(
             f"{name} has no value: give bounds for it, such as bounds={{{name!r}: (1e-3, 1e3)}}"
         )
     else:
-        if scale is None:
-            scale = "log10" if value > 0 else "lin"
+        scale = scale or _natural(value)
         if scale == "lin":
             reach = REACH * max(1.0, abs(value))
             low, high = value - reach, value + reach
@@ -220,6 +218,13 @@ def _parameter(name: str, value: float, wish: Wish) -> ParameterInfo:
             " give another start"
         )
     return info
+
+
+def _natural(value: float) -> Scale:
+    """The scale of a parameter that reaches down to this value, or has it."""
+    if value > 0:
+        return "log10"
+    return "lin"
 
 
 def _range(table, i):
@@ -252,8 +257,7 @@ def _seen(table, i, skipped=0):
 
 
 def _check_positive(table, i, first):
-    skipped = 0 if first else 1
-    lowest = min(_seen(table, i, skipped))
+    lowest = min(_seen(table, i, int(not first)))
     if lowest <= 0:
         raise ValueError(
             f"column {table.columns[i]!r} has the value {lowest:g}, which has no logarithm, so its"

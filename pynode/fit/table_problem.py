@@ -19,7 +19,9 @@ from ..train.report import fine_times
 from .fisher import Freedom
 from .initial_states import InitialStates
 from .likelihood import Errors, fisher, infinite, negative_log_likelihood
+from .measurements import Measurements
 from .named_models import named_model
+from .observation import Observation
 from .protocol import Predictions
 from .simulation import Simulator
 from .table_parameters import Wishes, initial_parameters, model_parameters, noise_parameters
@@ -110,10 +112,12 @@ class TableProblem:
         self.simulator = Simulator(
             self.model, self.bound, grid, self.initial.given, method, rtol, atol, backend, max_steps
         )
-        self._pick = None
+        picked = None
         if self.model.observables is None and not self.model.has_initial:
-            self._pick = torch.tensor([self.initial.states.index(c) for c in table.columns])
-        self._seen = _Seen.of(table, places, self.initial.measured, self._noise)
+            picked = [self.initial.states.index(column) for column in table.columns]
+        self.observation = Observation(self.bound, self.initial.given, picked)
+        relative_columns = [x.relative for x in self._noise]
+        self._seen = Measurements.of(table, places, self.initial.measured, relative_columns)
         self._settings = repr((method, rtol, backend, max_steps, self.initial.known, self._noise))
 
     @property
@@ -158,7 +162,7 @@ class TableProblem:
             y = self.simulator.states(free, start)
         except SolveError:
             return infinite(len(theta))[0]
-        simulated = self._observed(y, free, self.simulator.grid)
+        simulated = self.observation.values(y, free, self.simulator.grid)
         errors = self._errors(self._seen.of_array(simulated), values)
         value = negative_log_likelihood(errors) + self._minus_log_priors(theta)
         if not bool(torch.isfinite(value)):
@@ -228,7 +232,7 @@ class TableProblem:
             values = self._scales.values(theta.detach().to(torch.float64))
             free, start = self._inputs(values)
             y = self.simulator.states(free, start)
-            simulated = self._observed(y, free, self.simulator.grid)
+            simulated = self.observation.values(y, free, self.simulator.grid)
         seen = self._seen
         return self._table(
             seen.column.tolist(),
@@ -245,7 +249,8 @@ class TableProblem:
         with torch.no_grad():
             values = self._scales.values(theta.detach().to(torch.float64))
             free, start = self._inputs(values)
-            simulated = self._observed(self.simulator.states(free, start, grid), free, grid)
+            y = self.simulator.states(free, start, grid)
+            simulated = self.observation.values(y, free, grid)
         times, runs, columns = simulated.shape
         place = torch.cartesian_prod(torch.arange(columns), torch.arange(runs), torch.arange(times))
         return self._table(
@@ -275,24 +280,6 @@ class TableProblem:
         free = values[: self._free].expand(len(self.table.runs), -1)
         unknown = values[self._free : self._free + len(self._unknown)]
         return free, self.initial.start(free, self._unknown, unknown)
-
-    def _observed(self, y, free, grid):
-        """The measured quantities, (T, B, m), at states (T, B, n)."""
-        if self._pick is not None:
-            return y[..., self._pick]
-        found = self.bound.observe(*self._points(y, free, grid))
-        return found.reshape(*y.shape[:2], -1)
-
-    def _points(self, y, free, grid):
-        """The arguments of the bound model for all times and runs as rows."""
-        times = len(y)
-        given = self.initial.given
-        return (
-            grid.reshape(-1, 1),
-            y.flatten(0, 1),
-            free.expand(times, -1, -1).flatten(0, 1),
-            given.expand(times, -1, -1).flatten(0, 1),
-        )
 
     def _deviations(self, values):
         """The standard deviation of each column, (m,), differentiable."""
@@ -333,7 +320,7 @@ class TableProblem:
             values = self._scales.values(point)
             free, start = self._inputs(values)
             y = self.simulator.states(free, start)
-            simulated = self._observed(y, free, self.simulator.grid)
+            simulated = self.observation.values(y, free, self.simulator.grid)
             errors = self._errors(self._seen.of_array(simulated), values)
             return errors.difference / errors.deviation
         linear = self._linearised(point, throw=True)
@@ -359,7 +346,7 @@ class TableProblem:
                 raise
             return None
         of_states = self._of_states(found, through_start, len(theta))
-        simulated, slopes = self._observed_slopes(found.y, free, of_states)
+        simulated, slopes = self.observation.slopes(found.y, free, self.simulator.grid, of_states)
         seen = self._seen
         picked = seen.of_array(simulated)
         errors = self._errors(picked, values)
@@ -397,25 +384,6 @@ class TableProblem:
             kept[run, state] = 0.0
         return kept
 
-    def _observed_slopes(self, y, free, slopes):
-        """The measured quantities (T, B, m) and their derivatives (T, B, m, k)."""
-        if self._pick is not None:
-            return y[..., self._pick], slopes[..., self._pick, :]
-        points = self._points(y, free, self.simulator.grid)
-        with torch.enable_grad():
-            leaves = [points[1].detach().requires_grad_(), points[2].detach().requires_grad_()]
-            observed = self.bound.observe(points[0], *leaves, points[3])
-        rows = []
-        for j in range(observed.shape[1]):
-            of_y, of_free = torch.autograd.grad(
-                observed[:, j].sum(), leaves, retain_graph=True, materialize_grads=True
-            )
-            of_y = of_y.reshape(y.shape)
-            row = torch.einsum("tbn,tbnk->tbk", of_y, slopes)
-            row[..., : self._free] += of_free.reshape(*y.shape[:2], -1)
-            rows.append(row)
-        return observed.detach().reshape(*y.shape[:2], -1), torch.stack(rows, 2)
-
     def _tolerances(self, rtol):
         """atol of each state, (n,): by the size of its column, or of the smallest column."""
         sizes = {}
@@ -434,61 +402,3 @@ class _Linearised(NamedTuple):
     errors: Errors
     of_difference: Tensor
     of_deviation: Tensor
-
-
-class _Seen(NamedTuple):
-    """The N measured values. time, run, column: (N,) places in the batch. value: (N,); target: the
-    same, or its logarithm where relative, (N,). known: (N,) standard deviations of the table, NaN
-    where it has none. constant: of the likelihood."""
-
-    time: Tensor
-    run: Tensor
-    column: Tensor
-    value: Tensor
-    target: Tensor
-    relative: Tensor
-    known: Tensor
-    constant: float
-
-    @classmethod
-    def of(cls, table, places, measured, noise):
-        time = []
-        run_index = []
-        column = []
-        value = []
-        known = []
-        for b, run in enumerate(table.runs):
-            lines = run.lines
-            counted = lines.seen.clone()
-            counted[lines.row == 0] &= torch.tensor(measured)
-            if lines.sd is not None:
-                # At the start a value without a positive one is the initial state itself.
-                sd = lines.sd
-                has_errors = torch.tensor([name is not None for name in table.errors])
-                counted &= (sd > 0) | ~has_errors
-            else:
-                sd = torch.full_like(lines.y, torch.nan)
-            rows, columns = counted.nonzero(as_tuple=True)
-            time.append(places[b][lines.row[rows]])
-            run_index.append(torch.full_like(rows, b))
-            column.append(columns)
-            value.append(lines.y[rows, columns])
-            known.append(sd[rows, columns])
-        columns = torch.cat(column)
-        values = torch.cat(value)
-        relative = torch.tensor([x.relative for x in noise])[columns]
-        logarithms = torch.where(relative, values, 1.0).log()
-        return cls(
-            torch.cat(time),
-            torch.cat(run_index),
-            columns,
-            values,
-            torch.where(relative, logarithms, values),
-            relative,
-            torch.cat(known),
-            float(logarithms.sum()),
-        )
-
-    def of_array(self, array: Tensor) -> Tensor:
-        """The N entries (N, ...) of an array (T, B, m, ...)."""
-        return array[self.time, self.run, self.column]

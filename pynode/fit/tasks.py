@@ -122,16 +122,17 @@ class KeepingEngine(pypesto.engine.Engine):
 
 
 @contextmanager
-def folder(out: Path | None) -> Iterator[Path]:
+def folder(out: str | Path | None) -> Iterator[Path]:
     """The folder of the results: ``out``, or a temporary one, without the stop of an earlier
     run."""
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / STOP).unlink(missing_ok=True)
+        place = Path(out)
+        place.mkdir(parents=True, exist_ok=True)
+        (place / STOP).unlink(missing_ok=True)
         try:
-            yield out
+            yield place
         finally:
-            (out / STOP).unlink(missing_ok=True)
+            (place / STOP).unlink(missing_ok=True)
         return
     with tempfile.TemporaryDirectory(prefix="pynode-fit-") as name:
         yield Path(name)

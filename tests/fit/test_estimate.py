@@ -8,7 +8,7 @@ import torch
 pytest.importorskip("pypesto", reason="estimation: pip install 'torch-stiff-ode[fit]'")
 
 from pynode.fit import TableProblem, estimate
-from pynode.fit.estimate import start_points
+from pynode.fit.multistart import start_points
 from pynode.fit.progress import Lines, SilentProgress
 from pynode.train import ModelError
 from tests.support.estimation import K1, K2, Chain, chain, chain_data, growth, growth_data

@@ -68,6 +68,9 @@ def test_profiles_are_kept_and_resumed(tmp_path):
     again = estimate(problem, 1, out=tmp_path, resume=True)
     second = profile(again, out=tmp_path, resume=True)["k"]
     assert (first.theta == second.theta).all() and (first.objective == second.objective).all()
+    # Profiles that do not reach far enough are made anew.
+    third = profile(again, level=0.999, out=tmp_path, resume=True)["k"]
+    assert third.theta[-1] > second.theta[-1] and not third.interval(0.999).upper_open
     with pytest.raises(ValueError, match="no parameter 'q' to profile"):
         profile(found, ["q"])
 

@@ -18,7 +18,7 @@ from pynode.fit import (
     save_pictures,
     save_results,
 )
-from pynode.fit.bands import as_predictions
+from pynode.fit.prediction_bands import as_predictions
 from tests.support.estimation import chain, chain_data, growth, growth_data, growth_optimum
 
 SIGMA = 0.1

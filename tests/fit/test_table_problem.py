@@ -154,6 +154,39 @@ def test_unknown_initial_values_are_parameters():
     assert len(made.predictions(theta).measured) == 2 * (12 + 12 + 1)
 
 
+class Sensor(Chain):
+    """The chain with a sensor of unknown gain for A + B."""
+
+    observables = ("B", "signal")
+
+    def __init__(self):
+        super().__init__()
+        self.gain = torch.nn.Parameter(torch.tensor(2.0, dtype=torch.float64))
+
+    def observe(self, t, y):
+        return torch.stack((y[1], self.gain * (y[0] + y[1])))
+
+
+def test_a_module_says_what_is_measured():
+    run = chain_data(sigma=0.05).trajectories[0]
+    signal = 3 * run.y.sum(1, keepdim=True)
+    data = Dataset(("signal",), "t", (Trajectory("", run.t, signal, run.seen[:, :1]),))
+    made = problem(Sensor(), data, initial={"A": 1.0, "B": 0.0})
+    names = ["k[0]", "k[1]", "gain"]
+    assert [info.name for info in made.parameters] == names
+    theta = torch.cat((THETA, torch.tensor([math.log10(2.5)], dtype=torch.float64)))
+    simulated = 2.5 * chain_states(run.t, 0.9, 0.3).sum(1)
+    # The initial state is known from elsewhere, so the first line is a measurement.
+    expected = -torch.distributions.Normal(simulated, 0.05).log_prob(signal[:, 0]).sum()
+    value, grad, _ = made.gauss_newton(theta)
+    assert float(value) == pytest.approx(float(expected), rel=1e-6)
+    assert torch.allclose(grad, slope(made, theta), rtol=1e-4, atol=1e-3)
+    assert torch.allclose(grad, made.gradient(theta)[1], rtol=1e-6)
+    other = Dataset(("C",), "t", data.trajectories)
+    with pytest.raises(ValueError, match="measures B, signal, but not the column 'C'"):
+        problem(Sensor(), other, initial={"A": 1.0, "B": 0.0})
+
+
 def test_relative_errors_are_those_of_the_logarithm():
     data = growth_data(0.0)
     run = data.trajectories[0]

@@ -65,7 +65,7 @@ def estimate(
     begins = start_points(problem, starts, seed, guess)
     told = progress or SilentProgress()
     interrupted = False
-    with folder(None if out is None else Path(out)) as place:
+    with folder(out) as place:
         _agree(place, problem, starts, optimiser, iterations, seed, guess, resume)
         results = place / STARTS
         results.mkdir(exist_ok=True)
