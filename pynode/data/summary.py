@@ -212,8 +212,8 @@ def from_differences(curves: Sequence[tuple[Tensor, Tensor]]) -> float | None:
     A value is predicted from its neighbours by a polynomial. The noise makes a part of the residual
     that is known from the polynomial's weights; what the polynomial misses of the curve adds to it.
     The median of the residuals bounds the noise from above. The lowest degree is taken whose
-    bound is close to the smallest. Gasser, Sroka & Jennen-Steinmetz, Biometrika 73 (1986) 625-633, have it for
-    straight lines.
+    bound is close to the smallest. Gasser, Sroka & Jennen-Steinmetz, Biometrika 73 (1986) 625-633,
+    have it for straight lines.
     """
     bounds = []
     for k in NEIGHBOURS:
