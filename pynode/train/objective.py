@@ -13,6 +13,8 @@ import torch
 
 from ..core.solution import Solution
 from ..data import Dataset
+from ..models.inputs import InputTable
+from .inputs import driven
 from .options import Options
 from .scaling import ScaledField, Scaling
 from .shooting import joined, shoot
@@ -25,6 +27,7 @@ class _Run:
     """A trajectory in scaled states.
 
     t: (T,). u: (T, n), gaps filled by interpolation.
+    inputs: the scaled inputs as a function of time, None without any.
     weight, held_out: (T, n), the factors of the errors in the loss and in the loss of held-out
         observations. Zero if there is no value.
     """
@@ -33,6 +36,7 @@ class _Run:
     u: torch.Tensor
     weight: torch.Tensor
     held_out: torch.Tensor
+    inputs: InputTable | None
 
 
 class Objective:
@@ -82,8 +86,11 @@ class Objective:
                 torch.rand(len(run.t) - 1, dtype=torch.float64, generator=generator)
                 < self.options.validation
             )
+        inputs = None
+        if scaling.inputs is not None:
+            inputs = scaling.inputs.table(run.t, run.u)
         _, filled = interpolated(run.t, u, run.seen, torch.arange(len(run.t), dtype=torch.float64))
-        return _Run(run.t, filled, weight * ~held_out, weight * held_out)
+        return _Run(run.t, filled, weight * ~held_out, weight * held_out, inputs)
 
     def _certainty(self, run, scaling):
         """(T, n) how much more certain an observation is than a typical one: its errors count in
@@ -154,6 +161,8 @@ class Objective:
             size = self.options.shooting
         else:
             size = max(len(t) - 1, 1)
+        field, stops = driven(field, run.inputs)
+        options = {**stops, **options}
         solved, _ = shoot(field, t, u, size, throw=False, **self.options.tolerances, **options)
         if not solved[-1].success:
             return None, None, solved
