@@ -64,7 +64,18 @@ __all__ = [
 ]
 
 # Loaded at the first use: name -> (module, its attribute, or None for the module itself).
-_MODULES = ("compare", "compat", "diagnosis", "fit", "models", "nn", "problems", "sde", "train")
+_MODULES = (
+    "compare",
+    "compat",
+    "data",
+    "diagnosis",
+    "fit",
+    "models",
+    "nn",
+    "problems",
+    "sde",
+    "train",
+)
 _LAZY = {
     **{name: (f"pynode.{name}", None) for name in _MODULES},
     "julia": ("pynode.backends.julia.api", None),

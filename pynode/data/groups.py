@@ -129,7 +129,7 @@ def _by_number(table: Table, order: np.ndarray, others: Sequence[str]) -> Groups
     found = []
     for name in others:
         values = numbers(table.column(name), table.decimal).values
-        if np.isnan(values).any() or (values % 1 != 0).any():
+        if not np.isfinite(values).all() or (values % 1 != 0).any():
             continue
         names, codes = _labelled(table, name)
         if 1 < len(names) <= table.rows // 2 and _divides(name, codes, order, falls):

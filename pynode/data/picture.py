@@ -26,8 +26,9 @@ def plot_data(path: str | PathLike[str], data: Dataset) -> Path:
     """Observations over time, a panel for each state and each input, in the units of the data.
 
     Error bars are standard deviations; crosses at the lower edge are missing values. The time axis
-    is logarithmic, and without the time 0, if the times span more than three decades. At most MOST_RUNS trajectories and
-    MOST_PANELS panels are drawn. Returns the path. Raises ImportError without matplotlib.
+    is logarithmic, and without the time 0, if the times span more than three decades. At most
+    MOST_RUNS trajectories and MOST_PANELS panels are drawn. Returns the path. Raises ImportError
+    without matplotlib.
     """
     from matplotlib.figure import Figure
 

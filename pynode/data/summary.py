@@ -20,6 +20,8 @@ WIDTH = 80
 MOST_TIMES = 20_000
 # Neighbours on each side from which a value is predicted.
 NEIGHBOURS = (1, 2, 3)
+# A higher degree must lower the bound by more than this factor.
+CLOSE = 1.25
 # With fewer residuals nothing is said of the noise.
 FEWEST_RESIDUALS = 6
 # The standard deviation of normal numbers in units of the median of their sizes.
@@ -209,16 +211,18 @@ def from_differences(curves: Sequence[tuple[Tensor, Tensor]]) -> float | None:
 
     A value is predicted from its neighbours by a polynomial. The noise makes a part of the residual
     that is known from the polynomial's weights; what the polynomial misses of the curve adds to it.
-    The median of the residuals bounds the noise from above, and the smallest bound of several
-    degrees is taken. Gasser, Sroka & Jennen-Steinmetz, Biometrika 73 (1986) 625-633, have it for
-    straight lines.
+    The median of the residuals bounds the noise from above. The lowest degree is taken whose
+    bound is close to the smallest. Gasser, Sroka & Jennen-Steinmetz, Biometrika 73 (1986) 625-633,
+    have it for straight lines.
     """
     bounds = []
     for k in NEIGHBOURS:
         parts = [_residuals(t, y, k) for t, y in curves if len(t) > 2 * k]
         if parts and sum(len(part) for part in parts) >= FEWEST_RESIDUALS:
             bounds.append(OF_MEDIAN * float(torch.cat(parts).abs().median()))
-    return min(bounds, default=None)
+    if not bounds:
+        return None
+    return next(bound for bound in bounds if bound <= CLOSE * min(bounds))
 
 
 def turning_points(y: Tensor, least: float) -> list[int]:

@@ -10,6 +10,7 @@ import torch
 
 from ..data import Dataset
 from ..solve import solve
+from .inputs import for_run
 
 # The pointwise error ignores values below this fraction of the largest. Its solves have this rtol.
 FLOOR = 1e-3
@@ -51,9 +52,10 @@ def accuracy(
     values = []
     observed = []
     for run in data.trajectories:
+        own, stops = for_run(field, run)
         with torch.no_grad():
             y = solve(
-                field,
+                own,
                 run.y[0],
                 run.t,
                 method=method,
@@ -61,6 +63,7 @@ def accuracy(
                 atol=field.atol(rtol),
                 max_steps=20_000,
                 backend=backend,
+                **stops,
             ).y
         errors.append((y - run.y).abs()[1:])
         values.append(run.y.abs()[1:])

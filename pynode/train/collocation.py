@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
+from ..data import Trajectory
 from .adam import Adam
+from .inputs import AtRows
+from .scaling import Scaling
 
 # If the span is so many times the first interval, the smoother uses the logarithm of time.
 DECADES = 1e3
@@ -32,22 +35,26 @@ class Slopes:
     t: (K,). y: (K, n). slope: dy/dt, (K, n).
     unit: (K,), the time over which a slope counts: the time since the start if the times are spread
         over decades, otherwise the whole span.
+    w: (K, m) scaled inputs, None without any.
     """
 
     t: torch.Tensor
     y: torch.Tensor
     slope: torch.Tensor
     unit: torch.Tensor
+    w: torch.Tensor | None = None
 
     @classmethod
     def joined(cls, parts: Iterable[Slopes]) -> Slopes:
         """The Slopes of several trajectories as one."""
         parts = list(parts)
+        inputs = [part.w for part in parts if part.w is not None]
         return cls(
             t=torch.cat([part.t for part in parts]),
             y=torch.cat([part.y for part in parts]),
             slope=torch.cat([part.slope for part in parts]),
             unit=torch.cat([part.unit for part in parts]),
+            w=torch.cat(inputs) if inputs else None,
         )
 
 
@@ -99,6 +106,14 @@ def slopes(
     return Slopes(t, smooth, slope, unit)
 
 
+def trajectory_slopes(run: Trajectory, scaling: Scaling, neighbours: int = 5) -> Slopes:
+    """The slopes of the scaled states of a trajectory, with its scaled inputs."""
+    found = slopes(run.t, scaling.scaled(run.y), run.seen, neighbours)
+    if scaling.inputs is None or run.u is None:
+        return found
+    return replace(found, w=scaling.inputs.scaled(run.u))
+
+
 def _quadratics(s, y, seen, neighbours):
     """Values and slopes, (T,), at all s, of local quadratics through the seen (s, y)."""
     points = s[seen]
@@ -124,7 +139,7 @@ def collocation(
     """Change the parameters of the module f(t, y) so that it has these slopes; returns the last
     loss.
 
-    f: called with all K states at once, t (K,).
+    f: called with all K states at once, t (K,); also with their inputs w, if points have them.
     lr: Adam's first rate; it falls as a cosine.
     scale: (n,), the unit of each state, by default its range.
     report: report(done, of, loss) is called in each iteration.
@@ -138,6 +153,8 @@ def collocation(
     optimizer = Adam(weights, lr)
     weight = points.unit[:, None] / scale
     last = math.inf
+    if points.w is not None:
+        f = AtRows(f, points.w)
     for iteration in range(iterations):
         optimizer.rate = lr * 0.5 * (1 + math.cos(math.pi * iteration / iterations))
         optimizer.zero_grad()

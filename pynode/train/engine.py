@@ -9,6 +9,7 @@ import torch
 
 from ..backends.packages import missing_for_native
 from ..backends.registry import native_engine
+from .inputs import driven
 from .options import Options
 from .scaling import ScaledField
 
@@ -21,7 +22,9 @@ def with_engine(options: Options, field: ScaledField, start: torch.Tensor) -> tu
     """
     if options.backend != "auto":
         return options, ""
-    problem = no_native_code(options.method, field, start)
+    inputs = field.scaling.inputs
+    example, _ = driven(field, None if inputs is None else inputs.table())
+    problem = no_native_code(options.method, example, start)
     if problem:
         return options, f"Engine: torch. {problem}"
     return replace(options, backend="native"), "Engine: native code."

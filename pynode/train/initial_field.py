@@ -8,7 +8,7 @@ import math
 import torch
 
 from ..data import Dataset
-from .collocation import Slopes, collocation, slopes
+from .collocation import Slopes, collocation, trajectory_slopes
 from .model import build
 from .objective import Objective
 from .options import Options
@@ -71,9 +71,7 @@ def _prepared(data, scaling, options, generator, progress):
         count = 1
     fields = [build(options.architecture, scaling, generator) for _ in range(count)]
     if options.collocation:
-        points = Slopes.joined(
-            slopes(run.t, scaling.scaled(run.y), run.seen) for run in data.trajectories
-        )
+        points = Slopes.joined(trajectory_slopes(run, scaling) for run in data.trajectories)
         for field in fields:
             collocation(field, points, options.collocation, report=progress.warm)
     if options.warm_start:

@@ -81,8 +81,11 @@ def build(
         outputs = 2 * n
     else:
         outputs = n
+    width = n + architecture["time_input"]
+    if scaling.inputs is not None:
+        width += len(scaling.inputs.names)
     net = mlp(
-        n + architecture["time_input"],
+        width,
         architecture["hidden"],
         outputs,
         architecture["activation"],

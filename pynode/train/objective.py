@@ -13,6 +13,8 @@ import torch
 
 from ..core.solution import Solution
 from ..data import Dataset
+from ..models.inputs import InputTable
+from .inputs import driven
 from .options import Options
 from .scaling import ScaledField, Scaling
 from .shooting import joined, shoot
@@ -25,6 +27,7 @@ class _Run:
     """A trajectory in scaled states.
 
     t: (T,). u: (T, n), gaps filled by interpolation.
+    inputs: the scaled inputs as a function of time, None without any.
     weight, held_out: (T, n), the factors of the errors in the loss and in the loss of held-out
         observations. Zero if there is no value.
     """
@@ -33,6 +36,7 @@ class _Run:
     u: torch.Tensor
     weight: torch.Tensor
     held_out: torch.Tensor
+    inputs: InputTable | None
 
 
 class Objective:
@@ -41,7 +45,8 @@ class Objective:
     Kim et al. 2021: the loss uses the states divided by their ranges, so that a species of 1e-5
     counts as much as one of 1. 'mae' is the mean of |u - u_observed|, 'mse' of its square. With
     ``relative`` an error is divided by the observed value instead. ``weights`` give each state a
-    factor. ``validation`` holds out a part of the observation times, which are drawn with the seed.
+    factor. Errors of values with standard deviations count in units of these. ``validation`` holds
+    out a part of the observation times, which are drawn with the seed.
     """
 
     def __init__(self, data: Dataset, scaling: Scaling, options: Options) -> None:
@@ -52,6 +57,7 @@ class Objective:
                 f" of {', '.join(data.columns)}, in this order"
             )
         generator = torch.Generator().manual_seed(options.seed)
+        self._typical = _typical_error(data, scaling)
         self.runs = [self._run(run, scaling, generator) for run in data.trajectories]
         self.rows: list[torch.Tensor | None] = [None] * len(self.runs)
         self.count = sum(int((run.weight > 0).sum()) for run in self.runs)
@@ -70,7 +76,7 @@ class Objective:
             unit = (run.y.abs() / run.y.new_tensor(scaling.y_scale)).clamp(
                 min=self.options.relative
             )
-        weight = run.seen / unit
+        weight = run.seen / unit * self._certainty(run, scaling)
         if self.options.weights:
             weight = weight * weight.new_tensor(self.options.weights)
         weight[0] = 0.0
@@ -80,8 +86,22 @@ class Objective:
                 torch.rand(len(run.t) - 1, dtype=torch.float64, generator=generator)
                 < self.options.validation
             )
+        inputs = None
+        if scaling.inputs is not None:
+            inputs = scaling.inputs.table(run.t, run.u)
         _, filled = interpolated(run.t, u, run.seen, torch.arange(len(run.t), dtype=torch.float64))
-        return _Run(run.t, filled, weight * ~held_out, weight * held_out)
+        return _Run(run.t, filled, weight * ~held_out, weight * held_out, inputs)
+
+    def _certainty(self, run, scaling):
+        """(T, n) how much more certain an observation is than a typical one: its errors count in
+        units of its standard deviation. The mean of k replicates counts k times."""
+        certainty = run.count.to(run.y.dtype).clamp(min=1)
+        if self.options.loss == "mse":
+            certainty = certainty.sqrt()  # the square of an error has the square of its weight
+        if run.sd is None:
+            return certainty
+        size = run.sd / run.y.new_tensor(scaling.y_scale)
+        return torch.where(size > 0, self._typical / size, certainty)
 
     def __len__(self) -> int:
         """The number of trajectories."""
@@ -141,6 +161,8 @@ class Objective:
             size = self.options.shooting
         else:
             size = max(len(t) - 1, 1)
+        field, stops = driven(field, run.inputs)
+        options = {**stops, **options}
         solved, _ = shoot(field, t, u, size, throw=False, **self.options.tolerances, **options)
         if not solved[-1].success:
             return None, None, solved
@@ -197,3 +219,16 @@ class Objective:
         else:
             size = errors * errors
         return size.sum() / count
+
+
+def _typical_error(data, scaling) -> float:
+    """The median of the standard deviations in the data, in units of the scaled states; 1 without
+    any."""
+    known = []
+    for run in data.trajectories:
+        if run.sd is not None:
+            size = run.sd / run.y.new_tensor(scaling.y_scale)
+            known.append(size[size > 0])
+    if not known or not sum(len(part) for part in known):
+        return 1.0
+    return float(torch.cat(known).median())

@@ -13,6 +13,7 @@ from ..core.files import save_figure
 from ..data import Dataset
 from ..solve import solve
 from .accuracy import Solvable
+from .inputs import for_run
 
 POINTS = 300
 # A plot with more states or trajectories than this is unreadable.
@@ -136,5 +137,8 @@ def fine_times(t: torch.Tensor) -> tuple[torch.Tensor, bool]:
 
 def _solution(field, run, t, method, rtol, backend):
     atol = field.atol(rtol)
+    own, stops = for_run(field, run)
     with torch.no_grad():
-        return solve(field, run.y[0], t, method=method, rtol=rtol, atol=atol, backend=backend).y
+        return solve(
+            own, run.y[0], t, method=method, rtol=rtol, atol=atol, backend=backend, **stops
+        ).y

@@ -12,6 +12,7 @@ scaling of the paper.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -22,7 +23,9 @@ from torch import nn
 from ..core.constants import Constants, valued
 from ..core.protocols import Times
 from ..data import Dataset
+from ..models.inputs import InputTable
 from ..problems import Problem
+from .inputs import Inputs
 
 KINDS = ("decades", "kim")
 # A gate is sigmoid(SLOPE x + OFFSET): two units of network output change it by four decades. It
@@ -39,6 +42,7 @@ class Scaling:
     y_min, y_scale: n numbers in the units of y.
     t_scale: n numbers in the unit of t.
     t_start, t_span: the first time and the longest duration of the trajectories, in the unit of t.
+    inputs: exogenous inputs u(t), None without any.
     """
 
     kind: str
@@ -47,6 +51,7 @@ class Scaling:
     t_scale: tuple[float, ...]
     t_start: float
     t_span: float
+    inputs: Inputs | None = None
 
     @classmethod
     def of(cls, data: Dataset, kind: str = "decades") -> Scaling:
@@ -76,7 +81,8 @@ class Scaling:
             for s, r in zip(scale, fastest, strict=True)
         ]
         start = min(float(run.t[0]) for run in data.trajectories)
-        return cls(kind, tuple(low), tuple(scale), tuple(own), start, span)
+        inputs = Inputs.of(data)
+        return cls(kind, tuple(low), tuple(scale), tuple(own), start, span, inputs)
 
     def scaled(self, y: torch.Tensor) -> torch.Tensor:
         """(y - y_min) / y_scale, for y (..., n) in the units of the data."""
@@ -96,8 +102,12 @@ class Scaling:
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Scaling:
         """The scaling from the data of as_dict."""
-        lists = {key: tuple(value) for key, value in plain.items() if isinstance(value, list)}
-        return cls(**{**plain, **lists})
+        made = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()
+        }
+        if made.get("inputs") is not None:
+            made["inputs"] = Inputs.from_dict(made["inputs"])
+        return cls(**made)
 
 
 class ScaledField(Constants):
@@ -107,7 +117,8 @@ class ScaledField(Constants):
     'decades':  du/dt = a sigmoid(5 b + 2) / t_scale with (a, b) = net(u);
                 net: n (+ 1) inputs, 2 n outputs
 
-    With time_input, (t - t_start) / t_span is one more input. Without it the field is autonomous.
+    With time_input, (t - t_start) / t_span is one more input of the network. Without it the field
+    is autonomous. If the data have inputs, the network gets their m scaled values too.
     """
 
     rate: torch.Tensor
@@ -118,6 +129,7 @@ class ScaledField(Constants):
         self.scaling = scaling
         self.time_input = time_input
         self.gated = scaling.kind == "decades"
+        self.driven = scaling.inputs is not None
         self.keep("rate", 1.0 / valued(scaling.t_scale, torch.float64))
 
     def close_gates(self) -> None:
@@ -135,13 +147,20 @@ class ScaledField(Constants):
             with torch.no_grad():
                 last[len(pace) :] = (torch.logit(pace) - OFFSET) / SLOPE
 
-    def forward(self, t: float | torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self, t: float | torch.Tensor, u: torch.Tensor, w: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """du/dt, (..., n), at the scaled states u, (..., n), and the time t, which is 0-d or has
-        the leading shape of u."""
+        the leading shape of u. w: (m,) or (..., m), the scaled inputs, if the field has any."""
+        state = u
+        if self.driven:
+            if w is None:
+                raise ValueError("this field has inputs: call it with their scaled values w")
+            u = torch.cat((u, w.to(u.dtype).expand(*u.shape[:-1], w.shape[-1])), -1)
         if self.time_input:
             time = torch.as_tensor(t, dtype=u.dtype, device=u.device)
             scaled = (time - self.scaling.t_start) / self.scaling.t_span
-            scaled = scaled.unsqueeze(-1).expand(*u.shape[:-1], 1)
+            scaled = scaled.unsqueeze(-1).expand(*state.shape[:-1], 1)
             out = self.net(torch.cat((u, scaled), -1))
         else:
             out = self.net(u)
@@ -160,6 +179,8 @@ class PhysicalField(Constants):
     t_eval: its times.
     columns: names of the states.
     atol: (n,) a thousandth of rtol of each state's range.
+    inputs: names of its exogenous inputs, which are those of the first trajectory until
+        ``with_inputs`` gives it others.
     """
 
     y_min: torch.Tensor
@@ -181,6 +202,11 @@ class PhysicalField(Constants):
         self.keep("y_scale", valued(field.scaling.y_scale, dtype))
         self.keep("y0", valued(y0, dtype))
         self.t_eval = torch.as_tensor(t_eval, dtype=torch.float64)
+        self.inputs: tuple[str, ...] = ()
+        self.table: InputTable | None = None
+        if field.scaling.inputs is not None:
+            self.inputs = field.scaling.inputs.names
+            self.table = field.scaling.inputs.table()
 
     @property
     def tspan(self) -> tuple[float, float]:
@@ -190,6 +216,24 @@ class PhysicalField(Constants):
     def atol(self, rtol: float) -> torch.Tensor:
         """(n,) absolute tolerances that suit this rtol, in the units of the data."""
         return 1e-3 * rtol * self.y_scale
+
+    @property
+    def stops(self) -> dict[str, Any]:
+        """Options of ``solve``: the times at which the inputs jump or have kinks."""
+        if self.table is None:
+            return {}
+        return self.table.stops()
+
+    def with_inputs(self, t: torch.Tensor, u: torch.Tensor) -> PhysicalField:
+        """The same field with other inputs: u, (K, m), in the units of the data, at the times t,
+        (K,). Raises ValueError if the field has none."""
+        inputs = self.field.scaling.inputs
+        if inputs is None:
+            raise ValueError("the data of this field had no inputs (--input), so it takes none")
+        other = copy.copy(self)
+        other._modules = dict(self._modules)
+        other.table = inputs.table(t, u)
+        return other
 
     def as_problem(self, name: str) -> Problem:
         """The learned system as a Problem of this name."""
@@ -209,4 +253,8 @@ class PhysicalField(Constants):
 
     def forward(self, t: float | torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """dy/dt, (..., n), at the states y, (..., n), and time t."""
-        return self.y_scale * self.field(t, (y - self.y_min) / self.y_scale)
+        u = (y - self.y_min) / self.y_scale
+        if self.table is None:
+            return self.y_scale * self.field(t, u)
+        w = self.table(torch.as_tensor(t, dtype=y.dtype))
+        return self.y_scale * self.field(t, u, w)

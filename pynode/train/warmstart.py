@@ -18,6 +18,7 @@ import torch
 
 from ..data import Dataset
 from .adam import Adam
+from .inputs import AtRows
 from .linearised import Linearised, Steps
 from .scaling import ScaledField
 
@@ -43,12 +44,13 @@ def warm_start(
     lr: Adam's first rate; it falls as a cosine.
     seconds: the fit ends early after this time.
     report: report(done, of, loss) is called in each iteration.
-    native: whether native code computes the gradients. Raises ValueError if it cannot translate a
-        field.
+    native: whether native code computes the gradients, if the data have no inputs. Raises
+        ValueError if it cannot translate a field.
     """
     steps = _steps(fields[0], data)
     # Before the clock starts, because native code may be compiled here.
-    fits = [_Fit(field, steps, lr, native) for field in fields]
+    w = _inputs(fields[0], data)
+    fits = [_Fit(field, steps, lr, native, w) for field in fields]
     began = time.monotonic()
     total = iterations + trial * (len(fields) - 1)
     done = 0
@@ -75,14 +77,23 @@ def warm_start(
 class _Fit:
     """One candidate and its optimiser. loss: of the last iteration, infinite before the first."""
 
-    def __init__(self, field: ScaledField, steps: Steps, lr: float, native: bool) -> None:
+    def __init__(
+        self,
+        field: ScaledField,
+        steps: Steps,
+        lr: float,
+        native: bool,
+        w: torch.Tensor | None,
+    ) -> None:
         self.field = field
         self.lr = lr
         self.loss = math.inf
         weights = list(field.parameters())
         self.optimizer = Adam(weights, lr)
         self.linearised: Callable[[], tuple[float, torch.Tensor]]
-        if native:
+        if w is not None:
+            self.linearised = Linearised(AtRows(field, w), weights, steps)
+        elif native:
             from .linearised_native import NativeLinearised
 
             self.linearised = NativeLinearised(field, weights, steps)
@@ -113,6 +124,26 @@ def _steps(field, data) -> Steps:
         weight[::SUBSTEPS] = run.seen.to(weight.dtype)
         parts.append((t[1:], t.diff(), path[:-1], path[1:], first, weight[1:]))
     return Steps(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+def _inputs(field, data) -> torch.Tensor | None:
+    """(K, m) the scaled inputs at the ends of all steps, None without any. A held input has the
+    value that it has in the step before its end, where it may jump."""
+    inputs = field.scaling.inputs
+    if inputs is None:
+        return None
+    parts = []
+    for run in data.trajectories:
+        fine = torch.linspace(
+            0, len(run.t) - 1, SUBSTEPS * (len(run.t) - 1) + 1, dtype=torch.float64
+        )[1:]
+        u = inputs.scaled(run.u)
+        before = (fine.ceil() - 1).long()
+        if inputs.kind == "held":
+            parts.append(u[before])
+        else:
+            parts.append(u[before] + (fine - before)[:, None] * (u[before + 1] - u[before]))
+    return torch.cat(parts)
 
 
 def interpolated(
