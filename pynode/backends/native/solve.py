@@ -15,7 +15,7 @@ from .compiler import entry
 from .conditions import Watched
 from .hooks import Cut, Hook, NativeStep, StepArrays
 from .jumps import stops_and_restarts
-from .loop import SMALLEST_NORMAL, advance
+from .loop import advance
 from .prepared import Prepared, direction, prepared
 from .run import RECORD, RUNNING, STATUSES
 from .trajectory import NativeTrajectory
