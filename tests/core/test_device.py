@@ -190,8 +190,10 @@ def test_passes_without_the_host(method, device, monkeypatch):
             y = solve(driven, y0, times.to(where), args=(rate,), **options).y
             grads = torch.autograd.grad(y.square().sum(), [y0, rate])
             results.append([x.detach().cpu() for x in (y, *grads)])
+    # Rounding can change a step of BDF, within the tolerance.
+    margin = 1e-4 if method == "qndf" else 1e-7
     for found, expected in zip(results[1], results[0], strict=True):
-        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-8)
+        torch.testing.assert_close(found, expected, rtol=margin, atol=margin)
 
 
 def driven(t, y, rate):
