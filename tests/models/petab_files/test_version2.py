@@ -61,7 +61,7 @@ def test_periods(tmp_path):
             measurements=[at("a", 0.0), at("a", 1.0), at("a", 2.0), at("a", 3.0)],
         )
     )
-    found = [row["simulation"] for row in problem.predictions(problem.start)]
+    found = problem.predictions(problem.start)["simulated"].tolist()
     first = 3 + math.exp(-0.5)
     second = 2 * (3 + math.exp(-1.0)) + 0.5
     right = [4.0, first, second, second * math.exp(-0.5)]
@@ -162,7 +162,7 @@ def test_events_and_periods(tmp_path):
             measurements=[at("a", 0.5), at("a", 1.0), at("a", 2.0)],
         )
     )
-    found = [row["simulation"] for row in problem.predictions(problem.start)]
+    found = problem.predictions(problem.start)["simulated"].tolist()
     torch.testing.assert_close(found, [0.0, 6.0, 6 * math.exp(-0.5)], rtol=1e-8, atol=1e-9)
 
 
