@@ -230,8 +230,7 @@ class _BatchSolve:
         try:
             # First with a graph: what f makes at its first call, and keeps, belongs to it.
             field.find_leaves(t, self.flat, self.arguments.params)
-            if not self._known_independent():
-                check_independent(field, t, self.flat.detach())
+            self._check_independent(t)
             self.isolated = field.detach_args()
             if self.engine == "julia":
                 self._translate(t)
@@ -242,13 +241,15 @@ class _BatchSolve:
                 raise
             raise RowsRefused(reason) from reason
 
-    def _known_independent(self) -> bool:
-        """Whether an earlier native solve has found that rows of f do not influence each other."""
+    def _check_independent(self, t: Tensor) -> None:
+        """Raise ValueError if rows of f influence each other. Native code is asked once."""
+        check = partial(check_independent, self.field, t, self.flat.detach())
         if self.engine != "native":
-            return False
-        from .backends.native.row_fields import known_independent
+            check()
+            return
+        from .backends.native.row_fields import check_once
 
-        return known_independent(self.field, self.flat.detach()[0])
+        check_once(self.field, self.flat.detach()[0], check)
 
     def _translate(self, t: Tensor) -> None:
         """Make the native functions of the rows, or raise the reason why not."""

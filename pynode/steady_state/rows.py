@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -83,10 +84,14 @@ class BatchOfSystems:
         self.problem = problem
         self.native: NativeFunctions | None = None
         start = self.y0.detach()
-        if not (native and known_independent(self.field, start[0])):
-            check_independent(self.field, self._times(start), start)
-        if native:
-            self.native = NativeFunctions(self.field, t, start)
+        check = partial(check_independent, self.field, self._times(start), start)
+        if not native:
+            check()
+            return
+        from ..backends.native.row_fields import check_once
+
+        check_once(self.field, start[0], check)
+        self.native = NativeFunctions(self.field, t, start)
 
     def _times(self, y: Tensor) -> Tensor:
         return torch.full((len(y),), self.t, dtype=torch.float64, device=y.device)
@@ -132,13 +137,6 @@ class BatchOfSystems:
         while not isinstance(first, Tensor):
             first = next(iter(first.values() if isinstance(first, dict) else first))
         return self.layout.ravel_rows(last, len(first))
-
-
-def known_independent(field: RowField, y: Tensor) -> bool:
-    """Whether the rows of f are known to be independent (backends/native/row_fields.py)."""
-    from ..backends.native.row_fields import known_independent
-
-    return known_independent(field, y)
 
 
 def _last(state: Any) -> Any:

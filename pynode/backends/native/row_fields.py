@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,24 +55,20 @@ class RowFields:
         return self.bound.pointers()[0] + rows[:, None] * self._shifts
 
 
-def known_independent(field: RowField, y0: Tensor) -> bool:
-    """Whether the rows of this f were found to be independent, and f is still the same: then its
-    native functions exist, each for one row. y0: (n,) a state of one row.
-
-    The first call with functions that exist says no, and remembers what the caller finds next.
-    """
+def check_once(field: RowField, y0: Tensor, check: Callable[[], None]) -> None:
+    """Call check(), which raises an error if rows of f influence each other, unless it has passed
+    for the same f and its native functions. y0: (n,) a state of one row."""
     leaves, structure = pytree.tree_flatten(field.args)
     owned = owned_leaves(field)
     one = [x[:1] if own else x for x, own in zip(leaves, owned, strict=True)]
     frame = FlatCall(field.layout, structure, field.nonnegative_mask, rows=True)
     native = translated_before(field.f, y0.detach(), one, frame)
-    if native is None:
-        return False
     place = ("independent rows", tuple(owned))
-    if place in native.kept:
-        return True
-    native.kept[place] = True
-    return False
+    if native is not None and place in native.kept:
+        return
+    check()
+    if native is not None:
+        native.kept[place] = True
 
 
 def owned_leaves(field: RowField) -> list[bool]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
 import sympy as sp
 import torch
@@ -18,6 +18,12 @@ from .plan import Plan
 from .records import Definition, ParameterInfo
 from .simulation import Simulation, SimulationFailed, SolveOptions
 from .values import Values
+
+if TYPE_CHECKING:
+    import pandas
+
+# What the simulation of an experiment can raise.
+FAILURES = (SimulationFailed, SolveError, SteadyStateError)
 
 
 class PetabProblem:
@@ -91,7 +97,7 @@ class PetabProblem:
         with torch.set_grad_enabled(torch.is_grad_enabled() and thetas.requires_grad):
             try:
                 values, noise, prior = self._simulated(thetas)
-            except (SimulationFailed, SolveError, SteadyStateError):
+            except FAILURES:
                 if len(thetas) == 1:
                     # The sum keeps the graph, with the gradient zero.
                     return thetas.sum(-1) * 0 + math.inf
@@ -100,12 +106,12 @@ class PetabProblem:
             return torch.where(torch.isnan(value), math.inf, value)
 
     def gradient(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """(objective, its gradient (k,))."""
+        """(objective, its gradient (k,)). Where a simulation fails, infinity and zeros."""
         leaf = theta.detach().clone().requires_grad_()
         with torch.enable_grad():
             value = self.objective(leaf)
             (slope,) = torch.autograd.grad(value, leaf)
-        return value.detach(), slope
+        return value.detach(), torch.nan_to_num(slope)
 
     def gradient_batch(self, thetas: Tensor) -> tuple[Tensor, Tensor]:
         """(objectives (B,), gradients (B, k))."""
@@ -113,27 +119,32 @@ class PetabProblem:
         with torch.enable_grad():
             value = self.objective_batch(leaf)
             (slope,) = torch.autograd.grad(value.sum(), leaf)
-        return value.detach(), slope
+        return value.detach(), torch.nan_to_num(slope)
 
     def gauss_newton(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(objective, gradient (k,), expected second derivatives (k, k)).
 
         The matrix is that of Fisher: it has first derivatives of the simulated values and of their
-        noise, and the curvature of the priors where that is positive.
+        noise, and the curvature of the priors where that is positive. Where a simulation fails,
+        infinity and zeros.
         """
         leaf = theta.detach().clone().requires_grad_()
+        try:
+            with torch.enable_grad():
+                values, noise, prior = self._simulated(leaf.unsqueeze(0), adjoint="forward")
+        except FAILURES:
+            zeros = torch.zeros_like(leaf.detach())
+            return theta.new_tensor(math.inf), zeros, torch.diag(zeros)
         with torch.enable_grad():
-            lead = leaf.unsqueeze(0)
-            values, noise, prior = self._simulated(lead, adjoint="forward")
             cost = (self.observations.negative_log_likelihood(values, noise) - prior).squeeze(0)
-            both = torch.cat((values[0], noise[0]))
-            rows = self._jacobian(both, leaf)
+            rows = self._jacobian(torch.cat((values[0], noise[0])), leaf)
             (slope,) = torch.autograd.grad(cost, leaf, retain_graph=True)
         with torch.no_grad():
             weights = torch.cat(self.observations.weights(values, noise), 1)[0]
             matrix = rows.T @ (weights.unsqueeze(1) * rows)
         matrix = matrix + torch.diag(self._prior_curvature(theta.detach()))
-        return cost.detach(), slope, matrix
+        value = torch.where(torch.isnan(cost), math.inf, cost).detach()
+        return value, torch.nan_to_num(slope), torch.nan_to_num(matrix)
 
     def _jacobian(self, outputs, leaf):
         """(len(outputs), k), in blocks of rows that fit into memory."""
@@ -178,23 +189,30 @@ class PetabProblem:
         back = torch.argsort(torch.tensor([item.row for item in self.observations.items]))
         return values[0, back], noise[0, back]
 
-    def predictions(self, theta: Tensor) -> list[dict[str, Any]]:
-        """For each measurement, in the order of the files: observable, experiment, time, measured
-        and simulated value, and noise."""
+    def predictions(self, theta: Tensor) -> pandas.DataFrame:
+        """A table with a line for each measurement, in the order of the files.
+
+        Columns: observable, condition (the experiment), time, measured, simulated, noise (the
+        standard deviation; of the logarithm where logarithmic is True), logarithmic.
+        """
+        import pandas
+
         with torch.no_grad():
             values, noise = self.simulated(theta)
         items = sorted(self.observations.items, key=lambda item: item.row)
-        return [
+        observables = self.definition.observables
+        transforms = [observables[item.observable].transform for item in items]
+        return pandas.DataFrame(
             {
-                "observable": item.observable,
-                "experiment": item.experiment,
-                "time": item.time,
-                "measurement": item.value,
-                "simulation": value,
-                "noise": width,
+                "observable": [item.observable for item in items],
+                "condition": [item.experiment for item in items],
+                "time": [item.time for item in items],
+                "measured": [item.value for item in items],
+                "simulated": values.numpy(),
+                "noise": noise.numpy(),
+                "logarithmic": [transform != "lin" for transform in transforms],
             }
-            for item, value, width in zip(items, values.tolist(), noise.tolist(), strict=True)
-        ]
+        )
 
     def _simulated(self, thetas, adjoint=None):
         """(values (B, M), noise (B, M), log prior (B,))."""

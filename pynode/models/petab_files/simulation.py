@@ -14,6 +14,7 @@ from ...solve import solve
 from ...steady_state import SteadyState, steady_state
 from ..reactions.refusal import UnsupportedFeature
 from .networks import LateNetworks
+from .one_by_one import OneByOne
 from .plan import Group, Plan
 
 
@@ -68,12 +69,26 @@ class Simulation:
         self._quantities: dict[Any, Any] = {}
         self._known: dict[Any, SteadyState] = {}
         # Models with events or algebraic equations are simulated one by one.
-        self.alone = bool(self.model.events) or self.model.mass is not None
-        if self.alone and (plan.has_steady or plan.after):
+        self.alone: OneByOne | None = None
+        if self.model.events or self.model.mass is not None:
+            self.alone = self._one_by_one()
+
+    def _one_by_one(self):
+        if self.networks is not None:
             raise UnsupportedFeature(
-                "a steady state of a model with events or algebraic rules",
+                "networks in the dynamics of a model with events or algebraic rules",
                 "problems with one or the other are read",
             )
+        return OneByOne(
+            self.model,
+            {
+                "method": self.options.method,
+                "rtol": self.options.rtol,
+                "atol": self.options.atol,
+                "backend": self.options.backend,
+                "max_steps": self.options.max_steps,
+            },
+        )
 
     def with_adjoint(self, adjoint: Any) -> Simulation:
         """The same simulation with another way to carry gradients."""
@@ -93,20 +108,24 @@ class Simulation:
     def _run_stage(self, stage, pool, values, previous):
         constants = stage.constants.of(pool)
         starts, constants = self._starts(stage, pool, values, constants, previous)
+        if self.alone is not None:
+            return self._run_alone(stage, starts, constants, previous)
         if stage.steady:
             rest = self._steady(starts, constants, "before", stage.rows, values)
             return States(rest.unsqueeze(2), rest, constants)
-        if self.alone:
-            if self.networks is not None:
-                raise UnsupportedFeature(
-                    "networks in the dynamics of a model with events or algebraic rules",
-                    "problems with one or the other are read",
-                )
-            return self._simulate_alone(stage, starts, constants, previous)
         if stage.times is None or not starts.shape[-1]:
             count = 1 if stage.times is None else len(stage.times)
             return States(starts.unsqueeze(2).expand(-1, -1, count, -1), starts, constants)
         return self._solve(stage, starts, constants, values)
+
+    def _run_alone(self, stage, starts, constants, previous):
+        """The same, row by row."""
+        before = {} if previous is None else previous.triggers
+        if stage.steady:
+            rest, triggers = self.alone.rest(starts, constants, before)
+            return States(rest.unsqueeze(2), rest, constants, triggers=triggers)
+        outputs, triggers = self.alone.periods(stage.rows, starts, constants, before)
+        return States(outputs, outputs[:, :, -1], constants, triggers=triggers)
 
     def _starts(self, stage, pool, values, constants, previous):
         """The states, (K, rows, n), at the beginning of a stage, and its constants."""
@@ -220,36 +239,6 @@ class Simulation:
         end = outputs[:, torch.arange(rows), last]
         return States(outputs, end, constants)
 
-    def _simulate_alone(self, stage, starts, constants, previous):
-        """Simulate row by row, with events. Events at the end of a period belong to the next one,
-        whose changes come first."""
-        lead, rows, n = starts.shape
-        longest = max(len(row.times) for row in stage.rows)
-        triggers = {}
-        outputs = []
-        for k in range(lead):
-            for i, row in enumerate(stage.rows):
-                known = None
-                if row.before is not None:
-                    known = previous.triggers[k, row.before]
-                course = self.model.simulate(
-                    row.times,
-                    constants[k, i],
-                    starts[k, i],
-                    triggers=known,
-                    open_end=not row.is_last,
-                    method=self.options.method,
-                    rtol=self.options.rtol,
-                    atol=self.options.atol,
-                    backend=self.options.backend,
-                    max_steps=self.options.max_steps,
-                )
-                triggers[k, i] = course.triggers
-                missing = longest - len(row.times)
-                outputs.append(torch.cat((course.y, course.y[-1:].expand(missing, -1))))
-        found = torch.stack(outputs).reshape(lead, rows, longest, n)
-        return States(found, found[:, :, -1], constants, triggers=triggers)
-
     def _arguments(self, constants, rows, values):
         """(args of the field, which of them belong to the rows)."""
         if self.networks is None:
@@ -299,5 +288,14 @@ class Simulation:
             states = results[stage]
             chosen = [self.plan.stages[stage].rows[row] for row in rows]
             ends = states.end[:, rows]
+            if self.alone is not None:
+                own = {
+                    (k, i): states.triggers[k, row]
+                    for k in range(len(ends))
+                    for i, row in enumerate(rows)
+                }
+                rest, _ = self.alone.rest(ends, states.constants[:, rows], own)
+                states.steady = {row: rest[:, i] for i, row in enumerate(rows)}
+                continue
             rest = self._steady(ends, states.constants[:, rows], stage, chosen, values)
             states.steady = {row: rest[:, i] for i, row in enumerate(rows)}

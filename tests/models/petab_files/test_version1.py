@@ -67,9 +67,10 @@ def test_normal_noise_and_scales(tmp_path):
     value, slope = problem.gradient(theta)
     close(value, problem.objective(theta))
     torch.testing.assert_close(slope, differences(problem.objective, theta), rtol=1e-5, atol=1e-6)
-    rows = problem.predictions(theta)
-    assert [row["time"] for row in rows] == list(TIMES)
-    close(rows[2]["simulation"], b_of(3.0))
+    table = problem.predictions(theta)
+    assert table["time"].tolist() == list(TIMES)
+    assert table["observable"].tolist() == ["b"] * 3
+    close(table["simulated"][2], b_of(3.0))
 
 
 @pytest.mark.parametrize("transform", ["log", "log10"])
@@ -118,7 +119,7 @@ def test_conditions_in_one_batch(tmp_path):
     problem = read(
         version1(tmp_path, CHAIN, parameters, conditions, [observable("b", "B", 1.0)], measurements)
     )
-    found = [row["simulation"] for row in problem.predictions(problem.start)]
+    found = problem.predictions(problem.start)["simulated"].tolist()
     right = [b_of(1.0, 2.0, k1=0.9), b_of(4.0, 2.0, k1=0.9), b_of(2.0, 1.0, k1=0.1)]
     torch.testing.assert_close(found, right, rtol=1e-8, atol=0)
 
@@ -172,7 +173,7 @@ def test_pre_equilibration(tmp_path):
             measurements,
         )
     )
-    found = [row["simulation"] for row in problem.predictions(problem.start)]
+    found = problem.predictions(problem.start)["simulated"].tolist()
     right = [8.0, 2 + 6 * math.exp(-1.0), 3.0, 1.0, 2.0]
     torch.testing.assert_close(found, right, rtol=1e-8, atol=1e-9)
     theta = problem.start
@@ -266,6 +267,9 @@ def test_a_simulation_that_fails(tmp_path):
     )
     theta = problem.theta({"k1": 5.0})
     assert math.isinf(problem.objective(theta))
+    value, slope = problem.gradient(theta)
+    assert math.isinf(value)
+    assert not slope.any()
     both = problem.objective_batch(torch.stack((theta, problem.theta({"k1": 0.1}))))
     assert torch.isinf(both).tolist() == [True, False]
 

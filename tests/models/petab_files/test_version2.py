@@ -61,7 +61,7 @@ def test_periods(tmp_path):
             measurements=[at("a", 0.0), at("a", 1.0), at("a", 2.0), at("a", 3.0)],
         )
     )
-    found = [row["simulation"] for row in problem.predictions(problem.start)]
+    found = problem.predictions(problem.start)["simulated"].tolist()
     first = 3 + math.exp(-0.5)
     second = 2 * (3 + math.exp(-1.0)) + 0.5
     right = [4.0, first, second, second * math.exp(-0.5)]
@@ -162,7 +162,7 @@ def test_events_and_periods(tmp_path):
             measurements=[at("a", 0.5), at("a", 1.0), at("a", 2.0)],
         )
     )
-    found = [row["simulation"] for row in problem.predictions(problem.start)]
+    found = problem.predictions(problem.start)["simulated"].tolist()
     torch.testing.assert_close(found, [0.0, 6.0, 6 * math.exp(-0.5)], rtol=1e-8, atol=1e-9)
 
 
@@ -172,15 +172,23 @@ def test_refusals(tmp_path):
     path.write_text(text.replace("language: sbml", "language: bngl"))
     with pytest.raises(UnsupportedFeature, match="'bngl'"):
         petab(path)
-    model = TANK.replace("end", "at (A > 1): B = 1;\nend", 1)
-    path = version2(
-        tmp_path,
-        model,
-        parameters=K,
-        conditions=[change("rest", "u", 2.0)],
-        experiments=[period("-inf", "rest"), period(0.0, "rest")],
-        observables=[observable("a", "A")],
-        measurements=[at("a", 0.0)],
+
+
+def test_a_steady_state_with_events(tmp_path):
+    """A rises to u / k = 4 and opens a valve on its way, which stays open afterwards."""
+    model = TANK.replace("end", "v = 0; at (A > 1): v = 1; B' = v - B;\nend", 1)
+    model = model.replace("B -> ; cell*0.1*B;", "").replace("species A in cell, B in cell;", "")
+    model = model.replace("compartment cell = 1;", "compartment cell = 1; species A in cell;")
+    problem = read(
+        version2(
+            tmp_path,
+            model,
+            parameters=K,
+            conditions=[change("rest", "u", 2.0), change("dose", "u", 0.0)],
+            experiments=[period("-inf", "rest"), period(0.0, "dose")],
+            observables=[observable("a", "A"), observable("b", "B")],
+            measurements=[at("a", 0.0), at("a", 1.0), at("b", 3.0), at("b", math.inf)],
+        )
     )
-    with pytest.raises(UnsupportedFeature, match="steady state of a model with events"):
-        petab(path)
+    found = problem.predictions(problem.start)["simulated"].tolist()
+    torch.testing.assert_close(found, [4.0, 4 * math.exp(-0.5), 1.0, 1.0], rtol=1e-7, atol=1e-8)
