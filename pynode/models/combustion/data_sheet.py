@@ -36,7 +36,15 @@ class DataSheet(Constants):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> DataSheet:
         # It makes other tensors.
         super()._apply(fn, recurse)
+        self._declare_all()
+        return self
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # Of a copy, and of a module that was pickled.
+        super().__setstate__(state)
+        self._declare_all()
+
+    def _declare_all(self) -> None:
         for name, buffer in self._buffers.items():
             if buffer is not None and buffer.dtype.is_floating_point:
                 self._declare(name)
-        return self

@@ -1,11 +1,15 @@
 """Reactors: against Cantera's networks, and what must stay constant."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 import torch
 
 from pynode import solve
 from pynode.models import cantera
+from pynode.translate import translate
 from tests.support.cases import tensor
 
 ct = pytest.importorskip("cantera", reason="mechanisms need cantera")
@@ -187,3 +191,19 @@ def test_parameters_of_what_is_prescribed():
     for native, expected in zip(gradients[1], gradients[0], strict=True):
         assert float(expected) != 0.0
         torch.testing.assert_close(native, expected, rtol=1e-8, atol=0)
+
+
+@pytest.mark.parametrize(
+    "copied",
+    [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x)), lambda x: x.double()],
+    ids=["deepcopy", "pickle", "double"],
+)
+def test_copies(copied):
+    """A copy gives the same slopes, and native code reads nothing of it but its parameters."""
+    pytest.importorskip("numba")
+    reactor = cantera(MECHANISM)
+    other = copied(reactor)
+    y0 = reactor.initial(*HOT)
+    torch.testing.assert_close(other(0.0, y0), reactor(0.0, y0), rtol=0, atol=0)
+    targets = translate(other, y0, 0.0).targets
+    assert {id(x) for x in targets} == {id(x) for x in other.parameters()}
