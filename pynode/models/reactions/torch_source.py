@@ -6,12 +6,13 @@ import keyword
 import linecache
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import sympy as sp
 import torch
 
 from .formula_text import RELATIONS, FormulaPrinter, number
+from .guards import with_guards
 from .symbols import symbol
 
 _FUNCTIONS = {
@@ -44,7 +45,7 @@ class TorchPrinter(FormulaPrinter):
         self.variables = variables
         self.like = like
 
-    def emptyPrinter(self, expr):
+    def emptyPrinter(self, expr: sp.Basic) -> NoReturn:
         """Raise ValueError: there is no rule for the expression."""
         raise ValueError(f"there is no torch function for {type(expr).__name__} in {expr}")
 
@@ -76,6 +77,9 @@ class TorchPrinter(FormulaPrinter):
         if expr.exp in _WRITTEN_OUT and expr.base.is_Symbol:
             return "*".join([self._print(expr.base)] * int(expr.exp))
         return super()._print_Pow(expr)
+
+    def _print_Guarded(self, expr):
+        return f"torch.where({self._print(expr.args[1])}, {self._print(expr.args[0])}, 1)"
 
     def _print_Function(self, expr):
         name = type(expr).__name__
@@ -238,7 +242,8 @@ class FunctionSource:
         for output in outputs:
             self._collect(output, needed, seen, ())
         inner = [name for name in needed if name in self.definitions]
-        expressions = [self.definitions[name] for name in inner]
+        expressions = [with_guards(self.definitions[name]) for name in inner]
+        outputs = [with_guards(output) for output in outputs]
         replaced: list = []
         reduced = [*expressions, *outputs]
         if self.share:

@@ -89,6 +89,26 @@ def test_definitions_in_a_circle_are_refused():
         source.text([a])
 
 
+BRANCHES = [
+    sympy.Piecewise((sympy.sqrt(a - 1), a > 1), (0, True)),
+    sympy.Piecewise(((a - 1) ** b, a > 1), (c / a, True)),
+    sympy.Piecewise((0, a <= 0), (2 * a, a < 0.5), (sympy.log(a), True)),
+    sympy.Piecewise((a**2, sympy.Or(a > -5, c > 0)), (1 / (a - 0.5), True)),
+]
+
+
+@pytest.mark.parametrize("share", [True, False], ids=["shared", "plain"])
+@pytest.mark.parametrize("formula", BRANCHES, ids=str)
+def test_branches_that_are_not_taken_leave_derivatives_finite(formula, share):
+    """The branch that is not taken is NaN or infinite at some of these points."""
+    for start in (-2.0, 0.25, 0.75, 3.0):
+        y = torch.tensor([start, 1.5, -0.5], dtype=torch.float64, requires_grad=True)
+        function([formula, formula + a], share=share)(torch.zeros(()).double(), y)[0].backward()
+        at = {a: start, b: 1.5, c: -0.5}
+        expected = [float(sympy.diff(formula, x).subs(at)) for x in (a, b, c)]
+        assert y.grad.tolist() == pytest.approx(expected, rel=1e-12)
+
+
 def test_names_that_python_does_not_allow():
     odd = [sympy.Symbol(name, real=True) for name in ("lambda", "r.k", "init(S)", "2x", "r_k")]
     names = [x.name for x in odd]
