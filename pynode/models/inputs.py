@@ -65,7 +65,7 @@ class InputTable(torch.nn.Module):
         _keep(self, "times", times)
         _keep(self, "values", values)
         self._table: tuple[Tensor, Tensor] | None = None
-        self._version = (0, 0)
+        self._made_from = (0, 0)
         _ = self.args  # made now, and kept
 
     def _apply(self, fn: Callable, recurse: bool = True) -> InputTable:
@@ -78,12 +78,12 @@ class InputTable(torch.nn.Module):
         """(knots (K + 1,) or (B, K + 1), coefficients (1 or B, K + 1, degree + 1, channels)), with
         gradients in times and values. With batched=True each row gets its own part."""
         version = (self.times._version, self.values._version)
-        if self._table is not None and version == self._version:
+        if self._table is not None and version == self._made_from:
             return self._table
         made = self._made()
         if not (self.times.requires_grad or self.values.requires_grad):
             self._table = made
-            self._version = version
+            self._made_from = version
         return made
 
     def _made(self) -> tuple[Tensor, Tensor]:

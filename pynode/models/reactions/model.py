@@ -389,6 +389,11 @@ class ReactionModel(LearnedTerms, nn.Module):
     def to_python(self, path: str | os.PathLike | None = None) -> str:
         """The model as a Python file with a torch module, which needs torch alone: its text, also
         written to path if there is one. Events are not part of it."""
+        if self.terms:
+            raise ValueError(
+                f"{', '.join(self.terms)}: a network is no text; save the model with torch.save, or"
+                " write the file of the model without learned rates"
+            )
         values = self.values.detach().tolist()
         text = python_file(self.network, dict(zip(self.constants, values)))
         if path is not None:

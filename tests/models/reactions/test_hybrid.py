@@ -98,6 +98,15 @@ def test_training(model, engine, tmp_path):
     assert (tmp_path / "rate.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_a_simulation_with_events():
+    model = antimony(TEXT.replace("end", "at B > 1: A = A + 1;\nend"))
+    hybrid = model.replace("v3", network(), inputs=["B"])
+    found = hybrid.simulate([0.0, 10.0])
+    assert abs(found["A"][-1] + found["B"][-1] + found["C"][-1] - 6) < 1e-5
+    rate = hybrid.rates(10.0, found.y[-1])[1]
+    assert torch.allclose(found["v3"][-1], rate)
+
+
 def test_a_rate_over_a_state(model):
     values = torch.tensor([0.0, 0.5, 2.0], dtype=DOUBLE)
     assert torch.allclose(model.rate_over("v3", "B", values), values / (0.5 + values))
@@ -113,6 +122,7 @@ def test_a_rate_over_a_state(model):
         (lambda m: m.add_term("A", network(), ["A"], {"A": 1}), "already a name"),
         (lambda m: m.add_term("new", network(), ["A"], {"X": 1}), "not X"),
         (lambda m: m.replace("v3", network(1, 2), ["A"])(0.0, Y), "one number for each"),
+        (lambda m: m.replace("v3", network(), ["A"]).to_python(), "save the model"),
     ],
 )
 def test_what_makes_no_sense(model, change, message):
