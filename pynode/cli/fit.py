@@ -148,6 +148,8 @@ def _fit(arguments) -> int:
     }
     try:
         found = _search(arguments, problem, common)
+    except ImportError as error:  # mpi4py
+        raise ModelError(str(error)) from None
     except KeyboardInterrupt:
         sentence = "pynode: interrupted before the first start ended."
         return failed(sentence, arguments.ending.code, arguments.json)

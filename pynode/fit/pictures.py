@@ -107,6 +107,7 @@ def plot_profiles(
     """The profile of each parameter above the best objective, with the limit of its interval.
     Returns the path. Raises ImportError without matplotlib."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     from ..core.colours import COLOURS
 
@@ -127,6 +128,8 @@ def plot_profiles(
         axis.plot(values[one.middle], heights[one.middle], "D", color=COLOURS[5], ms=5)
         if one.info.scale != "lin" and values[-1] > DECADE * values[0]:
             axis.set_xscale("log")
+        else:
+            axis.xaxis.set_major_locator(MaxNLocator(4))
         axis.set_ylim(min(-0.1, 1.1 * float(heights.min())), 1.6 * limit)
         axis.set_title(name, fontsize=10)
         axis.tick_params(labelsize=8)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,12 +66,13 @@ def sample(
     from pypesto.sample import sample as run
 
     from .pypesto_objective import pypesto_problem
+    from .tasks import quiet
 
     if sampler not in SAMPLERS:
         raise ValueError(f"unknown sampler {sampler!r}: choose one of {', '.join(SAMPLERS)}")
     problem = pypesto_problem(found.problem)
     result = Result(problem)
-    with _seeded(seed), _quiet():
+    with _seeded(seed), quiet():
         run(problem, draws, _sampler(sampler, found), x0=_starts(sampler, found), result=result)
         burn_in = int(geweke_test(result))
     traces = result.sample_result
@@ -92,18 +92,6 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
     finally:
         np.random.set_state(before)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Context in which pypesto prints only warnings."""
-    logger = logging.getLogger("pypesto")
-    before = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 def _sampler(name, found):

@@ -4,6 +4,7 @@ needs pypesto."""
 from __future__ import annotations
 
 import json
+import logging
 import multiprocessing
 import signal
 import tempfile
@@ -87,7 +88,8 @@ class KeepingEngine(pypesto.engine.Engine):
 
         def work() -> None:
             try:
-                outcome["results"] = self.engine.execute(kept, progress_bar=False)
+                with quiet():
+                    outcome["results"] = self.engine.execute(kept, progress_bar=False)
             except BaseException as error:  # it is raised again in the first thread
                 outcome["error"] = error
             finally:
@@ -122,6 +124,18 @@ class KeepingEngine(pypesto.engine.Engine):
 
 
 @contextmanager
+def quiet() -> Iterator[None]:
+    """Context in which pypesto prints only warnings."""
+    logger = logging.getLogger("pypesto")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+@contextmanager
 def folder(out: str | Path | None) -> Iterator[Path]:
     """The folder of the results: ``out``, or a temporary one, without the stop of an earlier
     run."""
@@ -146,8 +160,12 @@ def engine(processes: int | str) -> Any:
     if isinstance(processes, pypesto.engine.Engine):
         return processes
     if processes == "mpi":
-        from pypesto.engine import MPIPoolEngine
-
+        try:
+            from pypesto.engine.mpi_pool import MPIPoolEngine
+        except ImportError as error:
+            raise ImportError(
+                f"processes='mpi' needs mpi4py ({error}): pip install mpi4py, and an MPI library"
+            ) from None
         return MPIPoolEngine()
     if not isinstance(processes, int) or processes < 1:
         raise ValueError(f"processes is a number from 1 on or 'mpi', not {processes!r}")
