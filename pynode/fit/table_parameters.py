@@ -127,7 +127,9 @@ def noise_parameters(
     """The errors of each column. noise: a standard deviation or 'estimate', for all columns or by
     name; columns without a name are estimated, and those with errors in the table have these. relative: columns whose logarithm has the errors.
     Raises ValueError for a name that is no column, and for values without a logarithm."""
-    named = noise_by_name(noise) or dict.fromkeys(table.columns, noise)
+    named = noise_by_name(noise)
+    if not isinstance(noise, Mapping):
+        named = dict.fromkeys(table.columns, noise)
     for name in (*named, *relative):
         if name not in table.columns:
             raise ValueError(
