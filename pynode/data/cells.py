@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 # In lower case. pandas gets them in the usual spellings.
-MISSING = ("", "nan", "na", "n/a", "n.a.", "null", "none", "-", "--", "---", "?", ".", "..")
-MISSING += ("#n/a", "#na", "#value!", "#div/0!", "#num!", "<na>", "nat", "missing")
+MISSING = frozenset(
+    ["", "nan", "na", "n/a", "n.a.", "null", "none", "-", "--", "---", "?", ".", "..", "missing"]
+    + ["#n/a", "#na", "#value!", "#div/0!", "#num!", "<na>", "nat"]
+)
 LONGEST = 40
 # 1.234.567,8, where the decimal mark is a comma.
 THOUSANDS = re.compile(r"\s*[-+]?\d{1,3}(?:\.\d{3})+,\d+\s*")
@@ -27,7 +29,9 @@ class Numbers(NamedTuple):
 
 def spellings() -> list[str]:
     """The marks of missing values in the spellings that a parser finds by itself."""
-    found = dict.fromkeys(kind(mark) for mark in MISSING for kind in (str, str.upper, str.title))
+    found = dict.fromkeys(
+        kind(mark) for mark in sorted(MISSING) for kind in (str, str.upper, str.title)
+    )
     return [*found, "NaN", "#N/A N/A"]
 
 

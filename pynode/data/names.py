@@ -19,15 +19,20 @@ UNIT_WORDS = {
     "years": "yr yrs year years",
 }
 TIME_UNITS = {word: unit for unit, words in UNIT_WORDS.items() for word in words.split()}
-CLOCKS = ("t", "time", "times", "elapsed", "elapsed time", "time elapsed", "zeit", "temps")
-CLOCKS += ("tiempo", "tempo", "uhrzeit")
-DATES = ("date", "datetime", "date time", "date and time", "date/time", "timestamp", "time stamp")
-DATES += ("datum", "fecha", "utc")
+CLOCKS = frozenset(
+    "t,time,times,elapsed,elapsed time,time elapsed,zeit,temps,tiempo,tempo,uhrzeit".split(",")
+)
+DATES = frozenset(
+    "date,datetime,date time,date and time,date/time,timestamp,time stamp,datum,fecha,utc".split(
+        ","
+    )
+)
 # A unit word of one or two letters is no name of a time column: h is a height, s an entropy.
 SHORTEST_UNIT_WORD = 3
-GROUPS = ("run", "runs", "group", "id", "subject", "patient", "trajectory", "traj", "experiment")
-GROUPS += ("exp", "batch", "sample", "series", "case", "individual", "animal", "replicate", "rep")
-GROUPS += ("well", "curve", "set", "dataset", "unit", "simulation", "sim", "member", "file")
+GROUPS = frozenset(
+    "run group id subject patient trajectory traj experiment exp batch sample serie case individual"
+    " animal replicate rep well curve set dataset unit simulation sim member file".split()
+)
 ERRORS = "sd|std|stdev|stddev|err|error|sigma|se|sem|stderr|unc|uncertainty|deviation"
 _ERROR = re.compile(rf"^(?:(?:{ERRORS})[ _.-]+(.+)|(.+)[ _.-]+(?:{ERRORS}))$", re.IGNORECASE)
 _INPUT = re.compile(r"^(?:u ?\d*|u .+|.*\binput ?\d*|input .+|control|setpoint|stimulus|forcing)$")
@@ -102,7 +107,7 @@ def is_group(name: str) -> bool:
     words = _plain(name).replace("#", " ").split()
     if len(words) > 1 and words[-1] in ("id", "no", "nr", "number", "name"):
         words = words[:-1]
-    return len(words) == 1 and words[0].rstrip("s") in {group.rstrip("s") for group in GROUPS}
+    return len(words) == 1 and words[0].rstrip("s") in GROUPS
 
 
 def is_input(name: str) -> bool:

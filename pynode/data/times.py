@@ -152,7 +152,7 @@ def _dates(cells, where: str = "") -> Any:
     """Dates as a Series, missing where a cell is none. Day and month of 3/4/2024 are told by the
     other dates; where nothing tells them and ``where`` is given, raises DataError."""
     pd = pandas()
-    series = pd.Series(list(cells), dtype=object).replace("", None)
+    series = pd.Series([cell or None for cell in cells], dtype=object)
     found = pd.to_datetime(series, format="ISO8601", errors="coerce", utc=True)
     if found.notna().any():
         return found

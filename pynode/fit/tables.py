@@ -56,9 +56,9 @@ class Table:
             for part in (run.t, run.values, run.seen, run.conditions):
                 digest.update(part.numpy().tobytes())
             if len(run.lines.row) > len(run.t) or run.lines.sd is not None:
-                for part in (run.lines.row, run.lines.y, run.lines.seen, run.lines.sd):
-                    if part is not None:
-                        digest.update(part.numpy().tobytes())
+                for line in (run.lines.row, run.lines.y, run.lines.seen, run.lines.sd):
+                    if line is not None:
+                        digest.update(line.numpy().tobytes())
         return digest.hexdigest()
 
 

@@ -102,11 +102,13 @@ class Scaling:
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Scaling:
         """The scaling from the data of as_dict."""
-        made = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in plain.items()
-        }
+        made: dict[str, Any] = {}
+        for key, value in plain.items():
+            made[key] = value
+            if isinstance(value, list):
+                made[key] = tuple(value)
         if made.get("inputs") is not None:
-            made["inputs"] = Inputs.from_dict(made["inputs"])
+            made["inputs"] = Inputs.from_dict(plain["inputs"])
         return cls(**made)
 
 
