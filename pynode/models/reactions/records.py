@@ -141,6 +141,20 @@ class Network:
             if not name.startswith("start("):
                 self.definitions.setdefault(at_start(name), self.to_start(expression))
 
+    def check(self) -> None:
+        """Raise ValueError if a formula names what the model does not have."""
+        formulas = [*self.definitions.values(), *map(self.derivative, self.states)]
+        for event in self.events:
+            formulas += [event.trigger, *(value for _, value in event.assignments)]
+            formulas += [part for part in (event.delay, event.priority) if part is not None]
+        known = {*self.constants, *self.states, *self.definitions, TIME.name, START_OF_TIME}
+        unknown = sorted(names(formulas) - known)
+        if unknown:
+            raise ValueError(
+                f"formulas of the model {self.name} name {', '.join(unknown)}, which it does not"
+                " define"
+            )
+
     def needed(self, expressions: list[sp.Basic]) -> set[str]:
         """All names on which expressions depend, through definitions."""
         found: set[str] = set()

@@ -118,10 +118,12 @@ class _Course:
     def _refuse_missing(self, t, y):
         """Raise ValueError where dy/dt is unknown because the file leaves out values."""
         model = self.model
-        needed = model.network.needed(list(model.derivatives.values()))
         missing = [name for name, value in zip(model.constants, self.p.tolist()) if value != value]
+        if not missing or not bool(model(t, y, self.p).isnan().any()):
+            return
+        needed = model.network.needed(list(model.derivatives.values()))
         missing = [name for name in missing if name in needed]
-        if missing and bool(model(t, y, self.p).isnan().any()):
+        if missing:
             raise ValueError(
                 f"the file gives no value for {', '.join(missing)}, on which the course depends:"
                 " set their components of p"

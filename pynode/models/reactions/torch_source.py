@@ -237,10 +237,7 @@ class FunctionSource:
 
     def _ordered(self, outputs):
         """(names in the order of their lines, common subexpressions, reduced outputs)."""
-        needed = []
-        seen = set()
-        for output in outputs:
-            self._collect(output, needed, seen, ())
+        needed = _in_order(outputs, self.definitions)
         inner = [name for name in needed if name in self.definitions]
         expressions = [with_guards(self.definitions[name]) for name in inner]
         outputs = [with_guards(output) for output in outputs]
@@ -256,25 +253,8 @@ class FunctionSource:
         outputs = reduced[len(inner) :]
         whole = {**self._reduced, **shared}
         self._whole = whole
-        order: list[str] = []
-        done: set[str] = set()
-        for output in outputs:
-            _walk(output, whole, order, done)
+        order = _in_order(outputs, whole)
         return order, shared, outputs
-
-    def _collect(self, expression, needed, seen, path):
-        for name in sorted(found.name for found in expression.free_symbols):
-            if name in path:
-                raise ValueError(
-                    f"{' -> '.join([*path, name])}: the definitions go in a circle, so that no"
-                    " order of evaluation exists"
-                )
-            if name in seen:
-                continue
-            if name in self.definitions:
-                self._collect(self.definitions[name], needed, seen, (*path, name))
-            seen.add(name)
-            needed.append(name)
 
     def _stacked(self, outputs, results, places):
         """The last line: all outputs side by side, in one shape."""
@@ -302,14 +282,35 @@ class FunctionSource:
         return False
 
 
-def _walk(expression, whole, order, done):
-    for name in sorted(found.name for found in expression.free_symbols):
-        if name in done:
-            continue
-        done.add(name)
-        if name in whole:
-            _walk(whole[name], whole, order, done)
-        order.append(name)
+def _in_order(outputs: Sequence[sp.Basic], definitions: Mapping[str, sp.Basic]) -> list[str]:
+    """All names on which outputs depend, each after those on which its definition depends. Raise
+    ValueError for definitions in a circle."""
+    order: list[str] = []
+    done: set[str] = set()
+    path: list[str] = []
+    for output in outputs:
+        todo = [iter(_sorted_names(output))]
+        while todo:
+            name = next(todo[-1], None)
+            if name is None:
+                todo.pop()
+                if path:
+                    done.add(path[-1])
+                    order.append(path.pop())
+            elif name in path:
+                raise ValueError(
+                    f"{' -> '.join([*path, name])}: the definitions go in a circle, so that no"
+                    " order of evaluation exists"
+                )
+            elif name not in done:
+                path.append(name)
+                inner = definitions.get(name)
+                todo.append(iter(() if inner is None else _sorted_names(inner)))
+    return order
+
+
+def _sorted_names(expression: sp.Basic) -> list[str]:
+    return sorted(found.name for found in expression.free_symbols)
 
 
 def compiled(source: str, name: str, file: str) -> Callable:

@@ -59,6 +59,7 @@ class _Translation:
         for name, start in self.starts.items():
             result.definitions[at_start(name)] = result.to_start(start)
         result.complete()
+        result.check()
         return result
 
     def _is_constant(self, name):

@@ -109,6 +109,16 @@ def test_branches_that_are_not_taken_leave_derivatives_finite(formula, share):
         assert y.grad.tolist() == pytest.approx(expected, rel=1e-12)
 
 
+def test_long_chains_of_definitions():
+    """Longer than Python's limit of recursion."""
+    chain = {f"x{i + 1}": sympy.Symbol(f"x{i}", real=True) + i % 7 for i in range(1200)}
+    source = FunctionSource("value", {"y": ["x0"]}, {}, chain, arguments=("t", "y"))
+    text = source.text([sympy.Symbol("x1200", real=True)])
+    y = torch.ones(1, dtype=torch.float64)
+    found = compiled(text, "value", "<test>")(torch.zeros(()).double(), y)
+    assert found.item() == 1 + sum(i % 7 for i in range(1200))
+
+
 def test_names_that_python_does_not_allow():
     odd = [sympy.Symbol(name, real=True) for name in ("lambda", "r.k", "init(S)", "2x", "r_k")]
     names = [x.name for x in odd]

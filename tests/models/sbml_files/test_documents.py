@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pynode.models.reactions.refusal import UnsupportedFeature
-from tests.support.sbml_texts import antimony, converted, libsbml, sbml
+from tests.support.sbml_texts import antimony, changed, converted, libsbml, sbml
 
 TEXT = (
     "compartment C = 2; species S in C, R in C; J: S -> 2 R; k*S*C; S = 3; R = 1; k = 0.5;"
@@ -51,6 +51,14 @@ def test_what_is_no_model():
         sbml("<sbml>")
     with pytest.raises(ValueError, match="no Antimony"):
         antimony("model m; S -> ; = 2; end")
+
+
+def test_names_that_nothing_defines():
+    def change(model):
+        model.getRule(0).setMath(libsbml.parseL3Formula("S + lost"))
+
+    with pytest.raises(ValueError, match="name lost, which it does not define"):
+        sbml(changed("S' = -S; S = 1", change))
 
 
 def test_delay_is_refused_by_name():
