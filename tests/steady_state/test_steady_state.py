@@ -181,3 +181,25 @@ def test_the_native_engine_follows_the_trajectory():
     k = tensor(1e-3, 2.0, 0.5, grad=True)
     found = pynode.steady_state(chain, tensor(0.0, 0.0), args=(k,), backend="native")
     torch.testing.assert_close(found.y, tensor(2000.0, 4.0))
+
+
+def test_native_rows_equal_torch():
+    pytest.importorskip("numba")
+    k = tensor([2.0, 1.0], [30.0, 1e-3], grad=True)
+    start = tensor([1.0, 2.0, 0.0], [1.0, 1.0, 1.0], grad=True)
+    slopes = []
+    for backend in ("torch", "native", "native", "native"):
+        found = steady_state(binding, start, args=(k,), batched=True, backend=backend)
+        torch.testing.assert_close(found.y[:, 2], bound(start, k), rtol=1e-10, atol=1e-13)
+        slopes.append(torch.autograd.grad(found.y[:, 2].sum(), (k, start)))
+    for other in slopes[1:]:
+        torch.testing.assert_close(other, slopes[0], rtol=1e-7, atol=1e-10)
+
+
+def test_sums_and_span_of_an_earlier_search():
+    k = tensor([2.0, 1.0], [3.0, 1.0])
+    start = tensor([1.0, 2.0, 0.0], [1.0, 1.0, 1.0])
+    first = steady_state(binding, start, args=(k,), batched=True)
+    sums = first.conserved
+    again = steady_state(binding, start, args=(k,), batched=True, conserved=sums, span=first.span)
+    torch.testing.assert_close(again.y, first.y, rtol=1e-10, atol=1e-13)
