@@ -388,7 +388,7 @@ class Watch:
         self._sequences: list[tuple[list, list[Any]]] = []
         # By the id of a namespace, because many functions share one.
         self._names: dict[int, tuple[dict, list[str], list[Any]]] = {}
-        self._functions: list[tuple[Any, list[Any]]] = []
+        self._functions: list[tuple[Any, Any, Any, Any, list[Any]]] = []
         self._kinds: list[tuple[Any, type]] = []
         self._contents: list[tuple[Callable[[], Any], Any]] = []
 
@@ -418,7 +418,8 @@ class Watch:
 
     def function(self, x: types.FunctionType) -> None:
         """Its code, defaults and closure stay. The watch does not keep f alive."""
-        self._functions.append((weakref.ref(x), _parts(x)))
+        kept = (weakref.ref(x), x.__code__, x.__defaults__, x.__kwdefaults__, _cells(x))
+        self._functions.append(kept)
 
     def slot(self, x: Any, name: str) -> None:
         """An attribute in a slot stays."""
@@ -443,8 +444,13 @@ class Watch:
         for space, names, values in self._names.values():
             if not all(map(same, map(space.get, names), values)):
                 return False
-        for function, parts in self._functions:
-            if not all(map(same, _parts(function()), parts)):
+        for reference, code, defaults, keywords, cells in self._functions:
+            x = reference()
+            if x is None or x.__code__ is not code or x.__defaults__ is not defaults:
+                return False
+            if x.__kwdefaults__ is not keywords:
+                return False
+            if cells and not all(map(same, _cells(x), cells)):
                 return False
         if any(type(reference()) is not kind for reference, kind in self._kinds):
             return False
@@ -482,13 +488,12 @@ class _Without:
         return [x for i, x in enumerate(self._mapping.values()) if i not in self._places]
 
 
-def _parts(x: types.FunctionType | None) -> list[Any]:
-    if x is None:
-        return [None]
-    parts = [x.__code__, x.__defaults__, x.__kwdefaults__]
+def _cells(x: types.FunctionType) -> list[Any]:
+    """What the cells of a function hold; None for an empty one."""
+    found = []
     for cell in x.__closure__ or ():
         try:
-            parts.append(cell.cell_contents)
+            found.append(cell.cell_contents)
         except ValueError:
-            parts.append(None)
-    return parts
+            found.append(None)
+    return found

@@ -92,10 +92,13 @@ class Evaluator:
 
     def __call__(self, t: float, y: np.ndarray) -> np.ndarray:
         y = np.ascontiguousarray(y, self._real)
-        state = y.ctypes.data
+        return self.at(t, y.ctypes.data).astype(np.float64)
+
+    def at(self, t: float, state: int) -> np.ndarray:
+        """The same for the address of a state. The next call writes to the same array."""
         for call, inputs, out in self._calls:
             call(t, state, state, inputs, out, self._work_address)
-        return self._values.astype(np.float64)
+        return self._values
 
 
 # Conditions that could not become native code, with the keys of their calls. They stay so for this

@@ -118,9 +118,12 @@ class _Search:
         """The end of the solve inside an accepted step, or None."""
         table = step.polynomial()
         degrees = np.arange(len(table))
+        point = np.empty_like(step.y)
+        place = point.ctypes.data
 
         def value(theta: float) -> float:
-            return float(self.condition(step.t + theta * step.h, theta**degrees @ table)[0])
+            np.dot((theta**degrees).astype(table.dtype), table, out=point)
+            return float(self.condition.at(step.t + theta * step.h, place)[0])
 
         left = 0.0
         before = float(self.condition(step.t, step.start)[0])
