@@ -27,6 +27,7 @@ DATES = frozenset(
         ","
     )
 )
+SHORT_UNITS = ("us", "µs", "μs", "ns", "ps", "fs", "a")
 # A unit word of one or two letters is no name of a time column: h is a height, s an entropy.
 SHORTEST_UNIT_WORD = 3
 GROUPS = frozenset(
@@ -84,8 +85,11 @@ def time_rank(name: str) -> int | None:
     lowered = name.lower()
     if lowered in PLAIN_TIMES:
         return 0
-    plain = _plain(split_unit(lowered)[0])
+    short, unit = split_unit(lowered)
+    plain = _plain(short)
     words = plain.split()
+    if plain == "t" and unit and unit not in (*TIME_UNITS, *SHORT_UNITS):
+        return None  # T [K] is a temperature
     if plain in CLOCKS:
         return 1
     if len(words) > 1 and words[-1] in TIME_UNITS and " ".join(words[:-1]) in CLOCKS:

@@ -14,7 +14,11 @@ from .table import Table, pandas
 
 # From the largest. A unit is in use if a typical step is at least one of it.
 UNITS = {"d": 86400.0, "h": 3600.0, "min": 60.0, "s": 1.0, "ms": 1e-3}
+# So many cells are looked at to tell what a column holds.
+FIRST = 20
 _CLOCK = re.compile(r"-?\d{1,4}:\d{2}(?::\d{2}(?:[.,]\d+)?)?")
+_DATE = re.compile(r"\d+[-/.]\d+[-/.]\d+")
+_ISO = re.compile(r"\d{4}-\d{2}-\d{2}")
 _SLASHED = re.compile(r"(\d{1,2})[/-](\d{1,2})[/-]\d{2,4}\b")
 _POINTS = re.compile(r"\d{1,2}\.\d{1,2}\.\d{2,4}\b")
 
@@ -43,6 +47,10 @@ def read_times(table: Table, name: str) -> Times:
     column = table.column(name)
     if column.dtype.kind in "mM":
         return _moments(table, name, column, "dates" if column.dtype.kind == "M" else "durations")
+    if _is_iso(column.head(FIRST)):
+        dates = pandas().to_datetime(column, format="ISO8601", errors="coerce", utc=True)
+        if bool((dates.notna() | column.isna()).all()):
+            return _moments(table, name, dates, "dates")
     found = numbers(column, table.decimal)
     if found.bad is None:
         unit = table.units.get(name, "") or time_unit(name)
@@ -62,12 +70,20 @@ def looks_like_times(column: Any) -> bool:
         return True
     if column.dtype.kind in "biufc":
         return False
-    first = [cell for cell in texts(column.head(20)) if cell]
+    first = [cell for cell in texts(column.head(FIRST)) if cell]
     if not first:
         return False
     if all(_CLOCK.fullmatch(cell) for cell in first):
         return True
-    return bool(_dates(first).notna().all())
+    # 2024 alone is a number.
+    return all(_DATE.match(cell) for cell in first) and bool(_dates(first).notna().all())
+
+
+def _is_iso(cells) -> bool:
+    """Whether the first cells of a column are dates as ISO 8601 writes them."""
+    return cells.dtype.kind not in "biufcmM" and all(
+        isinstance(cell, str) and _ISO.match(cell) is not None for cell in cells
+    )
 
 
 def with_dates(table: Table, date: str, clock: str) -> Table:
