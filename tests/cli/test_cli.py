@@ -150,7 +150,7 @@ def test_mistakes_are_one_sentence_and_exit_2(
     ("arguments", "sentence"),
     [
         ([], "the following arguments are required: COMMAND"),
-        (["train"], "the following arguments are required: DATA.csv"),
+        (["train"], "the following arguments are required: DATA"),
         (["train", "x.csv", "--hidden", "8,x"], "'8,x' is not a list of widths such as 64,64"),
         (["train", "x.csv", "--loss", "huber"], "invalid choice: 'huber'"),
         (["compare", "robertson", "--rtol", "a"], "'a' is not a list of numbers"),
