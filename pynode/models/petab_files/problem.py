@@ -9,13 +9,14 @@ import sympy as sp
 import torch
 from torch import Tensor
 
+from ...core.parameter_info import ParameterInfo
 from ...core.status import SolveError
 from ...steady_state import SteadyStateError
 from ..reactions.model import ReactionModel
 from .networks import FirstNetworks, LateNetworks
 from .observations import Observations
 from .plan import Plan
-from .records import Definition, ParameterInfo
+from .records import Definition
 from .simulation import Simulation, SimulationFailed, SolveOptions
 from .values import Values
 

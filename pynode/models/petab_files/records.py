@@ -4,30 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import sympy as sp
 
-Scale = Literal["lin", "log", "log10"]
+from ...core.parameter_info import ParameterInfo, Scale
+
 STEADY = math.inf
 PRE_EQUILIBRATION = -math.inf
-
-
-@dataclass(frozen=True)
-class ParameterInfo:
-    """A parameter of the parameter table.
-
-    start, lower, upper: nominal value and bounds, in the units of the model. scale: of the
-    components of theta. prior: a Prior (priors.py), or None. estimate: whether theta has it.
-    """
-
-    name: str
-    start: float
-    lower: float
-    upper: float
-    scale: Scale = "lin"
-    prior: Any = None
-    estimate: bool = True
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,11 @@ import torch
 from petab.v1.math import sympify_petab
 from petab.v1.yaml import write_yaml
 
+from ...core.parameter_info import ParameterInfo
 from ..reactions.refusal import UnsupportedFeature
 from .networks import Network, derived_symbol
 from .priors import Prior
-from .records import Definition, Experiment, ParameterInfo
+from .records import Definition, Experiment
 
 NAMES = ("sciml", "petab_sciml")
 _TABLES = ("measurement", "condition", "experiment", "observable", "parameter", "mapping")

@@ -15,9 +15,9 @@ import sympy as sp
 import torch
 from torch import Tensor
 
+from ...core.parameter_info import ParameterInfo
 from ..reactions.torch_source import FunctionSource, compiled
 from .networks import FirstNetworks
-from .records import ParameterInfo
 
 
 class Values:

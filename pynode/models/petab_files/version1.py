@@ -11,6 +11,7 @@ import sympy as sp
 from petab.v1 import C
 from petab.v1.math import sympify_petab
 
+from ...core.parameter_info import ParameterInfo
 from ..reactions.refusal import UnsupportedFeature
 from .priors import Prior
 from .records import (
@@ -19,7 +20,6 @@ from .records import (
     Experiment,
     Measurement,
     Observable,
-    ParameterInfo,
     Period,
 )
 

@@ -10,9 +10,10 @@ import petab.v2 as petab
 import sympy as sp
 from petab.v1.yaml import load_yaml
 
+from ...core.parameter_info import ParameterInfo
 from ..reactions.refusal import UnsupportedFeature
 from .priors import Prior
-from .records import Definition, Experiment, Measurement, Observable, ParameterInfo, Period
+from .records import Definition, Experiment, Measurement, Observable, Period
 from .sciml import Extension, section
 
 _TRANSFORMS = {"normal": "lin", "laplace": "lin", "log-normal": "log", "log-laplace": "log"}
