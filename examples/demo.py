@@ -20,7 +20,8 @@ import sys
 from pathlib import Path
 
 from pynode.cli import main
-from pynode.train import load_model, read_csv
+from pynode.data import read
+from pynode.train import load_model
 from pynode.train.accuracy import accuracy
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -104,7 +105,7 @@ if __name__ == "__main__":
     run("3. Solve the true reaction with each method", compare_command("robertson", chosen))
 
     print("\n== Summary")
-    found = accuracy(load_model(model), read_csv(DATA))
+    found = accuracy(load_model(model), read(DATA))
     print("  largest error at the 50 observations, of each species:")
     for name, whole, pointwise in zip(
         found.columns, found.of_largest, found.pointwise, strict=True

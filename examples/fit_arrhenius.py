@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 
 from pynode import solve
+from pynode.data import Dataset, Trajectory
 from pynode.fit import TableProblem, display, estimate, profile, save_pictures, save_results
-from pynode.train import Dataset, Trajectory
 
 GAS_CONSTANT = 8.314462618e-3  # kJ/(mol K)
 LOG10_K = (0.0, 0.7, -0.3, 1.0)  # k at 500 K in 1/s, or 1/(s M) for 2 B -> D

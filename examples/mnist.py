@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pynode.train import DataError
+from pynode.data import DataError
 
 TYPES = {0x08: "u1", 0x09: "i1", 0x0B: "i2", 0x0C: "i4", 0x0D: "f4", 0x0E: "f8"}
 PARTS = {"train": "train", "test": "t10k"}

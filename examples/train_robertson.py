@@ -13,7 +13,8 @@ from pathlib import Path
 import torch
 
 from pynode import solve
-from pynode.train import Options, display, fit, load_model, plot_fit, plot_loss, read_csv
+from pynode.data import read
+from pynode.train import Options, display, fit, load_model, plot_fit, plot_loss
 
 torch.set_num_threads(1)  # the tensors are tiny: more threads only wait for one another
 here = Path(__file__).resolve().parent
@@ -26,7 +27,7 @@ parser.add_argument(
 chosen = parser.parse_args()
 out = chosen.out
 
-data = read_csv(here / "data" / "robertson.csv")
+data = read(here / "data" / "robertson.csv")
 options = Options(
     hidden=(32, 32),
     activation="gelu",

@@ -36,13 +36,13 @@ class TableProblem:
 
     model: an nn.Module f(t, y, *conditions) with named parameters, a function f(t, y, k1, k2), or a
         model of ``pynode.models``. A state y is (n,); a module that takes rows alone serves too.
-    data: a CSV file, a ``Table``, or observations of ``pynode.train``. The first line of a run is
+    data: a CSV file, a ``Table``, or observations of ``pynode.data``. The first line of a run is
         its initial state, exact and no measurement, unless ``initial`` says otherwise or the model
         makes initial states itself, as those of ``pynode.models`` do.
     estimate: names of the parameters to estimate; by default all of a module or a function, and
         those of a model of ``pynode.models`` that ``learn=`` or ``bounds`` names.
-    bounds: {name: (lower, upper)}. By default a factor 1000 around a positive value, and 10 max(1,
-        |value|) around another one. The name of a tensor stands for all its numbers.
+    bounds: {name: (lower, upper)}. By default a factor 1000 around a positive value, and 10 times
+        the size of another one, at least 10. The name of a tensor stands for all its numbers.
     scales: {name: 'lin', 'log' or 'log10'}. By default 'log10' if the lower bound is positive.
     priors: {name: Prior}. start: {name: value}, where the model's own value does not serve.
     conditions: columns that are constant in a run, such as a temperature. The model gets them as

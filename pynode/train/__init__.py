@@ -1,6 +1,6 @@
 """Trains a neural ODE on observations of a stiff system.
 
-    data = read_csv("data.csv")                      # times, states, trajectories, missing values
+    data = pynode.data.read("data.csv")              # times, states, trajectories, missing values
     run = fit(data, Options(epochs=300), out="out")  # checkpoint.pt, model.pt, history.csv
     plot_fit("out/fit.png", run.field, data)
     field = load_model("out/model.pt")               # dy/dt in the units of the data
@@ -10,8 +10,6 @@ The pieces for your own module and loop (docs/training.md) are ``Scaling`` and `
 ``normalise_gradients``, ``EarlyStopping``, ``LevenbergMarquardt``.
 """
 
-from ..data import DataError, Dataset, Trajectory, dataset
-from ..data import read as read_csv
 from .collocation import Slopes, collocation, slopes
 from .gradients import normalise_gradients
 from .initial_field import TrainingError
@@ -28,8 +26,6 @@ from .synthetic import observe
 from .times import log_times, sample_times
 
 __all__ = [
-    "DataError",
-    "Dataset",
     "EarlyStopping",
     "Fit",
     "LevenbergMarquardt",
@@ -40,9 +36,7 @@ __all__ = [
     "Scaling",
     "Slopes",
     "TrainingError",
-    "Trajectory",
     "collocation",
-    "dataset",
     "display",
     "fit",
     "load_model",
@@ -52,7 +46,6 @@ __all__ = [
     "observe",
     "plot_fit",
     "plot_loss",
-    "read_csv",
     "sample_times",
     "slopes",
 ]

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from pynode.data import DataError
 from pynode.fit import ParameterInfo, Prior, TableProblem, read_table
-from pynode.train import DataError
 from tests.support.estimation import Chain, chain, chain_data, growth, growth_data
 
 

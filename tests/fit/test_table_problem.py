@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
+from pynode.data import Dataset, Trajectory
 from pynode.fit import EstimationProblem, Prior, TableProblem
-from pynode.train import Dataset, Trajectory
 from tests.support.estimation import (
     K1,
     K2,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from examples.mnist import read_idx, read_mnist
-from pynode.train import DataError
+from pynode.data import DataError
 from tests.support.idx import CODES, idx
 
 

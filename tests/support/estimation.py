@@ -2,7 +2,7 @@
 
 import torch
 
-from pynode.train import Dataset, Trajectory
+from pynode.data import Dataset, Trajectory
 
 K1 = 0.7
 K2 = 0.2

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import torch
 
-from pynode.train import Dataset, Options, Trajectory
+from pynode.data import Dataset, Trajectory
+from pynode.train import Options
 from pynode.train.model import ACTIVATIONS
 from pynode.train.progress import Lines
 

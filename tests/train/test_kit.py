@@ -8,15 +8,14 @@ import torch
 from torch import nn
 
 from pynode import SolveError, problems, solve
+from pynode.data import DataError, dataset
 from pynode.train import (
-    DataError,
     EarlyStopping,
     LevenbergMarquardt,
     ScaledField,
     Scaling,
     Slopes,
     collocation,
-    dataset,
     log_times,
     multiple_shooting,
     normalise_gradients,

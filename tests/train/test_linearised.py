@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from pynode.train import Dataset, Options, Scaling, Trajectory
+from pynode.data import Dataset, Trajectory
+from pynode.train import Options, Scaling
 from pynode.train.linearised import Linearised, deviations, inverses, scan
 from pynode.train.model import build
 from pynode.train.warmstart import _steps, warm_start

@@ -298,8 +298,9 @@ def test_batches_are_one_system_of_blocks():
 def test_compare_and_train(tmp_path):
     """The other doors to solve: comparison of both engines, a module, and a training run."""
     from pynode.compare import compare
+    from pynode.data import read
     from pynode.nn import NeuralODE
-    from pynode.train import Options, fit, read_csv
+    from pynode.train import Options, fit
 
     found = compare("spiral", ["tsit5", "julia:Tsit5"], rtols=[1e-6])
     assert [row.method for row in found.rows] == ["Tsit5", "julia:Tsit5"] and all(
@@ -314,5 +315,5 @@ def test_compare_and_train(tmp_path):
     options = Options(
         hidden=(4,), epochs=2, warm_start=20, candidates=1, backend="julia", method="Rodas5P"
     )
-    run = fit(read_csv(tmp_path / "data.csv"), options, tmp_path / "out")
+    run = fit(read(tmp_path / "data.csv"), options, tmp_path / "out")
     assert len(run.history) >= 1 and math.isfinite(run.best)
