@@ -24,6 +24,7 @@ MAY_LACK = (
     "Pkg.test takes",
     "no GPU",
     "no numba-cuda",
+    "petab_sciml is not installed",
     "no libNVVM",
     "times on another device",
     "no C++ compiler",

@@ -6,23 +6,25 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from torch import nn
 
 from ..backends.packages import missing_for_native
 from ..backends.registry import native_engine
-from .inputs import driven
+from .inputs import Inputs, driven
 from .options import Options
-from .scaling import ScaledField
 
 
-def with_engine(options: Options, field: ScaledField, start: torch.Tensor) -> tuple[Options, str]:
+def with_engine(
+    options: Options, field: nn.Module, start: torch.Tensor, inputs: Inputs | None = None
+) -> tuple[Options, str]:
     """(options with a backend, what was chosen, in one sentence, or '' if the user chose it).
 
     Native code serves where it is installed, has the method and can translate the field. Otherwise
-    the torch engine does. field: like those of the run. start: a scaled state, (n,).
+    the torch engine does. field: like those of the run. start: a scaled state, (n,). inputs: of the
+    data, if they have any.
     """
     if options.backend != "auto":
         return options, ""
-    inputs = field.scaling.inputs
     example, _ = driven(field, None if inputs is None else inputs.table())
     problem = no_native_code(options.method, example, start)
     if problem:

@@ -100,7 +100,7 @@ class Trainer:
         self.scaling = Scaling.of(data, options.scaling)
         like = build(options.architecture, self.scaling, torch.Generator().manual_seed(0))
         start = self.scaling.scaled(data.trajectories[0].y[0])
-        options, engine = with_engine(options, like, start)
+        options, engine = with_engine(options, like, start, self.scaling.inputs)
         if engine:
             progress.say(engine)
         self.options = options
