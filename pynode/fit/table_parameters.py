@@ -37,15 +37,18 @@ class Wishes(NamedTuple):
         found: list[Any] = [said.get(name, said.get(whole)) for said in self]
         return Wish(*found)
 
-    def check(self, names: Collection[str]) -> None:
-        """Raise ValueError if something is said of a name that is no parameter."""
+    def check(self, names: Collection[str], others: Sequence[str] = ()) -> None:
+        """Raise ValueError if something is said of a name that is no parameter. others: further
+        numbers of the model, which could be estimated."""
         known = {*names, *(name.partition("[")[0] for name in names)}
         for said in self:
             for name in said:
                 if name not in known:
+                    more = _few([other for other in others if other not in names])
+                    offered = f"; the model also has {', '.join(more)}" if more else ""
                     raise ValueError(
                         f"there is no parameter {name!r} to estimate: the parameters are"
-                        f" {', '.join(names)}"
+                        f" {', '.join(names)}{offered}"
                     )
 
 

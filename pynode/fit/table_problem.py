@@ -96,8 +96,8 @@ class TableProblem:
         self._noise = noise_parameters(table, noise, relative, self.initial.measured, wishes)
         infos += [x.info for x in unknown]
         infos += [x.info for x in self._noise if x.info is not None]
-        wishes.check([info.name for info in infos])
-        if not infos:
+        wishes.check([info.name for info in infos], self.model.names)
+        if not infos or (estimate is None and self.model.names and not names and not unknown):
             raise ValueError(
                 "there is nothing to estimate: name parameters of the model, such as"
                 f" {', '.join(self.model.names[:3])} (estimate, --estimate)"

@@ -15,6 +15,7 @@ from ..core.events import Event, PresetTimes, as_events
 from ..nn.path import Path
 from ..solve import solve
 from .dose_tables import DoseTable, read_doses
+from .unseen_events import refuse_events
 
 
 class Schedule(NamedTuple):
@@ -162,6 +163,7 @@ class Doses(torch.nn.Module):
         self, f: Callable, y0: Tensor, *, args: tuple = (), batched: bool = False
     ) -> Schedule:
         """The doses as arguments of ``solve``. y0: (n,), or (B, n) if batched."""
+        refuse_events(f, "a dose")
         doses = self._expanded(f, y0.shape[-1], len(y0) if batched else None)
         events: list[Any] = []
         own: list[Tensor] = []
@@ -214,6 +216,8 @@ class Doses(torch.nn.Module):
             numbers[name] = value
         times = numbers["times"] + numbers["lag"]
         if self.interval is not None:
+            if bool((self.interval.detach() < 0).any()):
+                raise ValueError("the interval between repeated doses is a positive time")
             times = times + number * numbers["interval"]
         times = torch.where(missing, torch.nan, times)
         present = ~times.isnan()
@@ -426,10 +430,13 @@ def _repeats(count: Any, shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor
     """(place (E,) of each dose in the table, number (E,) of its repetition, missing (..., E):
     whether it is not given)."""
     counts = torch.ones(shape, dtype=torch.int64)
+    whole = True
     if count is not None:
-        counts = torch.as_tensor(count, dtype=torch.int64).expand(shape)
-    if bool((counts < 1).any()):
-        raise ValueError("count is how often a dose is given, at least 1")
+        given = torch.as_tensor(count)
+        counts = given.to(torch.int64).expand(shape)
+        whole = bool((given == given.round()).all())
+    if not whole or bool((counts < 1).any()):
+        raise ValueError("count is how often a dose is given: a whole number, at least 1")
     most = torch.atleast_2d(counts).amax(0)
     place = torch.arange(shape[-1]).repeat_interleave(most)
     firsts = most.cumsum(0) - most

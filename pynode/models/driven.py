@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .inputs import InputTable
+from .unseen_events import refuse_events
 
 
 class DrivenModel(torch.nn.Module):
@@ -23,13 +24,15 @@ class DrivenModel(torch.nn.Module):
     >>> driven = DrivenModel(model, {"k1": InputTable([0.0, 5.0], [0.4, 0.1])})
     >>> solve(driven, model.initial(), t, args=driven.args(model.values), **driven.stops())
 
-    Raises ValueError for names that the model does not have, and for inputs of several channels.
+    Raises ValueError for names that the model does not have, for inputs of several channels, and
+    for a model with events, which a solve would leave out.
     """
 
     places: Tensor
 
     def __init__(self, model: torch.nn.Module, inputs: Mapping[str, InputTable]) -> None:
         super().__init__()
+        refuse_events(model, "an input")
         constants = tuple(model.constants)  # type: ignore[arg-type]  # a tuple of names
         for name, u in inputs.items():
             if name not in constants:

@@ -184,6 +184,8 @@ def test_events_of_the_user_get_their_own_arguments():
         (lambda: Doses([0.0], 1.0, duration=1.0, rate=1.0), "leave out one"),
         (lambda: Doses([0.0], 1.0, interval=1.0), "both interval and count"),
         (lambda: Doses([0.0], 1.0, interval=1.0, count=0), "at least 1"),
+        (lambda: Doses([0.0], 1.0, interval=1.0, count=2.5), "whole number"),
+        (lambda: _solved(Doses([0.0], 1.0, interval=-1.0, count=2)), "positive time"),
         (lambda: _solved(Doses([0.0], 1.0, duration=-1.0)), "positive"),
         (lambda: _solved(Doses([0.0], 1.0, target="x")), "no state 'x'"),
         (lambda: _solved(Doses([0.0], 1.0, target=3)), "component 3"),

@@ -92,3 +92,14 @@ def test_a_model_of_a_file():
     args = driven.args(model.values)
     y = solve(driven, model.initial(), [0.0, 3.0], args=args, **TIGHT, **driven.stops()).y[-1]
     assert abs(float(y[0]) - 5 * held(0.7, 1.0, 3.0)) < 1e-8
+
+
+def test_a_model_with_events_is_refused():
+    pytest.importorskip("antimony", reason="antimony reads the model")
+    from pynode.models import Doses, antimony
+
+    model = antimony("A -> ; k*A; A = 1; k = 1; low: at A < 0.5: A = 1;")
+    with pytest.raises(ValueError, match="has events \\(low\\)"):
+        DrivenModel(model, {"k": InputTable([0.0], [1.0])})
+    with pytest.raises(ValueError, match="has events \\(low\\)"):
+        Doses([1.0], 1.0).solve(model, model.initial(), [0.0, 2.0], args=(model.values,))

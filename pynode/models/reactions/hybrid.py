@@ -46,10 +46,24 @@ class LearnedRate:
     products: tuple[str, ...]
     scale: float
 
+    def _called(self, net: nn.Module, x: Tensor) -> Tensor:
+        """What the network returns for the inputs."""
+        try:
+            return net(x)
+        except RuntimeError as error:
+            # torch says so of a size or a dtype that does not fit. Others have their own words.
+            if "mat1 and mat2" not in str(error):
+                raise
+            raise ValueError(
+                f"the network of {self.reaction!r} cannot take its {len(self.inputs)} inputs"
+                f" ({', '.join(self.inputs)}; {x.dtype}): {error}. Make a first layer of that size"
+                " and a network of the model's dtype, such as net.double()"
+            ) from error
+
     def value(self, net: nn.Module, x: Tensor, before: Tensor, behind: Tensor) -> Tensor:
         """The rate, (...,). x: the inputs, (..., k). before, behind: the states of the reactants
         and of the products, (..., r) each."""
-        out = net(x)
+        out = self._called(net, x)
         wanted = 2 if self.sign == "reversible" else 1
         if out.shape != (*x.shape[:-1], wanted):
             raise ValueError(

@@ -196,7 +196,23 @@ class _Course:
             return record.t.to(y.dtype), record.y, [self.triggers.watched[record.index]]
         return stop.to(y.dtype), solution.y[-1], None
 
+    def _refuse_infinite(self, t, y):
+        """Raise ValueError where an event has made a state infinite or NaN."""
+        for last in reversed(self.log):
+            if bool(y.isfinite().all()):
+                return
+            lost = [
+                name for name, value in zip(self.model.states, last.after) if not value.isfinite()
+            ]
+            if not lost or not bool(last.before.isfinite().all()):
+                continue
+            raise ValueError(
+                f"the event {last.name} at the time {t.item():g} makes {', '.join(lost)} infinite"
+                " or NaN: look for a division by zero or a missing value in what it assigns"
+            )
+
     def _solve(self, y, times):
+        self._refuse_infinite(times[0], y)
         options = dict(self.options)
         args = (self.p,)
         if self.triggers is not None and self.triggers.watched:

@@ -205,3 +205,8 @@ def test_values_that_the_file_leaves_out():
         model.simulate([0.0, 1.0])
     p = model.values.index_fill(0, torch.tensor(model.constants.index("k")), 1.0)
     close(model.simulate([0.0, 1.0], p, **TIGHT)["S"].tolist(), [1, math.exp(-1)])
+
+
+def test_an_event_that_divides_by_zero():
+    with pytest.raises(ValueError, match="the event E1 at the time 1 makes S infinite"):
+        course("S' = -S; S = 1; z = 0; E1: at (time > 1): S = S/z", [0.0, 2.0])

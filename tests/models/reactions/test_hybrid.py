@@ -137,3 +137,10 @@ def test_copies_and_learned_constants():
     assert torch.allclose(hybrid.values, learned.values)
     copied = pickle.loads(pickle.dumps(hybrid))
     assert torch.equal(copied(0.0, Y), hybrid(0.0, Y))
+
+
+@pytest.mark.parametrize(("net", "inputs"), [(network(1), ["A", "B"]), (network(1).float(), ["B"])])
+def test_a_network_that_does_not_fit(model, net, inputs):
+    hybrid = model.replace("v3", net, inputs=inputs)
+    with pytest.raises(ValueError, match=r"network of 'v3' cannot take its \d inputs"):
+        hybrid(0.0, Y)
