@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..core.memory import raise_if_exhausted
+
 
 class BoundModel(nn.Module):
     """A model with k free parameters and c conditions, for rows of a batch.
@@ -106,6 +108,7 @@ def with_rows(bound: BoundModel, sample: Tensor, free: int, conditions: int) -> 
     try:
         found = bound.rate(t, sample, sample.new_ones(free), sample.new_ones(conditions))
     except (IndexError, RuntimeError, ValueError) as error:
+        raise_if_exhausted(error)
         bound.by_row = True
         try:
             found = bound(
@@ -114,7 +117,8 @@ def with_rows(bound: BoundModel, sample: Tensor, free: int, conditions: int) -> 
                 sample.new_ones(1, free),
                 sample.new_ones(1, conditions),
             )[0]
-        except (IndexError, RuntimeError, ValueError):
+        except (IndexError, RuntimeError, ValueError) as second:
+            raise_if_exhausted(second)
             raise ValueError(
                 f"the model cannot be called with a state of {len(sample)} components and"
                 f" {conditions} conditions: {error}"

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..backends.packages import missing_for_native
+from ..core.memory import raise_if_exhausted
 from ..core.status import SolveError
 from ..solve import solve
 from .bound_model import BoundModel, NamedModel
@@ -101,6 +102,7 @@ class Simulator:
         except SolveError:
             raise
         except (ValueError, TypeError, RuntimeError) as error:
+            raise_if_exhausted(error)
             # RuntimeError is that of torch.vmap. An error of the model itself comes again.
             if not self.is_open:
                 raise

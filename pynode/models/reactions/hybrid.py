@@ -17,6 +17,7 @@ import sympy as sp
 import torch
 from torch import Tensor, nn
 
+from ...core.memory import raise_if_exhausted
 from .records import Network, Reaction
 from .symbols import at_start, names, symbol
 
@@ -51,6 +52,7 @@ class LearnedRate:
         try:
             return net(x)
         except RuntimeError as error:
+            raise_if_exhausted(error)
             # torch says so of a size or a dtype that does not fit. Others have their own words.
             if "mat1 and mat2" not in str(error):
                 raise
