@@ -20,7 +20,8 @@ from pynode.models import cantera
 torch.set_num_threads(1)  # the tensors are small: more threads only wait for one another
 file, fuel = sys.argv[1:3] if sys.argv[2:] else ("h2o2.yaml", "H2")
 PRESSURE = 101325.0  # Pa
-COLD, HOT = 950.0, 1300.0  # K
+COLD = 950.0  # K
+HOT = 1300.0  # K
 SHOWN = 8  # reactions in the picture
 
 reactor = cantera(file)

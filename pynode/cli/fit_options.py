@@ -46,7 +46,7 @@ def add_parameters(group: argparse._ArgumentGroup) -> None:
         "--estimate",
         metavar="NAMES",
         type=names,
-        help="parameters to estimate (default: all of a module or function, and those of a file"
+        help="parameters to estimate (default: all of a module or function; of a file, the ones"
         " that --bounds names)",
     )
     group.add_argument(
@@ -159,8 +159,8 @@ def add_search(group: argparse._ArgumentGroup) -> None:
         type=_processes,
         default=1,
         metavar="N",
-        help="processes that work side by side, or mpi: those of 'mpiexec -n N python -m"
-        " mpi4py.futures -m pynode fit ...' (default: %(default)s)",
+        help="number of processes that work side by side (default: %(default)s). 'mpi' takes the"
+        " processes of 'mpiexec -n N python -m mpi4py.futures -m pynode fit ...'",
     )
 
 

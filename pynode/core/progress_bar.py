@@ -1,13 +1,49 @@
-"""The bar of rich that long commands show."""
+"""The display of long commands: bars of rich, or lines."""
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+Display = TypeVar("Display")
 
 
-def bar() -> Any:
-    """A progress bar with a count, a text (the field ``text`` of its tasks) and times. Raises
-    ImportError without rich."""
+class Bars:
+    """A bar of rich for each part of a command. Raises ImportError without rich."""
+
+    def __init__(self) -> None:
+        self.bar = _bar()
+        self.bar.start()
+        self.tasks: dict[str, Any] = {}
+
+    def step(self, what: str, done: int, of: int, text: str) -> None:
+        """``done`` of ``of`` pieces of the part ``what`` are ready. text: what the bar shows."""
+        if what not in self.tasks:
+            self.tasks[what] = self.bar.add_task(what, total=of, text=text)
+        self.bar.update(self.tasks[what], completed=done, total=of, text=text)
+
+    def say(self, text: str) -> None:
+        """A message above the bars."""
+        self.bar.console.print(text, markup=False, highlight=False)
+
+    def close(self) -> None:
+        """Take the bars away."""
+        self.bar.stop()
+
+
+def best_display(live: Callable[[], Display], lines: Callable[[], Display]) -> Display:
+    """The live display if there is a terminal and rich, otherwise the one of lines."""
+    if sys.stdout.isatty():
+        try:
+            return live()
+        except ImportError:
+            pass
+    return lines()
+
+
+def _bar() -> Any:
+    """A progress bar with a count, a text (the field ``text`` of its tasks) and times."""
     from rich.progress import (
         BarColumn,
         Progress,

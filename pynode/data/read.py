@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .cells import numbers, parse, shown
+from .columns import known_columns
 from .dataset import DataError, Dataset
 from .groups import Groups, find_groups
 from .names import error_owner, is_date, is_input, resolve, split_unit, time_rank
@@ -120,16 +121,7 @@ def _check_header(table: Table) -> None:
 
 def _known(table: Table, names: Iterable[str], what: str = "") -> list[str]:
     """The columns that a user means. Raises DataError for a name that is no column."""
-    found = []
-    for name in names:
-        column = resolve(name, table.header)
-        if column is None:
-            raise DataError(
-                f"{table.origin} has no column {name!r}{what}: its columns are"
-                f" {', '.join(table.header)}."
-            )
-        found.append(column)
-    return found
+    return known_columns(str(table.origin), table.header, names, what)
 
 
 def _with_time(table: Table, time: str | None) -> tuple[Table, str]:
@@ -169,7 +161,8 @@ def _roles(table, time, group, inputs, errors) -> Roles:
     for item in errors:
         owner, equals, column = item.partition("=")
         if not equals or resolve(item, table.header):
-            owner, column = "", item
+            owner = ""
+            column = item
         (column,) = _known(table, [column], " for an error")
         pairs.append((owner, column))
     taken = [time, group, *given, *(column for _, column in pairs)]

@@ -141,11 +141,13 @@ def sentences(information: Information, level: float = 0.95) -> list[str]:
     inner = set(information.inner.tolist())
     for i, info in enumerate(infos):
         if i not in inner:
-            low, high = to_scale(info.lower, info.scale), to_scale(info.upper, info.scale)
+            low = to_scale(info.lower, info.scale)
+            high = to_scale(info.upper, info.scale)
             side = "upper"
             bound = info.upper
             if float(information.theta[i]) - low < high - float(information.theta[i]):
-                side, bound = "lower", info.lower
+                side = "lower"
+                bound = info.lower
             found.append(f"{info.name} is at its {side} bound {bound:g}.")
     for direction in information.undetermined(level):
         found.append(_sentence(infos, direction))

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from typing import TextIO
 
-from ..core.progress_bar import bar
+from ..core.progress_bar import Bars, best_display
 from .result import REACHED, Start
 
 
@@ -38,31 +38,13 @@ class Lines(SilentProgress):
             print(f"{what} {done}/{of}: {text}", file=self.file, flush=True)
 
 
-class Live(SilentProgress):
-    """A progress bar of rich."""
-
-    def __init__(self) -> None:
-        self.bar = bar()
-        self.bar.start()
-        self.tasks: dict[str, int] = {}
-
-    def step(self, what: str, done: int, of: int, text: str) -> None:
-        if what not in self.tasks:
-            self.tasks[what] = self.bar.add_task(what, total=of, text=text)
-        self.bar.update(self.tasks[what], completed=done, total=of, text=text)
-
-    def close(self) -> None:
-        self.bar.stop()
+class Live(Bars, SilentProgress):
+    """Progress bars of rich."""
 
 
 def display() -> SilentProgress:
     """The best display that this terminal and the installed packages allow."""
-    if sys.stdout.isatty():
-        try:
-            return Live()
-        except ImportError:
-            pass
-    return Lines()
+    return best_display(Live, Lines)
 
 
 class Progress:

@@ -207,9 +207,11 @@ def _parameter(name: str, value: float, wish: Wish) -> ParameterInfo:
         scale = scale or _natural(value)
         if scale == "lin":
             reach = REACH * max(1.0, abs(value))
-            low, high = value - reach, value + reach
+            low = value - reach
+            high = value + reach
         else:
-            low, high = value / FACTOR, value * FACTOR
+            low = value / FACTOR
+            high = value * FACTOR
     if math.isnan(value):
         value = 0.5 * (low + high)
         if scale != "lin":

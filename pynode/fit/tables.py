@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from ..data import DataError, Dataset, Repeats, read
-from ..data.names import resolve
+from ..data.columns import known_columns
 
 
 @dataclass(frozen=True)
@@ -91,15 +91,8 @@ def as_table(data: Dataset | Table, conditions: Sequence[str] = ()) -> Table:
     column, or that changes during a run."""
     if isinstance(data, Table):
         return data
-    given = []
-    for name in conditions:
-        column = resolve(name, data.columns)
-        if column is None:
-            raise DataError(
-                f"the table has no column {name!r} for a condition: its columns are"
-                f" {', '.join(data.columns)}."
-            )
-        given.append(data.columns.index(column))
+    named = known_columns("the table", data.columns, conditions, " for a condition")
+    given = [data.columns.index(column) for column in named]
     measured = [i for i in range(len(data.columns)) if i not in given]
     if not measured:
         raise DataError("the table has conditions alone: add a column of measurements.")

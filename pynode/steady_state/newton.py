@@ -6,11 +6,13 @@ next correction by the same matrix becomes smaller. The test does not depend on 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from ..algebra.newton import ImplicitCorrection, ImplicitSolve
 
 if TYPE_CHECKING:
     from .conserved import Conserved
@@ -171,38 +173,6 @@ def _is_stable(jacobian: np.ndarray) -> bool:
     if not len(jacobian):
         return True
     return bool(np.linalg.eigvals(jacobian).real.max() < 0)
-
-
-class ImplicitSolve(torch.autograd.Function):
-    """W^-1 b with constant matrices W: the implicit function theorem. The backward pass is the
-    transposed solve."""
-
-    @staticmethod
-    def forward(ctx: Any, b: Tensor, factorised: Factorised, transposed: bool = False) -> Tensor:
-        ctx.factorised = factorised
-        ctx.transposed = transposed
-        if transposed:
-            return factorised.solve_transposed(b)
-        return factorised.solve(b)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None]:
-        if torch.is_grad_enabled():
-            return ImplicitSolve.apply(grad, ctx.factorised, not ctx.transposed), None, None
-        if ctx.transposed:
-            return ctx.factorised.solve(grad), None, None
-        return ctx.factorised.solve_transposed(grad), None, None
-
-
-class ImplicitCorrection(ImplicitSolve):
-    """The same solve for a b without first derivatives. The backward pass skips it unless a second
-    derivative follows."""
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None]:
-        if torch.is_grad_enabled():
-            return ImplicitSolve.backward(ctx, grad)
-        return None, None, None
 
 
 def differentiable(equations: Equations, y: Tensor, which: Tensor) -> Tensor:

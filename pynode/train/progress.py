@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any, TextIO
 
-from ..core.progress_bar import bar
+from ..core.progress_bar import Bars, best_display
 
 
 class SilentProgress:
@@ -60,40 +60,19 @@ class Lines(SilentProgress):
             self._line(self.pending, True)
 
 
-class Live(SilentProgress):
-    """A progress bar of rich with loss, steps, evaluations and time."""
-
-    def __init__(self) -> None:
-        self.bar = bar()
-        self.bar.start()
-        self.tasks: dict[str, Any] = {}
-
-    def _show(self, name, done, of, text):
-        if name not in self.tasks:
-            self.tasks[name] = self.bar.add_task(name, total=of, text=text)
-        self.bar.update(self.tasks[name], completed=done, total=of, text=text)
+class Live(Bars, SilentProgress):
+    """Progress bars of rich with loss, steps, evaluations and time."""
 
     def warm(self, done: int, of: int, loss: float) -> None:
-        self._show("warm start", done, of, f"deviation {loss:.2e}")
+        self.step("warm start", done, of, f"deviation {loss:.2e}")
 
     def epoch(self, record: dict[str, Any], epochs: int, best: float) -> None:
-        self._show("epoch", record["epoch"], epochs, _summary(record, best))
-
-    def say(self, text: str) -> None:
-        self.bar.console.print(text, markup=False, highlight=False)
-
-    def close(self) -> None:
-        self.bar.stop()
+        self.step("epoch", record["epoch"], epochs, _summary(record, best))
 
 
 def display() -> SilentProgress:
     """The best display that this terminal and the installed packages allow."""
-    if sys.stdout.isatty():
-        try:
-            return Live()
-        except ImportError:
-            pass
-    return Lines()
+    return best_display(Live, Lines)
 
 
 def _summary(record, best) -> str:

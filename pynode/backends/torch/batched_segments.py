@@ -286,7 +286,10 @@ class BatchSegmentedSolve:
     def _keep_outputs(self, rows: np.ndarray, segment: BatchSegment, resets: np.ndarray) -> None:
         """Keep the outputs of a segment of these rows. resets: mask of the rows with a reset at its
         end; the output at this time is the state after it."""
-        place, row, ys, slopes = segment.place, segment.row, segment.ys, segment.slopes
+        place = segment.place
+        row = segment.row
+        ys = segment.ys
+        slopes = segment.slopes
         if resets.any():
             replaced = resets[row] & (self.times[place, rows[row]] == segment.t[row])
             which = (~replaced).nonzero()[0]

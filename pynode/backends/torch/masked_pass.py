@@ -247,7 +247,8 @@ class Passes:
 
     def _plan(self, after: RowStates, clock: Clock, done: Outcome) -> RowStates:
         """The next steps."""
-        accepted, rejected = done.accepted, done.rejected
+        accepted = done.accepted
+        rejected = done.rejected
         direction = self.constants.direction
         # A fixed step keeps its size, even if rounding moved the time by a little more or less.
         if self.fixed:

@@ -316,7 +316,8 @@ class BDFPasses:
     ) -> Outcome:
         """End the iteration of the rows that converged, and accept or reject their steps, as
         bdf.BDFRows._judge."""
-        k, iteration = state.k, state.iteration
+        k = state.k
+        iteration = state.iteration
         h = clock.h
         finite = torch.isfinite(norm)
         ratio = self.history.error_constants(state.past, k, h) * moved
