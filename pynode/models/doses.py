@@ -8,13 +8,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.events import Event, PresetTimes, as_events
+from ..core.events import PresetTimes, as_events
 from ..nn.path import Path
 from ..solve import solve
 from .dose_tables import DoseTable, read_doses
+from .inputs import keep
 from .unseen_events import refuse_events
 
 
@@ -113,10 +115,7 @@ class Doses(torch.nn.Module):
             raise ValueError(
                 f"{name} of shape {tuple(value.shape)} does not fit doses at times {shape}"
             )
-        if isinstance(value, torch.nn.Parameter):
-            self.register_parameter(name, value)
-        else:
-            self.register_buffer(name, value)
+        keep(self, name, value)
 
     @classmethod
     def from_table(cls, table: Any, *, states: Sequence[str] | None = None, **more: Any) -> Doses:
@@ -146,10 +145,7 @@ class Doses(torch.nn.Module):
         batched=True. options: of ``solve``. Returns its Solution or BatchSolution."""
         plan = self.schedule(f, y0, args=tuple(args), batched=bool(options.get("batched")))
         own = len(plan.args) - len(tuple(args))
-        events = options.pop("events", ())
-        if isinstance(events, (Event, PresetTimes)) or callable(events):
-            events = [events]
-        options["events"] = [*plan.events, *_trimmed(events, own)]
+        options["events"] = [*plan.events, *_trimmed(options.pop("events", ()), own)]
         if plan.jumps is not None:
             options["jumps"] = _joined(options.get("jumps"), plan.jumps)
         by_row = options.get("by_row")
@@ -318,8 +314,8 @@ def _kept_field(f: torch.nn.Module, own: int, infused: bool) -> _DosedField:
 
 
 class _Load:
-    """The reset of dose ``number``: y plus what enters. back: how far from the end of the args the
-    tensor of the doses is."""
+    """The reset of dose ``number``: y plus what enters. place: of the tensor of loads among the
+    ``own`` tensors of the doses, from 1. These are the last arguments."""
 
     def __init__(self, number: int, place: int, own: int = 0) -> None:
         self.number = number
@@ -346,11 +342,11 @@ class _Trimmed:
         return self.function(t, y, *args[: len(args) - self.own])
 
 
-def _trimmed(events: Sequence[Any], own: int) -> list[Any]:
+def _trimmed(events: Any, own: int) -> list[Any]:
     """Events of the user beside those of the doses."""
-    found = as_events(events)
+    conditions, presets = as_events(events)
     made = []
-    for _, event in sorted([*found[0], *found[1]], key=lambda pair: pair[0]):
+    for _, event in sorted([*conditions, *presets], key=lambda pair: pair[0]):
         changes = {}
         for name in ("condition", "reset"):
             function = getattr(event, name, None)
@@ -419,8 +415,6 @@ def _fits(value: Tensor, shape: tuple[int, ...]) -> bool:
 
 def _targets(target: Any, shape: tuple[int, ...]) -> Any:
     """The targets as an object array in the shape of times."""
-    import numpy as np
-
     if isinstance(target, Tensor):
         target = target.tolist()
     return np.broadcast_to(np.array(target, dtype=object), shape)

@@ -62,8 +62,8 @@ class InputTable(torch.nn.Module):
         _check_times(times, values.dtype)
         self.single = values.dim() == rows + 1
         self.by_row = rows > 0
-        _keep(self, "times", times)
-        _keep(self, "values", values)
+        keep(self, "times", times)
+        keep(self, "values", values)
         self._table: tuple[Tensor, Tensor] | None = None
         self._made_from = (0, 0)
         _ = self.args  # made now, and kept
@@ -159,7 +159,7 @@ class InputTable(torch.nn.Module):
         return f"{self.times.shape[-1]} times, {self.kind}"
 
 
-def _keep(module: torch.nn.Module, name: str, value: Tensor) -> None:
+def keep(module: torch.nn.Module, name: str, value: Tensor) -> None:
     """Keep a tensor as a parameter if it is one, otherwise as a buffer."""
     if isinstance(value, torch.nn.Parameter):
         module.register_parameter(name, value)

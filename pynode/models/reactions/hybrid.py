@@ -17,6 +17,7 @@ import sympy as sp
 import torch
 from torch import Tensor, nn
 
+from ...core.files import save_figure
 from ...core.memory import raise_if_exhausted
 from .records import Network, Reaction
 from .symbols import at_start, names, symbol
@@ -264,7 +265,7 @@ class LearnedTerms:
         axes.set_ylabel(f"rate of {reaction}")
         axes.legend(frameon=False)
         if file is not None:
-            figure.savefig(file, dpi=150)
+            save_figure(file, figure, 150)
         return figure
 
 

@@ -6,13 +6,13 @@ import itertools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sympy as sp
 import torch
 from torch import Tensor, nn
 
+from ...core.files import save_text
 from .description import description
 from .formula_parser import parse
 from .formulas import plain, with_time
@@ -397,7 +397,7 @@ class ReactionModel(LearnedTerms, nn.Module):
         values = self.values.detach().tolist()
         text = python_file(self.network, dict(zip(self.constants, values)))
         if path is not None:
-            Path(path).write_text(text, encoding="utf-8")
+            save_text(path, text)
         return text
 
     def __field_parts__(self) -> tuple:

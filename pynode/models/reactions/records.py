@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import sympy as sp
 
-from .symbols import TIME, at_start, names, renamed, symbol
+from .symbols import TIME, at_start, names, needed, renamed, symbol
 
 # A fast reaction is this many times as fast as its rate law. The slow part then differs from the
 # limit of infinite speed by some 1e-8 of itself, and rounding of the fast rates by as much.
@@ -88,6 +88,12 @@ class ModelEvent:
     persistent: bool = True
     from_trigger: bool = True
 
+    @property
+    def formulas(self) -> list[sp.Basic]:
+        """All expressions of the event."""
+        found = [self.trigger, *(value for _, value in self.assignments)]
+        return found + [part for part in (self.delay, self.priority) if part is not None]
+
 
 @dataclass
 class Network:
@@ -145,8 +151,7 @@ class Network:
         """Raise ValueError if a formula names what the model does not have."""
         formulas = [*self.definitions.values(), *map(self.derivative, self.states)]
         for event in self.events:
-            formulas += [event.trigger, *(value for _, value in event.assignments)]
-            formulas += [part for part in (event.delay, event.priority) if part is not None]
+            formulas += event.formulas
         known = {*self.constants, *self.states, *self.definitions, TIME.name, START_OF_TIME}
         unknown = sorted(names(formulas) - known)
         if unknown:
@@ -157,16 +162,7 @@ class Network:
 
     def needed(self, expressions: list[sp.Basic]) -> set[str]:
         """All names on which expressions depend, through definitions."""
-        found: set[str] = set()
-        todo = sorted(names(expressions))
-        while todo:
-            name = todo.pop()
-            if name in found:
-                continue
-            found.add(name)
-            if name in self.definitions:
-                todo.extend(names([self.definitions[name]]))
-        return found
+        return needed(expressions, self.definitions)
 
 
 START_OF_TIME = at_start(TIME.name)

@@ -30,8 +30,7 @@ def _formulas(network: Network) -> list[sp.Basic]:
     for effects in network.effects.values():
         found += effects.values()
     for event in network.events:
-        found += [event.trigger, *(value for _, value in event.assignments)]
-        found += [part for part in (event.delay, event.priority) if part is not None]
+        found += event.formulas
     return found
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ...core.events import Event
-from .conditions import crossing_time, differences, expanded, frozen, moves, truth
+from .conditions import crossing_time, differences, frozen, moves, truth
 from .consistent import consistent
-from .symbols import TIME
+from .symbols import TIME, expanded
 
 if TYPE_CHECKING:
     from .model import ReactionModel
@@ -49,7 +49,8 @@ class Triggers:
         self._model = model
         # Differences that move with the time, between states that may not: steps must be short.
         self.need_short_steps = any(
-            TIME in expanded(self.differences[i], network).free_symbols for i in self.watched
+            TIME in expanded(self.differences[i], network.definitions).free_symbols
+            for i in self.watched
         )
         self._still = still == set(network.states)
         self._last: Any = None

@@ -229,8 +229,7 @@ def _mentioned(model, result):
     formulas = [*result.initial.values(), *result.assigned.values(), *result.rate_ruled.values()]
     formulas += result.algebraic
     for event in result.events:
-        formulas += [event.trigger, *(value for _, value in event.assignments)]
-        formulas += [part for part in (event.delay, event.priority) if part is not None]
+        formulas += event.formulas
     for item in model.getListOfReactions():
         law = item.getKineticLaw()
         if law is not None and law.isSetMath():
