@@ -67,7 +67,7 @@ class ReactionModel(LearnedTerms, nn.Module):
         self.constants = tuple(network.constants)
         self.reactions = tuple(network.reactions)
         self.events = network.events
-        scales = dict(learn) if isinstance(learn, Mapping) else dict.fromkeys(learn, "lin")
+        scales = _scales(learn)
         self._check_learned(scales)
         self.scales = scales
         given = torch.tensor(list(network.constants.values()), dtype=dtype)
@@ -242,13 +242,15 @@ class ReactionModel(LearnedTerms, nn.Module):
     ) -> Tensor:
         """Times, known in advance, at which dy/dt can jump: conditions of the time in piecewise
         formulas, (k,), or (..., k) for p (..., p). y: the state, where the times depend on
-        quantities that change at events alone."""
-        p = self.values if p is None else p
+        quantities that only events change."""
+        if p is None:
+            p = self.values
         if self._jump_times is None:
             self._jump_times = jump_times(self.network, self._derivatives())
         if not self._jump_times:
             return p.new_zeros((*p.shape[:-1], 0), dtype=torch.float64)
-        y = self.initial(p) if y is None else y
+        if y is None:
+            y = self.initial(p)
         return self.quantities(self._jump_times)(t, y, p).double()
 
     @property
@@ -257,7 +259,7 @@ class ReactionModel(LearnedTerms, nn.Module):
         return any(reaction.fast for reaction in self.network.reactions.values())
 
     def fast_derivatives(self, t: Tensor, y: Tensor, p: Tensor) -> Tensor:
-        """dy/dt by fast reactions alone, (..., n), with their rates as the file gives them."""
+        """The part of dy/dt from fast reactions, (..., n), with the rates of the file."""
         return self._evaluated(
             "fast",
             lambda: [self.network.fast_derivative(name) for name in self.states],
@@ -358,7 +360,10 @@ class ReactionModel(LearnedTerms, nn.Module):
         return self._functions[full]
 
     def _keep(self, key, source):
-        file = f"<{self.network.name}, {key if isinstance(key, str) else key[0]} {next(_COUNT)}>"
+        kind = key
+        if not isinstance(key, str):
+            kind = key[0]
+        file = f"<{self.network.name}, {kind} {next(_COUNT)}>"
         self._functions[key] = compiled(source, "value", file)
         return self._functions[key]
 
@@ -387,8 +392,8 @@ class ReactionModel(LearnedTerms, nn.Module):
         )
 
     def to_python(self, path: str | os.PathLike | None = None) -> str:
-        """The model as a Python file with a torch module, which needs torch alone: its text, also
-        written to path if there is one. Events are not part of it."""
+        """The text of a Python file with the model as a torch module, also written to path if there
+        is one. The file needs only torch. Events are not part of it."""
         if self.terms:
             raise ValueError(
                 f"{', '.join(self.terms)}: a network is no text; save the model with torch.save, or"
@@ -418,6 +423,13 @@ class ReactionModel(LearnedTerms, nn.Module):
         """The constants that the file gives no value."""
         values = self.given.tolist()
         return tuple(name for name, value in zip(self.constants, values) if math.isnan(value))
+
+
+def _scales(learn: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
+    """The scale of each learned constant, by default "lin"."""
+    if isinstance(learn, Mapping):
+        return dict(learn)
+    return dict.fromkeys(learn, "lin")
 
 
 def _sparse(indices, values, shape):

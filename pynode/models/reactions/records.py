@@ -25,7 +25,7 @@ class Compartment:
 class Species:
     """A substance in a compartment.
 
-    is_amount: whether its name means its amount in formulas, instead of its concentration.
+    is_amount: whether the name means an amount in formulas, instead of a concentration.
     starts_as_amount: whether the file gives the initial value as an amount.
     """
 
@@ -75,8 +75,8 @@ class ModelEvent:
 
     trigger: a boolean expression. delay, priority: expressions, or None. initial: the value of the
     trigger before the first time. persistent: whether the event happens even if the trigger becomes
-    false during the delay. from_trigger: whether the assigned values are those of the time when
-    the trigger became true, instead of those after the delay. assignments: quantity -> expression.
+    false during the delay. from_trigger: whether the values are computed when the trigger becomes
+    true, instead of after the delay. assignments: quantity -> expression.
     """
 
     name: str
@@ -119,14 +119,16 @@ class Network:
         record = self.states[state]
         if record.rate is not None:
             return record.rate
-        terms = [
-            number * symbol(reaction) * (FAST if self.reactions[reaction].fast else 1)
-            for reaction, number in self.effects.get(state, {}).items()
-        ]
+        terms = []
+        for reaction, number in self.effects.get(state, {}).items():
+            term = number * symbol(reaction)
+            if self.reactions[reaction].fast:
+                term = term * FAST
+            terms.append(term)
         return record.scale * sp.Add(*terms)
 
     def fast_derivative(self, state: str) -> sp.Expr:
-        """The derivative of a state by fast reactions alone, with their rates as they stand."""
+        """The part of the derivative from fast reactions, with the rates of the file."""
         terms = [
             number * symbol(reaction)
             for reaction, number in self.effects.get(state, {}).items()
@@ -136,7 +138,13 @@ class Network:
 
     def to_start(self, expression: sp.Basic) -> sp.Basic:
         """The expression with the values of the first time: constants keep their names."""
-        return renamed(expression, lambda name: name if name in self.constants else at_start(name))
+
+        def start(name: str) -> str:
+            if name in self.constants:
+                return name
+            return at_start(name)
+
+        return renamed(expression, start)
 
     def complete(self) -> None:
         """Define the start of every quantity that changes: start(x), from the definition of x or

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import sympy as sp
 
-# Its name is no identifier of any format, so that a model can have a quantity called "time".
+# The name is no identifier of any format. So a model can have a quantity called "time".
 TIME = sp.Symbol("<time>", real=True)
 
 
@@ -26,7 +26,7 @@ def at_start(name: str) -> str:
 
 
 def amount(name: str) -> str:
-    """The name of the amount of a species whose own name means its concentration."""
+    """The name of the amount of a species. The name of the species means the concentration."""
     return f"amount({name})"
 
 

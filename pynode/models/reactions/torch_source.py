@@ -165,7 +165,7 @@ class TorchPrinter(FormulaPrinter):
 
 
 def identifiers(names: Sequence[str], taken: Sequence[str]) -> dict[str, str]:
-    """A Python name for each name: its letters, with a number if another has the same."""
+    """name -> Python name: the letters, with a number if another name has the same letters."""
     result: dict[str, str] = {}
     used = set(taken)
     for name in names:

@@ -35,8 +35,8 @@ class Triggers:
         self._truths = [truth(condition, places) for condition in conditions]
         still = frozen(network)
         times = [crossing_time(part, network, still) for part in self.differences]
-        # Those whose crossings are known beforehand, and those that the solver watches. The others
-        # change at events alone.
+        # The crossings of planned differences are known beforehand. The solver watches others. The
+        # rest change only at events.
         self.planned = [i for i, time in enumerate(times) if time is not None]
         self.watched = [
             i
@@ -47,7 +47,7 @@ class Triggers:
         self._times = model.quantities([time for time in times if time is not None])
         self._watch = model.watch([self.differences[i] for i in self.watched])
         self._model = model
-        # Differences that move with the time, between states that may not: steps must be short.
+        # Such a difference moves with the time while the states may rest. Steps must be short.
         self.need_short_steps = any(
             TIME in expanded(self.differences[i], network.definitions).free_symbols
             for i in self.watched
@@ -64,7 +64,7 @@ class Triggers:
         return Event(self._watch, direction=-1, terminal=True, name="trigger")
 
     def constants(self, signs: list[int]) -> Tensor:
-        """p and the sides of the watched differences, which ``event`` takes together."""
+        """p with the sides of the watched differences, the argument of ``event``."""
         sides = [signs[i] or 1 for i in self.watched]
         return torch.cat((self.p, self.p.new_tensor(sides)))
 
@@ -125,8 +125,8 @@ class Triggers:
     ) -> dict[int, int]:
         """Differences that cross zero at t: difference -> its sign just after.
 
-        known: those found to cross. Others cross at the same time if they would in a time of span
-        around t.
+        known: differences that cross for sure. Another one crosses at the same time if it would
+        do so within span around t.
         """
         now, later = self._looked(t, y)
         known = set(known)
