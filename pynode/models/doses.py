@@ -145,7 +145,7 @@ class Doses(torch.nn.Module):
 
     def solve(self, f: Callable, y0: Tensor, t: Any, *, args: Any = (), **options: Any) -> Any:
         """``pynode.solve`` of f, whose state receives the doses. y0: (n,), or (B, n) with
-        batched=True. options: of ``solve``. Returns its Solution or BatchSolution."""
+        batched=True. options: of ``solve``. Returns a Solution or BatchSolution."""
         plan = self.schedule(f, y0, args=tuple(args), batched=bool(options.get("batched")))
         own = len(plan.args) - len(tuple(args))
         options["events"] = [*plan.events, *_trimmed(options.pop("events", ()), own)]

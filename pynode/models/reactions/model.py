@@ -158,8 +158,8 @@ class ReactionModel(LearnedTerms, nn.Module):
 
     def initial_with(self, names: Sequence[str]) -> Callable[..., Tensor]:
         """A function (p, e, t=0.0) -> y0, (..., n): as ``initial``, where e, (..., len(names)), are
-        values of the named quantities at the first time. They replace what the file says, and what
-        depends on them follows. The value of a species is what its name means in formulas."""
+        values of the named quantities at the first time. They replace the values of the file, and
+        what depends on them follows. A species has the value that the name means in formulas."""
         names = tuple(names)
         known = set(self.constants) | set(self.network.definitions) | set(self.states)
         unknown = [name for name in names if name not in known]
@@ -197,7 +197,7 @@ class ReactionModel(LearnedTerms, nn.Module):
 
     def watch(self, formulas: Sequence[sp.Basic]) -> Callable[..., Tensor]:
         """A plain function (t, y, p and signs) -> (len(formulas),) of one state, for events of
-        ``solve``: each formula times its sign. The signs follow the constants in the last argument.
+        ``solve``: each formula times a sign. The signs follow the constants in the last argument.
         The native engine finds nothing in the function but the formulas."""
         key = ("watch", tuple(formulas))
         if key not in self._functions:
@@ -304,8 +304,8 @@ class ReactionModel(LearnedTerms, nn.Module):
         return [self.network.derivative(name) for name in self.states]
 
     def _evaluated(self, key, outputs, t, y, p, e, extra=()):
-        """The function of a key at t, y, p and e; outputs() makes its expressions when it is used
-        for the first time."""
+        """The function of a key at t, y, p and e. outputs() makes the expressions at the first
+        use."""
         if self.terms and key != SEEN:
             e = self._with_learned(t, y, p, e)
             extra = (*extra, *self.terms)

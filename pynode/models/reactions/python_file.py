@@ -88,7 +88,7 @@ def _source(network, name, state, like):
 
 
 def _method(source, arguments, time):
-    """A function as a method, with the lines that prepare its arguments."""
+    """A function as a method, with lines that prepare the arguments."""
     lines = source.splitlines()[1:]
     name = source[4 : source.index("(")]
     head = [
@@ -103,7 +103,7 @@ def _method(source, arguments, time):
 
 
 def _wrapped(line):
-    """A line, broken at its outermost signs or commas if it is long."""
+    """A line. A long one is broken at the outermost signs or commas."""
     if len(line) <= _WIDTH:
         return [line]
     if line.lstrip().startswith("return"):

@@ -39,7 +39,7 @@ class Species:
 class Reaction:
     """Reactants become products with a rate, in amounts (extents) per time.
 
-    reactants, products: pairs of a species and its number, an expression. modifiers: species that
+    reactants, products: pairs of a species and a number, an expression. modifiers: species that
     the rate uses. fast: whether the reaction is always at its equilibrium.
     """
 
@@ -56,9 +56,9 @@ class Reaction:
 class State:
     """One integrated component.
 
-    Its derivative is ``rate`` where there is one, and ``scale`` times the sum of its reactions
-    otherwise. algebraic: ``rate`` is an equation, rate = 0, that determines the component.
-    quantity: the named quantity that it carries. start: its value at the first time.
+    The derivative is ``rate`` where there is one. Otherwise it is ``scale`` times the sum of the
+    reactions. algebraic: ``rate`` is an equation, rate = 0, that determines the component.
+    quantity: the named quantity that it carries. start: the value at the first time.
     """
 
     name: str
@@ -115,7 +115,7 @@ class Network:
     events: tuple[ModelEvent, ...] = ()
 
     def derivative(self, state: str) -> sp.Expr:
-        """The derivative of a state in time, or the left side of its algebraic equation."""
+        """The derivative of a state in time, or the left side of an algebraic equation."""
         record = self.states[state]
         if record.rate is not None:
             return record.rate

@@ -301,8 +301,10 @@ def _in_order(outputs: Sequence[sp.Basic], definitions: Mapping[str, sp.Basic]) 
                 )
             elif name not in done:
                 path.append(name)
-                inner = [definitions[name]] if name in definitions else []
-                todo.append(iter(sorted(names(inner))))
+                inner: set[str] = set()
+                if name in definitions:
+                    inner = names([definitions[name]])
+                todo.append(iter(sorted(inner)))
     return order
 
 

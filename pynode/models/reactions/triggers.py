@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Triggers:
     """The differences in a model's triggers, and their signs now.
 
-    A difference that crosses zero has the sign 0 at that time, and the sign of its direction just
-    after it. A trigger can therefore be true at a time, after it, or both.
+    A difference that crosses zero has the sign 0 at that time. Just after it the difference has the
+    sign of the direction. A trigger can therefore be true at a time, after it, or both.
     """
 
     def __init__(self, model: ReactionModel, p: Tensor, longest: float) -> None:
@@ -58,8 +58,8 @@ class Triggers:
     def event(self) -> Event:
         """An event of ``solve`` where a watched difference leaves the side on which it is.
 
-        Only this direction: rounding can leave a difference that has just crossed zero on its old
-        side for a moment.
+        Only this direction: a difference that has just crossed zero can be on the old side for a
+        moment, by rounding.
         """
         return Event(self._watch, direction=-1, terminal=True, name="trigger")
 
@@ -93,7 +93,9 @@ class Triggers:
         p = self.p.detach()
         step = self.step
         times = torch.stack((t, t + step)).to(y.dtype).unsqueeze(-1)
-        next_state = y if self._still else self._moved(t, y, p)
+        next_state = y
+        if not self._still:
+            next_state = self._moved(t, y, p)
         now, later = self._values(times, torch.stack((y, next_state)), p).tolist()
         if not self._still and any(a == b == 0 for a, b in zip(now, later)):
             # What begins to grow with a higher derivative: S in A -> B -> S.

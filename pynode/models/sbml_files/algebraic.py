@@ -1,4 +1,4 @@
-"""Algebraic rules: which quantity each one determines, and its formula where there is one."""
+"""Algebraic rules: which quantity each rule determines, and formulas where they are explicit."""
 
 from __future__ import annotations
 
