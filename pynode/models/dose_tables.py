@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-KNOWN = ("id", "time", "amt", "rate", "duration", "dur", "ii", "addl", "cmt", "evid")
 # Columns that change what a record means, and the values at which they change nothing.
 WITHOUT_EFFECT = {"ss": 0.0}
 MISSING = ("", ".", "na", "nan", "none")

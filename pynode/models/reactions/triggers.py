@@ -31,6 +31,12 @@ class Triggers:
         network = model.network
         conditions = [event.trigger for event in network.events]
         self.differences = differences(conditions)
+        learned = sorted(network.needed(self.differences) & set(model.terms))
+        if learned:
+            raise ValueError(
+                f"triggers of events depend on {', '.join(learned)}, and the solver cannot watch a"
+                " learned rate: write the triggers in states, constants and the time"
+            )
         places = {part: i for i, part in enumerate(self.differences)}
         self._truths = [truth(condition, places) for condition in conditions]
         still = frozen(network)
