@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-KNOWN = ("id", "time", "amt", "rate", "duration", "dur", "ii", "addl", "cmt", "evid")
 # Columns that change what a record means, and the values at which they change nothing.
 WITHOUT_EFFECT = {"ss": 0.0}
 MISSING = ("", ".", "na", "nan", "none")
@@ -18,7 +17,7 @@ MISSING = ("", ".", "na", "nan", "none")
 
 @dataclass(frozen=True)
 class Dose:
-    """One record. cmt: the number of the compartment from 0, or its name."""
+    """One record. target: the number of the compartment from 0, or the name."""
 
     time: float
     amount: float
@@ -123,7 +122,7 @@ def _number(record: dict[str, Any], name: str, row: int, default: float = 0.0) -
 def _dose(record: dict[str, Any], row: int) -> Dose | None:
     """The dose of a record, or None if it is an observation."""
     amount = _number(record, "amt", row)
-    kind = _number(record, "evid", row, 1.0 if amount else 0.0)
+    kind = _number(record, "evid", row, float(amount != 0))
     if kind == 0 or (kind == 1 and amount == 0):
         return None
     if kind != 1:
@@ -155,7 +154,7 @@ def _dose(record: dict[str, Any], row: int) -> Dose | None:
 
 
 def _target(record: dict[str, Any]) -> Any:
-    """The state of a dose: its number from 0, or its name."""
+    """The state of a dose: the number from 0, or the name."""
     value = record.get("cmt")
     if value is None or str(value).strip().lower() in MISSING:
         return 0

@@ -8,21 +8,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.events import Event, PresetTimes, as_events
+from ..core.events import PresetTimes, as_events
 from ..nn.path import Path
 from ..solve import solve
 from .dose_tables import DoseTable, read_doses
+from .inputs import keep
 from .unseen_events import refuse_events
 
 
 class Schedule(NamedTuple):
     """Doses in the form that ``solve`` takes, for states of one size.
 
-    field: f with the rates of infusion. args: of field, those of f first. events: what changes the
-    state. jumps: the times at which infusions begin and end.
+    field: f with the rates of infusion. args: the arguments of field, first the ones of f. events:
+    what changes the state. jumps: the times at which infusions begin and end.
     """
 
     field: Callable
@@ -34,19 +36,18 @@ class Schedule(NamedTuple):
 class Doses(torch.nn.Module):
     """Doses that a system receives: a bolus at once, an infusion at a constant rate.
 
-    times: (K,), or (B, K) with batched=True: each row (a patient) has its own, and NaN fills the
-        rows that have fewer. In any order.
+    times: (K,) in any order. Or (B, K) with batched=True: each row is a patient, and NaN fills the
+        rows that have fewer doses.
     amounts: a number, (K,) or (B, K).
     target: the component of the state that a dose enters, a number or a name of ``states``; for
         all doses, or one for each, (K,) or (B, K).
     duration, rate: of infusions, as the amounts; give one of them. 0 or NaN marks a bolus. With a
         rate, the duration is bioavailability x amount / rate.
-    interval, count: a dose is repeated ``count`` times (its first time included), ``interval``
-        apart.
+    interval, count: a dose is given ``count`` times in all, ``interval`` apart.
     bioavailability: the part of the amount that arrives. lag: how much later. As the amounts.
     group: (B,) int, for each row of a batch the row of this table that it receives.
-    states: the names of the components, for targets by name. By default those of f, if it has them
-        (``ReactionModel.states``).
+    states: the names of the components, for targets by name. By default ``f.states``, where f has
+        them, as a ReactionModel does.
 
     All numbers can be tensors that require gradients, or parameters. Gradients in times and lag use
     the derivative of the solution at the dose.
@@ -97,10 +98,14 @@ class Doses(torch.nn.Module):
         for name, value in given.items():
             self._keep(name, value, shape)
         self.target = _targets(target, shape)
-        self.states = None if states is None else tuple(states)
-        self.group = None if group is None else torch.as_tensor(group, dtype=torch.int64)
-        if self.group is not None and times.dim() == 1:
-            raise ValueError("group chooses rows of times (B, K), and these are (K,)")
+        self.states: tuple[str, ...] | None = None
+        if states is not None:
+            self.states = tuple(states)
+        self.group: Tensor | None = None
+        if group is not None:
+            self.group = torch.as_tensor(group, dtype=torch.int64)
+            if times.dim() == 1:
+                raise ValueError("group chooses rows of times (B, K), and these are (K,)")
         self.repeats = _repeats(count, shape)
 
     def _keep(self, name: str, value: Any, shape: tuple[int, ...]) -> None:
@@ -113,10 +118,7 @@ class Doses(torch.nn.Module):
             raise ValueError(
                 f"{name} of shape {tuple(value.shape)} does not fit doses at times {shape}"
             )
-        if isinstance(value, torch.nn.Parameter):
-            self.register_parameter(name, value)
-        else:
-            self.register_buffer(name, value)
+        keep(self, name, value)
 
     @classmethod
     def from_table(cls, table: Any, *, states: Sequence[str] | None = None, **more: Any) -> Doses:
@@ -143,13 +145,10 @@ class Doses(torch.nn.Module):
 
     def solve(self, f: Callable, y0: Tensor, t: Any, *, args: Any = (), **options: Any) -> Any:
         """``pynode.solve`` of f, whose state receives the doses. y0: (n,), or (B, n) with
-        batched=True. options: of ``solve``. Returns its Solution or BatchSolution."""
+        batched=True. options: of ``solve``. Returns a Solution or BatchSolution."""
         plan = self.schedule(f, y0, args=tuple(args), batched=bool(options.get("batched")))
         own = len(plan.args) - len(tuple(args))
-        events = options.pop("events", ())
-        if isinstance(events, (Event, PresetTimes)) or callable(events):
-            events = [events]
-        options["events"] = [*plan.events, *_trimmed(events, own)]
+        options["events"] = [*plan.events, *_trimmed(options.pop("events", ()), own)]
         if plan.jumps is not None:
             options["jumps"] = _joined(options.get("jumps"), plan.jumps)
         by_row = options.get("by_row")
@@ -164,7 +163,10 @@ class Doses(torch.nn.Module):
     ) -> Schedule:
         """The doses as arguments of ``solve``. y0: (n,), or (B, n) if batched."""
         refuse_events(f, "a dose")
-        doses = self._expanded(f, y0.shape[-1], len(y0) if batched else None)
+        batch = None
+        if batched:
+            batch = len(y0)
+        doses = self._expanded(f, y0.shape[-1], batch)
         events: list[Any] = []
         own: list[Tensor] = []
         field: Any = f
@@ -184,7 +186,7 @@ class Doses(torch.nn.Module):
             if jumps.dim() == 1:
                 jumps = jumps[~jumps.isnan()]
             if knots.requires_grad:
-                # A later knot takes away what flows in between. Its value is 0.
+                # A later knot takes away what flows in between. The shift is 0, with a gradient.
                 shift = torch.where(known.isinf(), 0.0, knots - known)
                 events += _presets(jumps, len(own) + 1, "rate of infusion")
                 own.append(-steps * shift.unsqueeze(-1))
@@ -267,8 +269,9 @@ class Doses(torch.nn.Module):
 
     def extra_repr(self) -> str:
         count = int((~self.times.isnan()).sum())
-        rows = f" for {len(self.times)} rows" if self.times.dim() == 2 else ""
-        return f"{count} records{rows}"
+        if self.times.dim() == 2:
+            return f"{count} records for {len(self.times)} rows"
+        return f"{count} records"
 
 
 class _Expanded(NamedTuple):
@@ -286,8 +289,8 @@ class _Expanded(NamedTuple):
 
 
 class _DosedField(torch.nn.Module):
-    """f, called without the tensors of the doses, the last ``own`` of its arguments. infused:
-    whether two of them are a table of rates of infusion."""
+    """f with the rates of infusion. The last ``own`` arguments are the tensors of the doses, and f
+    does not get them. infused: whether two of them are a table of rates of infusion."""
 
     def __init__(self, f: Callable, own: int, infused: bool) -> None:
         super().__init__()
@@ -318,8 +321,8 @@ def _kept_field(f: torch.nn.Module, own: int, infused: bool) -> _DosedField:
 
 
 class _Load:
-    """The reset of dose ``number``: y plus what enters. back: how far from the end of the args the
-    tensor of the doses is."""
+    """The reset of dose ``number``: y plus what enters. place: of the tensor of loads among the
+    ``own`` tensors of the doses, from 1. These are the last arguments."""
 
     def __init__(self, number: int, place: int, own: int = 0) -> None:
         self.number = number
@@ -346,11 +349,11 @@ class _Trimmed:
         return self.function(t, y, *args[: len(args) - self.own])
 
 
-def _trimmed(events: Sequence[Any], own: int) -> list[Any]:
-    """Events of the user beside those of the doses."""
-    found = as_events(events)
+def _trimmed(events: Any, own: int) -> list[Any]:
+    """The user's events, as Events whose functions do not see the tensors of the doses."""
+    conditions, presets = as_events(events)
     made = []
-    for _, event in sorted([*found[0], *found[1]], key=lambda pair: pair[0]):
+    for _, event in sorted([*conditions, *presets], key=lambda pair: pair[0]):
         changes = {}
         for name in ("condition", "reset"):
             function = getattr(event, name, None)
@@ -361,8 +364,8 @@ def _trimmed(events: Sequence[Any], own: int) -> list[Any]:
 
 
 def _presets(times: Tensor, place: int, name: str) -> list[PresetTimes]:
-    """PresetTimes for each of times, (E,) or (B, E). place: of the tensor of loads among those of
-    the doses, from 1."""
+    """PresetTimes for each of times, (E,) or (B, E). place: of the tensor of loads among the
+    tensors of the doses, from 1."""
     made = []
     for number in range(times.shape[-1]):
         own = times[..., number : number + 1]
@@ -374,8 +377,8 @@ def _presets(times: Tensor, place: int, name: str) -> list[PresetTimes]:
 
 
 def _infusions(doses: _Expanded) -> tuple[Tensor, Tensor]:
-    """(times at which rates change (..., 2 E), infinite where there are none, in their order; the
-    changes (..., 2 E, n))."""
+    """(sorted times at which rates change (..., 2 E), infinite where there are none; the changes
+    (..., 2 E, n))."""
     lasting = doses.lasting
     start = torch.where(lasting, doses.times, torch.inf)
     length = torch.where(lasting, doses.duration, 1.0)
@@ -405,7 +408,9 @@ def _durations(numbers: dict[str, Any], amounts: Tensor, present: Tensor) -> Ten
 def _numbers(value: Any) -> Tensor:
     """Numbers as float64, with gradients. None among them is NaN."""
     if isinstance(value, Tensor):
-        return value if value.dtype.is_floating_point else value.to(torch.float64)
+        if value.dtype.is_floating_point:
+            return value
+        return value.to(torch.float64)
     return torch.as_tensor(value, dtype=torch.float64)
 
 
@@ -419,16 +424,14 @@ def _fits(value: Tensor, shape: tuple[int, ...]) -> bool:
 
 def _targets(target: Any, shape: tuple[int, ...]) -> Any:
     """The targets as an object array in the shape of times."""
-    import numpy as np
-
     if isinstance(target, Tensor):
         target = target.tolist()
     return np.broadcast_to(np.array(target, dtype=object), shape)
 
 
 def _repeats(count: Any, shape: tuple[int, ...]) -> tuple[Tensor, Tensor, Tensor]:
-    """(place (E,) of each dose in the table, number (E,) of its repetition, missing (..., E):
-    whether it is not given)."""
+    """(place (E,) of each dose in the table, number (E,) of the repetition, missing (..., E):
+    whether a row does not get the dose)."""
     counts = torch.ones(shape, dtype=torch.int64)
     whole = True
     if count is not None:

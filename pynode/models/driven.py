@@ -56,7 +56,7 @@ class DrivenModel(torch.nn.Module):
         return (p, *(tensor for u in self.inputs for tensor in u.args))  # type: ignore[union-attr]
 
     def stops(self, **options: Any) -> dict[str, Any]:
-        """Options of ``solve``: the jumps and kinks of all inputs, with those of the user."""
+        """Options of ``solve``: the jumps and kinks of all inputs. options: the user's, kept."""
         for u in self.inputs:
             options = u.stops(**options)  # type: ignore[operator]
         return options

@@ -16,14 +16,14 @@ class InputTable(torch.nn.Module):
     """u(t), made of values at given times.
 
     times: (K,), increasing. Or (B, K) with batched=True: every row has its own times, and NaN fills
-        the rows that have fewer. Before its first time u has its first value (or ``before``), after
-        its last time it has its last value.
+        the rows that have fewer. Before the first time u has the first value (or ``before``). After
+        the last time it has the last value.
     values: (K,) or (K, channels); (B, K) or (B, K, channels) for rows with their own times, and (B,
         K, channels) for rows with their own values at common times. float64 or float32, the dtype
         of the state.
     kind: "held" keeps each value until the next one, and u jumps there. "linear" connects the
         values by straight lines. "spline" is the natural cubic spline.
-    before: of a held input, the value before its first time.
+    before: the value of a held input before the first time.
 
     ``u(t)`` has the shape of one value: () or (channels,) for a time without dimensions. With
     batched=True t is (m, 1, ...), and the result is (m,) or (m, channels).
@@ -53,7 +53,7 @@ class InputTable(torch.nn.Module):
         if kind not in COEFFICIENTS:
             raise ValueError(f"kind must be 'held', 'linear' or 'spline', not {kind!r}")
         if before is not None and kind != "held":
-            raise ValueError(f"only a held input has a value before its first time, not {kind!r}")
+            raise ValueError(f"before is the value of a held input, and this one is {kind!r}")
         values = _as_values(values)
         times = torch.as_tensor(times, dtype=torch.float64, device=values.device)
         self.kind = kind
@@ -62,8 +62,8 @@ class InputTable(torch.nn.Module):
         _check_times(times, values.dtype)
         self.single = values.dim() == rows + 1
         self.by_row = rows > 0
-        _keep(self, "times", times)
-        _keep(self, "values", values)
+        keep(self, "times", times)
+        keep(self, "values", values)
         self._table: tuple[Tensor, Tensor] | None = None
         self._made_from = (0, 0)
         _ = self.args  # made now, and kept
@@ -94,7 +94,7 @@ class InputTable(torch.nn.Module):
         if values.dim() == 2:
             values = values.unsqueeze(0)
         present = ~torch.atleast_2d(times).isnan()
-        # A row that has ended keeps its last time and its last value.
+        # A row that has ended keeps the last time and the last value.
         last = present.sum(1, keepdim=True) - 1
         place = torch.minimum(torch.arange(present.shape[1], device=last.device), last)
         rows = torch.atleast_2d(times).gather(1, place)
@@ -159,7 +159,7 @@ class InputTable(torch.nn.Module):
         return f"{self.times.shape[-1]} times, {self.kind}"
 
 
-def _keep(module: torch.nn.Module, name: str, value: Tensor) -> None:
+def keep(module: torch.nn.Module, name: str, value: Tensor) -> None:
     """Keep a tensor as a parameter if it is one, otherwise as a buffer."""
     if isinstance(value, torch.nn.Parameter):
         module.register_parameter(name, value)
@@ -178,13 +178,12 @@ def _as_values(values: Any) -> Tensor:
 def _check_shapes(times: Tensor, values: Tensor) -> int:
     """Whether the values have a dimension of rows, 0 or 1."""
     shape = tuple(values.shape)
-    count = times.shape[-1] if times.dim() else 0
     if times.dim() == 2 and values.dim() in (2, 3) and shape[:2] == tuple(times.shape):
         return 1
-    if times.dim() == 1 and count:
-        if values.dim() in (1, 2) and shape[0] == count:
+    if times.dim() == 1 and len(times):
+        if values.dim() in (1, 2) and shape[0] == len(times):
             return 0
-        if values.dim() == 3 and shape[1] == count:
+        if values.dim() == 3 and shape[1] == len(times):
             return 1
     raise ValueError(
         f"values of shape {shape} do not fit times of shape {tuple(times.shape)}: times (K,) go"
@@ -194,8 +193,8 @@ def _check_shapes(times: Tensor, values: Tensor) -> int:
 
 
 def _check_times(times: Tensor, dtype: torch.dtype) -> None:
-    """Raise ValueError for times that are not numbers or do not increase. In the dtype of the
-    values, because f gets the time in it."""
+    """Raise ValueError for times that are not numbers, or do not increase in the dtype of the
+    values, in which f gets the time."""
     rows = torch.atleast_2d(times.detach())
     missing = rows.isnan()
     if bool(missing[:, :1].any()) or bool((missing[:, :-1] & ~missing[:, 1:]).any()):
@@ -255,8 +254,8 @@ def _spline(times: Tensor, values: Tensor, present: Tensor) -> Tensor:
 
 
 def _second_derivatives(h: Tensor, slopes: Tensor, present: Tensor) -> Tensor:
-    """(rows, K, channels) u'' of the natural spline at its times, by elimination: the matrix is
-    tridiagonal and dominated by its diagonal."""
+    """(rows, K, channels) u'' of the natural spline at the times. Elimination without pivots: the
+    matrix is tridiagonal and diagonally dominant."""
     zero = torch.zeros_like(slopes[:, 0])
     widths = h.unbind(1)
     chords = slopes.unbind(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import sympy as sp
@@ -16,24 +17,30 @@ if TYPE_CHECKING:
 
 
 class Assignments:
-    """The functions of one event: its delay, its priority, its values, and the new state."""
+    """The functions of one event: delay, priority, assigned values, and the new state."""
 
     def __init__(self, model: ReactionModel, event: ModelEvent) -> None:
         self.model = model
         self.event = event
         self._targets = [name for name, _ in event.assignments]
         self._values = model.quantities([value for _, value in event.assignments])
-        self._delay = None if event.delay is None else model.quantities([event.delay])
-        self._priority = None if event.priority is None else model.quantities([event.priority])
+        self._delay = self._optional(event.delay)
+        self._priority = self._optional(event.priority)
         self._volumes = self._affected_volumes()
         self._sizes = model.quantities(list(self._volumes.values()))
         self._places = {name: i for i, name in enumerate(model.states)}
         # Concentrations in a compartment whose size the event changes.
         self._rescaled = [name for name in self._volumes if name in model.network.species]
 
+    def _optional(self, formula: sp.Expr | None) -> Callable[..., Tensor] | None:
+        """The function of a formula, or None."""
+        if formula is None:
+            return None
+        return self.model.quantities([formula])
+
     def _affected_volumes(self) -> dict[str, sp.Expr]:
-        """State -> the volume that matters to it: of amounts that are assigned as concentrations,
-        and of concentrations in a compartment that is assigned."""
+        """State -> the volume that matters to it. An amount has one if the event assigns the
+        concentration. A concentration has one if the event assigns the size of the compartment."""
         network = self.model.network
         found = {}
         for name, species in network.species.items():
@@ -51,7 +58,9 @@ class Assignments:
 
     def delay(self, t: Tensor, y: Tensor, p: Tensor) -> Tensor | None:
         """How long the event waits, or None."""
-        return None if self._delay is None else self._delay(t, y, p)[0]
+        if self._delay is None:
+            return None
+        return self._delay(t, y, p)[0]
 
     def priority(self, t: Tensor, y: Tensor, p: Tensor) -> float:
         """The priority now; events without one come last."""

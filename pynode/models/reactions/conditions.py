@@ -8,7 +8,7 @@ import sympy as sp
 from sympy.core.relational import Relational
 
 from .records import Network
-from .symbols import TIME, names, symbol
+from .symbols import TIME, expanded, names, symbol
 
 _TRUE_FOR = {
     sp.StrictGreaterThan: (1,),
@@ -56,18 +56,8 @@ def truth(condition: sp.Basic, places: Mapping[sp.Expr, int]) -> Callable[[Seque
     return lambda signs: always
 
 
-def expanded(expression: sp.Basic, network: Network) -> sp.Basic:
-    """The expression in constants, states and the time alone."""
-    for _ in range(len(network.definitions) + 1):
-        found = [part for part in expression.free_symbols if part.name in network.definitions]
-        if not found:
-            return expression
-        expression = expression.xreplace({part: network.definitions[part.name] for part in found})
-    return expression
-
-
 def frozen(network: Network) -> set[str]:
-    """The states that change at events alone."""
+    """The states that only events change."""
     return {
         name
         for name, state in network.states.items()
@@ -79,14 +69,14 @@ def frozen(network: Network) -> set[str]:
 
 def moves(expression: sp.Expr, network: Network, still: set[str]) -> bool:
     """Whether an expression can change between events. still: states that do not."""
-    found = names([expanded(expression, network)])
+    found = names([expanded(expression, network.definitions)])
     return TIME.name in found or bool(found & (network.states.keys() - still))
 
 
 def crossing_time(expression: sp.Expr, network: Network, still: set[str]) -> sp.Expr | None:
     """The time at which an expression is zero, if it is linear in the time and depends on nothing
     else that changes between events; None otherwise. still: states that do not change."""
-    full = expanded(expression, network)
+    full = expanded(expression, network.definitions)
     moving = {symbol(name) for name in network.states if name not in still}
     if full.free_symbols & moving or TIME not in full.free_symbols:
         return None

@@ -13,9 +13,12 @@ from .records import FAST
 if TYPE_CHECKING:
     from .model import ReactionModel
 
+_ITERATIONS = 50
+
 
 def equilibrium(model: ReactionModel, t: Tensor, y: Tensor, p: Tensor) -> Tensor:
-    """The state, (n,), to which fast reactions alone take y (n,), while the time stands still."""
+    """The state, (n,), to which the fast reactions take y (n,) without the other ones. The time
+    stands still."""
 
     def fast(s: Tensor, y: Tensor, t: Tensor, p: Tensor) -> Tensor:
         return model.fast_derivatives(t, y, p)
@@ -31,9 +34,6 @@ def equilibrium(model: ReactionModel, t: Tensor, y: Tensor, p: Tensor) -> Tensor
         backend="torch",
     )
     return solution.y[-1]
-
-
-_ITERATIONS = 50
 
 
 def consistent(model: ReactionModel, t: Tensor, y: Tensor, p: Tensor) -> Tensor:

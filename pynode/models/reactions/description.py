@@ -33,22 +33,28 @@ def description(network: Network) -> str:
 
 def equation(reaction: Reaction) -> str:
     """The equation of a reaction: "2 A + B -> C"."""
-    arrow = "<->" if reaction.reversible else "->"
+    arrow = "->"
+    if reaction.reversible:
+        arrow = "<->"
     return f"{_side(reaction.reactants)} {arrow} {_side(reaction.products)}".strip()
 
 
 def _count(n, noun):
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+    if n == 1:
+        return f"1 {noun}"
+    return f"{n} {noun}s"
 
 
 def _reactions(network, printer):
     equations = {name: equation(reaction) for name, reaction in network.reactions.items()}
     width = max(map(len, equations.values()), default=0)
-    return [
-        f"  {text.ljust(width)} ; {name} = {printer.doprint(network.definitions[name])}"
-        + ("  (fast)" if network.reactions[name].fast else "")
-        for name, text in equations.items()
-    ]
+    lines = []
+    for name, text in equations.items():
+        line = f"  {text.ljust(width)} ; {name} = {printer.doprint(network.definitions[name])}"
+        if network.reactions[name].fast:
+            line += "  (fast)"
+        lines.append(line)
+    return lines
 
 
 def _side(parts: tuple[tuple[str, sp.Expr], ...]) -> str:
@@ -65,5 +71,7 @@ def _side(parts: tuple[tuple[str, sp.Expr], ...]) -> str:
 
 def _event(event: ModelEvent, printer: FormulaPrinter) -> str:
     changes = ", ".join(f"{name} = {printer.doprint(value)}" for name, value in event.assignments)
-    delay = "" if event.delay is None else f" after {printer.doprint(event.delay)}"
-    return f"  {event.name}: when {printer.doprint(event.trigger)}{delay}: {changes}"
+    moment = printer.doprint(event.trigger)
+    if event.delay is not None:
+        moment += f" after {printer.doprint(event.delay)}"
+    return f"  {event.name}: when {moment}: {changes}"

@@ -14,9 +14,9 @@ from torch import Tensor
 class Pending:
     """An event that was triggered and has not happened yet.
 
-    time: when it is due, in floating point. order: how many were triggered before it. event: its
-    number in the model. due: its time, 0-d, with a gradient. values: what it will assign, if that
-    was evaluated when it was triggered.
+    time: when it is due, a float. order: how many were triggered before it. event: the number in
+    the model. due: the time as a tensor, 0-d, with a gradient. values: what it will assign, or None
+    if it evaluates them later.
     """
 
     time: float
@@ -34,13 +34,15 @@ class EventQueue:
         self._count = itertools.count()
 
     def add(self, event: int, due: Tensor, values: Any) -> None:
-        """Let an event happen at the time due, with values or, for None, with those of then."""
+        """Let an event happen at the time due. values: None if it evaluates them then."""
         item = Pending(due.item(), next(self._count), event, due, values)
         heapq.heappush(self._heap, item)
 
     def next_due(self) -> Tensor | None:
         """The time of the earliest event, or None."""
-        return self._heap[0].due if self._heap else None
+        if not self._heap:
+            return None
+        return self._heap[0].due
 
     def due(self, time: float) -> list[Pending]:
         """All events that are due at a time, in the order in which they were triggered."""
@@ -53,6 +55,6 @@ class EventQueue:
         heapq.heapify(self._heap)
 
     def withdraw(self, event: int) -> None:
-        """Take out all that is pending of an event: its trigger has become false."""
+        """Take out an event whose trigger has become false."""
         self._heap = [item for item in self._heap if item.event != event]
         heapq.heapify(self._heap)

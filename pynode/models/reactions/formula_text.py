@@ -28,11 +28,13 @@ def number(value: sp.Expr | float) -> str:
         return repr(int(value.p) / int(value.q))
     if value is sp.zoo:
         return repr(math.inf)
-    return repr(value if isinstance(value, float) else _real(value))
+    return repr(_real(value))
 
 
-def _real(value: sp.Expr) -> float:
+def _real(value: sp.Expr | float) -> float:
     """A constant expression as a float: NaN where it is not real."""
+    if isinstance(value, float):
+        return value
     try:
         return float(value.evalf(25))
     except TypeError:
@@ -82,10 +84,14 @@ class FormulaPrinter(Printer):
         return 4
 
     def _binding_of_power(self, expr, text):
-        return 2 if text.startswith("1/") else 3
+        if text.startswith("1/"):
+            return 2
+        return 3
 
     def _print_Symbol(self, expr):
-        return "time" if expr == TIME else expr.name
+        if expr == TIME:
+            return "time"
+        return expr.name
 
     def _print_Add(self, expr):
         parts = [self._print(term) for term in expr.args]
@@ -93,7 +99,10 @@ class FormulaPrinter(Printer):
         parts.sort(key=lambda text: text.startswith("-"))
         text = parts[0]
         for part in parts[1:]:
-            text += f" - {part[1:]}" if part.startswith("-") else f" + {part}"
+            if part.startswith("-"):
+                text += f" - {part[1:]}"
+            else:
+                text += f" + {part}"
         return text
 
     def _print_Mul(self, expr):
@@ -110,8 +119,9 @@ class FormulaPrinter(Printer):
         texts = [self.bracketed(factor, 2) for factor in above]
         if abs(coefficient) != 1 or not texts:
             texts.insert(0, self.number(abs(coefficient)))
-        text = "-" if coefficient.is_negative else ""
-        text += "*".join(texts)
+        text = "*".join(texts)
+        if coefficient.is_negative:
+            text = f"-{text}"
         if len(below) == 1:
             text += f"/{self.bracketed(below[0], 3)}"
         elif below:
@@ -146,9 +156,13 @@ class FormulaPrinter(Printer):
         return f"{self._print(expr.lhs)} {sign} {self._print(expr.rhs)}"
 
     def _joined(self, expr, sign):
-        return sign.join(
-            f"({self._print(arg)})" if arg.args else self._print(arg) for arg in expr.args
-        )
+        parts = []
+        for arg in expr.args:
+            text = self._print(arg)
+            if arg.args:
+                text = f"({text})"
+            parts.append(text)
+        return sign.join(parts)
 
     def _print_And(self, expr):
         return self._joined(expr, self.conjunction)

@@ -22,7 +22,7 @@ def as_truth(expression: sp.Basic) -> sp.Basic:
     if isinstance(expression, Boolean) and not expression.is_Symbol:
         return expression
     if expression.is_number:
-        return sp.true if expression != 0 else sp.false
+        return sp.sympify(expression != 0)
     return sp.Ne(expression, 0)
 
 

@@ -1,8 +1,8 @@
 """Branches of piecewise formulas that must not be computed where they are not taken.
 
-torch.where computes all branches. One that is not taken may be infinite or NaN there; then the
-value is right, but its derivative is NaN. Therefore what could become so, a power or a logarithm,
-gets the argument 1 where its branch is not taken.
+torch.where computes all branches. A branch that is not taken may be infinite or NaN there. Then the
+value is right, but the derivative is NaN. Such parts are powers and logarithms. They get the
+argument 1 where their branch is not taken.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _guarded(value: sp.Basic, taken: sp.Basic) -> sp.Basic:
 
 
 def _is_risky(part: sp.Basic) -> bool:
-    """Whether a function has arguments at which it, or its derivative, is not finite."""
+    """Whether the function or the derivative is not finite at some argument."""
     if not part.args or not part.args[0].free_symbols or isinstance(part.args[0], Guarded):
         return False
     if part.is_Pow:

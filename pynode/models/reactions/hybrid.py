@@ -1,8 +1,7 @@
-"""Reaction models of which a part is learned: networks in the place of rate laws, and networks that
-add to them.
+"""Reaction models with learned parts: networks that replace rate laws or add to them.
 
-A learned rate enters the states through the stoichiometry of its reaction, so that everything that
-the reactions conserve stays conserved. Rackauckas et al., Universal differential equations for
+A learned rate enters the states through the stoichiometry of the reaction. So everything that the
+reactions conserve stays conserved. Rackauckas et al., Universal differential equations for
 scientific machine learning, 2020, have the idea of mechanisms with unknown terms.
 """
 
@@ -17,6 +16,7 @@ import sympy as sp
 import torch
 from torch import Tensor, nn
 
+from ...core.files import save_figure
 from ...core.memory import raise_if_exhausted
 from .records import Network, Reaction
 from .symbols import at_start, names, symbol
@@ -66,7 +66,9 @@ class LearnedRate:
         """The rate, (...,). x: the inputs, (..., k). before, behind: the states of the reactants
         and of the products, (..., r) each."""
         out = self._called(net, x)
-        wanted = 2 if self.sign == "reversible" else 1
+        wanted = 1
+        if self.sign == "reversible":
+            wanted = 2
         if out.shape != (*x.shape[:-1], wanted):
             raise ValueError(
                 f"the network of {self.reaction!r} must map {tuple(x.shape)} to"
@@ -91,8 +93,8 @@ def _product(states: Tensor) -> Tensor:
 
 
 class LearnedTerms:
-    """What a ReactionModel has for learned rates. The class is a part of ReactionModel, which gives
-    it its tables and functions.
+    """What a ReactionModel has for learned rates. ReactionModel inherits it, and has the tables and
+    functions that it uses.
 
     terms: the LearnedRates by name. nets: their networks.
     """
@@ -223,16 +225,17 @@ class LearnedTerms:
         p: Tensor | None = None,
         t: float = 0.0,
     ) -> Tensor:
-        """The rate of a reaction, (k,), where a state has the values (k,) and the others those of
-        y, by default the start."""
+        """The rate of a reaction, (k,), where a state has the values (k,). The other states are as
+        in y, by default the start."""
         if reaction not in self.reactions or state not in self.states:
             raise ValueError(
                 f"{reaction!r} must be one of the reactions {', '.join(self.reactions)}, and"
                 f" {state!r} one of the states {', '.join(self.states)}"
             )
         values = torch.as_tensor(values, dtype=self.given.dtype)
-        start = self.initial(p) if y is None else y
-        rows = start.expand(len(values), -1).clone()
+        if y is None:
+            y = self.initial(p)
+        rows = y.expand(len(values), -1).clone()
         rows[:, self.states.index(state)] = values
         return self.rates(t, rows, p)[:, self.reactions.index(reaction)]
 
@@ -264,7 +267,7 @@ class LearnedTerms:
         axes.set_ylabel(f"rate of {reaction}")
         axes.legend(frameon=False)
         if file is not None:
-            figure.savefig(file, dpi=150)
+            save_figure(file, figure, 150)
         return figure
 
 
@@ -282,7 +285,7 @@ def _check(model: Any, reaction: str | None, net: Any, inputs: Sequence[str], si
 
 
 def _copied(network: Network) -> Network:
-    """The same network with tables of its own."""
+    """The same network with new tables."""
     return dataclasses.replace(
         network,
         definitions=dict(network.definitions),
@@ -301,14 +304,14 @@ def _term(
 ) -> LearnedRate:
     """The LearnedRate of a reaction, under a new name."""
     count = sum(known.reaction == reaction for known in others.values())
-    name = f"learned({reaction})" if not count else f"learned({reaction}){count + 1}"
+    name = f"learned({reaction})"
+    if count:
+        name += str(count + 1)
     reactants = []
     products = []
     for state, found in network.effects.items():
         number = found.get(reaction)
-        if number is None:
-            continue
-        if network.states[state].algebraic:
+        if number is None or network.states[state].algebraic:
             continue
         if number.could_extract_minus_sign():
             reactants.append(state)
@@ -342,9 +345,12 @@ def _add_reaction(network: Network, name: str, stoichiometry: Mapping[str, float
         raise ValueError(f"{name!r} is already a name of the model: choose another one")
     unknown = [state for state in stoichiometry if state not in network.states]
     if unknown or not stoichiometry:
+        wrong = ""
+        if unknown:
+            wrong = f", not {', '.join(unknown)}"
         raise ValueError(
-            f"stoichiometry names states of the model, {', '.join(network.states)}, and says how"
-            f" much of each the reaction makes{', not ' + ', '.join(unknown) if unknown else ''}"
+            "stoichiometry says how much of each state the reaction makes. The states are"
+            f" {', '.join(network.states)}{wrong}"
         )
     fixed = [state for state in stoichiometry if network.states[state].rate is not None]
     if fixed:
@@ -364,10 +370,10 @@ def _made(
     terms: Mapping[str, LearnedRate],
     new: Mapping[str, nn.Module],
 ) -> Any:
-    """The model with these terms, whose learned constants are those of the model now."""
+    """The model with these terms. It takes the learned constants as they are now."""
     nets = dict(new)
     if model.terms:
-        nets = {**dict(zip(model.terms, model.nets, strict=True)), **new}
+        nets = {**dict(zip(model.terms, model.nets, strict=True)), **nets}
     made = type(model)(network, model.scales, model.given.dtype)
     with torch.no_grad():
         made.given.copy_(model.given)

@@ -11,7 +11,7 @@ from .records import Network
 
 
 def jump_times(network: Network, derivatives: Sequence[sp.Expr]) -> list[sp.Expr]:
-    """The times as expressions of constants, and of states that change at events alone."""
+    """The times as expressions of constants, and of states that only events change."""
     needed = network.needed(list(derivatives))
     formulas = [*derivatives, *(network.definitions[x] for x in needed if x in network.definitions)]
     conditions = [

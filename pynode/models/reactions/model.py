@@ -6,13 +6,13 @@ import itertools
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sympy as sp
 import torch
 from torch import Tensor, nn
 
+from ...core.files import save_text
 from .description import description
 from .formula_parser import parse
 from .formulas import plain, with_time
@@ -67,7 +67,7 @@ class ReactionModel(LearnedTerms, nn.Module):
         self.constants = tuple(network.constants)
         self.reactions = tuple(network.reactions)
         self.events = network.events
-        scales = dict(learn) if isinstance(learn, Mapping) else dict.fromkeys(learn, "lin")
+        scales = _scales(learn)
         self._check_learned(scales)
         self.scales = scales
         given = torch.tensor(list(network.constants.values()), dtype=dtype)
@@ -158,8 +158,8 @@ class ReactionModel(LearnedTerms, nn.Module):
 
     def initial_with(self, names: Sequence[str]) -> Callable[..., Tensor]:
         """A function (p, e, t=0.0) -> y0, (..., n): as ``initial``, where e, (..., len(names)), are
-        values of the named quantities at the first time. They replace what the file says, and what
-        depends on them follows. The value of a species is what its name means in formulas."""
+        values of the named quantities at the first time. They replace the values of the file, and
+        what depends on them follows. A species has the value that the name means in formulas."""
         names = tuple(names)
         known = set(self.constants) | set(self.network.definitions) | set(self.states)
         unknown = [name for name in names if name not in known]
@@ -197,7 +197,7 @@ class ReactionModel(LearnedTerms, nn.Module):
 
     def watch(self, formulas: Sequence[sp.Basic]) -> Callable[..., Tensor]:
         """A plain function (t, y, p and signs) -> (len(formulas),) of one state, for events of
-        ``solve``: each formula times its sign. The signs follow the constants in the last argument.
+        ``solve``: each formula times a sign. The signs follow the constants in the last argument.
         The native engine finds nothing in the function but the formulas."""
         key = ("watch", tuple(formulas))
         if key not in self._functions:
@@ -242,13 +242,15 @@ class ReactionModel(LearnedTerms, nn.Module):
     ) -> Tensor:
         """Times, known in advance, at which dy/dt can jump: conditions of the time in piecewise
         formulas, (k,), or (..., k) for p (..., p). y: the state, where the times depend on
-        quantities that change at events alone."""
-        p = self.values if p is None else p
+        quantities that only events change."""
+        if p is None:
+            p = self.values
         if self._jump_times is None:
             self._jump_times = jump_times(self.network, self._derivatives())
         if not self._jump_times:
             return p.new_zeros((*p.shape[:-1], 0), dtype=torch.float64)
-        y = self.initial(p) if y is None else y
+        if y is None:
+            y = self.initial(p)
         return self.quantities(self._jump_times)(t, y, p).double()
 
     @property
@@ -257,7 +259,7 @@ class ReactionModel(LearnedTerms, nn.Module):
         return any(reaction.fast for reaction in self.network.reactions.values())
 
     def fast_derivatives(self, t: Tensor, y: Tensor, p: Tensor) -> Tensor:
-        """dy/dt by fast reactions alone, (..., n), with their rates as the file gives them."""
+        """The part of dy/dt from fast reactions, (..., n), with the rates of the file."""
         return self._evaluated(
             "fast",
             lambda: [self.network.fast_derivative(name) for name in self.states],
@@ -302,8 +304,8 @@ class ReactionModel(LearnedTerms, nn.Module):
         return [self.network.derivative(name) for name in self.states]
 
     def _evaluated(self, key, outputs, t, y, p, e, extra=()):
-        """The function of a key at t, y, p and e; outputs() makes its expressions when it is used
-        for the first time."""
+        """The function of a key at t, y, p and e. outputs() makes the expressions at the first
+        use."""
         if self.terms and key != SEEN:
             e = self._with_learned(t, y, p, e)
             extra = (*extra, *self.terms)
@@ -358,7 +360,10 @@ class ReactionModel(LearnedTerms, nn.Module):
         return self._functions[full]
 
     def _keep(self, key, source):
-        file = f"<{self.network.name}, {key if isinstance(key, str) else key[0]} {next(_COUNT)}>"
+        kind = key
+        if not isinstance(key, str):
+            kind = key[0]
+        file = f"<{self.network.name}, {kind} {next(_COUNT)}>"
         self._functions[key] = compiled(source, "value", file)
         return self._functions[key]
 
@@ -387,8 +392,8 @@ class ReactionModel(LearnedTerms, nn.Module):
         )
 
     def to_python(self, path: str | os.PathLike | None = None) -> str:
-        """The model as a Python file with a torch module, which needs torch alone: its text, also
-        written to path if there is one. Events are not part of it."""
+        """The text of a Python file with the model as a torch module, also written to path if there
+        is one. The file needs only torch. Events are not part of it."""
         if self.terms:
             raise ValueError(
                 f"{', '.join(self.terms)}: a network is no text; save the model with torch.save, or"
@@ -397,7 +402,7 @@ class ReactionModel(LearnedTerms, nn.Module):
         values = self.values.detach().tolist()
         text = python_file(self.network, dict(zip(self.constants, values)))
         if path is not None:
-            Path(path).write_text(text, encoding="utf-8")
+            save_text(path, text)
         return text
 
     def __field_parts__(self) -> tuple:
@@ -418,6 +423,13 @@ class ReactionModel(LearnedTerms, nn.Module):
         """The constants that the file gives no value."""
         values = self.given.tolist()
         return tuple(name for name, value in zip(self.constants, values) if math.isnan(value))
+
+
+def _scales(learn: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
+    """The scale of each learned constant, by default "lin"."""
+    if isinstance(learn, Mapping):
+        return dict(learn)
+    return dict.fromkeys(learn, "lin")
 
 
 def _sparse(indices, values, shape):

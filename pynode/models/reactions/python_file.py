@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from .description import description
 from .records import START_OF_TIME, Network
 from .symbols import TIME, at_start, symbol
-from .torch_source import FunctionSource
+from .torch_source import FunctionSource, literal
 
 _WIDTH = 96
 
@@ -45,12 +45,16 @@ def python_file(network: Network, values: Mapping[str, float]) -> str:
         [f"d{name}" for name in states],
     )
     start = _source(network, "initial", None, "t").text([symbol(at_start(name)) for name in states])
+    components = ", ".join(f'"{name}"' for name in states)
+    if len(states) == 1:
+        components += ","
+    constants = [f'    "{name}": {literal(repr(value))},' for name, value in values.items()]
     return _FILE.format(
         title=network.name,
         name=_class_name(network.name),
         description="\n".join(line.rstrip() for line in _description(network)),
-        states=", ".join(f'"{name}"' for name in states) + ("," if len(states) == 1 else ""),
-        constants="\n".join(f'    "{name}": {_number(value)},' for name, value in values.items()),
+        states=components,
+        constants="\n".join(constants),
         field=_method(field, "self, t, y, p=None", "t = torch.as_tensor(t, dtype=y.dtype)"),
         start=_method(start, "self, p=None, t=0.0", "t = torch.as_tensor(t, dtype=p.dtype)"),
     )
@@ -67,15 +71,14 @@ def _description(network):
 
 def _source(network, name, state, like):
     vectors = {"p": list(network.constants)}
+    first_time = "t"
     if state is not None:
         vectors = {"y": list(network.states), **vectors}
+        first_time = "torch.zeros_like(t)"
     return FunctionSource(
         name=name,
         vectors=vectors,
-        times={
-            TIME.name: "t",
-            START_OF_TIME: "torch.zeros_like(t)" if state is not None else "t",
-        },
+        times={TIME.name: "t", START_OF_TIME: first_time},
         definitions=network.definitions,
         arguments=("t", "y", "p"),
         like=like,
@@ -85,7 +88,7 @@ def _source(network, name, state, like):
 
 
 def _method(source, arguments, time):
-    """A function as a method, with the lines that prepare its arguments."""
+    """A function as a method, with lines that prepare the arguments."""
     lines = source.splitlines()[1:]
     name = source[4 : source.index("(")]
     head = [
@@ -100,18 +103,16 @@ def _method(source, arguments, time):
 
 
 def _wrapped(line):
-    """A line, broken at its outermost signs or commas if it is long."""
+    """A line. A long one is broken at the outermost signs or commas."""
     if len(line) <= _WIDTH:
         return [line]
-    start = line.find("(") if line.lstrip().startswith("return") else line.find(" = ") + 2
-    head = line[: start + 1]
-    rest = line[start + 1 :]
     if line.lstrip().startswith("return"):
         return _broken_call(line)
-    parts = _split(rest, (" + ", " - "))
+    start = line.find(" = ") + 3
+    parts = _split(line[start:], (" + ", " - "))
     if len(parts) == 1:
         return [line]
-    return [f"{head}(", *(f"        {part.strip()}" for part in parts), "    )"]
+    return [f"{line[:start]}(", *(f"        {part.strip()}" for part in parts), "    )"]
 
 
 def _broken_call(line):
@@ -143,7 +144,9 @@ def _split(text, signs):
     for i, letter in enumerate(text):
         depth += {"(": 1, "[": 1, ")": -1, "]": -1}.get(letter, 0)
         if depth == 0 and i > begin and text[i : i + len(signs[0])] in signs:
-            cut = i if signs[0] != ", " else i + 1
+            cut = i
+            if signs[0] == ", ":
+                cut += 1
             parts.append(text[begin:cut])
             begin = cut
     parts.append(text[begin:])
@@ -153,9 +156,6 @@ def _split(text, signs):
 def _class_name(name):
     words = "".join(letter if letter.isalnum() else " " for letter in name).split()
     joined = "".join(word[:1].upper() + word[1:] for word in words) or "Model"
-    return joined if joined[0].isalpha() else f"Model{joined}"
-
-
-def _number(value):
-    text = repr(value)
-    return text if text[-1].isdigit() else f'float("{text}")'
+    if joined[0].isalpha():
+        return joined
+    return f"Model{joined}"

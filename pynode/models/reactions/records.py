@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import sympy as sp
 
-from .symbols import TIME, at_start, names, renamed, symbol
+from .symbols import TIME, at_start, names, needed, renamed, symbol
 
 # A fast reaction is this many times as fast as its rate law. The slow part then differs from the
 # limit of infinite speed by some 1e-8 of itself, and rounding of the fast rates by as much.
@@ -25,7 +25,7 @@ class Compartment:
 class Species:
     """A substance in a compartment.
 
-    is_amount: whether its name means its amount in formulas, instead of its concentration.
+    is_amount: whether the name means an amount in formulas, instead of a concentration.
     starts_as_amount: whether the file gives the initial value as an amount.
     """
 
@@ -39,7 +39,7 @@ class Species:
 class Reaction:
     """Reactants become products with a rate, in amounts (extents) per time.
 
-    reactants, products: pairs of a species and its number, an expression. modifiers: species that
+    reactants, products: pairs of a species and a number, an expression. modifiers: species that
     the rate uses. fast: whether the reaction is always at its equilibrium.
     """
 
@@ -56,9 +56,9 @@ class Reaction:
 class State:
     """One integrated component.
 
-    Its derivative is ``rate`` where there is one, and ``scale`` times the sum of its reactions
-    otherwise. algebraic: ``rate`` is an equation, rate = 0, that determines the component.
-    quantity: the named quantity that it carries. start: its value at the first time.
+    The derivative is ``rate`` where there is one. Otherwise it is ``scale`` times the sum of the
+    reactions. algebraic: ``rate`` is an equation, rate = 0, that determines the component.
+    quantity: the named quantity that it carries. start: the value at the first time.
     """
 
     name: str
@@ -75,8 +75,8 @@ class ModelEvent:
 
     trigger: a boolean expression. delay, priority: expressions, or None. initial: the value of the
     trigger before the first time. persistent: whether the event happens even if the trigger becomes
-    false during the delay. from_trigger: whether the assigned values are those of the time when
-    the trigger became true, instead of those after the delay. assignments: quantity -> expression.
+    false during the delay. from_trigger: whether the values are computed when the trigger becomes
+    true, instead of after the delay. assignments: quantity -> expression.
     """
 
     name: str
@@ -87,6 +87,12 @@ class ModelEvent:
     initial: bool = True
     persistent: bool = True
     from_trigger: bool = True
+
+    @property
+    def formulas(self) -> list[sp.Basic]:
+        """All expressions of the event."""
+        found = [self.trigger, *(value for _, value in self.assignments)]
+        return found + [part for part in (self.delay, self.priority) if part is not None]
 
 
 @dataclass
@@ -109,18 +115,20 @@ class Network:
     events: tuple[ModelEvent, ...] = ()
 
     def derivative(self, state: str) -> sp.Expr:
-        """The derivative of a state in time, or the left side of its algebraic equation."""
+        """The derivative of a state in time, or the left side of an algebraic equation."""
         record = self.states[state]
         if record.rate is not None:
             return record.rate
-        terms = [
-            number * symbol(reaction) * (FAST if self.reactions[reaction].fast else 1)
-            for reaction, number in self.effects.get(state, {}).items()
-        ]
+        terms = []
+        for reaction, number in self.effects.get(state, {}).items():
+            term = number * symbol(reaction)
+            if self.reactions[reaction].fast:
+                term = term * FAST
+            terms.append(term)
         return record.scale * sp.Add(*terms)
 
     def fast_derivative(self, state: str) -> sp.Expr:
-        """The derivative of a state by fast reactions alone, with their rates as they stand."""
+        """The part of the derivative from fast reactions, with the rates of the file."""
         terms = [
             number * symbol(reaction)
             for reaction, number in self.effects.get(state, {}).items()
@@ -130,7 +138,13 @@ class Network:
 
     def to_start(self, expression: sp.Basic) -> sp.Basic:
         """The expression with the values of the first time: constants keep their names."""
-        return renamed(expression, lambda name: name if name in self.constants else at_start(name))
+
+        def start(name: str) -> str:
+            if name in self.constants:
+                return name
+            return at_start(name)
+
+        return renamed(expression, start)
 
     def complete(self) -> None:
         """Define the start of every quantity that changes: start(x), from the definition of x or
@@ -145,8 +159,7 @@ class Network:
         """Raise ValueError if a formula names what the model does not have."""
         formulas = [*self.definitions.values(), *map(self.derivative, self.states)]
         for event in self.events:
-            formulas += [event.trigger, *(value for _, value in event.assignments)]
-            formulas += [part for part in (event.delay, event.priority) if part is not None]
+            formulas += event.formulas
         known = {*self.constants, *self.states, *self.definitions, TIME.name, START_OF_TIME}
         unknown = sorted(names(formulas) - known)
         if unknown:
@@ -157,16 +170,7 @@ class Network:
 
     def needed(self, expressions: list[sp.Basic]) -> set[str]:
         """All names on which expressions depend, through definitions."""
-        found: set[str] = set()
-        todo = sorted(names(expressions))
-        while todo:
-            name = todo.pop()
-            if name in found:
-                continue
-            found.add(name)
-            if name in self.definitions:
-                todo.extend(names([self.definitions[name]]))
-        return found
+        return needed(expressions, self.definitions)
 
 
 START_OF_TIME = at_start(TIME.name)

@@ -2,8 +2,7 @@
 
 
 class UnsupportedFeature(ValueError):
-    """A file needs a feature that pynode refuses. The message names the feature, and ``feature`` is
-    its name."""
+    """A file needs a feature that pynode refuses. ``feature`` is the name, also in the message."""
 
     def __init__(self, feature: str, remedy: str) -> None:
         super().__init__(f"{feature} is not supported: {remedy}")
@@ -14,7 +13,7 @@ class UnsupportedFeature(ValueError):
 
 
 def _again(feature: str, message: str) -> UnsupportedFeature:
-    """The error from its pickle."""
+    """The error from a pickle."""
     error = UnsupportedFeature(feature, "")
     error.args = (message,)
     return error

@@ -1,8 +1,8 @@
 """A simulation with events: one solve for each piece between two times at which something happens.
 
 The solver watches the differences in the triggers (triggers.py) and stops where one crosses zero.
-Crossings that depend on the time alone are known beforehand. Gradients flow through the chain of
-solves, and through the times of the stops.
+Crossings that depend on nothing but the time are known beforehand. Gradients flow through the chain
+of solves, and through the times of the stops.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 # More events than this at one time are an endless cascade.
 _MOST_AT_ONCE = 1000
-# Of a simulation whose triggers depend on the time in a way that is not linear.
+# The least number of steps where triggers depend on the time in a way that is not linear.
 _SHORT_STEPS = 200
 
 
@@ -51,13 +51,15 @@ def simulate(
     times = torch.as_tensor(t, dtype=torch.float64)
     if times.dim() != 1 or len(times) < 1 or bool((times.diff() <= 0).any()):
         raise ValueError("t must be times that increase, (T,)")
-    p = model.values if p is None else p
+    if p is None:
+        p = model.values
     if p.dim() != 1:
         raise ValueError(
             f"simulate takes one vector of constants, (p,), not {tuple(p.shape)}: call it for each"
             " row, or solve a model without events with batched=True"
         )
-    y0 = model.initial(p, times[0]) if y0 is None else y0
+    if y0 is None:
+        y0 = model.initial(p, times[0])
     course = _Course(model, times, p, seed, options)
     if triggers is not None:
         course.truths = list(triggers)
@@ -81,7 +83,9 @@ class _Course:
         self.queue = EventQueue()
         self.actions = [Assignments(model, event) for event in model.events]
         longest = times.detach().abs().max().item()
-        self.triggers = Triggers(model, p, longest) if model.events else None
+        self.triggers: Triggers | None = None
+        if model.events:
+            self.triggers = Triggers(model, p, longest)
         self.random = random.Random(seed)
         self.still = frozen(model.network) == set(model.states)
         # Which triggers are true; before the first time, their initial values.
@@ -131,7 +135,7 @@ class _Course:
             )
 
     def _record(self, time, y):
-        """y is the state at all outputs up to a time that have none yet."""
+        """Take y as the state at all outputs up to a time that have no state yet."""
         while len(self.found) < len(self.outputs):
             wanted = self.output_times[len(self.found)]
             if wanted > time + self.span:
@@ -235,7 +239,7 @@ class _Course:
             return solve(self.model, y, times, args=args, backend="torch", **options)
 
     def _consistent(self, t, y):
-        """The state with its fast reactions at equilibrium and its algebraic equations solved."""
+        """The state with fast reactions at equilibrium and algebraic equations solved."""
         if self.model.has_fast_reactions:
             y = equilibrium(self.model, t, y, self.p)
         if self.model.mass is not None:
@@ -256,14 +260,12 @@ class _Course:
         triggers = self.triggers
         values = triggers.values(t, y)
         after = triggers.crossed_now(t, y, self.span, crossed)
-        if first:
-            signs = signs_of(values)
-        else:
-            real = {i for i, sign in after.items() if sign != self.signs[i]}
-            signs = [
-                0 if i in real else self.signs[i] if i in after else sign
-                for i, sign in enumerate(signs_of(values))
-            ]
+        signs = signs_of(values)
+        if not first:
+            for i, sign in after.items():
+                signs[i] = self.signs[i]
+                if sign != self.signs[i]:
+                    signs[i] = 0
         count = 0
         while True:
             self.signs = signs
@@ -303,13 +305,14 @@ class _Course:
             self._trigger(t, y)
 
     def _signs_after(self, t, before, y):
-        """The signs after an event: of differences that it changed, by their values now."""
+        """The signs after an event. Only differences that it changed get new ones."""
         old = self.triggers.values(t, before)
         new = self.triggers.values(t, y)
-        return [
-            sign if a == b or (math.isnan(a) and math.isnan(b)) else found
-            for sign, a, b, found in zip(self.signs, old, new, signs_of(new))
-        ]
+        signs = signs_of(new)
+        for i, (a, b) in enumerate(zip(old, new)):
+            if a == b or (math.isnan(a) and math.isnan(b)):
+                signs[i] = self.signs[i]
+        return signs
 
     def _trigger(self, t, y):
         """Note which triggers became true or false."""
@@ -325,13 +328,20 @@ class _Course:
         action = self.actions[number]
         event = self.model.events[number]
         delay = action.delay(t, y, self.p)
-        due = t if delay is None else t + delay
-        values = action.values(t, y, self.p) if event.from_trigger else None
+        due = t
+        if delay is not None:
+            due = t + delay
+        values = None
+        if event.from_trigger:
+            values = action.values(t, y, self.p)
         self.queue.add(number, due, values)
 
     def _chosen(self, due: list[Pending], t, y) -> Pending:
-        """Of the events that are due, that of the highest priority now. SBML wants a random one of
-        equal priority; events without a priority happen in the order of their triggers."""
+        """The event of the highest priority now among the events that are due.
+
+        SBML wants a random one of equal priority. Events without a priority happen in the order in
+        which they were triggered.
+        """
         if len(due) == 1:
             return due[0]
         ranks = [self.actions[item.event].priority(t, y, self.p) for item in due]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import sympy as sp
 
-# Its name is no identifier of any format, so that a model can have a quantity called "time".
+# The name is no identifier of any format. So a model can have a quantity called "time".
 TIME = sp.Symbol("<time>", real=True)
 
 
@@ -26,7 +26,7 @@ def at_start(name: str) -> str:
 
 
 def amount(name: str) -> str:
-    """The name of the amount of a species whose own name means its concentration."""
+    """The name of the amount of a species. The name of the species means the concentration."""
     return f"amount({name})"
 
 
@@ -38,6 +38,28 @@ def rate_of(name: str) -> str:
 def names(expressions: Iterable[sp.Basic]) -> set[str]:
     """The names in expressions."""
     return {found.name for expression in expressions for found in expression.free_symbols}
+
+
+def needed(expressions: Iterable[sp.Basic], definitions: Mapping[str, sp.Basic]) -> set[str]:
+    """All names on which expressions depend, through definitions."""
+    found: set[str] = set()
+    todo = names(expressions)
+    while todo:
+        name = todo.pop()
+        found.add(name)
+        if name in definitions:
+            todo |= names([definitions[name]]) - found
+    return found
+
+
+def expanded(expression: sp.Basic, definitions: Mapping[str, sp.Basic]) -> sp.Basic:
+    """The expression with definitions in the place of the names that they define."""
+    for _ in range(len(definitions) + 1):
+        found = [part for part in expression.free_symbols if part.name in definitions]
+        if not found:
+            break
+        expression = expression.xreplace({part: definitions[part.name] for part in found})
+    return expression
 
 
 def renamed(expression: sp.Basic, change: Callable[[str], str]) -> sp.Basic:

@@ -24,14 +24,13 @@ def define_rates(network: Network, others: Iterable[sp.Basic] = ()) -> None:
 
 
 def _formulas(network: Network) -> list[sp.Basic]:
-    found: list[sp.Basic] = [*network.definitions.values()]
+    found = list(network.definitions.values())
     for state in network.states.values():
         found += [part for part in (state.start, state.rate, state.scale) if part is not None]
     for effects in network.effects.values():
         found += effects.values()
     for event in network.events:
-        found += [event.trigger, *(value for _, value in event.assignments)]
-        found += [part for part in (event.delay, event.priority) if part is not None]
+        found += event.formulas
     return found
 
 
@@ -49,7 +48,7 @@ def _derivative(network: Network, name: str) -> sp.Expr:
         if network.states[name].algebraic:
             raise UnsupportedFeature(
                 f"rateOf({name}), of a quantity that an algebraic rule determines",
-                "write the rule so that the quantity stands alone in it",
+                "write the rule as an assignment rule of the quantity",
             )
         return network.derivative(name)
     if name in network.definitions:

@@ -13,7 +13,7 @@ import torch
 
 from .formula_text import RELATIONS, FormulaPrinter, number
 from .guards import with_guards
-from .symbols import symbol
+from .symbols import names, needed, symbol
 
 _FUNCTIONS = {
     name: name
@@ -26,6 +26,13 @@ _ARCS = {"asec": "acos", "acsc": "asin", "acot": "atan", "asech": "acosh", "acsc
 _ARCS["acoth"] = "atanh"
 # Powers of a symbol that are products.
 _WRITTEN_OUT = (2, 3)
+
+
+def literal(text: str) -> str:
+    """The text of a number as Python source: "nan" and "inf" need float()."""
+    if text[-1].isdigit():
+        return text
+    return f'float("{text}")'
 
 
 class TorchPrinter(FormulaPrinter):
@@ -51,8 +58,7 @@ class TorchPrinter(FormulaPrinter):
 
     def number(self, value: sp.Expr) -> str:
         """A number as Python source."""
-        text = number(value)
-        return text if text[-1].isdigit() else f'float("{text}")'
+        return literal(number(value))
 
     def tensor(self, expr: sp.Basic) -> str:
         """The expression as a tensor, also where it is a number."""
@@ -66,8 +72,9 @@ class TorchPrinter(FormulaPrinter):
     def _binding_of_power(self, expr, text):
         if text.startswith("torch."):
             return 4
-        squared = expr.exp in _WRITTEN_OUT and expr.base.is_Symbol
-        return 2 if squared or text.startswith("1/") else 3
+        if expr.exp in _WRITTEN_OUT and expr.base.is_Symbol:
+            return 2
+        return super()._binding_of_power(expr, text)
 
     def _print_Pow(self, expr):
         if expr.exp == sp.Rational(1, 2):
@@ -133,7 +140,9 @@ class TorchPrinter(FormulaPrinter):
 
     def _print_Relational(self, expr):
         sign = RELATIONS[type(expr).__name__]
-        left = self.tensor(expr.lhs) if not expr.rhs.free_symbols else self._print(expr.lhs)
+        left = self._print(expr.lhs)
+        if not expr.rhs.free_symbols:
+            left = self.tensor(expr.lhs)
         return f"({left} {sign} {self._print(expr.rhs)})"
 
     def _print_BooleanTrue(self, expr):
@@ -156,7 +165,7 @@ class TorchPrinter(FormulaPrinter):
 
 
 def identifiers(names: Sequence[str], taken: Sequence[str]) -> dict[str, str]:
-    """A Python name for each name: its letters, with a number if another has the same."""
+    """name -> Python name: the letters, with a number if another name has the same letters."""
     result: dict[str, str] = {}
     used = set(taken)
     for name in names:
@@ -249,11 +258,9 @@ class FunctionSource:
                 reduced, symbols=fresh, optimizations=None, order="none", list=True
             )
         shared = {str(name): expression for name, expression in replaced}
-        self._reduced = dict(zip(inner, reduced))
+        self._whole = {**dict(zip(inner, reduced)), **shared}
         outputs = reduced[len(inner) :]
-        whole = {**self._reduced, **shared}
-        self._whole = whole
-        order = _in_order(outputs, whole)
+        order = _in_order(outputs, self._whole)
         return order, shared, outputs
 
     def _stacked(self, outputs, results, places):
@@ -268,28 +275,18 @@ class FunctionSource:
 
     def _depends_on_state(self, output, places):
         """Whether an output has the shape of the rows, because it depends on a state."""
-        todo = [found.name for found in output.free_symbols]
-        seen = set()
-        while todo:
-            name = todo.pop()
-            if name in seen:
-                continue
-            seen.add(name)
-            if places.get(name, ("",))[0] == "y":
-                return True
-            if name in self._whole:
-                todo.extend(found.name for found in self._whole[name].free_symbols)
-        return False
+        found = needed([output], self._whole)
+        return any(name in places and places[name][0] == "y" for name in found)
 
 
 def _in_order(outputs: Sequence[sp.Basic], definitions: Mapping[str, sp.Basic]) -> list[str]:
-    """All names on which outputs depend, each after those on which its definition depends. Raise
+    """All names on which outputs depend. A name comes after the names in its definition. Raise
     ValueError for definitions in a circle."""
     order: list[str] = []
     done: set[str] = set()
     path: list[str] = []
     for output in outputs:
-        todo = [iter(_sorted_names(output))]
+        todo = [iter(sorted(names([output])))]
         while todo:
             name = next(todo[-1], None)
             if name is None:
@@ -299,18 +296,16 @@ def _in_order(outputs: Sequence[sp.Basic], definitions: Mapping[str, sp.Basic]) 
                     order.append(path.pop())
             elif name in path:
                 raise ValueError(
-                    f"{' -> '.join([*path, name])}: the definitions go in a circle, so that no"
-                    " order of evaluation exists"
+                    f"{' -> '.join([*path, name])}: the definitions go in a circle. Define one"
+                    " of these quantities without the next one"
                 )
             elif name not in done:
                 path.append(name)
-                inner = definitions.get(name)
-                todo.append(iter(() if inner is None else _sorted_names(inner)))
+                inner: set[str] = set()
+                if name in definitions:
+                    inner = names([definitions[name]])
+                todo.append(iter(sorted(inner)))
     return order
-
-
-def _sorted_names(expression: sp.Basic) -> list[str]:
-    return sorted(found.name for found in expression.free_symbols)
 
 
 def compiled(source: str, name: str, file: str) -> Callable:

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ...core.events import Event
-from .conditions import crossing_time, differences, expanded, frozen, moves, truth
+from .conditions import crossing_time, differences, frozen, moves, truth
 from .consistent import consistent
-from .symbols import TIME
+from .symbols import TIME, expanded
 
 if TYPE_CHECKING:
     from .model import ReactionModel
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Triggers:
     """The differences in a model's triggers, and their signs now.
 
-    A difference that crosses zero has the sign 0 at that time, and the sign of its direction just
-    after it. A trigger can therefore be true at a time, after it, or both.
+    A difference that crosses zero has the sign 0 at that time. Just after it the difference has the
+    sign of the direction. A trigger can therefore be true at a time, after it, or both.
     """
 
     def __init__(self, model: ReactionModel, p: Tensor, longest: float) -> None:
@@ -31,12 +31,18 @@ class Triggers:
         network = model.network
         conditions = [event.trigger for event in network.events]
         self.differences = differences(conditions)
+        learned = sorted(network.needed(self.differences) & set(model.terms))
+        if learned:
+            raise ValueError(
+                f"triggers of events depend on {', '.join(learned)}, and the solver cannot watch a"
+                " learned rate: write the triggers in states, constants and the time"
+            )
         places = {part: i for i, part in enumerate(self.differences)}
         self._truths = [truth(condition, places) for condition in conditions]
         still = frozen(network)
         times = [crossing_time(part, network, still) for part in self.differences]
-        # Those whose crossings are known beforehand, and those that the solver watches. The others
-        # change at events alone.
+        # The crossings of planned differences are known beforehand. The solver watches others. The
+        # rest change only at events.
         self.planned = [i for i, time in enumerate(times) if time is not None]
         self.watched = [
             i
@@ -47,9 +53,10 @@ class Triggers:
         self._times = model.quantities([time for time in times if time is not None])
         self._watch = model.watch([self.differences[i] for i in self.watched])
         self._model = model
-        # Differences that move with the time, between states that may not: steps must be short.
+        # Such a difference moves with the time while the states may rest. Steps must be short.
         self.need_short_steps = any(
-            TIME in expanded(self.differences[i], network).free_symbols for i in self.watched
+            TIME in expanded(self.differences[i], network.definitions).free_symbols
+            for i in self.watched
         )
         self._still = still == set(network.states)
         self._last: Any = None
@@ -57,13 +64,13 @@ class Triggers:
     def event(self) -> Event:
         """An event of ``solve`` where a watched difference leaves the side on which it is.
 
-        Only this direction: rounding can leave a difference that has just crossed zero on its old
-        side for a moment.
+        Only this direction: a difference that has just crossed zero can be on the old side for a
+        moment, by rounding.
         """
         return Event(self._watch, direction=-1, terminal=True, name="trigger")
 
     def constants(self, signs: list[int]) -> Tensor:
-        """p and the sides of the watched differences, which ``event`` takes together."""
+        """p with the sides of the watched differences, the argument of ``event``."""
         sides = [signs[i] or 1 for i in self.watched]
         return torch.cat((self.p, self.p.new_tensor(sides)))
 
@@ -92,7 +99,9 @@ class Triggers:
         p = self.p.detach()
         step = self.step
         times = torch.stack((t, t + step)).to(y.dtype).unsqueeze(-1)
-        next_state = y if self._still else self._moved(t, y, p)
+        next_state = y
+        if not self._still:
+            next_state = self._moved(t, y, p)
         now, later = self._values(times, torch.stack((y, next_state)), p).tolist()
         if not self._still and any(a == b == 0 for a, b in zip(now, later)):
             # What begins to grow with a higher derivative: S in A -> B -> S.
@@ -124,8 +133,8 @@ class Triggers:
     ) -> dict[int, int]:
         """Differences that cross zero at t: difference -> its sign just after.
 
-        known: those found to cross. Others cross at the same time if they would in a time of span
-        around t.
+        known: differences that cross for sure. Another one crosses at the same time if it would
+        do so within span around t.
         """
         now, later = self._looked(t, y)
         known = set(known)

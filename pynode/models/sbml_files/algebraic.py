@@ -1,10 +1,10 @@
-"""Algebraic rules: which quantity each one determines, and its formula where there is one."""
+"""Algebraic rules: which quantity each rule determines, and formulas where they are explicit."""
 
 from __future__ import annotations
 
 import sympy as sp
 
-from ..reactions.symbols import symbol
+from ..reactions.symbols import expanded, needed, symbol
 from .contents import Contents
 
 
@@ -43,13 +43,7 @@ def _candidates(contents):
 def _expanded(rule, contents):
     """The rule with the assigned quantities and rates replaced by what they depend on."""
     laws = {name: reaction.rate for name, reaction in contents.reactions.items()}
-    known = {symbol(name): value for name, value in {**laws, **contents.assigned}.items()}
-    for _ in range(len(known) + 1):
-        found = rule.free_symbols & known.keys()
-        if not found:
-            break
-        rule = rule.xreplace({name: known[name] for name in found})
-    return rule
+    return expanded(rule, {**laws, **contents.assigned})
 
 
 def _augment(i, options, owner, tried):
@@ -65,32 +59,19 @@ def _augment(i, options, owner, tried):
 
 
 def solve_linear(contents: Contents, equations: dict[str, sp.Expr]) -> dict[str, sp.Expr]:
-    """The formulas of those unknowns in which their equations are linear, unless the formulas go in
-    a circle: unknown -> expression."""
+    """Unknown -> formula, where an equation is linear in the unknown. Formulas that would go in a
+    circle are left out."""
     found: dict[str, sp.Expr] = {}
     for name, equation in equations.items():
         unknown = symbol(name)
-        slope = sp.diff(_expanded(equation, contents), unknown)
+        full = _expanded(equation, contents)
+        slope = sp.diff(full, unknown)
         if slope == 0 or unknown in slope.free_symbols or slope.has(sp.Derivative):
             continue
-        rest = _expanded(equation, contents).xreplace({unknown: sp.Integer(0)})
+        rest = full.xreplace({unknown: sp.Integer(0)})
         if unknown in rest.free_symbols or rest.has(sp.zoo, sp.nan):
             continue
         formula = -rest / slope
-        if not _circular(name, formula, found):
+        if name not in needed([formula], found):
             found[name] = formula
     return found
-
-
-def _circular(name, formula, found):
-    """Whether a formula depends on its own unknown through those found so far."""
-    todo = [part.name for part in formula.free_symbols]
-    seen = set()
-    while todo:
-        part = todo.pop()
-        if part == name:
-            return True
-        if part in found and part not in seen:
-            seen.add(part)
-            todo.extend(other.name for other in found[part].free_symbols)
-    return False

@@ -26,8 +26,8 @@ def antimony(
     dtype: torch.dtype = torch.float64,
 ) -> ReactionModel:
     """The model of a text in Antimony's language (Smith et al., Bioinformatics 25 (2009)), or of a
-    file with such a text. The options are those of ``sbml``. Raise ValueError for a text that is
-    no Antimony."""
+    file with such a text. Options as for ``sbml``. Raise ValueError for a text that is no
+    Antimony."""
     return sbml(as_sbml(text), learn=learn, free=free, dtype=dtype)
 
 

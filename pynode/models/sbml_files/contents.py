@@ -11,7 +11,7 @@ import sympy as sp
 
 from ..reactions.formulas import as_number, as_truth
 from ..reactions.records import ModelEvent, Reaction, Species
-from ..reactions.symbols import symbol
+from ..reactions.symbols import names, symbol
 from .mathematics import expression_of
 
 
@@ -23,7 +23,7 @@ class Contents:
     reference, NaN where it gives none. local: the same for local parameters, "reaction.name".
     initial, assigned, rate_ruled: name -> expression. algebraic: expressions that are zero.
     constant: names that the file declares constant. reacting: species that reactions change.
-    conversion: species -> factor from extents to its own unit.
+    conversion: species -> factor from extents to the unit of the species.
     """
 
     name: str
@@ -94,17 +94,19 @@ def _read_events(model, result):
             if item.isSetMath()
         )
         # Before Level 3 triggers are true before the first time, and events are persistent.
-        level3 = model.getLevel() >= 3
+        options = {}
+        if model.getLevel() >= 3:
+            options["priority"] = _optional(event.getPriority())
+            options["initial"] = trigger.getInitialValue()
+            options["persistent"] = trigger.getPersistent()
         events.append(
             ModelEvent(
                 name=event.getId() or f"event{i + 1}",
                 trigger=as_truth(expression_of(trigger.getMath())),
                 assignments=assignments,
                 delay=_optional(event.getDelay()),
-                priority=_optional(event.getPriority()) if level3 else None,
-                initial=trigger.getInitialValue() if level3 else True,
-                persistent=trigger.getPersistent() if level3 else True,
                 from_trigger=event.getUseValuesFromTriggerTime(),
+                **options,
             )
         )
     result.events = tuple(events)
@@ -122,7 +124,9 @@ def _read_compartments(model, result):
         name = item.getId()
         result.compartments.append(name)
         # A size that the file leaves out is 1, as in Level 1.
-        result.values[name] = item.getSize() if item.isSetSize() else 1.0
+        result.values[name] = 1.0
+        if item.isSetSize():
+            result.values[name] = item.getSize()
         if item.getConstant():
             result.constant.add(name)
 
@@ -131,9 +135,16 @@ def _read_parameters(model, result):
     for item in model.getListOfParameters():
         name = item.getId()
         result.parameters.append(name)
-        result.values[name] = item.getValue() if item.isSetValue() else math.nan
+        result.values[name] = _value_of(item)
         if item.getConstant():
             result.constant.add(name)
+
+
+def _value_of(parameter):
+    """The value of a parameter, NaN where the file gives none."""
+    if parameter.isSetValue():
+        return parameter.getValue()
+    return math.nan
 
 
 def _read_species(model, result):
@@ -145,7 +156,6 @@ def _read_species(model, result):
             and compartment.isSetSpatialDimensions()
             and compartment.getSpatialDimensions() == 0
         )
-        by_concentration = item.isSetInitialConcentration()
         result.species[name] = Species(
             name,
             item.getCompartment(),
@@ -153,14 +163,16 @@ def _read_species(model, result):
             starts_as_amount=item.isSetInitialAmount(),
         )
         result.values[name] = math.nan
-        if by_concentration:
+        if item.isSetInitialConcentration():
             result.values[name] = item.getInitialConcentration()
         elif item.isSetInitialAmount():
             result.values[name] = item.getInitialAmount()
         if item.getConstant():
             result.constant.add(name)
         factor = item.getConversionFactor() or model.getConversionFactor()
-        result.conversion[name] = symbol(factor) if factor else sp.Integer(1)
+        result.conversion[name] = sp.Integer(1)
+        if factor:
+            result.conversion[name] = symbol(factor)
 
 
 def _read_reactions(model, result):
@@ -190,16 +202,18 @@ def _law(item, result):
     if law is None or not law.isSetMath():
         return sp.Integer(0)
     local = {}
-    parts = law.getListOfLocalParameters() if item.getLevel() >= 3 else law.getListOfParameters()
+    parts = law.getListOfParameters()
+    if item.getLevel() >= 3:
+        parts = law.getListOfLocalParameters()
     for part in parts:
         full = f"{item.getId()}.{part.getId()}"
         local[part.getId()] = full
-        result.local[full] = part.getValue() if part.isSetValue() else math.nan
+        result.local[full] = _value_of(part)
     return formula_of(law, local)
 
 
 def _side(references, result, mentioned):
-    """Pairs of a species and its stoichiometry, an expression."""
+    """Pairs of a species and a stoichiometric coefficient, an expression."""
     side = []
     for item in references:
         name = item.getId()
@@ -229,15 +243,11 @@ def _mentioned(model, result):
     formulas = [*result.initial.values(), *result.assigned.values(), *result.rate_ruled.values()]
     formulas += result.algebraic
     for event in result.events:
-        formulas += [event.trigger, *(value for _, value in event.assignments)]
-        formulas += [part for part in (event.delay, event.priority) if part is not None]
+        formulas += event.formulas
     for item in model.getListOfReactions():
         law = item.getKineticLaw()
         if law is not None and law.isSetMath():
             formulas.append(expression_of(law.getMath()))
     found = {*result.initial, *result.assigned, *result.rate_ruled, *result.changed}
-    for formula in formulas:
-        for part in formula.free_symbols:
-            name = part.name
-            found.add(name.removeprefix("rateOf(").removesuffix(")"))
+    found |= {name.removeprefix("rateOf(").removesuffix(")") for name in names(formulas)}
     return found

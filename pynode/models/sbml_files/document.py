@@ -9,8 +9,8 @@ import libsbml
 
 from ..reactions.refusal import UnsupportedFeature
 
-# Packages whose mathematics pynode reads, and those that have none. The others matter where the
-# file requires them.
+# Packages that have no mathematics, or whose mathematics pynode reads. A file that requires another
+# one is refused.
 _READ = {"comp", "l3v2extendedmath", "layout", "render", "groups"}
 
 
@@ -30,7 +30,7 @@ def document_of(source: str | os.PathLike) -> libsbml.SBMLDocument:
     _check_packages(document)
     if document.getPlugin("comp") is not None:
         _flatten(document)
-    _convert(document, "expandFunctionDefinitions")
+    _expand_functions(document)
     return document
 
 
@@ -63,28 +63,30 @@ def _check_packages(document):
     if fluxes is not None and fluxes.getNumObjectives():
         raise UnsupportedFeature(
             "flux balance analysis (the package 'fbc' with an objective)",
-            "its fluxes are the solution of a linear programme, not of differential equations",
+            "a linear programme determines the fluxes, not differential equations",
         )
     for name in names:
         raise UnsupportedFeature(
-            f"the package {name!r} of SBML", "the file says that its mathematics needs it"
+            f"the package {name!r} of SBML", "the file says that the mathematics needs it"
         )
 
 
 def _flatten(document):
     """Replace submodels by their contents."""
-    properties = libsbml.ConversionProperties()
-    properties.addOption("flatten comp", True)
-    properties.addOption("leavePorts", False)
-    properties.addOption("performValidation", False)
-    if document.convert(properties) != libsbml.LIBSBML_OPERATION_SUCCESS:
-        _raise_errors(document, "libsbml cannot flatten the submodels")
-        raise ValueError("libsbml cannot flatten the submodels of this file")
+    options = {"flatten comp": True, "leavePorts": False, "performValidation": False}
+    _convert(document, options, "libsbml cannot flatten the submodels of this file")
 
 
-def _convert(document, name):
+def _expand_functions(document):
+    """Replace calls of functions that the file defines."""
+    name = "expandFunctionDefinitions"
+    _convert(document, {name: True}, f"libsbml's conversion {name!r} failed")
+
+
+def _convert(document, options, failure):
     properties = libsbml.ConversionProperties()
-    properties.addOption(name, True)
+    for name, value in options.items():
+        properties.addOption(name, value)
     if document.convert(properties) != libsbml.LIBSBML_OPERATION_SUCCESS:
-        _raise_errors(document, f"libsbml's conversion {name!r} failed")
-        raise ValueError(f"libsbml's conversion {name!r} failed")
+        _raise_errors(document, failure)
+        raise ValueError(failure)

@@ -18,7 +18,7 @@ _URLS = "http://www.sbml.org/sbml/symbols/"
 
 
 class _Parser(sbmlmath.SBMLMathMLParser):
-    """The parser with names of its own for the local parameters of a reaction."""
+    """The parser with other names for the local parameters of a reaction."""
 
     def __init__(self, local: Mapping[str, str], **options: Any) -> None:
         super().__init__(ignore_units=True, symbol_kwargs={"real": True}, evaluate=True, **options)
@@ -37,12 +37,15 @@ class _Parser(sbmlmath.SBMLMathMLParser):
 def expression_of(tree: libsbml.ASTNode, local: Mapping[str, str] | None = None) -> sp.Basic:
     """A formula as an expression of real symbols.
 
-    local: other names for symbols, those of the local parameters. Raise UnsupportedFeature for
-    delay() and other functions that no state determines.
+    local: name of a local parameter -> name in the model. Raise UnsupportedFeature for delay() and
+    other functions that no state determines.
     """
     owner = tree.getParentSBMLObject()
-    level = owner.getLevel() if owner is not None else 3
-    version = owner.getVersion() if owner is not None else 2
+    level = 3
+    version = 2
+    if owner is not None:
+        level = owner.getLevel()
+        version = owner.getVersion()
     text = libsbml.writeMathMLWithNamespaceToString(tree, libsbml.SBMLNamespaces(level, version))
     parser = _Parser(local or {}, sbml_level=level, sbml_version=version)
     return plain(_without_csymbols(parser.parse_str(text)))

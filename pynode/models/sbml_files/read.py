@@ -25,8 +25,8 @@ def sbml(
     path: a file, or the text of one.
     learn: names of constants that become parameters of the module, or a dict of names to their
         scales "lin", "log" or "log10".
-    free: names of constants whose initial assignment does not count: they become constants of
-        their own, with the file's value.
+    free: names of constants whose initial assignment does not count. They become components of p,
+        with the file's value.
 
     Raise UnsupportedFeature, a ValueError, for a feature that pynode refuses (docs/published.md),
     and ValueError for a file that is no SBML.

@@ -29,7 +29,7 @@ class _Translation:
         self.unknown: dict[str, sp.Expr] = {}
         # species -> the state that its reactions change
         self.carrier: dict[str, str] = {}
-        # species -> its start in its own unit, where another state carries it
+        # species -> the start as the name means it, where another state carries the species
         self.starts: dict[str, sp.Expr] = {}
 
     def network(self) -> Network:
@@ -84,7 +84,7 @@ class _Translation:
         self.result.states[name] = State(name, name, start, rate, algebraic=algebraic)
 
     def _start(self, name):
-        """The value of a quantity at the first time, in the unit of its name."""
+        """The value at the first time of what a name means in formulas."""
         contents = self.contents
         if name in contents.initial:
             return contents.initial[name]
@@ -115,19 +115,21 @@ class _Translation:
             self.starts[name] = self._start(name)
             result.definitions[name] = symbol(at_start(name))
         else:
-            # Its amount stays, and its concentration follows the volume.
+            # The amount stays, and the concentration follows the volume.
             start = symbol(at_start(name)) * symbol(at_start(record.compartment))
             self.starts[name] = self._start(name)
             result.definitions[name] = start / symbol(record.compartment)
 
     def _place_carrier(self, name, record, steady):
-        """A species that reactions or events change: the state is its concentration or, where the
-        volume changes, its amount."""
+        """A species that reactions or events change. The state is the concentration or, where the
+        volume changes, the amount."""
         result = self.result
         start = self._start(name)
         volume = symbol(record.compartment)
         if steady:
-            scale = sp.Integer(1) if record.is_amount else 1 / volume
+            scale = 1 / volume
+            if record.is_amount:
+                scale = sp.Integer(1)
             result.states[name] = State(name, name, start, scale=scale)
             self.carrier[name] = name
             return

@@ -107,6 +107,13 @@ def test_a_simulation_with_events():
     assert torch.allclose(found["v3"][-1], rate)
 
 
+def test_triggers_that_depend_on_a_learned_rate_are_refused():
+    model = antimony(TEXT.replace("end", "at v3 < 0.1: A = A + 1;\nend"))
+    hybrid = model.replace("v3", network(), inputs=["B"])
+    with pytest.raises(ValueError, match=r"triggers of events depend on learned\(v3\)"):
+        hybrid.simulate([0.0, 10.0])
+
+
 def test_a_rate_over_a_state(model):
     values = torch.tensor([0.0, 0.5, 2.0], dtype=DOUBLE)
     assert torch.allclose(model.rate_over("v3", "B", values), values / (0.5 + values))
