@@ -12,7 +12,7 @@ from .dataset import DataError
 
 PACKED = {b"\x1f\x8b": gzip.decompress, b"BZh": bz2.decompress, b"\xfd7zXZ\x00": lzma.decompress}
 BYTE_ORDERS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-# Without a mark of its byte order, UTF-16 shows itself by zeros in every second byte.
+# UTF-16 without a byte order mark has zeros in every second byte.
 SAMPLE = 1000
 # Control characters that no text has.
 BINARY = bytes(set(range(32)) - set(b"\t\n\x0b\x0c\r\x1a\x1b"))

@@ -75,7 +75,9 @@ def time_unit(name: str) -> str:
     if unit:
         return unit
     words = _plain(short).split()
-    return TIME_UNITS.get(words[-1], "") if words else ""
+    if not words:
+        return ""
+    return TIME_UNITS.get(words[-1], "")
 
 
 def time_rank(name: str) -> int | None:
@@ -102,8 +104,8 @@ def time_rank(name: str) -> int | None:
 
 
 def is_date(name: str) -> bool:
-    """Whether a name is that of dates."""
-    return _plain(split_unit(name)[0]) in DATES
+    """Whether a column of this name has dates."""
+    return _plain(short_name(name)) in DATES
 
 
 def is_group(name: str) -> bool:
@@ -116,7 +118,7 @@ def is_group(name: str) -> bool:
 
 def is_input(name: str) -> bool:
     """Whether a name is one that people give to inputs, such as u, u_flow or input1."""
-    return bool(_INPUT.match(_plain(split_unit(name)[0])))
+    return bool(_INPUT.match(_plain(short_name(name))))
 
 
 def is_error(name: str) -> bool:

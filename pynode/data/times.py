@@ -46,7 +46,10 @@ def read_times(table: Table, name: str) -> Times:
     """The times in a column. Raises DataError at the first cell that is no time."""
     column = table.column(name)
     if column.dtype.kind in "mM":
-        return _moments(table, name, column, "dates" if column.dtype.kind == "M" else "durations")
+        kind = "durations"
+        if column.dtype.kind == "M":
+            kind = "dates"
+        return _moments(table, name, column, kind)
     if _is_iso(column.head(FIRST)):
         dates = pandas().to_datetime(column, format="ISO8601", errors="coerce", utc=True)
         if bool((dates.notna() | column.isna()).all()):
@@ -75,7 +78,7 @@ def looks_like_times(column: Any) -> bool:
         return False
     if all(_CLOCK.fullmatch(cell) for cell in first):
         return True
-    # 2024 alone is a number.
+    # 2024 is a number.
     return all(_DATE.match(cell) for cell in first) and bool(_dates(first).notna().all())
 
 
@@ -87,12 +90,12 @@ def _is_iso(cells) -> bool:
 
 
 def with_dates(table: Table, date: str, clock: str) -> Table:
-    """A table whose column of times of day has the dates of another column in front, which is
-    left out."""
+    """A table whose column of times of day has the dates of another column in front. The column
+    of dates is left out."""
     pd = pandas()
     days = texts(table.column(date))
     hours = texts(table.column(clock))
-    both = [f"{day} {hour}" if day and hour else "" for day, hour in zip(days, hours, strict=True)]
+    both = [_date_and_clock(day, hour) for day, hour in zip(days, hours, strict=True)]
     columns = list(table.columns)
     columns[table.header.index(clock)] = pd.Series(both, dtype=object)
     made = Table(table.origin, list(table.header), columns, table.place)
@@ -102,6 +105,12 @@ def with_dates(table: Table, date: str, clock: str) -> Table:
     made.units = table.units
     made.remove(made.header.index(date))
     return made
+
+
+def _date_and_clock(day, hour):
+    if not day or not hour:
+        return ""
+    return f"{day} {hour}"
 
 
 def since_first(times: Times, codes: np.ndarray, groups: int) -> tuple[Times, str]:
@@ -142,7 +151,7 @@ def _understood(table, name, cells):
     pd = pandas()
     present = [cell for cell in cells if cell]
     if all(_CLOCK.fullmatch(cell) for cell in present):
-        padded = [_full_clock(cell) if cell else None for cell in cells]
+        padded = [_full_clock(cell) for cell in cells]
         return pd.to_timedelta(pd.Series(padded, dtype=object)), "times of day"
     dates = _dates(cells, f"{table.origin}, column {name!r}")
     filled = np.array([bool(cell) for cell in cells])
@@ -158,7 +167,9 @@ def _understood(table, name, cells):
 
 
 def _full_clock(cell):
-    """Hours, minutes and seconds, as pandas reads them."""
+    """Hours, minutes and seconds, as pandas reads them; None for an empty cell."""
+    if not cell:
+        return None
     if cell.count(":") == 1:
         cell += ":00"
     return cell.replace(",", ".")
@@ -203,7 +214,7 @@ def _over_midnight(moments, codes):
     falls = np.diff(moments, prepend=moments[:1]) < -(day // 2)
     falls[1:] &= np.diff(codes) == 0
     days = np.cumsum(falls)
-    # Every trajectory begins with its own first day.
+    # Every trajectory begins with a first day.
     _, starts = np.unique(codes, return_index=True)
     return moments + day * (days - days[starts][codes])
 
