@@ -1,4 +1,4 @@
-"""A function of one variable with a derivative of its own.
+"""A function of one variable whose derivative is given.
 
 Reverse mode sums the derivative of a vector function in one variable over every operation of the
 function. With the slopes known, the sum is one product. The Jacobian of a mechanism has a column of

@@ -22,8 +22,8 @@ class Thermodynamics(DataSheet):
     """Heat capacities, enthalpies and entropies of K species, dimensionless, at the standard
     pressure.
 
-    The temperature T, in K, is (..., 1); the results are (..., K). Coefficients of a range hold up
-    to its upper end; the first and the last one also hold outside.
+    The temperature T, in K, is (..., 1); the results are (..., K). Coefficients hold up
+    to the upper end of a range. The first and the last range also hold outside.
     """
 
     coefficients: Tensor

@@ -19,6 +19,7 @@ from petab.v1.yaml import write_yaml
 
 from ...core.parameter_info import ParameterInfo
 from ..reactions.refusal import UnsupportedFeature
+from ..reactions.symbols import symbol
 from .networks import Network, derived_symbol
 from .priors import Prior
 from .records import Definition, Experiment
@@ -248,7 +249,7 @@ class Extension:
         """The experiment with the outputs of networks that are evaluated before it."""
         early = [network for network in networks if network.first]
         pairs = {
-            sp.Symbol(output, real=True): derived_symbol(output, experiment.name)
+            symbol(output): derived_symbol(output, experiment.name)
             for network in early
             for output in network.outputs
         }
@@ -257,12 +258,17 @@ class Extension:
             changes: dict[str, sp.Expr | None] = {}
             if number == 0:
                 for target, text in self.assigned.items():
-                    expression = None if target in self.entities else sympify_petab(text)
-                    if expression is not None and expression.free_symbols & set(pairs):
+                    if target in self.entities:
+                        continue
+                    expression = sympify_petab(text)
+                    if expression.free_symbols & set(pairs):
                         changes[target] = expression.xreplace(pairs)
             for target, value in period.changes.items():
-                if target not in self.entities:
-                    changes[target] = None if value is None else value.xreplace(pairs)
+                if target in self.entities:
+                    continue
+                changes[target] = value
+                if value is not None:
+                    changes[target] = value.xreplace(pairs)
             periods.append(replace(period, changes=changes))
         given = {
             target: value
