@@ -47,7 +47,7 @@ def as_utf8(origin: str, content: bytes) -> tuple[bytes, str | None]:
         return _decoded(origin, content, "utf-16-le")
     if head[::2].count(0) > len(head) // 4:
         return _decoded(origin, content, "utf-16-be")
-    if any(byte in content for byte in (BINARY[i : i + 1] for i in range(len(BINARY)))):
+    if any(byte in content for byte in BINARY):
         raise DataError(
             f"{origin} cannot be read as text (it holds bytes that no text has): give a table such"
             " as CSV, or a file whose name ends in its format, such as .xlsx or .parquet."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -98,11 +99,8 @@ def with_dates(table: Table, date: str, clock: str) -> Table:
     both = [_date_and_clock(day, hour) for day, hour in zip(days, hours, strict=True)]
     columns = list(table.columns)
     columns[table.header.index(clock)] = pd.Series(both, dtype=object)
-    made = Table(table.origin, list(table.header), columns, table.place)
-    made.notes = [*table.notes, f"The dates in {date!r} and the times in {clock!r} are one time."]
-    made.decimal = table.decimal
-    made.parts = table.parts
-    made.units = table.units
+    notes = [*table.notes, f"The dates in {date!r} and the times in {clock!r} are one time."]
+    made = replace(table, header=list(table.header), columns=columns, notes=notes)
     made.remove(made.header.index(date))
     return made
 

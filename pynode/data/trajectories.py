@@ -62,7 +62,7 @@ def make_trajectories(
             own = rows.of(places)
         _check_times(table, columns.time, name, own.t, places)
         run, gaps = _trajectory(table, columns, name, own, places)
-        repeated += int(run.repeats is not None) and len(own.t) - len(run.t)
+        repeated += len(own.t) - len(run.t)
         filled += gaps
         made.append(run)
     notes = []

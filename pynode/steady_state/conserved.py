@@ -15,6 +15,8 @@ import numpy as np
 RANK_TOLERANCE = 1e-12
 # A coefficient this near to a whole number is the whole number.
 WHOLE_TOLERANCE = 1e-9
+# A sum whose coefficients are all below this follows from the others.
+PIVOT_TOLERANCE = 1e-9
 
 
 class Conserved(NamedTuple):
@@ -76,7 +78,7 @@ def echelon(sums: np.ndarray) -> Conserved:
     for row in range(len(work)):
         rest = np.abs(work[row:])
         place, column = np.unravel_index(rest.argmax(), rest.shape)
-        if rest[place, column] < 1e-9:
+        if rest[place, column] < PIVOT_TOLERANCE:
             work = work[:row]
             break
         work[[row, row + place]] = work[[row + place, row]]

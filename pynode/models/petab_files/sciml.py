@@ -45,6 +45,8 @@ class Extension:
                 "a PEtab problem with neural networks needs the package petab_sciml, which needs"
                 " Python 3.12: pip install petab-sciml"
             ) from error
+        self.entities: dict[str, str] = {}
+        self.rows: list[dict[str, Any]] = []
         self.networks = config["neural_networks"]
         self.modules = {}
         for name, item in self.networks.items():
@@ -117,12 +119,10 @@ class Extension:
 
     def _take_parameters(self, table):
         """Keep the rows of parameters of networks."""
-        rows = getattr(self, "rows", [])
         for _, row in table.iterrows():
             entity = self.entities.get(str(row["parameterId"]), "")
             if ".parameters" in entity:
-                rows.append(row.to_dict())
-        self.rows = rows
+                self.rows.append(row.to_dict())
 
     @property
     def any_prior(self) -> bool:
@@ -208,7 +208,7 @@ class Extension:
         inputs: dict[int, dict[int, str]] = {}
         arrays: dict[int, str] = {}
         outputs = {}
-        shapes = [node.name for node in self.modules[name].graph.nodes if node.op == "placeholder"]
+        count = sum(node.op == "placeholder" for node in self.modules[name].graph.nodes)
         for entity, target in self.entities.items():
             match = _ENTITY.fullmatch(target)
             if match.group(1) != name or match.group(2) == "parameters":
@@ -222,7 +222,7 @@ class Extension:
             else:
                 inputs.setdefault(number, {})[int(indices[1][-1])] = entity
         arguments: list[tuple[str, ...] | str] = []
-        for number in range(len(shapes)):
+        for number in range(count):
             if number in arrays:
                 arguments.append(arrays[number])
             else:

@@ -306,7 +306,6 @@ class Simulation:
                     for i, row in enumerate(rows)
                 }
                 rest, _ = self.alone.rest(ends, states.constants[:, rows], own)
-                states.steady = {row: rest[:, i] for i, row in enumerate(rows)}
-                continue
-            rest = self._steady(ends, states.constants[:, rows], stage, chosen, values)
+            else:
+                rest = self._steady(ends, states.constants[:, rows], stage, chosen, values)
             states.steady = {row: rest[:, i] for i, row in enumerate(rows)}
