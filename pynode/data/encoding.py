@@ -19,7 +19,7 @@ BINARY = bytes(set(range(32)) - set(b"\t\n\x0b\x0c\r\x1a\x1b"))
 
 
 def unpacked(origin: str, content: bytes) -> bytes:
-    """The content without its gzip, bzip2 or xz. Raises DataError if it is damaged."""
+    """The content, unpacked from gzip, bzip2 or xz. Raises DataError if it is damaged."""
     for magic, unpack in PACKED.items():
         if content.startswith(magic):
             try:

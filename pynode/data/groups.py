@@ -34,7 +34,7 @@ def find_groups(
 
     order: (N,) increases with the time. group: the column that names them, if the user says it.
     others: columns that may name them.
-    A column of text is taken where each of its values is a block of increasing times, and the time
+    A column of text is taken where each value is a block of increasing times, and where the time
     starts again or makes a leap between blocks. A column of whole numbers is taken where only it
     makes the times increase. Raises DataError for text that may name trajectories or not.
     """

@@ -127,7 +127,7 @@ def is_error(name: str) -> bool:
 
 
 def error_owner(column: str, states: Sequence[str]) -> str | None:
-    """The state whose error a column is by its name, such as level for level_sd. None if none
+    """The state that the name of an error column tells, such as level for level_sd. None if none
     fits."""
     found = _ERROR.match(short_name(column))
     if found is None:
@@ -140,7 +140,7 @@ def error_owner(column: str, states: Sequence[str]) -> str | None:
 
 
 def resolve(name: str, header: Sequence[str]) -> str | None:
-    """The column that a user means by a name, with its unit or without. None if there is none."""
+    """The column that a user means by a name, with or without a unit. None if there is none."""
     if name in header:
         return name
     same = [column for column in header if short_name(column) == name]

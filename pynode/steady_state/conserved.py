@@ -1,7 +1,7 @@
 """Conserved sums: linear combinations of the states that f leaves as they are.
 
 L f(y) = 0 for every y, so L spans the left null space of the Jacobians at several points, or of the
-stoichiometry. In echelon form each sum has one component of its own, which it replaces in the
+stoichiometry. In echelon form each sum replaces one component in the
 equations of the steady state (Vallabhajosyula, Chickarmane, Sauro, Bioinformatics 22 (2006) 346).
 """
 

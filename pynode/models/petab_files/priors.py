@@ -70,8 +70,8 @@ class Prior:
 
     @classmethod
     def version2(cls, item: Any) -> Prior:
-        """The prior of a parameter of PEtab 2, truncated by its bounds; uniform between them where
-        it has none. item: a petab.v2.Parameter with estimate=True."""
+        """The prior of a parameter of PEtab 2. The bounds truncate it. A parameter without a prior
+        is uniform between the bounds. item: a petab.v2.Parameter with estimate=True."""
         name = item.prior_distribution
         if name is None:
             low, high = float(item.lb), float(item.ub)

@@ -108,7 +108,7 @@ class PetabProblem:
             return torch.where(torch.isnan(value), math.inf, value)
 
     def gradient(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """(objective, its gradient (k,)). Where a simulation fails, infinity and zeros."""
+        """(objective, gradient (k,)). Where a simulation fails, infinity and zeros."""
         leaf = theta.detach().clone().requires_grad_()
         with torch.enable_grad():
             value = self.objective(leaf)

@@ -292,7 +292,8 @@ def _setting(rows: list[dict[str, str]], column: str, default: str) -> str:
 
 
 def _prior(rows: list[dict[str, str]], lower: float, upper: float) -> Prior:
-    """The prior of the most specific row that has one; uniform between the bounds otherwise."""
+    """The prior of the most specific row that has one. Without one it is uniform between the
+    bounds."""
     for row in rows:
         if row.get("priorDistribution"):
             given = {column: row[column] for column in _PRIOR}

@@ -132,8 +132,7 @@ def _set_names(experiment: Any, definition: Definition) -> set[str]:
 
 
 def substituted(expression: sp.Basic, known: dict[str, sp.Basic], allowed: Iterable[str]) -> Any:
-    """The expression with the definitions of its names put in, as far as they are known and not
-    allowed to stand."""
+    """The expression with known definitions put in for names. Names in ``allowed`` stand."""
     allowed = set(allowed)
     for _ in range(len(known) + 1):
         pairs = {
