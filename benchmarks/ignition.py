@@ -5,8 +5,8 @@
 Two tasks: T(t) at 24 times around the ignition, and the ignition delay. Each solver runs at several
 tolerances, all in turn, round after round; times are medians of the processor's time. `ratio` is
 pynode's time over Cantera's at the error of this row of Cantera: the least over the methods, by
-interpolation of log(time) in log(error). The last table has the cost of the gradient of the delay in
-all rate constants, in units of the forward solve.
+interpolation of log(time) in log(error). The last table has the cost of the gradient of the delay
+in all rate constants, in units of the forward solve.
 
 For Cantera the steps of an initialised network are timed. A delay by Cantera is where Cantera's
 interpolation passes the threshold; this search is not timed. For pynode the call is timed.
