@@ -5,12 +5,11 @@
 Two tasks: T(t) at 24 times around the ignition, and the ignition delay. Each solver runs at several
 tolerances, all in turn, round after round; times are medians of the processor's time. `ratio` is
 pynode's time over Cantera's at the error of this row of Cantera: the least over the methods, by
-interpolation of log(time) in log(error). The last table has the gradient of the delay in all rate
-constants, in units of the forward solve, and its error beside finite differences of Cantera's.
+interpolation of log(time) in log(error). The last table has the cost of the gradient of the delay
+in all rate constants, in units of the forward solve.
 
-Cantera's time is that of the steps of a network that is initialised; a delay by Cantera is where
-its own interpolation passes the threshold, whose search is not timed. pynode's time is that of the
-call.
+For Cantera the steps of an initialised network are timed. A delay by Cantera is where Cantera's
+interpolation passes the threshold; this search is not timed. For pynode the call is timed.
 """
 
 import argparse
@@ -26,8 +25,8 @@ import torch  # isort: skip
 from pynode import solve  # isort: skip
 from pynode.models import cantera  # isort: skip
 
-# T and P of the start, its composition, the temperature of ignition, and the delay: by Cantera's
-# network at rtol 1e-13 and 1e-10.
+# T, P and composition of the start, the temperature of ignition, and the delay by Cantera's network
+# at rtol 1e-13 and 1e-10.
 CASES = {
     "h2o2": (1100.0, 101325.0, "H2:2,O2:1,N2:3.76", 1500.0, 8.561181197932928e-05),
     "gri30": (1400.0, 1013250.0, "CH4:1,O2:2,N2:7.52", 1900.0, 0.0004649289694782312),
@@ -40,7 +39,7 @@ CANTERA_RTOLS = (1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10)
 
 
 class Case:
-    """One mechanism with its start and its references."""
+    """One mechanism with the start and the references."""
 
     def __init__(self, name):
         import cantera as package
@@ -145,7 +144,7 @@ def rounds_of(case, count):
         for key, (run, arguments) in jobs.items():
             taken, results[key] = run(*arguments)
             if number:  # the first round warms up
-                # What is brief repeats, so that its time is that of a warm processor.
+                # A brief run repeats, so that a warm processor is timed.
                 repeats = max(1, round(pairs.BRIEF / max(taken, 1e-6)))
                 taken = sum(run(*arguments)[0] for _ in range(repeats)) / repeats
                 seconds[key].append(taken)
@@ -167,13 +166,12 @@ def time_at(points, error):
     """The least time at no larger error than this, on the line through (seconds, error); None
     outside of the errors."""
     points = sorted(points, key=lambda point: -point[1])
-    best = None
+    found = []
     for (t0, e0), (t1, e1) in zip(points, points[1:]):
         if e1 <= error <= e0 and e1 < e0:
             share = math.log(e0 / error) / math.log(e0 / e1)
-            here = math.exp((1 - share) * math.log(t0) + share * math.log(t1))
-            best = here if best is None else min(best, here)
-    return best
+            found.append(math.exp((1 - share) * math.log(t0) + share * math.log(t1)))
+    return min(found, default=None)
 
 
 def show(case, found):

@@ -1,9 +1,11 @@
-"""Chemical equations as text: the reactants and products of "A + 2 B -> C"."""
+"""What chemistry needs everywhere: the gas constant, and chemical equations as text."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
+
+GAS_CONSTANT = 8.31446261815324  # J/(mol K), exact in the SI since 2019
 
 
 def sides(equation: str) -> tuple[Counter, Counter]:

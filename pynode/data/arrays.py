@@ -18,8 +18,8 @@ def is_xarray(source: Any) -> bool:
 
 
 def of_frame(origin: str, frame: Any) -> Table:
-    """The table of a pandas DataFrame. Its index is a column if it has a name, or if it is made of
-    times."""
+    """The table of a pandas DataFrame. An index with a name is a column, and an index of times is
+    one, too."""
     pd = pandas()
     index = frame.index
     if any(name is not None for name in index.names):
@@ -49,7 +49,9 @@ def of_columns(
             values = values.detach().cpu().numpy()
         if isinstance(values, pd.Series):
             values = values.array
-        array = values if hasattr(values, "dtype") else np.asarray(values)
+        array = values
+        if not hasattr(values, "dtype"):
+            array = np.asarray(values)
         if array.ndim == 1:
             header.append(str(name))
             series.append(pd.Series(array))
@@ -72,8 +74,8 @@ def of_columns(
 
 
 def of_xarray(origin: str, data: Any) -> Table:
-    """The table of a Dataset or DataArray. One dimension is the time. One that is called like a
-    group, such as run, holds trajectories; another one makes a column for each of its labels.
+    """The table of a Dataset or DataArray. One dimension is the time. A dimension that is called
+    like a group, such as run, holds trajectories. Another one makes a column for each label.
     Attributes 'units' are kept."""
     pd = pandas()
     if not hasattr(data, "data_vars"):

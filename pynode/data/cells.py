@@ -65,7 +65,7 @@ def numbers(column: Any, decimal: str = ".") -> Numbers:
     codes, distinct = column.factorize()
     parsed = [parse(cell, decimal) for cell in distinct]
     refused = np.array([value is None or math.isinf(value) for value in parsed] + [False])
-    known = np.array([math.nan if value is None else value for value in parsed] + [math.nan])
+    known = np.array(parsed + [None], dtype=np.float64)  # NaN for None
     is_text = bool(parsed) and all(value is None or math.isnan(value) for value in parsed)
     is_text = is_text and any(value is None for value in parsed)
     # A missing cell has the code -1, which is the last entry.
@@ -78,8 +78,7 @@ def texts(column: Any) -> np.ndarray:
     if column.dtype.kind in "biuf":
         column = column.map(_label, na_action="ignore")
     codes, distinct = column.factorize()
-    names = [str(cell).strip() for cell in distinct]
-    names = ["" if name.lower() in MISSING else name for name in names]
+    names = [_without_mark(str(cell).strip()) for cell in distinct]
     return np.array([*names, ""], dtype=object)[codes]
 
 
@@ -91,6 +90,13 @@ def shown(cell: Any) -> str:
     return repr(text)
 
 
+def _without_mark(text):
+    """'' for the mark of a missing value."""
+    if text.lower() in MISSING:
+        return ""
+    return text
+
+
 def _label(value):
     if float(value).is_integer():
         return str(int(value))
@@ -99,7 +105,6 @@ def _label(value):
 
 def _first(flags):
     """The first row where flags is true, or None."""
-    row = int(flags.argmax()) if len(flags) else 0
-    if len(flags) and bool(flags[row]):
-        return row
-    return None
+    if not flags.any():
+        return None
+    return int(flags.argmax())

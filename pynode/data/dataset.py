@@ -116,7 +116,7 @@ class Dataset:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of names and numbers. A resumed run compares it with that of its data."""
+        """A hash of names and numbers. A resumed run compares it with the hash of the new data."""
         digest = hashlib.sha256(repr((self.columns, self.time)).encode())
         if self.inputs or self.errors:
             digest.update(repr((self.inputs, self.errors)).encode())

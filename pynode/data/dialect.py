@@ -87,8 +87,7 @@ def _decimal(cells):
 
 
 def _header(line, separator, rows):
-    """The cells of the header. Between blanks its names may hold blanks, if two or more of them
-    divide names."""
+    """The cells of the header. If two or more blanks divide the names, a name may hold a blank."""
     header = split(line, separator)
     widths = {len(row) for row in rows}
     if separator == BLANKS and len(widths) == 1 and len(header) > max(widths):
@@ -99,8 +98,8 @@ def _header(line, separator, rows):
 
 
 def _fitted(header, rows):
-    """The header with an empty name for each column that the data have beyond it: an index without
-    a name in front, or nothing behind a separator at the end of each line."""
+    """The header. If the data have one column more, it gets an empty name: the first column is an
+    index without a name, or each line ends with a separator."""
     widths = {len(row) for row in rows}
     if widths != {len(header) + 1}:
         return header

@@ -12,14 +12,14 @@ from .dataset import DataError
 
 PACKED = {b"\x1f\x8b": gzip.decompress, b"BZh": bz2.decompress, b"\xfd7zXZ\x00": lzma.decompress}
 BYTE_ORDERS = {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
-# Without a mark of its byte order, UTF-16 shows itself by zeros in every second byte.
+# UTF-16 without a byte order mark has zeros in every second byte.
 SAMPLE = 1000
 # Control characters that no text has.
 BINARY = bytes(set(range(32)) - set(b"\t\n\x0b\x0c\r\x1a\x1b"))
 
 
 def unpacked(origin: str, content: bytes) -> bytes:
-    """The content without its gzip, bzip2 or xz. Raises DataError if it is damaged."""
+    """The content, unpacked from gzip, bzip2 or xz. Raises DataError if it is damaged."""
     for magic, unpack in PACKED.items():
         if content.startswith(magic):
             try:
@@ -47,7 +47,7 @@ def as_utf8(origin: str, content: bytes) -> tuple[bytes, str | None]:
         return _decoded(origin, content, "utf-16-le")
     if head[::2].count(0) > len(head) // 4:
         return _decoded(origin, content, "utf-16-be")
-    if any(byte in content for byte in (BINARY[i : i + 1] for i in range(len(BINARY)))):
+    if any(byte in content for byte in BINARY):
         raise DataError(
             f"{origin} cannot be read as text (it holds bytes that no text has): give a table such"
             " as CSV, or a file whose name ends in its format, such as .xlsx or .parquet."

@@ -56,7 +56,7 @@ def read_excel(path: Path) -> Table:
     tables = []
     for name, sheet in sheets.items():
         table = of_frame(str(path), sheet)
-        table.header = ["" if one.startswith("Unnamed:") else one for one in table.header]
+        table.header = [_given_name(one) for one in table.header]
         table.place = _sheet_place
         tables.append((str(name), table))
     first = tables[0][1]
@@ -78,7 +78,9 @@ def read_netcdf(path: Path) -> Table:
 
         with open(path, "rb") as file:
             classic = file.read(3) == b"CDF"
-        engine: Any = "scipy" if classic else "h5netcdf"
+        engine: Any = "h5netcdf"
+        if classic:
+            engine = "scipy"
         with xarray.open_dataset(path, engine=engine, decode_timedelta=False) as data:
             return data.load()
 
@@ -125,6 +127,13 @@ def read_numpy(path: Path) -> Table:
     return of_columns(str(path), _opened(path, "NumPy's format", "numpy", opened))
 
 
+def _given_name(name: str) -> str:
+    """The name of a column; '' for a name that pandas made up."""
+    if name.startswith("Unnamed:"):
+        return ""
+    return name
+
+
 def _sheet_place(row: int) -> str:
     """The number that the workbook shows: its first row has the names."""
     return f"row {row + 2}"
@@ -145,7 +154,9 @@ def _datasets(path, group) -> Table:
             columns[name] = one[()]
         if "units" in one.attrs:
             unit = one.attrs["units"]
-            units[name] = unit.decode() if isinstance(unit, bytes) else str(unit)
+            if isinstance(unit, bytes):
+                unit = unit.decode()
+            units[name] = str(unit)
     if not columns:
         raise DataError(
             f"{path} has no dataset with rows in {group.name}: give one for the times and one for"

@@ -18,8 +18,8 @@ GAP = 3.0
 
 class Groups(NamedTuple):
     """names: of the trajectories, in the order of the rows. codes: (N,) the number of the
-    trajectory of each row. columns: those that name trajectories, or say nothing more. notes:
-    sentences."""
+    trajectory of each row. columns: the columns that name trajectories, or say nothing more.
+    notes: sentences."""
 
     names: list[str]
     codes: np.ndarray
@@ -34,7 +34,7 @@ def find_groups(
 
     order: (N,) increases with the time. group: the column that names them, if the user says it.
     others: columns that may name them.
-    A column of text is taken where each of its values is a block of increasing times, and the time
+    A column of text is taken where each value is a block of increasing times, and where the time
     starts again or makes a leap between blocks. A column of whole numbers is taken where only it
     makes the times increase. Raises DataError for text that may name trajectories or not.
     """
@@ -120,7 +120,7 @@ def _by_text(table: Table, order: np.ndarray, texts: Sequence[str]) -> Groups:
 
 
 def _by_number(table: Table, order: np.ndarray, others: Sequence[str]) -> Groups:
-    """One trajectory, or those of a column of whole numbers if times repeat or fall."""
+    """One trajectory. If times repeat or fall, a column of whole numbers may name several."""
     single = Groups([""], np.zeros(table.rows, dtype=np.int64), [], [])
     steps = np.diff(order)
     if bool((steps > 0).all()):
@@ -154,7 +154,10 @@ def _increase(codes, order, strictly):
     rows = np.argsort(codes, kind="stable")
     steps = np.diff(order[rows])[np.diff(codes[rows]) == 0]
     enough = bool((np.bincount(codes) > 1).all())
-    return enough and bool((steps > 0).all() if strictly else (steps >= 0).all())
+    rises = steps >= 0
+    if strictly:
+        rises = steps > 0
+    return enough and bool(rises.all())
 
 
 def _are_blocks(codes, order):
@@ -176,7 +179,7 @@ def _starts_again(codes, order):
 
 
 def _follows(codes, finer):
-    """Whether the value of a column is told by that of a finer one."""
+    """Whether a finer column tells the value of a column."""
     pairs = np.unique(np.stack([finer, codes], 1), axis=0)
     return len(pairs) == len(np.unique(finer))
 

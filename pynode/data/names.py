@@ -75,7 +75,9 @@ def time_unit(name: str) -> str:
     if unit:
         return unit
     words = _plain(short).split()
-    return TIME_UNITS.get(words[-1], "") if words else ""
+    if not words:
+        return ""
+    return TIME_UNITS.get(words[-1], "")
 
 
 def time_rank(name: str) -> int | None:
@@ -102,8 +104,8 @@ def time_rank(name: str) -> int | None:
 
 
 def is_date(name: str) -> bool:
-    """Whether a name is that of dates."""
-    return _plain(split_unit(name)[0]) in DATES
+    """Whether a column of this name has dates."""
+    return _plain(short_name(name)) in DATES
 
 
 def is_group(name: str) -> bool:
@@ -116,7 +118,7 @@ def is_group(name: str) -> bool:
 
 def is_input(name: str) -> bool:
     """Whether a name is one that people give to inputs, such as u, u_flow or input1."""
-    return bool(_INPUT.match(_plain(split_unit(name)[0])))
+    return bool(_INPUT.match(_plain(short_name(name))))
 
 
 def is_error(name: str) -> bool:
@@ -125,7 +127,7 @@ def is_error(name: str) -> bool:
 
 
 def error_owner(column: str, states: Sequence[str]) -> str | None:
-    """The state whose error a column is by its name, such as level for level_sd. None if none
+    """The state that the name of an error column tells, such as level for level_sd. None if none
     fits."""
     found = _ERROR.match(short_name(column))
     if found is None:
@@ -138,7 +140,7 @@ def error_owner(column: str, states: Sequence[str]) -> str | None:
 
 
 def resolve(name: str, header: Sequence[str]) -> str | None:
-    """The column that a user means by a name, with its unit or without. None if there is none."""
+    """The column that a user means by a name, with or without a unit. None if there is none."""
     if name in header:
         return name
     same = [column for column in header if short_name(column) == name]

@@ -45,6 +45,9 @@ def plot_data(path: str | PathLike[str], data: Dataset) -> Path:
     for axis in axes.flat[len(panels) :]:
         axis.remove()
     for axis, (name, i, is_input) in zip(axes.flat, panels):
+        title = name
+        if is_input:
+            title = f"input {name}"
         for k, run in enumerate(runs):
             colour = COLOURS[k % len(COLOURS)]
             if is_input:
@@ -53,7 +56,7 @@ def plot_data(path: str | PathLike[str], data: Dataset) -> Path:
                 _draw_state(axis, run, i, colour)
         if log:
             axis.set_xscale("log")
-        axis.set_title(f"input {name}" if is_input else name, fontsize=11)
+        axis.set_title(title, fontsize=11)
         axis.set_xlabel(data.time, fontsize=9)
         axis.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4), useMathText=True)
         axis.margins(y=0.12)
@@ -93,7 +96,9 @@ def _draw_state(axis, run: Trajectory, i: int, colour: str) -> None:
 def _draw_input(axis, run: Trajectory, j: int, colour: str, held: bool) -> None:
     assert run.u is not None
     step = max(1, len(run.t) // MOST_POINTS)
-    style = "steps-post" if held else "default"
+    style = "default"
+    if held:
+        style = "steps-post"
     axis.plot(run.t[::step], run.u[::step, j], color=colour, lw=1.6, drawstyle=style)
 
 

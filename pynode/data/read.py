@@ -38,10 +38,10 @@ def read(
     time: the column of times, by default the one whose name says so, such as t, time or date.
     group: the column that names the trajectories, by default one that plainly does.
     drop: columns to leave out.
-    keep_constant: accept a state that never changes; its magnitude is then its scale.
+    keep_constant: accept a state that never changes. It is scaled by its magnitude.
     inputs: columns that are exogenous inputs u(t).
-    errors: columns with the standard deviations of states. Their names tell the states (level_sd is
-        that of level), or 'level=COLUMN' does.
+    errors: columns with the standard deviations of states. Their names tell the states (level_sd
+        belongs to level), or 'level=COLUMN' does.
 
     Columns are named as in the file, or without their units. ``Dataset.notes`` says what was
     understood. Raises DataError, with file, line and column, for data that cannot be used.
@@ -195,11 +195,19 @@ def _dataset(table, times, groups: Groups, roles: Roles, states, keep_constant) 
     elif time_rank(original) != 0 and times.unit:
         table.notes.append(f"{original!r} is the time, in {times.unit}.")
     errors = _error_columns(table, states, roles.errors)
+    inputs = None
+    if roles.inputs:
+        inputs = _matrix(table, roles.inputs)
+    deviations = None
+    known_errors: tuple[str | None, ...] = ()
+    if roles.errors:
+        deviations = _deviations(table, errors)
+        known_errors = tuple(errors)
     rows = Rows(
         times.values,
         _matrix(table, states),
-        _matrix(table, roles.inputs) if roles.inputs else None,
-        _deviations(table, errors) if roles.errors else None,
+        inputs,
+        deviations,
     )
     columns = Columns(original, tuple(states), tuple(roles.inputs), tuple(errors))
     trajectories, notes = make_trajectories(table, columns, rows, groups)
@@ -212,7 +220,7 @@ def _dataset(table, times, groups: Groups, roles: Roles, states, keep_constant) 
         tuple(table.units.get(name, "") or split_unit(name)[1] for name in states),
         times.unit,
         columns.inputs,
-        columns.errors if roles.errors else (),
+        known_errors,
         tuple(table.notes),
     )
     check_columns(table.origin, data, keep_constant)
@@ -223,7 +231,10 @@ def _error_columns(table, states, pairs) -> list[str | None]:
     """For each state the column of its errors."""
     found: dict[str, str] = {}
     for owner, column in pairs:
-        state = resolve(owner, states) if owner else error_owner(column, states)
+        if owner:
+            state = resolve(owner, states)
+        else:
+            state = error_owner(column, states)
         if state is None:
             raise DataError(
                 f"{table.origin}: no state belongs to the error column {column!r} by its name; say"

@@ -36,11 +36,11 @@ TURNS = 3
 
 @dataclass(frozen=True)
 class StateSummary:
-    """One state. low, high: its smallest and largest value. missing: how many values of all times
-    are. noise: its standard deviation, None if unknown; known_by: 'errors', 'replicates' or
-    'differences', which give a bound from above. turns: the mean number of turning points of a
-    trajectory. period: of the oscillation, in the unit of the time, None without. decades: of
-    positive values."""
+    """One state. low, high: the smallest and the largest value. missing: at how many of all times a
+    value is missing. noise: the standard deviation, None if unknown. known_by: 'errors',
+    'replicates' or 'differences', which give a bound from above. turns: the mean number of turning
+    points of a trajectory. period: of the oscillation, in the unit of the time, None without.
+    decades: of positive values."""
 
     name: str
     unit: str
@@ -94,12 +94,17 @@ class Summary:
 
     def _about_time(self) -> list[str]:
         runs = len(self.trajectories)
-        unit = f" {self.time_unit}" if self.time_unit else ""
+        unit = ""
+        if self.time_unit:
+            unit = f" {self.time_unit}"
+        word = "trajectories"
+        if runs == 1:
+            word = "trajectory"
         steps = f"steps of {number(self.steps[0])}"
         if self.steps[1] > 1.001 * self.steps[0]:
             steps = f"steps from {number(self.steps[0])} to {number(self.steps[1])}"
         return [
-            f"{runs} trajector{'y' if runs == 1 else 'ies'}, {self.times} times,"
+            f"{runs} {word}, {self.times} times,"
             f" {self.observations} observed values after the start.",
             f"Time: {self.time!r}, from {self.span[0]:g} to {self.span[1]:g}{unit}, in {steps}"
             f" ({self.decades:.1f} decades).",
@@ -139,7 +144,9 @@ class Summary:
     def _sentences(self) -> list[str]:
         said = [""]
         if self.inputs:
-            how = "keep each value until the next one" if self.held else "change along lines"
+            how = "change along lines"
+            if self.held:
+                how = "keep each value until the next one"
             said.append(f"Inputs: {', '.join(self.inputs)}; they {how}.")
         for state, column in zip(self.states, self.errors):
             if column is not None:
@@ -191,7 +198,7 @@ def summarise(data: Dataset) -> Summary:
 
 
 def noise(runs: Sequence[Trajectory], i: int) -> tuple[float | None, str]:
-    """The standard deviation of the noise in state i, and how it is known: from its errors, from
+    """The standard deviation of the noise in state i, and how it is known: from errors, from
     replicates, or from differences of neighbours. None if there are too few values."""
     given = [run.lines.sd for run in runs]
     if all(sd is not None and bool((sd[:, i] > 0).any()) for sd in given):
@@ -209,8 +216,8 @@ def from_differences(curves: Sequence[tuple[Tensor, Tensor]]) -> float | None:
     """The standard deviation of the noise in curves (t, y), each (T,), with increasing times. None
     if they have too few points.
 
-    A value is predicted from its neighbours by a polynomial. The noise makes a part of the residual
-    that is known from the polynomial's weights; what the polynomial misses of the curve adds to it.
+    A polynomial through neighbours predicts each value. The weights of the polynomial say how much
+    of the residual is noise. What the polynomial misses of the curve adds to the residual.
     The median of the residuals bounds the noise from above. The lowest degree is taken whose
     bound is close to the smallest. Gasser, Sroka & Jennen-Steinmetz, Biometrika 73 (1986) 625-633,
     have it for straight lines.
@@ -245,10 +252,12 @@ def turning_points(y: Tensor, least: float) -> list[int]:
                 up = False
                 best = i
             continue
-        ahead = value > values[best] if up else value < values[best]
-        if ahead:
+        rise = value - values[best]
+        if not up:
+            rise = -rise
+        if rise > 0:
             best = i
-        elif abs(value - values[best]) > least:
+        elif -rise > least:
             found.append(best)
             up = not up
             best = i
@@ -279,7 +288,9 @@ def _state(data, i, name) -> StateSummary:
     decades = None
     if low > 0:
         decades = math.log10(high / low)
-    unit = data.units[i] if data.units else ""
+    unit = ""
+    if data.units:
+        unit = data.units[i]
     return StateSummary(name, unit, low, high, missing, size, known_by, often, period, decades)
 
 

@@ -26,7 +26,7 @@ def pandas() -> Any:
 class Table:
     """The columns of a table, each a pandas Series of the same length.
 
-    origin: what messages call it: the path of its file.
+    origin: what messages call the table, such as the path of the file.
     header: names of the columns, '' for a column without a name.
     place: place(row) is where a row is, 'line 7' or 'row 5'.
     decimal: the mark in decimal numbers that are still text.
@@ -47,7 +47,9 @@ class Table:
     @property
     def rows(self) -> int:
         """The number of rows."""
-        return len(self.columns[0]) if self.columns else 0
+        if not self.columns:
+            return 0
+        return len(self.columns[0])
 
     def column(self, name: str) -> Any:
         """The Series of this name."""

@@ -47,7 +47,9 @@ def read_text(origin: str, content: bytes, group: str | None = None) -> Table:
         bare = _UNUSED.sub(b"", content)
     _check_widths(origin, bare, dialect, place)
     frame = _parsed(origin, bare, dialect, group)
-    notes = [note] if note else []
+    notes = []
+    if note:
+        notes.append(note)
     if dialect.decimal == ",":
         notes.append("Decimal numbers have a comma.")
     columns = [frame[k] for k in range(len(dialect.header))]
@@ -134,7 +136,9 @@ def _parsed(origin, bare, dialect: Dialect, group: str | None) -> Any:
     pd = pandas()
     options: dict[str, Any] = {}
     marks = dict.fromkeys(range(len(dialect.header)), spellings())
-    column = None if group is None else resolve(group, dialect.header)
+    column = None
+    if group is not None:
+        column = resolve(group, dialect.header)
     if column is not None:
         k = dialect.header.index(column)
         marks[k] = [""]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,7 +47,10 @@ def read_times(table: Table, name: str) -> Times:
     """The times in a column. Raises DataError at the first cell that is no time."""
     column = table.column(name)
     if column.dtype.kind in "mM":
-        return _moments(table, name, column, "dates" if column.dtype.kind == "M" else "durations")
+        kind = "durations"
+        if column.dtype.kind == "M":
+            kind = "dates"
+        return _moments(table, name, column, kind)
     if _is_iso(column.head(FIRST)):
         dates = pandas().to_datetime(column, format="ISO8601", errors="coerce", utc=True)
         if bool((dates.notna() | column.isna()).all()):
@@ -75,7 +79,7 @@ def looks_like_times(column: Any) -> bool:
         return False
     if all(_CLOCK.fullmatch(cell) for cell in first):
         return True
-    # 2024 alone is a number.
+    # 2024 is a number.
     return all(_DATE.match(cell) for cell in first) and bool(_dates(first).notna().all())
 
 
@@ -87,21 +91,24 @@ def _is_iso(cells) -> bool:
 
 
 def with_dates(table: Table, date: str, clock: str) -> Table:
-    """A table whose column of times of day has the dates of another column in front, which is
-    left out."""
+    """A table whose column of times of day has the dates of another column in front. The column
+    of dates is left out."""
     pd = pandas()
     days = texts(table.column(date))
     hours = texts(table.column(clock))
-    both = [f"{day} {hour}" if day and hour else "" for day, hour in zip(days, hours, strict=True)]
+    both = [_date_and_clock(day, hour) for day, hour in zip(days, hours, strict=True)]
     columns = list(table.columns)
     columns[table.header.index(clock)] = pd.Series(both, dtype=object)
-    made = Table(table.origin, list(table.header), columns, table.place)
-    made.notes = [*table.notes, f"The dates in {date!r} and the times in {clock!r} are one time."]
-    made.decimal = table.decimal
-    made.parts = table.parts
-    made.units = table.units
+    notes = [*table.notes, f"The dates in {date!r} and the times in {clock!r} are one time."]
+    made = replace(table, header=list(table.header), columns=columns, notes=notes)
     made.remove(made.header.index(date))
     return made
+
+
+def _date_and_clock(day, hour):
+    if not day or not hour:
+        return ""
+    return f"{day} {hour}"
 
 
 def since_first(times: Times, codes: np.ndarray, groups: int) -> tuple[Times, str]:
@@ -142,7 +149,7 @@ def _understood(table, name, cells):
     pd = pandas()
     present = [cell for cell in cells if cell]
     if all(_CLOCK.fullmatch(cell) for cell in present):
-        padded = [_full_clock(cell) if cell else None for cell in cells]
+        padded = [_full_clock(cell) for cell in cells]
         return pd.to_timedelta(pd.Series(padded, dtype=object)), "times of day"
     dates = _dates(cells, f"{table.origin}, column {name!r}")
     filled = np.array([bool(cell) for cell in cells])
@@ -158,7 +165,9 @@ def _understood(table, name, cells):
 
 
 def _full_clock(cell):
-    """Hours, minutes and seconds, as pandas reads them."""
+    """Hours, minutes and seconds, as pandas reads them; None for an empty cell."""
+    if not cell:
+        return None
     if cell.count(":") == 1:
         cell += ":00"
     return cell.replace(",", ".")
@@ -203,7 +212,7 @@ def _over_midnight(moments, codes):
     falls = np.diff(moments, prepend=moments[:1]) < -(day // 2)
     falls[1:] &= np.diff(codes) == 0
     days = np.cumsum(falls)
-    # Every trajectory begins with its own first day.
+    # Every trajectory begins with a first day.
     _, starts = np.unique(codes, return_index=True)
     return moments + day * (days - days[starts][codes])
 

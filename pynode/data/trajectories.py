@@ -33,7 +33,13 @@ class Rows(NamedTuple):
 
     def of(self, rows: np.ndarray) -> Rows:
         """Some of the rows."""
-        return Rows(*(None if part is None else part[rows] for part in self))  # type: ignore[arg-type]
+        u = None
+        if self.u is not None:
+            u = self.u[rows]
+        sd = None
+        if self.sd is not None:
+            sd = self.sd[rows]
+        return Rows(self.t[rows], self.y[rows], u, sd)
 
 
 def make_trajectories(
@@ -56,7 +62,7 @@ def make_trajectories(
             own = rows.of(places)
         _check_times(table, columns.time, name, own.t, places)
         run, gaps = _trajectory(table, columns, name, own, places)
-        repeated += int(run.repeats is not None) and len(own.t) - len(run.t)
+        repeated += len(own.t) - len(run.t)
         filled += gaps
         made.append(run)
     notes = []
@@ -94,8 +100,15 @@ def check_columns(origin: str, data: Dataset, keep_constant: bool) -> None:
             )
 
 
+def _of_trajectory(name):
+    """Words for a message; '' for the only trajectory."""
+    if not name:
+        return ""
+    return f" of trajectory {name!r}"
+
+
 def _check_deviations(table, columns, rows, groups):
-    """A value after the start needs a positive standard deviation, if its state has them."""
+    """Where a state has standard deviations, a value after the start needs a positive one."""
     if rows.sd is None:
         return
     starts = np.full(len(groups.names), np.inf)
@@ -119,7 +132,7 @@ def _check_deviations(table, columns, rows, groups):
 
 def _check_times(table, time, name, t, places):
     """Times increase, apart from replicates, and are at least two."""
-    of = f" of trajectory {name!r}" if name else ""
+    of = _of_trajectory(name)
     if t[0] == t[-1] and bool((t == t[0]).all()):
         raise DataError(
             f"{table.origin}, {table.place(int(places[0]))}: the only line{of}; a trajectory needs"
@@ -175,7 +188,7 @@ def _any(flags, row, count):
 
 def _check_start(table, columns, name, first, places):
     """first: (K, n), which states are seen in the lines of the first time."""
-    of = f" of trajectory {name!r}" if name else ""
+    of = _of_trajectory(name)
     for column, there in zip(columns.states, first.any(0).tolist(), strict=True):
         if not there:
             raise DataError(

@@ -11,9 +11,7 @@ import torch
 from torch import nn
 
 from ..core.constants import Constants, default_device, valued
-from ..core.reaction_equations import sides
-
-GAS_CONSTANT = 8.31446261815324  # J/(mol K), exact in the SI since 2019
+from ..core.reaction_equations import GAS_CONSTANT, sides
 
 
 class RateConstants(nn.Module):

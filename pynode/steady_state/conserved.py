@@ -1,7 +1,7 @@
 """Conserved sums: linear combinations of the states that f leaves as they are.
 
 L f(y) = 0 for every y, so L spans the left null space of the Jacobians at several points, or of the
-stoichiometry. In echelon form each sum has one component of its own, which it replaces in the
+stoichiometry. In echelon form each sum replaces one component in the
 equations of the steady state (Vallabhajosyula, Chickarmane, Sauro, Bioinformatics 22 (2006) 346).
 """
 
@@ -15,6 +15,8 @@ import numpy as np
 RANK_TOLERANCE = 1e-12
 # A coefficient this near to a whole number is the whole number.
 WHOLE_TOLERANCE = 1e-9
+# A sum whose coefficients are all below this follows from the others.
+PIVOT_TOLERANCE = 1e-9
 
 
 class Conserved(NamedTuple):
@@ -76,7 +78,7 @@ def echelon(sums: np.ndarray) -> Conserved:
     for row in range(len(work)):
         rest = np.abs(work[row:])
         place, column = np.unravel_index(rest.argmax(), rest.shape)
-        if rest[place, column] < 1e-9:
+        if rest[place, column] < PIVOT_TOLERANCE:
             work = work[:row]
             break
         work[[row, row + place]] = work[[row + place, row]]

@@ -33,7 +33,7 @@ class SteadyStateError(RuntimeError):
 
 @dataclass(frozen=True)
 class SteadyState:
-    """A steady state, or those of a batch.
+    """A steady state, or the steady states of a batch.
 
     y: in the structure of y0, differentiable in args, in the parameters of f and, through the
         conserved sums, in y0.
@@ -73,7 +73,7 @@ def steady_state(
     """The steady state of dy/dt = f(t, y, *args) at a fixed t: f = 0.
 
     f, y0, args, batched, by_row: as in ``pynode.solve``. f must broadcast over rows with
-        batched=True; each row has a steady state of its own.
+        batched=True. Each row has a steady state.
     t: the time at which f is evaluated.
     method: 'auto' follows the trajectory from y0 until Newton's iteration can take over nearby. It
         finds the steady state that the trajectory reaches. 'newton' begins with Newton's
@@ -89,8 +89,8 @@ def steady_state(
         default. It only matters for the speed.
     solver, backend: method and backend of the solves.
 
-    The gradient comes from the implicit function theorem. It reaches args, the parameters of f and
-    y0, which matters through the conserved sums only. Second derivatives work, too. Where the
+    The gradient comes from the implicit function theorem. It reaches args, the parameters of f and,
+    through the conserved sums, y0. Second derivatives work, too. Where the
     Jacobian is singular (the state depends on the way to it), the gradient goes through the solve,
     and ``how`` is 'solve'.
 

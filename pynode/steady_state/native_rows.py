@@ -28,8 +28,7 @@ class NativeFunctions:
         self._fields = RowFields(field, t, y0[0])
         self._f = self._fields.bound.function("f")
         self._jacobian = self._fields.bound.function("jac")
-        rows, columns = self._fields.bound.pattern()
-        self._pattern = (rows, columns)
+        self._pattern = self._fields.bound.pattern()
         self._dtype = y0.numpy().dtype
         self._work = np.zeros(max(1, self._f.work, self._jacobian.work), self._dtype)
         self._none = np.zeros(y0.shape[1], self._dtype)

@@ -135,7 +135,9 @@ class BatchOfSystems:
         last = _last(y)
         first = last
         while not isinstance(first, Tensor):
-            first = next(iter(first.values() if isinstance(first, dict) else first))
+            if isinstance(first, dict):
+                first = tuple(first.values())
+            first = first[0]
         return self.layout.ravel_rows(last, len(first))
 
 

@@ -1,5 +1,4 @@
-"""From cantera's objects to records. What a mechanism has that this room does not compute is an
-error that names it."""
+"""From cantera's objects to records. An error names what this room cannot compute."""
 
 from __future__ import annotations
 
@@ -7,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from ...core.reaction_equations import GAS_CONSTANT
 from .records import (
     ARRHENIUS,
     CHEBYSHEV,
+    FALLOFF,
     LINDEMANN,
     PLOG,
     SRI,
@@ -41,14 +42,14 @@ SUPPORTED = "Arrhenius, three-body, Lindemann, Troe, SRI, Tsang, PLOG and Chebys
 
 
 def gas_data(solution: Any, path: str) -> GasData:
-    """The records of a cantera.Solution. path: of its file, for messages.
+    """The records of a cantera.Solution. path: of the file, for messages.
 
     Raises ValueError for anything that is no ideal gas of these rates and of NASA polynomials.
     """
     if solution.thermo_model != "ideal-gas":
         raise ValueError(
             f"{path}: the phase {solution.name!r} is of the kind {solution.thermo_model}, and this"
-            " room computes ideal gases alone. Name an ideal-gas phase with phase=..."
+            " room computes only ideal gases. Name an ideal-gas phase with phase=..."
         )
     masses = np.array(solution.molecular_weights) / KILO
     species = tuple(solution.species_names)
@@ -56,7 +57,7 @@ def gas_data(solution: Any, path: str) -> GasData:
     pressures = {one.thermo.reference_pressure for one in solution.species()}
     if len(pressures) > 1:
         raise ValueError(
-            f"{path}: its species have different standard pressures, {sorted(pressures)} Pa; give"
+            f"{path}: the species have different standard pressures, {sorted(pressures)} Pa; give"
             " all of them the same one"
         )
     reactions = tuple(_reaction(one, path) for one in solution.reactions())
@@ -89,7 +90,7 @@ def _thermo(species: Any, path: str) -> ThermoData:
 def _constant(thermo: Any) -> np.ndarray:
     """(9,) coefficients of a constant heat capacity."""
     start, enthalpy, entropy, heat = np.array(thermo.coeffs)[:4]
-    gas_constant = KILO * 8.31446261815324
+    gas_constant = KILO * GAS_CONSTANT
     table = np.zeros(9)
     table[2] = heat / gas_constant
     table[7] = (enthalpy - heat * start) / gas_constant
@@ -117,7 +118,7 @@ def _reaction(reaction: Any, path: str) -> ReactionData:
         multiplied = bool(body.mass_action)
     order = sum(orders.values()) + multiplied
     details = _rate(kind, rate, order)
-    if kind in (LINDEMANN, TROE, SRI, TSANG):
+    if kind in FALLOFF:
         if third_body is None:
             third_body = ThirdBodyData(1.0, {})
         if min(one.A for one in details["rates"]) <= 0:

@@ -106,7 +106,9 @@ def _times(records: Any, end: float) -> Tensor:
     """(B,) the times of the events of B rows."""
     late = [number for number, found in enumerate(records) if not found]
     if late:
-        which = "the gas does" if len(records) == 1 else f"rows {late} do"
+        which = f"rows {late} do"
+        if len(records) == 1:
+            which = "the gas does"
         raise ValueError(
             f"{which} not ignite before end = {end:g} s: give a later end, a hotter start or"
             " another definition of ignition"

@@ -27,7 +27,7 @@ from .records import (
 from .tangent import with_slope
 from .thermo import Thermodynamics
 
-# The order of the kinds inside a mechanism: that of Falloff is inside it.
+# The order of the kinds inside a mechanism. Falloff uses the same order.
 KINDS = (ARRHENIUS, LINDEMANN, TROE, TSANG, SRI, PLOG, CHEBYSHEV)
 TINY = 1e-300  # a concentration below this counts as zero where an order is not whole
 
@@ -65,7 +65,9 @@ class Mechanism(DataSheet):
         self.equations = tuple(one.equation for one in gas.reactions)
         self.thermo = Thermodynamics(gas.thermo, gas.pressure)
         self.numbers("masses", gas.masses)
-        groups = {kind: _of_kind(gas.reactions, (kind,)) for kind in KINDS}
+        groups: dict[str, list[int]] = {kind: [] for kind in KINDS}
+        for number, one in enumerate(gas.reactions):
+            groups[one.kind].append(number)
         order = [number for kind in KINDS for number in groups[kind]]
         self._make_rates(gas.reactions, groups)
         self._place_third_bodies(gas)
@@ -86,16 +88,20 @@ class Mechanism(DataSheet):
         self.ends = np.cumsum([len(simple), len(falloff), len(falloff)]).tolist()
         self.arrhenius = ArrheniusTable([rate for _, rate in entries])
         self.indices("expression_reactions", [k for k, _ in entries])
-        self.falloff = Falloff([reactions[k] for k in falloff]) if falloff else None
+        self.falloff = None
+        if falloff:
+            self.falloff = Falloff([reactions[k] for k in falloff])
         self.falloff_reactions = falloff
-        self.plog = Plog([reactions[k] for k in plog]) if plog else None
+        self.plog = None
+        if plog:
+            self.plog = Plog([reactions[k] for k in plog])
         self.chebyshev = None
         if groups[CHEBYSHEV]:
             self.chebyshev = Chebyshev([reactions[k] for k in groups[CHEBYSHEV]])
             self.indices("chebyshev_reactions", groups[CHEBYSHEV])
 
     def _place_third_bodies(self, gas):
-        """Equal third bodies are one. Efficiencies: those that differ from the default."""
+        """Equal third bodies are one. Efficiencies that equal the default are left out."""
         bodies: list[ThirdBodyData] = []
         for one in gas.reactions:
             if one.third_body is not None and one.third_body not in bodies:
@@ -111,11 +117,11 @@ class Mechanism(DataSheet):
         self.indices("efficiency_species", [place for _, place, _ in entries])
         self.numbers("efficiencies", [value for _, _, value in entries])
         self.numbers("default_efficiencies", [body.default for body in bodies])
-        # The factor of each reaction: its third body, or 1, which stands behind the last one.
-        factors = [
-            bodies.index(one.third_body) if one.multiplied and one.third_body else len(bodies)
-            for one in gas.reactions
-        ]
+        # The factor of each reaction is a third body, or 1, which stands behind the last one.
+        factors = [len(bodies)] * len(gas.reactions)
+        for number, one in enumerate(gas.reactions):
+            if one.multiplied:
+                factors[number] = bodies.index(_body(one))
         self.any_multiplied = any(one.multiplied for one in gas.reactions)
         self.indices("factor_bodies", factors)
         falloff = [bodies.index(_body(gas.reactions[k])) for k in self.falloff_reactions]
@@ -125,9 +131,7 @@ class Mechanism(DataSheet):
         """The factors of the products of concentrations, and what a reaction makes and uses."""
         species = {name: k for k, name in enumerate(gas.species)}
         forward = _factors([one.orders for one in gas.reactions], species)
-        reverse = _factors(
-            [one.products if one.reversible else {} for one in gas.reactions], species
-        )
+        reverse = _factors([_reverse_orders(one) for one in gas.reactions], species)
         self.reactant_products = Products(forward)
         self.product_products = Products(reverse)
         entries = []
@@ -214,8 +218,8 @@ class Mechanism(DataSheet):
         return torch.zeros_like(c).index_add(-1, self.net_species, parts)
 
     def by_reaction(self, gradients: Sequence[Tensor | None]) -> Tensor:
-        """Derivatives in ln k of each reaction, (m,), from those in ``log_A`` and in Chebyshev's
-        coefficients: a factor on all expressions of a reaction is a factor on its rate."""
+        """Derivatives in ln k of each reaction, (m,). gradients: in ``log_A``, and in Chebyshev's
+        coefficients. A factor on all expressions of a reaction is a factor on the rate."""
         total = torch.zeros(len(self.equations), dtype=torch.float64)
         of_factors = gradients[0]
         if of_factors is not None:
@@ -297,13 +301,15 @@ def _factors(orders: Sequence[dict[str, float]], species: dict[str, int]) -> _Fa
     )
 
 
-def _of_kind(reactions: Sequence[ReactionData], kinds: Sequence[str]) -> list[int]:
-    return [k for k, one in enumerate(reactions) if one.kind in kinds]
-
-
 def _body(reaction: ReactionData) -> ThirdBodyData:
     assert reaction.third_body is not None
     return reaction.third_body
+
+
+def _reverse_orders(reaction: ReactionData) -> dict[str, float]:
+    if not reaction.reversible:
+        return {}
+    return reaction.products
 
 
 def _net(reaction: ReactionData) -> dict[str, float]:

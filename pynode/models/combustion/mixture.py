@@ -12,8 +12,8 @@ from torch import Tensor
 def fractions(composition: Any, species: Sequence[str], what: str) -> Tensor:
     """(..., K) fractions that sum to one.
 
-    composition: "H2:2, O2:1", a mapping from names to amounts, or amounts (..., K). what: its name
-    in messages.
+    composition: "H2:2, O2:1", a mapping from names to amounts, or amounts (..., K). what: the
+    name of the composition in messages.
     """
     if isinstance(composition, str):
         composition = _parsed(composition, what)

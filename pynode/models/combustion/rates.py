@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ...core.reaction_equations import GAS_CONSTANT
 from .data_sheet import DataSheet
-from .records import SRI, TROE, TSANG, ArrheniusData, ReactionData
+from .records import LINDEMANN, SRI, TROE, TSANG, ArrheniusData, ReactionData
 from .tangent import with_slope
-from .thermo import GAS_CONSTANT
 
 TINY = 1e-300  # what a logarithm sees in place of zero
 LN10 = math.log(10.0)
@@ -62,7 +62,6 @@ class Falloff(DataSheet):
     sri: Tensor
     tsang: Tensor
     activated: Tensor
-    normal: Tensor
 
     def __init__(self, reactions: Sequence[ReactionData]) -> None:
         super().__init__()
@@ -71,8 +70,7 @@ class Falloff(DataSheet):
         self.troe_count = kinds.count(TROE)
         self.tsang_count = kinds.count(TSANG)
         self.sri_count = kinds.count(SRI)
-        plain = self.count - self.troe_count - self.tsang_count - self.sri_count
-        self.plain = plain
+        self.plain = kinds.count(LINDEMANN)
         if self.troe_count:
             self.numbers("troe", _columns([_troe(one) for one in reactions if one.kind == TROE]))
         if self.tsang_count:
@@ -136,7 +134,11 @@ def _troe(reaction: ReactionData) -> tuple[float, ...]:
     a, t3, t1, *rest = reaction.falloff
     weight3, inverse3 = _inverse(t3)
     weight1, inverse1 = _inverse(t1)
-    weight2, t2 = (1.0, rest[0]) if rest else (0.0, 0.0)
+    weight2 = 0.0
+    t2 = 0.0
+    if rest:
+        weight2 = 1.0
+        t2 = rest[0]
     return (1.0 - a) * weight3, inverse3, a * weight1, inverse1, weight2, t2
 
 
@@ -218,8 +220,8 @@ class Plog(DataSheet):
 class Chebyshev(DataSheet):
     """log10 k = sum a_ij T_i(x) T_j(z), where x is linear in 1 / T and z is linear in log10 P.
 
-    Venkatesh et al., AIChE J. 43 (1997) 1331. coefficients: (c,), those of all reactions one after
-    the other.
+    Venkatesh et al., AIChE J. 43 (1997) 1331. coefficients: (c,), one reaction after the
+    other.
     """
 
     places: Tensor
@@ -232,7 +234,7 @@ class Chebyshev(DataSheet):
         tables = [one.chebyshev for one in reactions if one.chebyshev is not None]
         self.shape = np.max([table.shape for table in tables], axis=0).tolist()
         numbers = np.concatenate([table.reshape(-1) for table in tables])
-        # Where a table is smaller than the largest, its further coefficients are zero.
+        # The last entry is zero. It fills up tables that are smaller than the largest.
         places = np.full((len(tables), *self.shape), len(numbers))
         start = 0
         for k, table in enumerate(tables):

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ...core.reaction_equations import GAS_CONSTANT
 from .mechanism import Mechanism
 from .mixture import fractions
-from .thermo import GAS_CONSTANT
 
 RISE = 400.0  # K
 VOLUME = "constant volume"
@@ -60,7 +60,7 @@ class Reactor(nn.Module):
     adiabatic: False keeps T. temperature: T(t), prescribed. pressure: P(t), prescribed, for a
     reactor of 'constant pressure'. inflow: makes the reactor stirred.
 
-    The functions of t take a tensor and return one of its shape. An adiabatic reactor
+    The functions of t take a tensor and return one of the same shape. An adiabatic reactor
     differentiates P(t).
     """
 
@@ -101,17 +101,26 @@ class Reactor(nn.Module):
         self.states = (*names, *self.species)
 
     def extra_repr(self) -> str:
-        heat = "adiabatic" if self.adiabatic else "T given" if self.temperature else "isothermal"
-        flow = ", stirred" if self.inflow is not None else ""
-        counts = f"{len(self.species)} species, {len(self.mechanism.equations)} reactions"
-        return f"{self.reactor}, {heat}{flow}, {counts}"
+        words = [self.reactor, self._heat()]
+        if self.inflow is not None:
+            words.append("stirred")
+        words.append(f"{len(self.species)} species")
+        words.append(f"{len(self.mechanism.equations)} reactions")
+        return ", ".join(words)
+
+    def _heat(self) -> str:
+        if self.adiabatic:
+            return "adiabatic"
+        if self.temperature is not None:
+            return "T given"
+        return "isothermal"
 
     def initial(self, T: Any, P: Any, X: Any = None, Y: Any = None) -> Tensor:
         """y, (..., n), of a gas at T in K and P in Pa.
 
         X or Y: mole or mass fractions, as a text "H2:2, O2:1", a mapping or a tensor (..., K). They
-        are scaled to the sum one. T and P are numbers or tensors (...,). A prescribed T or P
-        ignores nothing: give its value at the first time.
+        are scaled to the sum one. T and P are numbers or tensors (...,). Give a prescribed T or P
+        at the first time.
         """
         if (X is None) == (Y is None):
             raise ValueError("give the composition as mole fractions X or as mass fractions Y")
@@ -138,7 +147,7 @@ class Reactor(nn.Module):
     def gas(self, t: Any, y: Tensor) -> Gas:
         """T, P and concentrations at the states y, (..., n), and times t: a number, or (..., 1)."""
         leading = y.shape[:-1]
-        amounts = y[..., self._extra :]
+        amounts = self.amounts(y)
         if self.temperature is None:
             T = y[..., :1]
         else:
@@ -190,12 +199,12 @@ class Reactor(nn.Module):
         backend: Any = "auto",
         **options: Any,
     ) -> Tensor:
-        """The ignition delay in s, with its gradient in y0 and in all parameters: a 0-d tensor for
-        y0 (n,), or (B,) for rows (B, n), which are solved as one batch.
+        """The ignition delay in s, with a gradient in y0 and in all parameters. It is a 0-d tensor
+        for y0 (n,), and (B,) for rows (B, n), which are solved as one batch.
 
         temperature: ignition is where T rises through it, in K; a number, or (B,).
         rise: without a temperature, T of the start plus this rise.
-        peak: the name of a state; ignition is at its first maximum instead.
+        peak: the name of a state. Ignition is at the first maximum of this state instead.
         end: where the search ends, in s.
         method, rtol, atol, backend and further options: of ``solve``. 'auto' is the native engine
             where it is installed.
@@ -220,8 +229,8 @@ class Reactor(nn.Module):
         )
 
     def sensitivities(self, value: Tensor) -> Tensor:
-        """d value / d ln k of each reaction, (m,): the effect of a factor on its rate constant, and
-        with it on its reverse rate constant.
+        """d value / d ln k of each reaction, (m,): the effect of a factor on the forward and the
+        reverse rate constant.
 
         value: a 0-d tensor computed from a solve, such as the logarithm of an ignition delay.
         """

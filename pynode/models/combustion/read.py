@@ -44,16 +44,16 @@ def cantera(
     pressure: P(t) in Pa, prescribed, for 'constant pressure'. P is then no state.
     inflow: makes the reactor stirred: a mapping with "T", and "X" or "Y" as ``Reactor.initial``
         takes them.
-    residence_time: of a stirred reactor, in s: its mass over the mass that flows in, and out, in a
-        second. It can be an nn.Parameter.
+    residence_time: of a stirred reactor, in s: the mass in it over the mass that flows in, and out,
+        in a second. It can be an nn.Parameter.
     thermo: the CHEMKIN file of the thermodynamics, if they are not in the mechanism.
 
     The rate constants are parameters: ``reactor.mechanism.arrhenius`` has log_A, b and E.
 
-    Raises ValueError, with its name, for anything in the phase that is not supported: phases that
-    are no ideal gases (real gases, surfaces, plasmas), rates other than Arrhenius, three-body,
-    Lindemann, Troe, SRI, Tsang, PLOG and Chebyshev, thermodynamics other than NASA-7, NASA-9 and
-    constant-cp.
+    Raises ValueError, which names the feature, for anything in the phase that is not supported:
+    phases that are no ideal gases (real gases, surfaces, plasmas), rates other than Arrhenius,
+    three-body, Lindemann, Troe, SRI, Tsang, PLOG and Chebyshev, thermodynamics other than NASA-7,
+    NASA-9 and constant-cp.
     """
     if energy not in ENERGY:
         raise ValueError(f"energy must be 'adiabatic' or 'isothermal', not {energy!r}")
@@ -109,9 +109,12 @@ def _solution(path: str | os.PathLike, phase: str, thermo: str | os.PathLike | N
         from cantera import ck2yaml
 
         made = Path(folder) / "mechanism.yaml"
+        thermo_file = None
+        if thermo is not None:
+            thermo_file = str(thermo)
         ck2yaml.convert(
             str(path),
-            thermo_file=None if thermo is None else str(thermo),
+            thermo_file=thermo_file,
             out_name=str(made),
             quiet=True,
             permissive=True,

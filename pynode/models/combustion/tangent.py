@@ -1,4 +1,4 @@
-"""A function of one variable with a derivative of its own.
+"""A function of one variable whose derivative is given.
 
 Reverse mode sums the derivative of a vector function in one variable over every operation of the
 function. With the slopes known, the sum is one product. The Jacobian of a mechanism has a column of
@@ -47,7 +47,7 @@ class _Tangent(torch.autograd.Function):
 def with_slope(x: Tensor, value: Tensor, slope: Tensor) -> Tensor:
     """value, (..., m), whose derivative in x, (..., 1), is slope, (..., m).
 
-    value must be computed from x.detach(); its derivatives in other tensors stay. slope is computed
-    from x, so that second derivatives are right.
+    value must be computed from x.detach(). Derivatives of value in other tensors stay. slope is
+    computed from x, so that second derivatives are right.
     """
     return _Tangent.apply(x, value, slope)

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ...core.reaction_equations import GAS_CONSTANT
 from .data_sheet import DataSheet
 from .records import ThermoData
 
-GAS_CONSTANT = 8.31446261815324  # J/(mol K), exact in the SI since 2019
 FIRST_OF_SEVEN = 2  # NASA-7 has no a1 and a2
 
 
@@ -22,8 +22,8 @@ class Thermodynamics(DataSheet):
     """Heat capacities, enthalpies and entropies of K species, dimensionless, at the standard
     pressure.
 
-    The temperature T, in K, is (..., 1); the results are (..., K). Coefficients of a range hold up
-    to its upper end; the first and the last one also hold outside.
+    The temperature T, in K, is (..., 1); the results are (..., K). Coefficients hold up
+    to the upper end of a range. The first and the last range also hold outside.
     """
 
     coefficients: Tensor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from ..reactions.model import ReactionModel
 from ..reactions.refusal import UnsupportedFeature
 from ..reactions.symbols import symbol
+from ..reactions.torch_source import FunctionSource, compiled
 
 
 @dataclass(frozen=True)
@@ -19,8 +21,8 @@ class Network:
     """A network of a hybrid problem.
 
     module: takes one tensor for each argument, without a batch dimension. tensors: name of a tensor
-    of the module -> (its shape, the name of its first element among the parameters; the others
-    follow). arguments: for each argument the names of its components, or the name of an array.
+    of the module -> (shape, name of the first element among the parameters; the others follow).
+    arguments: for each argument the names of the components, or the name of an array.
     outputs: name -> (number of the output, flat place in it). first: whether it is evaluated before
     the simulation. inputs: name -> expression, for all experiments. arrays: name -> condition ->
     array; "0" stands for all conditions.
@@ -67,8 +69,8 @@ class Network:
 class HybridField(nn.Module):
     """dy/dt of a model in which networks compute constants.
 
-    networks: those that depend on the state. replaced: constant -> (network, output). The field is
-    called as f(t, y, p, *arrays of the networks by rows, *weights of the networks).
+    networks: the ones that depend on the state. replaced: constant -> (network, output). The field
+    is called as f(t, y, p, *arrays of the networks by rows, *weights of the networks).
     """
 
     def __init__(
@@ -106,12 +108,9 @@ class HybridField(nn.Module):
         """dy/dt, (rows, n)."""
         count = sum(len(names) for names in self.array_names)
         outputs = self.outputs(t, y, p, rest[:count], rest[count:])
-        columns = [
-            outputs[self.replaced[i][0]][:, self.replaced[i][1]]
-            if i in self.replaced
-            else p[..., i]
-            for i in range(p.shape[-1])
-        ]
+        columns = list(p.unbind(-1))
+        for i, (number, place) in self.replaced.items():
+            columns[i] = outputs[number][:, place]
         return self.model(t, y, torch.stack(columns, -1))
 
     def outputs(self, t: Tensor, y: Tensor, p: Tensor, arrays: Any, weights: Any) -> list[Tensor]:
@@ -153,8 +152,6 @@ class FirstNetworks:
         inputs: dict[tuple[str, str], list[sp.Expr]],
         conditions: dict[str, tuple[str, ...]],
     ) -> None:
-        from ..reactions.torch_source import FunctionSource, compiled
-
         self.networks = networks
         self.parameters = parameters
         self.inputs = inputs
@@ -168,21 +165,14 @@ class FirstNetworks:
         flat = [expression for expressions in inputs.values() for expression in expressions]
         self._inputs = None
         if flat:
-            source = FunctionSource(
-                name="value",
-                vectors={"p": parameters},
-                times={},
-                definitions={},
-                arguments=("p", "t"),
-            )
-            self._inputs = compiled(source.text(flat), "value", "<inputs of networks>")
+            self._inputs = function_of_parameters(parameters, flat, "<inputs of networks>")
 
     def __call__(self, values: Tensor) -> Tensor:
         """The outputs, (K, len(names)), of parameters (K, P)."""
         return torch.stack([self._of_one(one) for one in values])
 
     def _of_one(self, values):
-        flat = None
+        flat = values[:0]
         if self._inputs is not None:
             flat = self._inputs(values, torch.zeros((), dtype=values.dtype))
         found = []
@@ -192,11 +182,26 @@ class FirstNetworks:
             names = [x for x in network.arguments if isinstance(x, str)]
             for experiment, conditions in self.conditions.items():
                 count = len(self.inputs[network.name, experiment])
-                components = values[:0] if flat is None else flat[begin : begin + count]
+                components = flat[begin : begin + count]
                 begin += count
                 arrays = {name: network.array(name, conditions) for name in names}
                 found.append(network.evaluated(weights, components, arrays))
         return torch.cat(found)
+
+
+def function_of_parameters(
+    names: list[str], formulas: list[sp.Expr], origin: str
+) -> Callable[..., Tensor]:
+    """(values (..., P) of the parameters with these names, t) -> (..., len(formulas)). origin: the
+    name of the source in tracebacks."""
+    source = FunctionSource(
+        name="value",
+        vectors={"p": names},
+        times={},
+        definitions={},
+        arguments=("p", "t"),
+    )
+    return compiled(source.text(formulas), "value", origin)
 
 
 def weights_of(network: Network, names: list[str], values: Tensor) -> dict[str, Tensor]:
@@ -215,7 +220,7 @@ def derived_name(output: str, experiment: str) -> str:
 
 
 def derived_symbol(output: str, experiment: str) -> sp.Symbol:
-    """Its symbol."""
+    """The symbol of that parameter."""
     return symbol(derived_name(output, experiment))
 
 

@@ -37,10 +37,10 @@ class _Group(NamedTuple):
 
 
 class _Kind(NamedTuple):
-    """Measurements with one distribution. members: their places, or None for all. constant: the
-    part of the negative log likelihood that depends on the measured values alone."""
+    """Measurements with one distribution. members: their places, or slice(None) for all.
+    constant: the part of the negative log likelihood that depends only on the measured values."""
 
-    members: Tensor | None
+    members: Tensor | slice
     transform: str
     laplace: bool
     measured: Tensor
@@ -106,7 +106,9 @@ class Observations:
             for x in (observable.formula, observable.noise)
         ]
         foreign = plan.names.foreign(sp.Tuple(*formulas))
-        known_outputs = {} if self.networks is None else self.networks.outputs
+        known_outputs = {}
+        if self.networks is not None:
+            known_outputs = self.networks.outputs
         outputs = [name for name in foreign if name in known_outputs]
         extra = [name for name in foreign if name not in known_outputs]
         entries = [self._entries(observable, extra, i) for i in range(begin, end)]
@@ -148,13 +150,15 @@ class Observations:
         return [self._kind(*key, members) for key, members in kinds.items()]
 
     def _kind(self, transform, laplace, members):
-        chosen = None
+        chosen: Tensor | slice = slice(None)
         if len(members) < len(self.items):
             chosen = torch.tensor(members, dtype=torch.long)
         values = self.measured[members]
         if transform != "lin" and bool((values <= 0).any()):
             raise ValueError("a measured value on a log scale is not positive")
-        constant = len(members) * (math.log(2) if laplace else HALF_LOG_2PI)
+        constant = len(members) * HALF_LOG_2PI
+        if laplace:
+            constant = len(members) * math.log(2)
         if transform != "lin":
             constant += float(torch.log(values).sum())
         if transform == "log10":
@@ -177,7 +181,9 @@ class Observations:
                 extras = torch.cat((extras, found.unsqueeze(0)), -1)
             found = group.evaluate(times[own], states[:, own], constants[:, own], extras)
             parts.append(found.expand(*states.shape[:1], -1, -1))
-        both = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+        both = parts[0]
+        if len(parts) > 1:
+            both = torch.cat(parts, 1)
         return both[..., 0], both[..., 1]
 
     def _outputs(self, group, times, states, constants, parameters):
@@ -210,8 +216,8 @@ class Observations:
         """(K,) of values and noise, (K, M)."""
         total = values.new_zeros(values.shape[0])
         for kind in self.kinds:
-            own = _part(values, kind.members)
-            width = _part(noise, kind.members)
+            own = values[..., kind.members]
+            width = noise[..., kind.members]
             residual = (_transformed(own, kind.transform) - kind.measured) / width
             if kind.laplace:
                 cost = residual.abs() + torch.log(width)
@@ -226,25 +232,23 @@ class Observations:
         of_values = torch.zeros_like(values)
         of_noise = torch.zeros_like(values)
         for kind in self.kinds:
-            members = slice(None) if kind.members is None else kind.members
-            width = noise[..., members]
-            slope = _slope(values[..., members], kind.transform)
-            of_values[..., members] = (slope / width) ** 2
-            of_noise[..., members] = (1.0 if kind.laplace else 2.0) / width**2
+            width = noise[..., kind.members]
+            slope = _slope(values[..., kind.members], kind.transform)
+            of_values[..., kind.members] = (slope / width) ** 2
+            curvature = 2.0
+            if kind.laplace:
+                curvature = 1.0
+            of_noise[..., kind.members] = curvature / width**2
         return of_values, of_noise
 
     def chi2(self, values: Tensor, noise: Tensor) -> Tensor:
         """(K,) sums of squared normalised residuals."""
         total = values.new_zeros(values.shape[0])
         for kind in self.kinds:
-            own = _transformed(_part(values, kind.members), kind.transform)
-            residual = (own - kind.measured) / _part(noise, kind.members)
+            own = _transformed(values[..., kind.members], kind.transform)
+            residual = (own - kind.measured) / noise[..., kind.members]
             total = total + (residual * residual).sum(-1)
         return total
-
-
-def _part(values, members):
-    return values if members is None else values[..., members]
 
 
 def _transformed(values: Tensor, transform: str) -> Tensor:

@@ -45,7 +45,9 @@ class OneByOne:
         outputs = []
         for k in range(len(starts)):
             for i, row in enumerate(rows):
-                known = None if row.before is None else before[k, row.before]
+                known = None
+                if row.before is not None:
+                    known = before[k, row.before]
                 course = self.model.simulate(
                     row.times,
                     constants[k, i],

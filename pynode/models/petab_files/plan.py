@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..reactions.model import ReactionModel
 from ..reactions.refusal import UnsupportedFeature
+from ..reactions.symbols import symbol
 from .records import PRE_EQUILIBRATION, STEADY, Definition, Experiment, Measurement, Period
 from .targets import Names
 from .values import Table, Values
@@ -41,6 +42,11 @@ class Row:
     carried: bool = False
     is_last: bool = True
     times: list[float] = field(default_factory=list)
+
+    @property
+    def setting(self) -> tuple:
+        """What decides the row's steady state: the constants and the states that are set."""
+        return tuple(sorted(self.constants.items())), tuple(self.states.items())
 
 
 @dataclass(frozen=True)
@@ -122,7 +128,7 @@ class Plan:
         for item in self.values.parameters:
             place = self.names.constant(self.names.of_model(item.name))
             if place is not None:
-                found[place] = sp.Symbol(item.name, real=True)
+                found[place] = symbol(item.name)
         return found
 
     # Periods
@@ -213,14 +219,16 @@ class Plan:
         for chain in chains.values():
             if chain[0].period.time != PRE_EQUILIBRATION:
                 continue
-            key = (tuple(sorted(chain[0].constants.items())), tuple(chain[0].states.items()))
+            key = chain[0].setting
             if key not in first:
                 first[key] = len(steady)
                 steady.append(chain[0])
             if len(chain) > 1:
                 chain[1].before = first[key]
         self.has_steady = bool(steady)
-        self._row_lists = [steady] if steady else []
+        self._row_lists: list[list[Row]] = []
+        if steady:
+            self._row_lists.append(steady)
         offset = len(self._row_lists)
         self._where: dict[str, list[tuple[int, int]]] = {}
         for name, chain in chains.items():
@@ -234,11 +242,12 @@ class Plan:
                     row.before = places[-1][1]
                 places.append((j + offset, len(self._row_lists[j + offset])))
                 self._row_lists[j + offset].append(row)
-                end = own[j + 1].period.time if j + 1 < len(own) else row.period.time
-                row.times = [row.period.time] + ([end] if end > row.period.time else [])
+                row.times = [row.period.time]
+                if not row.is_last and own[j + 1].period.time > row.period.time:
+                    row.times.append(own[j + 1].period.time)
             self._where[name] = places
         self._steady_of = {
-            name: first[(tuple(sorted(chain[0].constants.items())), tuple(chain[0].states.items()))]
+            name: first[chain[0].setting]
             for name, chain in chains.items()
             if chain[0].period.time == PRE_EQUILIBRATION
         }
@@ -249,7 +258,10 @@ class Plan:
         for item in self.definition.measurements:
             places = self._where[item.experiment]
             if item.time == STEADY:
-                pending.append((item, places[-1] if places else None, None))
+                last = None
+                if places:
+                    last = places[-1]
+                pending.append((item, last, None))
                 continue
             begun = [p for p in places if self._row(p).period.time <= item.time]
             if not begun:
@@ -284,7 +296,7 @@ class Plan:
         return self._row_lists[place.stage][place.row]
 
     def conditions_of(self, row: Row) -> tuple[str, ...]:
-        """The names of the conditions of a row; those of the first period where it has none."""
+        """The names of the conditions of a row, or of the first period where the row has none."""
         return row.period.names or self.definition.experiments[row.experiment].periods[0].names
 
     def _finish(self):

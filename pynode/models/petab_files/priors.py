@@ -45,9 +45,9 @@ _VERSION1 = {
 class Prior:
     """The prior of one parameter.
 
-    kind, numbers: the distribution. of: 'value', 'log' (the logarithm of the parameter has the
-    distribution, and the density is that of the parameter) or 'scale' (the density is that of the
-    component of theta). constant: is added to the logarithm.
+    kind, numbers: the distribution. of: what the distribution describes, 'value' (the parameter),
+    'log' (the logarithm of the parameter) or 'scale' (the component of theta). With 'log' the
+    density is one of the parameter. constant: is added to the logarithm of the density.
     """
 
     kind: str
@@ -70,8 +70,8 @@ class Prior:
 
     @classmethod
     def version2(cls, item: Any) -> Prior:
-        """The prior of a parameter of PEtab 2, truncated by its bounds; uniform between them where
-        it has none. item: a petab.v2.Parameter with estimate=True."""
+        """The prior of a parameter of PEtab 2. The bounds truncate it. A parameter without a prior
+        is uniform between the bounds. item: a petab.v2.Parameter with estimate=True."""
         name = item.prior_distribution
         if name is None:
             low, high = float(item.lb), float(item.ub)
@@ -100,7 +100,9 @@ class Prior:
     def log_density(self, value: Tensor, component: Tensor | None) -> Tensor:
         """The logarithm of the density. value: of the parameter; component: of theta."""
         if self.of == "scale":
-            return self._of(value if component is None else component)
+            if component is None:
+                component = value
+            return self._of(component)
         if self.of == "log":
             logarithm = torch.log(value)
             return self._of(logarithm) - logarithm

@@ -13,6 +13,7 @@ from ...core.parameter_info import ParameterInfo
 from ...core.status import SolveError
 from ...steady_state import SteadyStateError
 from ..reactions.model import ReactionModel
+from ..reactions.symbols import symbol
 from .networks import FirstNetworks, LateNetworks
 from .observations import Observations
 from .plan import Plan
@@ -107,7 +108,7 @@ class PetabProblem:
             return torch.where(torch.isnan(value), math.inf, value)
 
     def gradient(self, theta: Tensor) -> tuple[Tensor, Tensor]:
-        """(objective, its gradient (k,)). Where a simulation fails, infinity and zeros."""
+        """(objective, gradient (k,)). Where a simulation fails, infinity and zeros."""
         leaf = theta.detach().clone().requires_grad_()
         with torch.enable_grad():
             value = self.objective(leaf)
@@ -125,9 +126,9 @@ class PetabProblem:
     def gauss_newton(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(objective, gradient (k,), expected second derivatives (k, k)).
 
-        The matrix is that of Fisher: it has first derivatives of the simulated values and of their
-        noise, and the curvature of the priors where that is positive. Where a simulation fails,
-        infinity and zeros.
+        The matrix is Fisher's. It has first derivatives of the simulated values and of their noise.
+        It has the curvature of the priors where this is positive. Where a simulation fails, the
+        objective is infinity, and the others are zeros.
         """
         leaf = theta.detach().clone().requires_grad_()
         try:
@@ -252,8 +253,7 @@ def _first_networks(definition: Definition) -> FirstNetworks | None:
         for name, experiment in definition.experiments.items():
             known = {**network.inputs, **experiment.inputs}
             inputs[network.name, name] = [
-                known.get(component, sp.Symbol(component, real=True))
-                for component in network.components()
+                known.get(component, symbol(component)) for component in network.components()
             ]
     conditions = {
         name: experiment.periods[0].names for name, experiment in definition.experiments.items()

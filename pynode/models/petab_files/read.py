@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from ...backends.packages import missing_for_native
 from ..reactions.refusal import UnsupportedFeature
 from ..sbml_files.read import sbml
 from .problem import PetabProblem
@@ -53,21 +54,16 @@ def petab(
     definition = definition_of(path)
     model, assigned = with_free_constants(sbml, definition)
     if backend == "auto":
-        backend = _engine()
+        backend = "torch"
+        if not missing_for_native():
+            backend = "native"
     if method == "auto":
         method = "rodas5p"
         if backend == "native" and model.mass is None and len(model.states) <= MOST_FOR_RADAU:
             method = "radauiia9"
     if rtol is None:
-        rtol = 1e-10 if method == "radauiia9" else 1e-9
+        rtol = 1e-9
+        if method == "radauiia9":
+            rtol = 1e-10
     options = SolveOptions(method, rtol, atol, backend, "auto", max_steps)
     return PetabProblem(definition, model, options, assigned)
-
-
-def _engine() -> str:
-    """The native engine where its packages are installed."""
-    from importlib.util import find_spec
-
-    if find_spec("numba") and find_spec("llvmlite"):
-        return "native"
-    return "torch"

@@ -19,9 +19,9 @@ class Observable:
     """What is measured.
 
     formula, noise: expressions of the model's quantities, of parameters and of the placeholders.
-    placeholders: names whose values a measurement gives, those of the formula first. transform:
-    'lin', 'log' or 'log10': the distribution is that of the transformed values. laplace: whether it
-    is Laplace's, instead of the normal one.
+    placeholders: names whose values a measurement gives; the names in the formula come first.
+    transform: 'lin', 'log' or 'log10'. The transformed values have the distribution. laplace:
+    whether the distribution is Laplace's, instead of the normal one.
     """
 
     name: str

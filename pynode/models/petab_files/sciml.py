@@ -19,6 +19,7 @@ from petab.v1.yaml import write_yaml
 
 from ...core.parameter_info import ParameterInfo
 from ..reactions.refusal import UnsupportedFeature
+from ..reactions.symbols import symbol
 from .networks import Network, derived_symbol
 from .priors import Prior
 from .records import Definition, Experiment
@@ -44,6 +45,8 @@ class Extension:
                 "a PEtab problem with neural networks needs the package petab_sciml, which needs"
                 " Python 3.12: pip install petab-sciml"
             ) from error
+        self.entities: dict[str, str] = {}
+        self.rows: list[dict[str, Any]] = []
         self.networks = config["neural_networks"]
         self.modules = {}
         for name, item in self.networks.items():
@@ -116,12 +119,10 @@ class Extension:
 
     def _take_parameters(self, table):
         """Keep the rows of parameters of networks."""
-        rows = getattr(self, "rows", [])
         for _, row in table.iterrows():
             entity = self.entities.get(str(row["parameterId"]), "")
             if ".parameters" in entity:
-                rows.append(row.to_dict())
-        self.rows = rows
+                self.rows.append(row.to_dict())
 
     @property
     def any_prior(self) -> bool:
@@ -207,7 +208,7 @@ class Extension:
         inputs: dict[int, dict[int, str]] = {}
         arrays: dict[int, str] = {}
         outputs = {}
-        shapes = [node.name for node in self.modules[name].graph.nodes if node.op == "placeholder"]
+        count = sum(node.op == "placeholder" for node in self.modules[name].graph.nodes)
         for entity, target in self.entities.items():
             match = _ENTITY.fullmatch(target)
             if match.group(1) != name or match.group(2) == "parameters":
@@ -221,7 +222,7 @@ class Extension:
             else:
                 inputs.setdefault(number, {})[int(indices[1][-1])] = entity
         arguments: list[tuple[str, ...] | str] = []
-        for number in range(len(shapes)):
+        for number in range(count):
             if number in arrays:
                 arguments.append(arrays[number])
             else:
@@ -248,7 +249,7 @@ class Extension:
         """The experiment with the outputs of networks that are evaluated before it."""
         early = [network for network in networks if network.first]
         pairs = {
-            sp.Symbol(output, real=True): derived_symbol(output, experiment.name)
+            symbol(output): derived_symbol(output, experiment.name)
             for network in early
             for output in network.outputs
         }
@@ -257,12 +258,17 @@ class Extension:
             changes: dict[str, sp.Expr | None] = {}
             if number == 0:
                 for target, text in self.assigned.items():
-                    expression = None if target in self.entities else sympify_petab(text)
-                    if expression is not None and expression.free_symbols & set(pairs):
+                    if target in self.entities:
+                        continue
+                    expression = sympify_petab(text)
+                    if expression.free_symbols & set(pairs):
                         changes[target] = expression.xreplace(pairs)
             for target, value in period.changes.items():
-                if target not in self.entities:
-                    changes[target] = None if value is None else value.xreplace(pairs)
+                if target in self.entities:
+                    continue
+                changes[target] = value
+                if value is not None:
+                    changes[target] = value.xreplace(pairs)
             periods.append(replace(period, changes=changes))
         given = {
             target: value
@@ -286,7 +292,8 @@ def _setting(rows: list[dict[str, str]], column: str, default: str) -> str:
 
 
 def _prior(rows: list[dict[str, str]], lower: float, upper: float) -> Prior:
-    """The prior of the most specific row that has one; uniform between the bounds otherwise."""
+    """The prior of the most specific row that has one. Without one it is uniform between the
+    bounds."""
     for row in rows:
         if row.get("priorDistribution"):
             given = {column: row[column] for column in _PRIOR}

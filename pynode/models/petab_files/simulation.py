@@ -53,8 +53,8 @@ class States:
 class Simulation:
     """Runs the stages of a plan.
 
-    networks: those in the dynamics, or None. The first run finds the conserved sums of the steady
-    states, which later ones use.
+    networks: the ones in the dynamics, or None. The first run finds the conserved sums of the
+    steady states, and later runs use them.
     """
 
     def __init__(
@@ -63,7 +63,9 @@ class Simulation:
         self.plan = plan
         self.model = plan.model
         self.networks = networks
-        self.field: Any = plan.model if networks is None else networks.field
+        self.field: Any = plan.model
+        if networks is not None:
+            self.field = networks.field
         self.options = options
         self._initial: dict[Any, Any] = {}
         self._quantities: dict[Any, Any] = {}
@@ -99,9 +101,10 @@ class Simulation:
     def run(self, pool: Tensor, values: Tensor) -> list[States]:
         """The states of all stages. pool: (K, N) numbers; values: (K, P) parameters."""
         results: list[States] = []
+        previous = None
         for stage in self.plan.stages:
-            previous = results[-1] if results else None
-            results.append(self._run_stage(stage, pool, values, previous))
+            previous = self._run_stage(stage, pool, values, previous)
+            results.append(previous)
         self._go_on(results, values)
         return results
 
@@ -114,13 +117,17 @@ class Simulation:
             rest = self._steady(starts, constants, "before", stage.rows, values)
             return States(rest.unsqueeze(2), rest, constants)
         if stage.times is None or not starts.shape[-1]:
-            count = 1 if stage.times is None else len(stage.times)
+            count = 1
+            if stage.times is not None:
+                count = len(stage.times)
             return States(starts.unsqueeze(2).expand(-1, -1, count, -1), starts, constants)
         return self._solve(stage, starts, constants, values)
 
     def _run_alone(self, stage, starts, constants, previous):
-        """The same, row by row."""
-        before = {} if previous is None else previous.triggers
+        """The states of a stage, simulated row by row."""
+        before = {}
+        if previous is not None:
+            before = previous.triggers
         if stage.steady:
             rest, triggers = self.alone.rest(starts, constants, before)
             return States(rest.unsqueeze(2), rest, constants, triggers=triggers)
@@ -144,7 +151,8 @@ class Simulation:
     def _group_starts(self, stage, group, pool, values, constants, previous):
         entries = group.entries.of(pool)
         time = stage.rows[int(group.rows[0])].period.time
-        time = max(time, 0.0) if stage.steady else time
+        if stage.steady:
+            time = max(time, 0.0)
         if group.before is None:
             return self._fresh(group.names, constants, entries, time), constants
         before = previous.end[:, group.before]
@@ -157,8 +165,8 @@ class Simulation:
         return torch.index_copy(before, -1, group.columns, fresh), constants
 
     def _carried(self, group: Group, time, before, old, constants, entries, values):
-        """States that keep the values of their quantities while units change, with new values of
-        the names, and of those that depend on the state before."""
+        """States that keep the values of their quantities while units change. The names of the
+        group have new values, and so have quantities that depend on the state before."""
         states = tuple(state.quantity for state in self.model.network.states.values())
         moment = torch.full(before.shape[:-1], time, dtype=before.dtype).unsqueeze(-1)
         kept = self._quantities_of(states, ())(moment, before, old)
@@ -204,8 +212,11 @@ class Simulation:
         whole = len(solved) == rows
         if not bool(torch.isfinite(starts.detach()).all()):
             raise SimulationFailed("an initial state is not finite")
-        begin = starts if whole else starts[:, solved]
-        own = constants if whole else constants[:, solved]
+        begin = starts
+        own = constants
+        if not whole:
+            begin = starts[:, solved]
+            own = constants[:, solved]
         count = begin.shape[1]
         times = stage.times
         if lead > 1:
@@ -295,7 +306,6 @@ class Simulation:
                     for i, row in enumerate(rows)
                 }
                 rest, _ = self.alone.rest(ends, states.constants[:, rows], own)
-                states.steady = {row: rest[:, i] for i, row in enumerate(rows)}
-                continue
-            rest = self._steady(ends, states.constants[:, rows], stage, chosen, values)
+            else:
+                rest = self._steady(ends, states.constants[:, rows], stage, chosen, values)
             states.steady = {row: rest[:, i] for i, row in enumerate(rows)}

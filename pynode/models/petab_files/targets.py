@@ -55,8 +55,8 @@ class Names:
         return None
 
     def constant(self, name: str) -> int | None:
-        """The number of the constant that a quantity is, or None. A species that never changes is
-        its initial value, times its ``factor``."""
+        """The number of the constant that a quantity is, or None. A species that never changes
+        is the constant of the initial value, times ``factor``."""
         if name in self.constants:
             return self.constants[name]
         if self.factor(name) is None:
@@ -78,7 +78,9 @@ class Names:
         factor = sp.cancel(definition / symbol(start))
         if any(found.name not in self.constants for found in factor.free_symbols):
             return None
-        return None if symbol(start) in factor.free_symbols else factor
+        if symbol(start) in factor.free_symbols:
+            return None
+        return factor
 
     def check_target(self, name: str) -> None:
         """Raise UnsupportedFeature for a quantity that no condition can set."""
@@ -130,8 +132,7 @@ def _set_names(experiment: Any, definition: Definition) -> set[str]:
 
 
 def substituted(expression: sp.Basic, known: dict[str, sp.Basic], allowed: Iterable[str]) -> Any:
-    """The expression with the definitions of its names put in, as far as they are known and not
-    allowed to stand."""
+    """The expression with known definitions put in for names. Names in ``allowed`` stand."""
     allowed = set(allowed)
     for _ in range(len(known) + 1):
         pairs = {

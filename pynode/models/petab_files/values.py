@@ -16,15 +16,14 @@ import torch
 from torch import Tensor
 
 from ...core.parameter_info import ParameterInfo
-from ..reactions.torch_source import FunctionSource, compiled
-from .networks import FirstNetworks
+from .networks import FirstNetworks, function_of_parameters
 
 
 class Values:
     """The parameters of a problem as functions of theta, and the pool of all numbers.
 
-    parameters: of the table. estimated: those of theta, in its order. derived: outputs of networks,
-    which follow the parameters.
+    parameters: of the table. estimated: the components of theta, in this order. derived: outputs of
+    networks, which follow the parameters.
     """
 
     def __init__(
@@ -90,15 +89,8 @@ class Values:
         """No more tables: make the pool's function."""
         self._constant_pool = torch.tensor(self._numbers, dtype=torch.float64)
         if self._formulas:
-            source = FunctionSource(
-                name="value",
-                vectors={"p": self.names},
-                times={},
-                definitions={},
-                arguments=("p", "t"),
-            )
-            text = source.text(self._formulas)
-            self._evaluate = compiled(text, "value", "<formulas of parameters>")
+            origin = "<formulas of parameters>"
+            self._evaluate = function_of_parameters(self.names, self._formulas, origin)
 
     def index(self, place: tuple[str, int]) -> int:
         """The place of an entry in the pool."""

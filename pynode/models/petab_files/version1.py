@@ -28,7 +28,9 @@ def definition_of(path: str) -> Definition:
     """The problem of a YAML file of version 1."""
     problem = petab.Problem.from_yaml(path)
     if problem.model is None or problem.model.type_id != "sbml":
-        language = "no model" if problem.model is None else f"a model of {problem.model.type_id!r}"
+        language = "no model"
+        if problem.model is not None:
+            language = f"a model of {problem.model.type_id!r}"
         raise UnsupportedFeature(f"a PEtab problem with {language}", "SBML models are read")
     if problem.extensions_config:
         names = ", ".join(problem.extensions_config)
@@ -54,7 +56,9 @@ def _empty(value: Any) -> bool:
 
 def _get(row: Any, column: str, default: Any = None) -> Any:
     value = row.get(column, default)
-    return default if _empty(value) else value
+    if _empty(value):
+        return default
+    return value
 
 
 def _parameters(table):
@@ -102,7 +106,9 @@ def _experiments(problem):
     for place, (_, row) in enumerate(table.iterrows()):
         before = _get(row, C.PREEQUILIBRATION_CONDITION_ID)
         after = str(row[C.SIMULATION_CONDITION_ID])
-        name = after if before is None else f"{before}+{after}"
+        name = after
+        if before is not None:
+            name = f"{before}+{after}"
         if name not in experiments:
             periods = [Period(0.0, _changes(conditions, after, before is None), (after,))]
             if before is not None:

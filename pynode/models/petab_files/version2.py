@@ -106,6 +106,12 @@ def _any_prior(items):
     return any(item.estimate and item.prior_distribution for item in items)
 
 
+def _number(value, default):
+    if value is None:
+        return default
+    return float(value)
+
+
 def _parameters(items, any_prior):
     """Where one parameter has a prior, the others are uniform between their bounds."""
     any_prior = any_prior or _any_prior(items)
@@ -117,9 +123,9 @@ def _parameters(items, any_prior):
         found.append(
             ParameterInfo(
                 item.id,
-                math.nan if item.nominal_value is None else float(item.nominal_value),
-                -math.inf if item.lb is None else float(item.lb),
-                math.inf if item.ub is None else float(item.ub),
+                _number(item.nominal_value, math.nan),
+                _number(item.lb, -math.inf),
+                _number(item.ub, math.inf),
                 "lin",
                 prior,
                 item.estimate,
