@@ -6,9 +6,8 @@ import torch
 from torch import nn
 
 from pynode import solve
-from pynode.core.reaction_equations import sides
+from pynode.core.reaction_equations import GAS_CONSTANT, sides
 from pynode.nn import CRNN, Arrhenius, HybridField, NeuralODE, RateConstants, ReactionNetwork
-from pynode.nn.kinetics import GAS_CONSTANT
 from pynode.problems import get
 from tests.support.cases import directional, tensor
 
