@@ -14,6 +14,8 @@ import torch
 from ..core.solution import Solution
 from ..data import Dataset
 from ..models.inputs import InputTable
+from .collocation import slopes
+from .features import fewest_seen
 from .inputs import driven
 from .options import Options
 from .scaling import ScaledField, Scaling
@@ -21,12 +23,16 @@ from .shooting import joined, shoot
 from .times import sample_times
 from .warmstart import interpolated
 
+# With more neighbours than this, a smoothed observation has less noise than one alone.
+INTERPOLATING = 5
+
 
 @dataclass(frozen=True)
 class _Run:
     """A trajectory in scaled states.
 
     t: (T,). u: (T, n), gaps filled by interpolation.
+    smooth: (T, n), the same with less noise; segments start there.
     inputs: the scaled inputs as a function of time, None without any.
     weight, held_out: (T, n), the factors of the errors in the loss and in the loss of held-out
         observations. Zero if there is no value.
@@ -34,6 +40,7 @@ class _Run:
 
     t: torch.Tensor
     u: torch.Tensor
+    smooth: torch.Tensor
     weight: torch.Tensor
     held_out: torch.Tensor
     inputs: InputTable | None
@@ -90,7 +97,11 @@ class Objective:
         if scaling.inputs is not None:
             inputs = scaling.inputs.table(run.t, run.u)
         _, filled = interpolated(run.t, u, run.seen, torch.arange(len(run.t), dtype=torch.float64))
-        return _Run(run.t, filled, weight * ~held_out, weight * held_out, inputs)
+        smooth = filled
+        near = min(self.options.neighbours, fewest_seen(run))
+        if near > INTERPOLATING:
+            smooth = torch.cat((filled[:1], slopes(run.t, u, run.seen, near).y[1:]))
+        return _Run(run.t, filled, smooth, weight * ~held_out, weight * held_out, inputs)
 
     def _certainty(self, run, scaling):
         """(T, n) how much more certain an observation is than a typical one: its errors count in
@@ -102,6 +113,11 @@ class Objective:
             return certainty
         size = run.sd / run.y.new_tensor(scaling.y_scale)
         return torch.where(size > 0, self._typical / size, certainty)
+
+    @property
+    def longest(self) -> int:
+        """The number of observations after the start of the longest trajectory."""
+        return max(len(run.t) for run in self.runs) - 1
 
     def __len__(self) -> int:
         """The number of trajectories."""
@@ -121,35 +137,47 @@ class Objective:
             held_out = run.held_out.any(1).nonzero().flatten()
             start = torch.zeros(1, dtype=sampled.dtype)
             self.rows[i] = torch.cat((sampled, held_out, start)).unique()
+        self._count_drawn()
+
+    def limit(self, fraction: float) -> None:
+        """Use the first observations of each trajectory only, this fraction of them, at least
+        two."""
+        for i, run in enumerate(self.runs):
+            last = max(2, math.ceil(fraction * (len(run.t) - 1)))
+            self.rows[i] = torch.arange(min(last + 1, len(run.t)))
+        self._count_drawn()
+
+    def _count_drawn(self):
         pairs = zip(self.runs, self.rows, strict=True)
         self.drawn = max(1, sum(int((run.weight[rows] > 0).sum()) for run, rows in pairs))
 
     def part(
-        self, field: ScaledField, i: int, shooting: bool = False
+        self, field: ScaledField, i: int, size: int = 0
     ) -> tuple[torch.Tensor | None, float, list[Solution]]:
         """Solve trajectory i. Returns its differentiable part of the loss, None if the solve
         failed; its part of the held-out loss; and the Solutions, of which the last failed if any
         did.
 
-        shooting: solve in segments, with a penalty where they do not join.
+        size: the observations of a segment, with a penalty where segments do not join; 0 for one
+            solve.
         """
-        errors, held_out, solved = self.errors(field, i, shooting)
+        errors, held_out, solved = self.errors(field, i, size)
         if errors is None or held_out is None:
             return None, math.nan, solved
         part = self._cost(errors, self.drawn)
         if len(solved) > 1:
             # The ends of segments are observations with a larger weight.
-            size = self.options.shooting
             part = part + self.options.continuity * self._cost(
                 errors[size - 1 : -1 : size], self.drawn
             )
         return part, float(self._cost(held_out.detach(), max(self.held_count, 1))), solved
 
     def errors(
-        self, field: ScaledField, i: int, shooting: bool = False, **options: Any
+        self, field: ScaledField, i: int, size: int = 0, **options: Any
     ) -> tuple[torch.Tensor | None, torch.Tensor | None, list[Solution]]:
         """Weighted errors after the start of trajectory i, (T - 1, n), zero where nothing is
         observed; the held-out errors; and the Solutions. The errors are None if a solve failed.
+        size: as for ``part``.
         options: further ones of ``solve``."""
         run = self.runs[i]
         rows: Any = self.rows[i]
@@ -157,13 +185,13 @@ class Objective:
             rows = slice(None)
         t = run.t[rows]
         u = run.u[rows]
-        if shooting:
-            size = self.options.shooting
-        else:
-            size = max(len(t) - 1, 1)
+        size = size or max(len(t) - 1, 1)
+        starts = run.smooth[rows][0 : len(t) - 1 : size]
         field, stops = driven(field, run.inputs)
         options = {**stops, **options}
-        solved, _ = shoot(field, t, u, size, throw=False, **self.options.tolerances, **options)
+        solved, _ = shoot(
+            field, t, u, size, starts, throw=False, **self.options.tolerances, **options
+        )
         if not solved[-1].success:
             return None, None, solved
         errors = joined(solved) - u[1:]
@@ -180,14 +208,26 @@ class Objective:
         finally:
             self.rows, self.drawn = before
 
-    def value(self, field: ScaledField) -> tuple[float, float]:
+    def solutions(self, field: ScaledField) -> tuple[list[torch.Tensor], str]:
+        """The scaled states of all trajectories at all times after their starts, (T - 1, n) each;
+        and the message of the first solve that failed, '' if none did."""
+        found: list[torch.Tensor] = []
+        with torch.no_grad(), self._all_observations():
+            for i in range(len(self.runs)):
+                _, _, solved = self.errors(field, i)
+                if not solved[-1].success:
+                    return found, solved[-1].message
+                found.append(joined(solved))
+        return found, ""
+
+    def value(self, field: ScaledField, size: int = 0) -> tuple[float, float]:
         """The loss of a field over all observations, and over those held out. Infinite if a solve
-        fails."""
+        fails. size: as for ``part``."""
         total = 0.0
         total_held = 0.0
         with torch.no_grad(), self._all_observations():
             for i in range(len(self.runs)):
-                part, held_out, _ = self.part(field, i)
+                part, held_out, _ = self.part(field, i, size)
                 if part is None:
                     return math.inf, math.inf
                 total = total + float(part)
@@ -197,14 +237,18 @@ class Objective:
         return math.inf, math.inf
 
     def residuals(
-        self, field: ScaledField, on_solution: Callable[[Solution], None], **options: Any
+        self,
+        field: ScaledField,
+        on_solution: Callable[[Solution], None],
+        size: int = 0,
+        **options: Any,
     ) -> torch.Tensor | None:
         """All weighted errors as one vector, whose square is the mean squared error. None if a
-        solve failed. on_solution(solution) is called for each."""
+        solve failed. on_solution(solution) is called for each. size: as for ``part``."""
         weighted = []
         for i, run in enumerate(self.runs):
             with self._all_observations():
-                errors, _, solved = self.errors(field, i, **options)
+                errors, _, solved = self.errors(field, i, size, **options)
             for solution in solved:
                 on_solution(solution)
             if errors is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,14 @@ def plot_fit(
     method: str = "fbdf",
     rtol: float = 1e-6,
     backend: str = "auto",
+    title: str = "",
 ) -> Path:
     """Observations as dots and the learned solution as a line, with a subplot for each state, in
     the units of the data.
 
     The time axis is logarithmic if the times span more than three decades. At most MOST_RUNS
-    trajectories and MOST_STATES states are drawn. backend: as for ``solve``. Returns the path.
+    trajectories and MOST_STATES states are drawn. backend: as for ``solve``. title: a sentence
+    above, such as the verdict of the run. Returns the path.
     Raises ImportError without matplotlib, SolveError if the field fails.
     """
     from matplotlib.figure import Figure
@@ -80,6 +83,8 @@ def plot_fit(
         axis.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4), useMathText=True)
         axis.set_xlabel(data.time)
     axes.flat[0].legend(fontsize=8, framealpha=0.9)
+    if title:
+        figure.suptitle(textwrap.fill(title, int(14 * figure.get_figwidth())), fontsize=9)
     figure.tight_layout()
     return save_figure(path, figure, 150)
 

@@ -4,15 +4,18 @@ can follow."""
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 
 from ..data import Dataset
 from .collocation import Slopes, collocation, trajectory_slopes
+from .features import fewest_seen
 from .model import build
 from .objective import Objective
 from .options import Options
 from .progress import SilentProgress
+from .run import Run
 from .scaling import ScaledField, Scaling
 from .warmstart import warm_start
 
@@ -29,6 +32,23 @@ class TrainingError(RuntimeError):
     saved."""
 
 
+def start(run: Run, resume: bool) -> None:
+    """Give the run its first field, or the state of its checkpoint."""
+    if resume:
+        run.load()
+    else:
+        run.adopt(
+            first_field(
+                run.data, run.scaling, run.objective, run.options, run.generator, run.progress
+            )
+        )
+        run.history = [run.record() | {"loss": run.baseline}]
+    run.whole = run.snapshot()
+    if not resume:
+        run.save()
+        run.keep_epoch()
+
+
 def first_field(
     data: Dataset,
     scaling: Scaling,
@@ -41,37 +61,47 @@ def first_field(
     better, if one of the random starts is. Depending on the options, it is fitted before it is
     solved."""
     best = math.inf
-    start = None
+    chosen = None
     good = objective.baseline() * (WARM if options.warm_start else SOLVABLE)
     for attempt in range(1, STARTS + 1):
-        field = _prepared(data, scaling, options, generator, progress)
+        field = _prepared(data, scaling, options, generator, progress, objective)
         loss, _ = objective.value(field)
         if loss < best:
             best = loss
-            start = field
-        if start is not None and best < good:
-            return start
+            chosen = field
+        if chosen is not None and best < good:
+            return chosen
         if attempt < STARTS:
             progress.say(
                 f"Start {attempt} of at most {STARTS} has a loss of {loss:.2g}; drawing new"
                 " weights."
             )
-    if start is None:
+    if chosen is None:
         raise TrainingError(
             f"none of {STARTS} random starts could be solved over the time span of the data: raise"
             " --max-steps, use an implicit --method such as fbdf, or try another --seed."
         )
-    return start
+    return chosen
 
 
-def _prepared(data, scaling, options, generator, progress):
+def _prepared(data, scaling, options, generator, progress, objective=None):
+    """A field that was fitted without solves. Where the options compare starts, the one whose first
+    solve has the lower loss."""
+    if not options.compare_starts:
+        return _fitted(data, scaling, options, generator, progress)
+    kinds = [replace(options, collocation=0), replace(options, warm_start=0)]
+    fields = [_fitted(data, scaling, kind, generator, progress) for kind in kinds]
+    return min(fields, key=lambda field: objective.value(field)[0])
+
+
+def _fitted(data, scaling, options, generator, progress):
     if options.warm_start:
         count = options.candidates
     else:
         count = 1
     fields = [build(options.architecture, scaling, generator) for _ in range(count)]
     if options.collocation:
-        points = Slopes.joined(trajectory_slopes(run, scaling) for run in data.trajectories)
+        points = _slopes(data, scaling, options.neighbours)
         for field in fields:
             collocation(field, points, options.collocation, report=progress.warm)
     if options.warm_start:
@@ -84,3 +114,18 @@ def _prepared(data, scaling, options, generator, progress):
     if not options.collocation:
         fields[0].close_gates()
     return fields[0]
+
+
+def _slopes(data, scaling, neighbours) -> Slopes:
+    """The slopes of the scaled states of all trajectories that have enough values."""
+    parts = []
+    for run in data.trajectories:
+        near = min(neighbours, fewest_seen(run))
+        if near >= 3:
+            parts.append(trajectory_slopes(run, scaling, near))
+    if not parts:
+        raise TrainingError(
+            "collocation needs at least three values of each state after the start of a trajectory:"
+            " use --collocation 0 with --warm-start 1500."
+        )
+    return Slopes.joined(parts)

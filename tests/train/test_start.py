@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from pynode.train import Options
-from pynode.train import initial_field as module
-from pynode.train.initial_field import STARTS, TrainingError, first_field
+from pynode.train import start as module
 from pynode.train.progress import SilentProgress
+from pynode.train.start import STARTS, TrainingError, first_field
 
 WARM = Options(warm_start=10)
 COLD = replace(WARM, warm_start=0)
