@@ -112,6 +112,18 @@ def seen_series(data: Dataset, i: int) -> list[tuple[torch.Tensor, torch.Tensor]
     return [(run.t[run.seen[:, i]], run.y[run.seen[:, i], i]) for run in data.trajectories]
 
 
+def state_noise(data: Dataset, i: int) -> float:
+    """The standard deviation of the noise of state i, in its unit: the root mean square of those
+    that came with the observations, or an estimate without them."""
+    given = [run.sd[run.seen[:, i], i] for run in data.trajectories if run.sd is not None]
+    if given:
+        known = torch.cat(given)
+        known = known[known > 0]
+        if len(known):
+            return float(known.square().mean().sqrt())
+    return noise_level(seen_series(data, i))
+
+
 def fewest_seen(run: Trajectory) -> int:
     """The number of values after the start of the state that has the fewest."""
     return int(run.seen[1:].sum(0).min())

@@ -14,7 +14,7 @@ import torch
 
 from ..data import Dataset
 from .collocation import slopes
-from .features import fewest_seen, noise_level, seen_series, turning_points
+from .features import fewest_seen, state_noise, turning_points
 from .objective import Objective
 from .options import Options
 from .scaling import ScaledField
@@ -47,7 +47,7 @@ class StateVerdict:
     """One state; its errors are root mean squares after the starts, as fractions of its range.
 
     error: of the learned field. held_out: the same at the times held out, None if there are none.
-    noise: estimated from the observations. constant: of the mean. spline: of a local quadratic.
+    noise: given with the observations (--error), or estimated from them. constant: of the mean. spline: of a local quadratic.
     correlation: of neighbouring errors, 0 for noise and near 1 for a curve that is off.
     learned; why: what is wrong, '' if nothing is.
     """
@@ -108,8 +108,7 @@ def _unsolved(name):
 def _state(data, objective, field, found, i) -> StateVerdict:
     """Judge state i. found: the scaled solutions after the starts, (T - 1, n) each."""
     scale = field.scaling.y_scale[i]
-    series = seen_series(data, i)
-    noise = noise_level(series) / scale
+    noise = state_noise(data, i) / scale
     errors = []
     held = []
     values = []

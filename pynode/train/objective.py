@@ -52,8 +52,9 @@ class Objective:
     Kim et al. 2021: the loss uses the states divided by their ranges, so that a species of 1e-5
     counts as much as one of 1. 'mae' is the mean of |u - u_observed|, 'mse' of its square. With
     ``relative`` an error is divided by the observed value instead. ``weights`` give each state a
-    factor. Errors of values with standard deviations count in units of these. ``validation`` holds
-    out a part of the observation times, which are drawn with the seed.
+    factor. Errors of values with standard deviations count in units of these, and errors of means
+    of replicates more than those of one. ``validation`` holds out a part of the observation times,
+    which are drawn with the seed.
     """
 
     def __init__(self, data: Dataset, scaling: Scaling, options: Options) -> None:
@@ -64,8 +65,12 @@ class Objective:
                 f" of {', '.join(data.columns)}, in this order"
             )
         generator = torch.Generator().manual_seed(options.seed)
-        self._typical = _typical_error(data, scaling)
-        self.runs = [self._run(run, scaling, generator) for run in data.trajectories]
+        self.runs = [
+            self._run(run, certainty, scaling, generator)
+            for run, certainty in zip(
+                data.trajectories, _certainties(data, scaling), strict=True
+            )
+        ]
         self.rows: list[torch.Tensor | None] = [None] * len(self.runs)
         self.count = sum(int((run.weight > 0).sum()) for run in self.runs)
         self.held_count = sum(int((run.held_out > 0).sum()) for run in self.runs)
@@ -76,14 +81,14 @@ class Objective:
                 f" {data.observations} values"
             )
 
-    def _run(self, run, scaling, generator) -> _Run:
+    def _run(self, run, certainty, scaling, generator) -> _Run:
         u = scaling.scaled(run.y)
         unit = torch.ones_like(run.y)
         if self.options.relative:
             unit = (run.y.abs() / run.y.new_tensor(scaling.y_scale)).clamp(
                 min=self.options.relative
             )
-        weight = run.seen / unit * self._certainty(run, scaling)
+        weight = run.seen / unit * certainty
         if self.options.weights:
             weight = weight * weight.new_tensor(self.options.weights)
         weight[0] = 0.0
@@ -102,17 +107,6 @@ class Objective:
         if near > INTERPOLATING:
             smooth = torch.cat((filled[:1], slopes(run.t, u, run.seen, near).y[1:]))
         return _Run(run.t, filled, smooth, weight * ~held_out, weight * held_out, inputs)
-
-    def _certainty(self, run, scaling):
-        """(T, n) how much more certain an observation is than a typical one: its errors count in
-        units of its standard deviation. The mean of k replicates counts k times."""
-        certainty = run.count.to(run.y.dtype).clamp(min=1)
-        if self.options.loss == "mse":
-            certainty = certainty.sqrt()  # the square of an error has the square of its weight
-        if run.sd is None:
-            return certainty
-        size = run.sd / run.y.new_tensor(scaling.y_scale)
-        return torch.where(size > 0, self._typical / size, certainty)
 
     @property
     def longest(self) -> int:
@@ -263,6 +257,25 @@ class Objective:
         else:
             size = errors * errors
         return size.sum() / count
+
+
+def _certainties(data, scaling) -> list[torch.Tensor]:
+    """For each trajectory how much more certain its observations are than a typical one, (T, n):
+    an error counts in units of its standard deviation, and the mean of k replicates has that of one
+    divided by the root of k. The mean square over all observations is one, so that a loss keeps the
+    units of the scaled states."""
+    typical = _typical_error(data, scaling)
+    found = []
+    squares = []
+    for run in data.trajectories:
+        certainty = run.count.to(run.y.dtype).clamp(min=1).sqrt()
+        if run.sd is not None:
+            size = run.sd / run.y.new_tensor(scaling.y_scale)
+            certainty = torch.where(size > 0, typical / size, certainty)
+        found.append(certainty)
+        squares.append(certainty[1:][run.seen[1:]].square())
+    mean = torch.cat(squares).mean().sqrt()
+    return [certainty / mean for certainty in found]
 
 
 def _typical_error(data, scaling) -> float:

@@ -11,9 +11,9 @@ import torch
 from ..data import Dataset
 from .features import (
     fastest_change,
-    noise_level,
     seen_series,
     spread_over_decades,
+    state_noise,
     turning_points,
 )
 from .options import Options
@@ -112,7 +112,7 @@ def understand(data: Dataset, given: dict[str, Any] | None = None) -> Understand
         series = seen_series(data, i)
         values = torch.cat([y for _, y in series])
         spread = float(values.max() - values.min()) or 1.0
-        level = noise_level(series)
+        level = state_noise(data, i)
         noise.append(level / spread)
         least = max(LEAST_TURN * spread, TURN_NOISE * level)
         turns.append(max(turning_points(y, least) for _, y in series))
