@@ -16,7 +16,6 @@ from ..data import DataError, Dataset, read
 from ..train import (
     Fit,
     Options,
-    fit,
     fit_best,
     plot_fit,
     plot_loss,
@@ -266,6 +265,11 @@ def _add_start(group):
         metavar="N",
         help="train with N seeds, from --seed on, and keep the best (default: 1)",
     )
+    group.add_argument(
+        "--ensemble",
+        action="store_true",
+        help="keep the models of all --seeds in OUT/ensemble, and draw their spread as a band",
+    )
     _add(
         group,
         "collocation",
@@ -297,7 +301,7 @@ def _add_end(group):
         group,
         "time_limit",
         float,
-        "stop after this many seconds, summed over all sessions",
+        "stop after this many seconds, summed over all sessions and attempts",
         metavar="S",
     )
     _add(group, "checkpoint_every", float, "seconds between checkpoints", metavar="S")
@@ -387,14 +391,14 @@ def _train(arguments) -> int:
 
 
 def _trained(data, choices, out, arguments) -> Fit:
-    """Go on with the run in out, or keep the best of new ones."""
+    """Go on with the attempts in out, or keep the best of new ones."""
     if arguments.quiet or arguments.json:
         shown: Callable[[], SilentProgress] = SilentProgress
     else:
         shown = display
-    if arguments.resume:
-        return fit(data, choices[0], out, True, shown())
-    return fit_best(data, choices, arguments.seeds, out, shown)
+    return fit_best(
+        data, choices, arguments.seeds, out, shown, arguments.resume, arguments.ensemble
+    )
 
 
 def _ignore(text):
@@ -417,6 +421,7 @@ def draw(run: Fit, data: Dataset, out: Path, log: Callable[[str], None]) -> list
                 method,
                 backend=backend,
                 title=run.verdict.sentence,
+                members=run.members,
             )
         )
     except SolveError as error:

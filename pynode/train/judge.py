@@ -47,7 +47,8 @@ class StateVerdict:
     """One state; its errors are root mean squares after the starts, as fractions of its range.
 
     error: of the learned field. held_out: the same at the times held out, None if there are none.
-    noise: given with the observations (--error), or estimated from them. constant: of the mean. spline: of a local quadratic.
+    noise: given with the observations (--error), or estimated from them. constant: of the mean.
+    spline: of a local quadratic.
     correlation: of neighbouring errors, 0 for noise and near 1 for a curve that is off.
     learned; why: what is wrong, '' if nothing is.
     """

@@ -6,6 +6,7 @@ comes before: a run gets a data set. To add a strategy, add it to the stage that
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -36,6 +37,7 @@ class Fit:
     backend: the engine of the solves.
     options: those of the run.
     verdict: whether the field has learned the data.
+    members: the fields of an ensemble, in the units of the data; () without one.
     """
 
     field: PhysicalField
@@ -47,6 +49,7 @@ class Fit:
     backend: str
     options: Options
     verdict: Verdict
+    members: tuple[PhysicalField, ...] = ()
 
 
 def fit(
@@ -55,6 +58,7 @@ def fit(
     out: str | PathLike[str] | None = None,
     resume: bool = False,
     progress: SilentProgress | None = None,
+    time_left: float = math.inf,
 ) -> Fit:
     """Train a neural ODE on the data.
 
@@ -64,6 +68,7 @@ def fit(
     resume: continue from the checkpoint in out. With the same options and data, and no time limit,
         the result is equal in every bit to that of a run without interruption.
     progress: a display.
+    time_left: seconds after which training ends, if that is before ``time_limit``.
 
     Ctrl-C, or anything else that raises KeyboardInterrupt, saves the last complete epoch and ends
     the run; ``interrupted`` is then True. Raises TrainingError if solves keep failing, ModelError
@@ -77,7 +82,7 @@ def fit(
             saved = saved_options(Path(out) / "checkpoint.pt")
         options = understand(data, saved).options
     progress = progress or SilentProgress()
-    run = Run(data, options, out, progress)
+    run = Run(data, options, out, progress, time_left)
     try:
         interrupted = _carried_out(run, resume)
     finally:

@@ -67,9 +67,7 @@ class Objective:
         generator = torch.Generator().manual_seed(options.seed)
         self.runs = [
             self._run(run, certainty, scaling, generator)
-            for run, certainty in zip(
-                data.trajectories, _certainties(data, scaling), strict=True
-            )
+            for run, certainty in zip(data.trajectories, _certainties(data, scaling), strict=True)
         ]
         self.rows: list[torch.Tensor | None] = [None] * len(self.runs)
         self.count = sum(int((run.weight > 0).sum()) for run in self.runs)

@@ -31,12 +31,14 @@ LAST_RATE = 0.01
 class Plan:
     """The phase of a run, and Adam's rate in it.
 
-    began: the epoch in which it began. ended: whether it ended early. size: the observations of a
-    segment in SEGMENTS. before: the epochs of SEGMENTS, known when they are over.
+    limit: seconds after which the run ends. began: the epoch in which the phase began. ended:
+    whether it ended early. size: the observations of a segment in SEGMENTS. before: the epochs of
+    SEGMENTS, known when they are over.
     """
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, limit: float = math.inf) -> None:
         self.options = options
+        self.limit = min(limit, options.time_limit)
         if options.segments:
             self.phase = SEGMENTS
         elif options.horizon:
@@ -60,8 +62,8 @@ class Plan:
     def _limit(self) -> float:
         """Seconds until Adam's epochs end."""
         if self.options.polish:
-            return 0.5 * self.options.time_limit
-        return self.options.time_limit
+            return 0.5 * self.limit
+        return self.limit
 
     def next(self, epoch: int, elapsed: float) -> str | None:
         """The phase of the next epoch: the present one, or the next one that has epochs; None at
@@ -86,7 +88,7 @@ class Plan:
                 POLISH: began + options.polish,
             }[phase]
             if phase == POLISH:
-                limit = options.time_limit
+                limit = self.limit
             else:
                 limit = self._limit
             if epoch < last and elapsed < limit and not (present and self.ended):
@@ -158,6 +160,7 @@ class Plan:
             "stopping": stopping,
             "size": self.size,
             "before": self.before,
+            "limit": self.limit,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -43,6 +43,7 @@ class Run:
         options: Options,
         out: str | PathLike[str] | None,
         progress: SilentProgress,
+        time_left: float = math.inf,
     ) -> None:
         self.data = data
         self.progress = progress
@@ -68,7 +69,7 @@ class Run:
         self.objective = Objective(data, self.scaling, options)
         self.baseline = self.objective.baseline()
         self.generator = torch.Generator().manual_seed(options.seed)
-        self.plan = Plan(options)
+        self.plan = Plan(options, time_left)
         self.epoch = 0
         self.failures = 0
         self.rate_factor = 1.0
@@ -209,6 +210,8 @@ class Run:
         self.rate_factor = plain["rate_factor"]
         self.history = plain["history"]
         self.plan.load_state_dict(plain["plan"])
+        if plain["options"]["time_limit"] == self.options.time_limit:
+            self.plan.limit = plain["plan"].get("limit", self.plan.limit)
         self.polisher.damping = plain["damping"]
         self._began = time.monotonic() - plain["elapsed"]
 

@@ -4,6 +4,7 @@ can follow."""
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import replace
 
 import torch
@@ -25,6 +26,19 @@ STARTS = 3
 # it need only be solvable; a warm start that leaves it higher has got stuck.
 SOLVABLE = 2.0
 WARM = 0.1
+# The part of a time limit that the start may take.
+PART = 0.5
+
+
+class Clock:
+    """The seconds that are left of a limit."""
+
+    def __init__(self, limit: float) -> None:
+        self._end = time.monotonic() + limit
+
+    @property
+    def left(self) -> float:
+        return max(0.0, self._end - time.monotonic())
 
 
 class TrainingError(RuntimeError):
@@ -39,7 +53,13 @@ def start(run: Run, resume: bool) -> None:
     else:
         run.adopt(
             first_field(
-                run.data, run.scaling, run.objective, run.options, run.generator, run.progress
+                run.data,
+                run.scaling,
+                run.objective,
+                run.options,
+                run.generator,
+                run.progress,
+                Clock(PART * run.plan.limit),
             )
         )
         run.history = [run.record() | {"loss": run.baseline}]
@@ -56,20 +76,23 @@ def first_field(
     options: Options,
     generator: torch.Generator,
     progress: SilentProgress,
+    clock: Clock,
 ) -> ScaledField:
     """A field that can be solved: not much worse than constant states, and after a warm start much
     better, if one of the random starts is. Depending on the options, it is fitted before it is
-    solved."""
+    solved. When the clock has run out, no further start is tried."""
     best = math.inf
     chosen = None
     good = objective.baseline() * (WARM if options.warm_start else SOLVABLE)
     for attempt in range(1, STARTS + 1):
-        field = _prepared(data, scaling, options, generator, progress, objective)
+        field = _prepared(data, scaling, options, generator, progress, objective, clock)
         loss, _ = objective.value(field)
         if loss < best:
             best = loss
             chosen = field
         if chosen is not None and best < good:
+            return chosen
+        if chosen is not None and not clock.left:
             return chosen
         if attempt < STARTS:
             progress.say(
@@ -84,17 +107,19 @@ def first_field(
     return chosen
 
 
-def _prepared(data, scaling, options, generator, progress, objective=None):
+def _prepared(data, scaling, options, generator, progress, objective, clock):
     """A field that was fitted without solves. Where the options compare starts, the one whose first
     solve has the lower loss."""
     if not options.compare_starts:
-        return _fitted(data, scaling, options, generator, progress)
+        return _fitted(data, scaling, options, generator, progress, clock.left)
     kinds = [replace(options, collocation=0), replace(options, warm_start=0)]
-    fields = [_fitted(data, scaling, kind, generator, progress) for kind in kinds]
+    share = clock.left / len(kinds)
+    fields = [_fitted(data, scaling, kind, generator, progress, share) for kind in kinds]
     return min(fields, key=lambda field: objective.value(field)[0])
 
 
-def _fitted(data, scaling, options, generator, progress):
+def _fitted(data, scaling, options, generator, progress, seconds):
+    """A field that was fitted without solves, in at most so many seconds."""
     if options.warm_start:
         count = options.candidates
     else:
@@ -102,10 +127,11 @@ def _fitted(data, scaling, options, generator, progress):
     fields = [build(options.architecture, scaling, generator) for _ in range(count)]
     if options.collocation:
         points = _slopes(data, scaling, options.neighbours)
+        share = seconds / 2 / len(fields)
         for field in fields:
-            collocation(field, points, options.collocation, report=progress.warm)
+            collocation(field, points, options.collocation, report=progress.warm, seconds=share)
     if options.warm_start:
-        limit = options.time_limit / 4
+        limit = seconds / 2
         report = progress.warm
         native = options.engine == "native"
         return warm_start(
