@@ -31,7 +31,8 @@ from ..train.scaling import KINDS
 from ..train.understand import CHOSEN, GROUPS
 from .command import failed, finish, print_json, threads
 from .data_options import add_columns, columns
-from .values import NO_PLOTS, numbers, widths
+from .targets import known_part
+from .values import NO_PLOTS, names, numbers, widths
 
 TRAIN = """\
 Train a neural ODE on observations of a physical system. Stiff dynamics need an implicit solver, so
@@ -91,6 +92,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     _add_data(p.add_argument_group("data"))
     _add_model(p.add_argument_group("model"))
+    _add_known(p.add_argument_group("what is known"))
     _add_solver(p.add_argument_group("solver"))
     _add_loss(p.add_argument_group("loss"))
     training = p.add_argument_group("training")
@@ -105,7 +107,7 @@ def _add(group, name, kind, text, **more):
     """Add the option of ``Options`` of that name, whose default the help shows."""
     if name in CHOSEN:
         shown = " (default: from the data)"
-    elif DEFAULTS[name] in (None, math.inf, False):
+    elif DEFAULTS[name] in (None, math.inf, False, (), ""):
         shown = ""
     else:
         shown = f" (default: {DEFAULTS[name]})"
@@ -148,6 +150,45 @@ def _add_model(group):
         str,
         "'kim' uses one time scale, 'decades' one per state, and rates over decades",
         choices=KINDS,
+    )
+
+
+def _add_known(group):
+    """What is known of the dynamics."""
+    _add(
+        group,
+        "augment",
+        int,
+        "hidden states, which nobody observed; their starts are learned for each trajectory",
+        metavar="N",
+    )
+    group.add_argument(
+        "--learn-starts",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="learn the starts of the trajectories, whose first observations then count as others",
+    )
+    _add(
+        group,
+        "conserve",
+        names,
+        "sums that stay constant, such as A+2*B, separated by commas",
+        metavar="SUMS",
+    )
+    _add(
+        group,
+        "positive",
+        names,
+        "states that stay positive, separated by commas, or all",
+        metavar="STATES",
+    )
+    _add(
+        group,
+        "known",
+        str,
+        "a known part f(t, y) of dy/dt, to which the network adds the rest; runs the code of the"
+        " file",
+        metavar="FILE.py:f",
     )
 
 
@@ -203,6 +244,13 @@ def _add_loss(group):
         float,
         "fraction of the observation times to hold out; they select the best model",
         metavar="X",
+    )
+    _add(
+        group,
+        "hold_out",
+        float,
+        "number of trajectories, or their share, that only the verdict sees",
+        metavar="N",
     )
     _add(
         group,
@@ -397,7 +445,14 @@ def _trained(data, choices, out, arguments) -> Fit:
     else:
         shown = display
     return fit_best(
-        data, choices, arguments.seeds, out, shown, arguments.resume, arguments.ensemble
+        data,
+        choices,
+        arguments.seeds,
+        out,
+        shown,
+        arguments.resume,
+        arguments.ensemble,
+        known_part(choices[0].known),
     )
 
 

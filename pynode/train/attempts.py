@@ -25,6 +25,7 @@ from .loop import Fit, fit
 from .model import ModelError, load_model
 from .options import Options
 from .progress import SilentProgress
+from .run import KnownPart
 from .start import TrainingError
 
 WORDS = (LEARNED, PARTLY, NOT_LEARNED)
@@ -81,6 +82,7 @@ def fit_best(
     progress: Callable[[], SilentProgress] = SilentProgress,
     resume: bool = False,
     ensemble: bool = False,
+    known: KnownPart | None = None,
 ) -> Fit:
     """The best of several runs.
 
@@ -93,15 +95,17 @@ def fit_best(
     resume: continue where an earlier call with this folder was interrupted, in whichever attempt.
         Choices after the first, seeds and ensemble are then those of the earlier call.
     ensemble: keep the models of all attempts, as ``members`` and in out/ensemble.
+    known: as for ``fit``.
 
     Ctrl-C ends all attempts; the best that is over is then the result, and ``interrupted``. Raises
     what ``fit`` raises in the first run; later ones that fail are left out.
     """
-    return _Attempts(data, choices, seeds, out, progress, resume, ensemble).run()
+    return _Attempts(data, choices, seeds, out, progress, resume, ensemble, known).run()
 
 
 class _Attempts:
-    def __init__(self, data, choices, seeds, out, progress, resume, ensemble):
+    def __init__(self, data, choices, seeds, out, progress, resume, ensemble, known):
+        self.known = known
         self.data = data
         self.first = choices[0]
         self.progress = progress
@@ -151,6 +155,7 @@ class _Attempts:
             resume=self.resume,
             progress=self.progress(),
             time_left=time_left,
+            known=self.known,
         )
         if not over and not best.interrupted:
             self._note(best, self.out)
@@ -197,7 +202,7 @@ class _Attempts:
         resume = self.resume and folder is not None and (folder / "checkpoint.pt").exists()
         other = None
         try:
-            other = fit(self.data, options, folder, resume, display, self._share())
+            other = fit(self.data, options, folder, resume, display, self._share(), self.known)
         except TrainingError as error:
             display.say(f"This attempt failed: {error}")
         except KeyboardInterrupt:
@@ -258,7 +263,7 @@ class _Attempts:
                 if self.out is None:
                     yield self.members[k]
                 else:
-                    yield load_model(self.out / ENSEMBLE / f"model{k}.pt")
+                    yield load_model(self.out / ENSEMBLE / f"model{k}.pt", self.known)
 
 
 def _rank(run) -> tuple[int, float]:

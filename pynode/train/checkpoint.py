@@ -27,7 +27,15 @@ SHARED = (
     "weights",
     "relative",
     "validation",
+    "hold_out",
+    "augment",
+    "learn_starts",
+    "conserve",
+    "positive",
+    "known",
 )
+# Options that checkpoints of earlier versions do not have.
+LATER = {name: value for name, value in Options().as_dict().items() if name in SHARED[8:]}
 
 
 def save_history(path: str | PathLike[str], history: list[dict[str, Any]]) -> None:
@@ -46,10 +54,11 @@ def checkpoint(path: str | PathLike[str], options: Options, data: Dataset) -> di
     plain = load_plain(path, "checkpoint")
     mine = options.as_dict()
     try:
+        theirs = {**LATER, **plain["options"]}
         for name in SHARED:
-            if plain["options"][name] != mine[name]:
+            if theirs[name] != mine[name]:
                 raise ModelError(
-                    f"{path} was trained with {name} {plain['options'][name]}, not {mine[name]}:"
+                    f"{path} was trained with {name} {theirs[name]}, not {mine[name]}:"
                     " resume with the same, or start anew in another directory."
                 )
         if plain["data"] != data.fingerprint:

@@ -11,7 +11,7 @@ import torch
 from .gradients import normalise_gradients
 from .phases import DESCENT, HORIZON, SEGMENTS, SHOOTING
 from .polish import one_step
-from .run import Run, weights_of
+from .run import Run
 from .start import TrainingError
 
 
@@ -79,7 +79,7 @@ def _batch(run, indices, record):
         norm = torch.nn.utils.clip_grad_norm_(run.weights, run.options.clip)
     if not (math.isfinite(total) and torch.isfinite(norm)):
         return _step_back(run, "The loss or its gradient is not finite.")
-    run.good = weights_of(run.field)
+    run.good = run.now()
     run.optimizer.step()
     run.failures = 0
     return total, other
@@ -94,7 +94,7 @@ def _step_back(run, problem):
             f" a row. The last: {problem} The best weights so far are saved; try a lower --lr,"
             " a larger --rtol, or another --seed."
         )
-    run.field.net.load_state_dict(run.good)
+    run.use(run.good)
     run.rate_factor *= 0.5
     run.progress.say(
         f"Epoch {run.epoch + 1}: a solve failed; went a step back, at half the rate. {problem}"

@@ -7,6 +7,7 @@ A loss alone does not say it. The error of each state is compared with the noise
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -46,7 +47,8 @@ DRIFT = 3.0
 class StateVerdict:
     """One state; its errors are root mean squares after the starts, as fractions of its range.
 
-    error: of the learned field. held_out: the same at the times held out, None if there are none.
+    error: of the learned field. held_out: the same at the times and in the
+        trajectories held out, None if there are none.
     noise: given with the observations (--error), or estimated from them. constant: of the mean.
     spline: of a local quadratic.
     correlation: of neighbouring errors, 0 for noise and near 1 for a curve that is off.
@@ -90,14 +92,23 @@ class Verdict:
         return plain
 
 
-def judge(field: ScaledField, data: Dataset, objective: Objective, options: Options) -> Verdict:
-    """Judge a field of scaled states on the data of its objective."""
+def judge(
+    field: ScaledField,
+    data: Dataset,
+    objective: Objective,
+    options: Options,
+    held_out: Sequence[bool] = (),
+) -> Verdict:
+    """Judge a field of scaled states on the data of its objective. held_out: for each trajectory
+    whether training never saw it. Hidden states are not judged."""
+    columns = data.columns[: objective.observed]
+    held_out = held_out or (False,) * len(data.trajectories)
     found, failure = objective.solutions(field)
     if failure:
-        states = tuple(_unsolved(name) for name in data.columns)
+        states = tuple(_unsolved(name) for name in columns)
         sentence = f"not learned: the field cannot be solved. {failure}"
         return Verdict(NOT_LEARNED, sentence, "try another --seed or a lower --lr", states)
-    states = tuple(_state(data, objective, field, found, i) for i in range(len(data.columns)))
+    states = tuple(_state(data, objective, field, found, held_out, i) for i in range(len(columns)))
     return _verdict(states, options)
 
 
@@ -106,7 +117,7 @@ def _unsolved(name):
     return StateVerdict(name, nan, None, nan, nan, nan, nan, False, "cannot be solved")
 
 
-def _state(data, objective, field, found, i) -> StateVerdict:
+def _state(data, objective, field, found, held_out, i) -> StateVerdict:
     """Judge state i. found: the scaled solutions after the starts, (T - 1, n) each."""
     scale = field.scaling.y_scale[i]
     noise = state_noise(data, i) / scale
@@ -116,9 +127,13 @@ def _state(data, objective, field, found, i) -> StateVerdict:
     turned = 0
     model_turned = 0
     least = max(LEAST_TURN, TURN_NOISE * noise)
-    for run, part, solution in zip(data.trajectories, objective.runs, found, strict=True):
+    runs = zip(data.trajectories, objective.runs, found, held_out, strict=True)
+    for run, part, solution, out in runs:
         seen = run.seen[1:, i]
         u = field.scaling.scaled(run.y)[1:, i]
+        if out:
+            held.append((solution[:, i] - u)[seen])
+            continue
         errors.append((solution[:, i] - u)[seen])
         held.append((solution[:, i] - u)[seen & (part.held_out[1:, i] > 0)])
         values.append(u[seen])
@@ -128,24 +143,25 @@ def _state(data, objective, field, found, i) -> StateVerdict:
     error = _rms(torch.cat(errors))
     value = torch.cat(values)
     constant = _rms(value - value.mean())
-    held_out = None
+    unseen = None
     if any(len(part) for part in held):
-        held_out = _rms(torch.cat(held))
+        unseen = _rms(torch.cat(held))
     limit = max(TIMES_NOISE * noise, CLEAN)
-    runs = len(data.trajectories)
+    count = len(data.trajectories) - sum(held_out)
     why = ""
-    if len(value) < FEWEST or len(value) < FEWEST_A_SWING * (1 + turned / runs):
+    if len(value) < FEWEST or len(value) < FEWEST_A_SWING * (1 + turned / count):
         why = f"has too few values ({len(value)}) to tell"
     elif noise > HIDDEN * constant:
         why = "has no more structure than noise"
     elif error > limit or error > FOUND * constant:
         why = _fault(errors, error, turned, model_turned)
-    elif held_out is not None and held_out > 2 * limit:
-        why = f"fits, but is off by {100 * held_out:.2g} % at the times held out"
+    elif unseen is not None and unseen > 2 * limit:
+        where = "in the trajectories" if any(held_out) else "at the times"
+        why = f"fits, but is off by {100 * unseen:.2g} % {where} held out"
     return StateVerdict(
         name=data.columns[i],
         error=error,
-        held_out=held_out,
+        held_out=unseen,
         noise=noise,
         constant=constant,
         spline=_smooth_error(data, field, i),

@@ -19,7 +19,7 @@ from .judge import Verdict, judge
 from .options import Options
 from .polish import polish
 from .progress import SilentProgress
-from .run import Run
+from .run import KnownPart, Run
 from .scaling import PhysicalField
 from .start import TrainingError, start
 from .understand import understand
@@ -59,6 +59,7 @@ def fit(
     resume: bool = False,
     progress: SilentProgress | None = None,
     time_left: float = math.inf,
+    known: KnownPart | None = None,
 ) -> Fit:
     """Train a neural ODE on the data.
 
@@ -68,6 +69,8 @@ def fit(
     resume: continue from the checkpoint in out. With the same options and data, and no time limit,
         the result is equal in every bit to that of a run without interruption.
     progress: a display.
+    known: a known part f(t, y) of dy/dt in the units of the data, for one state (n,). The network
+        learns the rest. Parameters of a module are constants.
     time_left: seconds after which training ends, if that is before ``time_limit``.
 
     Ctrl-C, or anything else that raises KeyboardInterrupt, saves the last complete epoch and ends
@@ -82,7 +85,7 @@ def fit(
             saved = saved_options(Path(out) / "checkpoint.pt")
         options = understand(data, saved).options
     progress = progress or SilentProgress()
-    run = Run(data, options, out, progress, time_left)
+    run = Run(data, options, out, progress, time_left, known)
     try:
         interrupted = _carried_out(run, resume)
     finally:
@@ -101,7 +104,7 @@ def fit(
         interrupted=interrupted,
         backend=run.options.engine,
         options=run.options,
-        verdict=judge(run.field, data, run.objective, run.options),
+        verdict=judge(run.field, run.whole_data, run.whole_objective(), run.options, run.held_out),
     )
 
 

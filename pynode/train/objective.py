@@ -32,7 +32,7 @@ class _Run:
     """A trajectory in scaled states.
 
     t: (T,). u: (T, n), gaps filled by interpolation.
-    smooth: (T, n), the same with less noise; segments start there.
+    smooth: (T, n), the same with less noise; segments and learned starts begin there.
     inputs: the scaled inputs as a function of time, None without any.
     weight, held_out: (T, n), the factors of the errors in the loss and in the loss of held-out
         observations. Zero if there is no value.
@@ -54,21 +54,28 @@ class Objective:
     ``relative`` an error is divided by the observed value instead. ``weights`` give each state a
     factor. Errors of values with standard deviations count in units of these, and errors of means
     of replicates more than those of one. ``validation`` holds out a part of the observation times,
-    which are drawn with the seed.
+    which are drawn with the seed. Hidden states have no observations.
+
+    starts: (K, d) the learned starts of the last d states of the K trajectories, scaled; None if
+    none are learned.
     """
 
     def __init__(self, data: Dataset, scaling: Scaling, options: Options) -> None:
         self.options = options
-        if options.weights and len(options.weights) != len(data.columns):
+        self.observed = len(data.columns) - options.augment
+        if options.weights and len(options.weights) != self.observed:
             raise ValueError(
-                f"{len(options.weights)} weights for {len(data.columns)} states: give one for each"
-                f" of {', '.join(data.columns)}, in this order"
+                f"{len(options.weights)} weights for {self.observed} states: give one for each"
+                f" of {', '.join(data.columns[: self.observed])}, in this order"
             )
         generator = torch.Generator().manual_seed(options.seed)
         self.runs = [
             self._run(run, certainty, scaling, generator)
-            for run, certainty in zip(data.trajectories, _certainties(data, scaling), strict=True)
+            for run, certainty in zip(
+                data.trajectories, _certainties(data, scaling, self.observed), strict=True
+            )
         ]
+        self.starts = self._first_starts()
         self.rows: list[torch.Tensor | None] = [None] * len(self.runs)
         self.count = sum(int((run.weight > 0).sum()) for run in self.runs)
         self.held_count = sum(int((run.held_out > 0).sum()) for run in self.runs)
@@ -88,8 +95,11 @@ class Objective:
             )
         weight = run.seen / unit * certainty
         if self.options.weights:
-            weight = weight * weight.new_tensor(self.options.weights)
-        weight[0] = 0.0
+            hidden = (1.0,) * self.options.augment
+            weight = weight * weight.new_tensor((*self.options.weights, *hidden))
+        if not self.options.learn_starts:
+            weight[0] = 0.0
+        weight[:, self.observed :] = 0.0
         held_out = torch.zeros(len(run.t), 1, dtype=torch.bool)
         if self.options.validation:
             held_out[1:, 0] = (
@@ -103,8 +113,31 @@ class Objective:
         smooth = filled
         near = min(self.options.neighbours, fewest_seen(run))
         if near > INTERPOLATING:
-            smooth = torch.cat((filled[:1], slopes(run.t, u, run.seen, near).y[1:]))
+            smooth = slopes(run.t, u, run.seen, near).y
         return _Run(run.t, filled, smooth, weight * ~held_out, weight * held_out, inputs)
+
+    def _first_starts(self) -> torch.nn.Parameter | None:
+        """The starts from which learned ones begin: the smoothed observations."""
+        if self.options.learn_starts:
+            count = self.runs[0].u.shape[1]
+        else:
+            count = self.options.augment
+        if not count:
+            return None
+        return torch.nn.Parameter(torch.stack([run.smooth[0, -count:] for run in self.runs]))
+
+    def start(self, i: int) -> torch.Tensor:
+        """(n,) the scaled start of trajectory i."""
+        observed = self.runs[i].u[0]
+        if self.starts is None:
+            return observed
+        learned = self.starts[i]
+        return torch.cat((observed[: len(observed) - len(learned)], learned))
+
+    @property
+    def learned(self) -> list[torch.nn.Parameter]:
+        """What is learned besides the weights of the field."""
+        return [] if self.starts is None else [self.starts]
 
     @property
     def longest(self) -> int:
@@ -159,16 +192,15 @@ class Objective:
         part = self._cost(errors, self.drawn)
         if len(solved) > 1:
             # The ends of segments are observations with a larger weight.
-            part = part + self.options.continuity * self._cost(
-                errors[size - 1 : -1 : size], self.drawn
-            )
+            part = part + self.options.continuity * self._cost(errors[size:-1:size], self.drawn)
         return part, float(self._cost(held_out.detach(), max(self.held_count, 1))), solved
 
     def errors(
         self, field: ScaledField, i: int, size: int = 0, **options: Any
     ) -> tuple[torch.Tensor | None, torch.Tensor | None, list[Solution]]:
-        """Weighted errors after the start of trajectory i, (T - 1, n), zero where nothing is
-        observed; the held-out errors; and the Solutions. The errors are None if a solve failed.
+        """Weighted errors of trajectory i, (T, n), zero where nothing is observed, and at a start
+        that is not learned; the held-out errors; and the Solutions. The errors are None if a solve
+        failed.
         size: as for ``part``.
         options: further ones of ``solve``."""
         run = self.runs[i]
@@ -178,7 +210,8 @@ class Objective:
         t = run.t[rows]
         u = run.u[rows]
         size = size or max(len(t) - 1, 1)
-        starts = run.smooth[rows][0 : len(t) - 1 : size]
+        first = self.start(i)
+        starts = torch.cat((first[None], run.smooth[rows][size : len(t) - 1 : size]))
         field, stops = driven(field, run.inputs)
         options = {**stops, **options}
         solved, _ = shoot(
@@ -186,8 +219,8 @@ class Objective:
         )
         if not solved[-1].success:
             return None, None, solved
-        errors = joined(solved) - u[1:]
-        return errors * run.weight[rows][1:], errors * run.held_out[rows][1:], solved
+        errors = torch.cat((first[None], joined(solved))) - u
+        return errors * run.weight[rows], errors * run.held_out[rows], solved
 
     @contextmanager
     def _all_observations(self):
@@ -245,7 +278,7 @@ class Objective:
                 on_solution(solution)
             if errors is None:
                 return None
-            weighted.append(errors[run.weight[1:] > 0])
+            weighted.append(errors[run.weight > 0])
         return torch.cat(weighted) / self.count**0.5
 
     def _cost(self, errors, count):
@@ -257,7 +290,7 @@ class Objective:
         return size.sum() / count
 
 
-def _certainties(data, scaling) -> list[torch.Tensor]:
+def _certainties(data, scaling, observed) -> list[torch.Tensor]:
     """For each trajectory how much more certain its observations are than a typical one, (T, n):
     an error counts in units of its standard deviation, and the mean of k replicates has that of one
     divided by the root of k. The mean square over all observations is one, so that a loss keeps the
@@ -271,7 +304,7 @@ def _certainties(data, scaling) -> list[torch.Tensor]:
             size = run.sd / run.y.new_tensor(scaling.y_scale)
             certainty = torch.where(size > 0, typical / size, certainty)
         found.append(certainty)
-        squares.append(certainty[1:][run.seen[1:]].square())
+        squares.append(certainty[1:, :observed][run.seen[1:, :observed]].square())
     mean = torch.cat(squares).mean().sqrt()
     return [certainty / mean for certainty in found]
 

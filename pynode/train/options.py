@@ -40,6 +40,8 @@ LEAST = {
     "sample": 0,
     "keep_every": 0,
     "validation": 0,
+    "hold_out": 0,
+    "augment": 0,
     "shooting": 0,
     "horizon": 0,
     "segments": 0,
@@ -59,12 +61,20 @@ class Options:
 
     The field. hidden, activation, time_input, scaling: see model and scaling. time_input makes the
         time an input.
+        augment: the number of hidden states, which nobody observed; their starts are learned, one
+        for each trajectory. learn_starts: learn the starts of the observed states as well, whose
+        first observations then count as the others.
+    What is known. conserve: sums that stay constant, such as 'A + 2*B'. positive: names of states
+        that stay positive, or 'all'. known: where a known part f(t, y) of dy/dt stands, such as
+        'file.py:f', to which the network adds the rest; ``fit`` gets the function itself.
     The loss. loss: 'mae' or 'mse', of the scaled states over all observed values. weights: a factor
         for the errors of each state, () for none. relative: if positive, an error is relative to
         the observed value, or to this fraction of the state's range if the value is smaller.
         sample: the number of observations of each trajectory that are drawn anew for every epoch,
         evenly over the decades of time; 0 for all. validation: the fraction of the observation
-        times that is held out; its loss then chooses the best weights. shooting: the number of
+        times that is held out; its loss then chooses the best weights. hold_out: the number of
+        trajectories, or the share below one, that training never sees; the verdict looks at them.
+        shooting: the number of
         observations in a segment of multiple shooting, for the first half of the epochs; 0 for one
         solve a trajectory. continuity: the weight of the errors where segments end. horizon: the
         number of times that the horizon grows, from the first part of the times to all of them, in
@@ -94,11 +104,17 @@ class Options:
     activation: str = "gelu"
     time_input: bool = False
     scaling: str = "decades"
+    augment: int = 0
+    learn_starts: bool = False
+    conserve: tuple[str, ...] = ()
+    positive: tuple[str, ...] = ()
+    known: str = ""
     loss: str = "mae"
     weights: tuple[float, ...] = ()
     relative: float = 0.0
     sample: int = 0
     validation: float = 0.0
+    hold_out: float = 0.0
     shooting: int = 0
     horizon: int = 0
     segments: int = 0
@@ -133,6 +149,8 @@ class Options:
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))
         object.__setattr__(self, "weights", tuple(self.weights))
+        object.__setattr__(self, "conserve", tuple(self.conserve))
+        object.__setattr__(self, "positive", tuple(self.positive))
         backends.choose(self.backend, self.method)
         self._check_choices()
         self._check_positive()
@@ -143,6 +161,11 @@ class Options:
             )
         if not self.validation < 1:
             raise ValueError(f"validation must be a fraction below 1, not {self.validation!r}")
+        if self.hold_out > 1 and self.hold_out != int(self.hold_out):
+            raise ValueError(
+                "hold_out must be a number of trajectories or a share below 1, not"
+                f" {self.hold_out!r}"
+            )
         if not all(0 < weight < math.inf for weight in self.weights):
             raise ValueError(f"weights must be positive numbers, one a state, not {self.weights}")
         if self.shooting and self.sample:
@@ -219,4 +242,9 @@ class Options:
         return 0
 
     def as_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "hidden": list(self.hidden), "weights": list(self.weights)}
+        """Plain data: numbers, texts and lists."""
+        plain = asdict(self)
+        for name, value in plain.items():
+            if isinstance(value, tuple):
+                plain[name] = list(value)
+        return plain

@@ -31,7 +31,7 @@ def one_step(run: Run, record: dict[str, Any]) -> tuple[float, float]:
     solved: list[Solution] = []
     # Forward sensitivities compute every derivative in one solve. With too many weights for
     # them, each error has its own pullback.
-    columns = len(run.scaling.y_scale) + sum(p.numel() for p in run.weights)
+    columns = len(run.scaling.y_scale) + sum(p.numel() for p in run.field.parameters())
     if columns <= run.options.forward_columns:
         adjoint = "forward"
     else:

@@ -16,7 +16,7 @@ from ..core.status import SolveError
 from ..data import Dataset
 from ..solve import solve
 from .accuracy import Solvable
-from .inputs import for_run
+from .inputs import for_run, start_of
 
 POINTS = 300
 # A plot with more states or trajectories than this is unreadable.
@@ -172,5 +172,12 @@ def _solution(field, run, t, method, rtol, backend):
     own, stops = for_run(field, run)
     with torch.no_grad():
         return solve(
-            own, run.y[0], t, method=method, rtol=rtol, atol=atol, backend=backend, **stops
+            own,
+            start_of(field, run),
+            t,
+            method=method,
+            rtol=rtol,
+            atol=atol,
+            backend=backend,
+            **stops,
         ).y

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ from ..core.solution import Solution
 from ..data import Dataset
 from .checkpoint import HISTORY, WORK, checkpoint, save_history
 from .engine import with_engine
+from .hidden import with_hidden
+from .holdout import held_out
+from .known_laws import broken_sums, laws_of
+from .laws import Known
 from .least_squares import LevenbergMarquardt
 from .model import FORMAT, ModelError, build, describe, save_model
 from .objective import Objective
@@ -28,6 +33,10 @@ from .scaling import PhysicalField, ScaledField, Scaling
 # What an epoch of a phase does: it fills in the line of the history, and returns the loss and that
 # of the held-out observations, both of the weights before the epoch.
 Epoch = Callable[["Run", dict[str, Any]], tuple[float, float]]
+# A known part f(t, y) of dy/dt.
+KnownPart = Callable[[Any, torch.Tensor], torch.Tensor]
+# The learned starts among the weights.
+STARTS = "learned starts"
 
 
 class Run:
@@ -35,6 +44,8 @@ class Run:
 
     epoch: the number of complete epochs. best, best_weights: the lowest loss and its weights.
     whole: the state after the last complete epoch, None before the start is known.
+    data: as the user gave them. whole_data: with hidden states. training: of these, the
+    trajectories that are not held out.
     """
 
     def __init__(
@@ -44,8 +55,16 @@ class Run:
         out: str | PathLike[str] | None,
         progress: SilentProgress,
         time_left: float = math.inf,
+        known: KnownPart | None = None,
     ) -> None:
         self.data = data
+        self.whole_data = with_hidden(data, options.augment, options.neighbours)
+        self.held_out = held_out(self.whole_data, options.hold_out)
+        pairs = zip(self.whole_data.trajectories, self.held_out, strict=True)
+        self.training = replace(
+            self.whole_data, trajectories=tuple(run for run, out in pairs if not out)
+        )
+        self.known = self._known_part(known, options)
         self.progress = progress
         if out is None:
             self.out = None
@@ -53,9 +72,15 @@ class Run:
             self.out = Path(out)
         if self.out:
             self.out.mkdir(parents=True, exist_ok=True)
-        self.scaling = Scaling.of(data, options.scaling)
-        like = build(options.architecture, self.scaling, torch.Generator().manual_seed(0))
-        start = self.scaling.scaled(data.trajectories[0].y[0])
+        self.scaling = Scaling.of(self.training, options.scaling)
+        laws = laws_of(options, self.training, options.augment)
+        for sentence in broken_sums(laws, self.training):
+            progress.say(sentence)
+        self.architecture = {**options.architecture, **laws.as_dict()}
+        if self.known is not None:
+            self.architecture |= {"known": options.known, "observed": self.known.count}
+        like = self.new_field(torch.Generator().manual_seed(0))
+        start = self.scaling.scaled(self.training.trajectories[0].y[0])
         options, engine = with_engine(options, like, start, self.scaling.inputs)
         if engine:
             progress.say(engine)
@@ -66,7 +91,7 @@ class Run:
             "options": options.as_dict(),
             "data": data.fingerprint,
         }
-        self.objective = Objective(data, self.scaling, options)
+        self.objective = Objective(self.training, self.scaling, options)
         self.baseline = self.objective.baseline()
         self.generator = torch.Generator().manual_seed(options.seed)
         self.plan = Plan(options, time_left)
@@ -84,23 +109,51 @@ class Run:
         """Seconds of the run, earlier sessions included."""
         return time.monotonic() - self._began
 
+    def _known_part(self, known, options) -> Known | None:
+        if known is None:
+            if options.known:
+                raise ValueError(
+                    f"the known part {options.known} is only a name: give the function itself as"
+                    " known"
+                )
+            return None
+        return Known(known, len(self.data.columns))
+
+    def new_field(self, generator: torch.Generator | None = None) -> ScaledField:
+        """A field with random weights."""
+        return build(self.architecture, self.scaling, generator, self.known)
+
     def adopt(self, field: ScaledField) -> None:
         """Train this field."""
         self.field = field
-        self.weights = list(field.parameters())
+        self.weights = [*field.parameters(), *self.objective.learned]
         options = self.options
         self.optimizer = OPTIMIZERS[options.optimizer](
             self.weights, lr=options.lr, weight_decay=options.weight_decay
         )
         self.polisher = LevenbergMarquardt(self.weights, batched=True)
-        self.good = weights_of(field)
+        self.good = self.now()
+
+    def now(self) -> dict[str, torch.Tensor]:
+        """Copies of the weights of the field, and of what else is learned."""
+        weights = {name: value.clone() for name, value in self.field.net.state_dict().items()}
+        if self.objective.starts is not None:
+            weights[STARTS] = self.objective.starts.detach().clone()
+        return weights
+
+    def use(self, weights: dict[str, torch.Tensor]) -> None:
+        """Go back to the weights that ``now`` returned."""
+        self.field.net.load_state_dict(net_weights(weights))
+        if self.objective.starts is not None:
+            with torch.no_grad():
+                self.objective.starts.copy_(weights[STARTS])
 
     # An epoch.
 
     def enter(self, phase: str) -> None:
         """Begin a phase with the best weights so far."""
-        self.field.net.load_state_dict(self.best_weights or self.field.net.state_dict())
-        self.good = weights_of(self.field)
+        self.use(self.best_weights or self.now())
+        self.good = self.now()
         if self.plan.phase in PARTIAL:
             # The loss of segments, or of the first times, says little about that of a whole solve.
             self.best = math.inf
@@ -130,7 +183,7 @@ class Run:
     def _one_epoch(self, work):
         """Use every trajectory once. The best weights are those of the lowest loss; with held-out
         observations, of their loss."""
-        began = weights_of(self.field)
+        began = self.now()
         record = self.record() | {"epoch": self.epoch + 1}
         loss, held_out = work(self, record)
         record["loss"], record["seconds"] = loss, self.elapsed
@@ -173,7 +226,7 @@ class Run:
         last = self.objective.value(self.field)[1 if self.options.validation else 0]
         if last < self.best or self.best_weights is None:
             self.best = last
-            self.best_weights = weights_of(self.field)
+            self.best_weights = self.now()
             self._save_model()
 
     def snapshot(self) -> dict:
@@ -184,7 +237,7 @@ class Run:
         """
         return {
             **self._constant,
-            "weights": weights_of(self.field),
+            "weights": self.now(),
             "good": self.good,
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
@@ -200,7 +253,7 @@ class Run:
 
     def restore(self, plain: dict[str, Any]) -> None:
         """Go back to the state of ``snapshot``."""
-        self.field.net.load_state_dict(plain["weights"])
+        self.use(plain["weights"])
         self.optimizer.load_state_dict(plain["optimizer"])
         self.generator.set_state(plain["generator"])
         self.good = plain["good"]
@@ -222,7 +275,7 @@ class Run:
         path = self.out / "checkpoint.pt"
         plain = checkpoint(path, self.options, self.data)
         try:
-            self.adopt(build(self.options.architecture, self.scaling))
+            self.adopt(self.new_field())
             self.restore(plain)
         except (KeyError, TypeError, RuntimeError) as error:
             raise_if_exhausted(error)
@@ -232,9 +285,39 @@ class Run:
 
     def physical(self) -> PhysicalField:
         """The field of the best weights, in the units of the data."""
-        self.field.net.load_state_dict(self.best_weights or self.field.net.state_dict())
-        run = self.data.trajectories[0]
-        return PhysicalField(self.field, self.data.columns, run.y[0], run.t)
+        self.use(self.best_weights or self.now())
+        starts = self._starts(self.now())
+        run = self.training.trajectories[0]
+        y0 = starts.get(run.name, run.y[0])
+        return PhysicalField(self.field, self.training.columns, y0, run.t, starts)
+
+    def _starts(self, weights) -> dict[str, list[float]]:
+        """The learned starts in the units of the data, by the names of the trajectories."""
+        if self.objective.starts is None:
+            return {}
+        found = {}
+        runs = zip(self.training.trajectories, weights[STARTS], strict=True)
+        for run, learned in runs:
+            start = self.scaling.scaled(run.y[0])
+            start = torch.cat((start[: len(start) - len(learned)], learned))
+            found[run.name] = self.scaling.physical(start).tolist()
+        return found
+
+    def whole_objective(self) -> Objective:
+        """The objective on all trajectories, those that are held out included. Their hidden states
+        start at the mean of the learned ones."""
+        if not any(self.held_out):
+            return self.objective
+        objective = Objective(self.whole_data, self.scaling, self.options)
+        learned = self.objective.starts
+        if learned is not None and objective.starts is not None:
+            hidden = self.options.augment
+            kept = torch.tensor([not out for out in self.held_out])
+            with torch.no_grad():
+                if hidden:
+                    objective.starts[:, -hidden:] = learned[:, -hidden:].mean(0)
+                objective.starts[kept] = learned
+        return objective
 
     def save(self) -> None:
         """Write all files, if the run has a directory."""
@@ -247,27 +330,25 @@ class Run:
 
     def _save_model(self):
         if self.out is not None:
-            self._write_model(
-                self.out / "model.pt", self.best_weights or self.field.net.state_dict()
-            )
+            self._write_model(self.out / "model.pt", self.best_weights or self.now())
 
     def keep_epoch(self) -> None:
         """Save the model after this epoch, if the options ask for it."""
         every = self.options.keep_every
         if self.out is not None and every and self.epoch % every == 0:
             (self.out / "epochs").mkdir(exist_ok=True)
-            self._write_model(
-                self.out / "epochs" / f"epoch{self.epoch:05d}.pt", self.field.net.state_dict()
-            )
+            self._write_model(self.out / "epochs" / f"epoch{self.epoch:05d}.pt", self.now())
 
     def _write_model(self, path, weights):
-        run = self.data.trajectories[0]
+        run = self.training.trajectories[0]
+        starts = self._starts(weights)
+        y0 = starts.get(run.name, run.y[0])
         description = describe(
-            self.field, self.options.architecture, self.data.columns, run.y[0], run.t
+            self.field, self.architecture, self.training.columns, y0, run.t, starts
         )
-        save_model(path, {**description, "state_dict": weights})
+        save_model(path, {**description, "state_dict": net_weights(weights)})
 
 
-def weights_of(field: ScaledField) -> dict[str, torch.Tensor]:
-    """Copies of the weights of a field."""
-    return {name: value.clone() for name, value in field.net.state_dict().items()}
+def net_weights(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Those of the network."""
+    return {name: value for name, value in weights.items() if name != STARTS}

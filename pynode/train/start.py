@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -12,12 +13,11 @@ import torch
 from ..data import Dataset
 from .collocation import Slopes, collocation, trajectory_slopes
 from .features import fewest_seen
-from .model import build
 from .objective import Objective
 from .options import Options
 from .progress import SilentProgress
 from .run import Run
-from .scaling import ScaledField, Scaling
+from .scaling import ScaledField
 from .warmstart import warm_start
 
 # At most so many random starts are tried.
@@ -53,8 +53,8 @@ def start(run: Run, resume: bool) -> None:
     else:
         run.adopt(
             first_field(
-                run.data,
-                run.scaling,
+                run.training,
+                run.new_field,
                 run.objective,
                 run.options,
                 run.generator,
@@ -71,21 +71,21 @@ def start(run: Run, resume: bool) -> None:
 
 def first_field(
     data: Dataset,
-    scaling: Scaling,
+    make: Callable[[torch.Generator], ScaledField],
     objective: Objective,
     options: Options,
     generator: torch.Generator,
     progress: SilentProgress,
     clock: Clock,
 ) -> ScaledField:
-    """A field that can be solved: not much worse than constant states, and after a warm start much
-    better, if one of the random starts is. Depending on the options, it is fitted before it is
-    solved. When the clock has run out, no further start is tried."""
+    """A field of ``make`` that can be solved: not much worse than constant states, and after a warm
+    start much better, if one of the random starts is. Depending on the options, it is fitted before
+    it is solved. When the clock has run out, no further start is tried."""
     best = math.inf
     chosen = None
     good = objective.baseline() * (WARM if options.warm_start else SOLVABLE)
     for attempt in range(1, STARTS + 1):
-        field = _prepared(data, scaling, options, generator, progress, objective, clock)
+        field = _prepared(data, make, options, generator, progress, objective, clock)
         loss, _ = objective.value(field)
         if loss < best:
             best = loss
@@ -107,26 +107,26 @@ def first_field(
     return chosen
 
 
-def _prepared(data, scaling, options, generator, progress, objective, clock):
+def _prepared(data, make, options, generator, progress, objective, clock):
     """A field that was fitted without solves. Where the options compare starts, the one whose first
     solve has the lower loss."""
     if not options.compare_starts:
-        return _fitted(data, scaling, options, generator, progress, clock.left)
+        return _fitted(data, make, options, generator, progress, clock.left)
     kinds = [replace(options, collocation=0), replace(options, warm_start=0)]
     share = clock.left / len(kinds)
-    fields = [_fitted(data, scaling, kind, generator, progress, share) for kind in kinds]
+    fields = [_fitted(data, make, kind, generator, progress, share) for kind in kinds]
     return min(fields, key=lambda field: objective.value(field)[0])
 
 
-def _fitted(data, scaling, options, generator, progress, seconds):
+def _fitted(data, make, options, generator, progress, seconds):
     """A field that was fitted without solves, in at most so many seconds."""
     if options.warm_start:
         count = options.candidates
     else:
         count = 1
-    fields = [build(options.architecture, scaling, generator) for _ in range(count)]
+    fields = [make(generator) for _ in range(count)]
     if options.collocation:
-        points = _slopes(data, scaling, options.neighbours)
+        points = _slopes(data, fields[0].scaling, options.neighbours)
         share = seconds / 2 / len(fields)
         for field in fields:
             collocation(field, points, options.collocation, report=progress.warm, seconds=share)

@@ -35,9 +35,9 @@ def test_the_horizon_leaves_the_last_times_out():
     found = Objective(data, Scaling.of(data), Options(horizon=2))
     found.limit(0.5)
     errors, _, _ = found.errors(lambda t, u: 0 * u, 0)
-    assert len(errors) == 7
+    assert len(errors) == 8
     found.limit(1.0)
-    assert len(found.errors(lambda t, u: 0 * u, 0)[0]) == 14
+    assert len(found.errors(lambda t, u: 0 * u, 0)[0]) == 15
     with pytest.raises(ValueError, match="horizon takes the first observations"):
         Options(horizon=2, sample=3)
 
