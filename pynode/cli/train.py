@@ -27,6 +27,7 @@ from ..train.judge import NOT_LEARNED
 from ..train.model import ACTIVATIONS
 from ..train.options import LOSSES, OPTIMIZERS, SCHEDULES
 from ..train.progress import SilentProgress, display
+from ..train.ranks import join, leave
 from ..train.scaling import KINDS
 from ..train.understand import CHOSEN, GROUPS
 from .command import failed, finish, print_json, threads
@@ -164,9 +165,10 @@ def _add_known(group):
     )
     group.add_argument(
         "--learn-starts",
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
         default=argparse.SUPPRESS,
-        help="learn the starts of the trajectories, whose first observations then count as others",
+        help="learn the starts of the trajectories, whose first observations then count as others"
+        " (default: from the data)",
     )
     _add(
         group,
@@ -365,8 +367,17 @@ def _add_end(group):
 
 def _train(arguments) -> int:
     torch.set_num_threads(arguments.threads)
+    first = join()
+    try:
+        return _train_in(arguments, first)
+    finally:
+        leave()
+
+
+def _train_in(arguments, first) -> int:
+    """Train in this process. first: whether it is the one that talks and writes."""
     out = Path(arguments.out)
-    if (out / "checkpoint.pt").exists() and not (arguments.resume or arguments.overwrite):
+    if first and (out / "checkpoint.pt").exists() and not (arguments.resume or arguments.overwrite):
         raise DataError(
             f"{out} contains an earlier run: go on with --resume, start anew with --overwrite, or"
             " choose another --out."
@@ -376,7 +387,7 @@ def _train(arguments) -> int:
     Options(**given)
     data = read(arguments.data, keep_constant=arguments.keep_constant, **columns(arguments))
     runs = len(data.trajectories)
-    if arguments.json:
+    if arguments.json or not first:
         log = _ignore
     else:
         log = print
@@ -395,7 +406,7 @@ def _train(arguments) -> int:
     if not PLANNED & set(given):
         choices += found.alternatives
     try:
-        run = _trained(data, choices, out, arguments)
+        run = _trained(data, choices, out, arguments, first)
     except KeyboardInterrupt:
         state = "nothing had been saved yet"
         if (out / "checkpoint.pt").exists():
@@ -406,6 +417,8 @@ def _train(arguments) -> int:
         f" {run.best:.3g} at the best: a factor of {run.baseline / run.best:.0f} in"
         f" {run.history[-1]['seconds']:.0f} s."
     )
+    if not first:
+        return 0  # torchrun ends all processes when one has another exit code
     written = [out / name for name in ("model.pt", "checkpoint.pt", "history.csv")]
     try:
         written += draw(run, data, out, log)
@@ -438,9 +451,9 @@ def _train(arguments) -> int:
     return 0
 
 
-def _trained(data, choices, out, arguments) -> Fit:
+def _trained(data, choices, out, arguments, first) -> Fit:
     """Go on with the attempts in out, or keep the best of new ones."""
-    if arguments.quiet or arguments.json:
+    if arguments.quiet or arguments.json or not first:
         shown: Callable[[], SilentProgress] = SilentProgress
     else:
         shown = display

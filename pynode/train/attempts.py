@@ -25,6 +25,7 @@ from .loop import Fit, fit
 from .model import ModelError, load_model
 from .options import Options
 from .progress import SilentProgress
+from .ranks import Ranks
 from .run import KnownPart
 from .start import TrainingError
 
@@ -69,10 +70,6 @@ class _Record:
                 f"{out / RECORD} is damaged ({error}): delete it to resume the best attempt only."
             ) from None
 
-    def save(self, out: Path | None) -> None:
-        if out is not None:
-            save_text(out / RECORD, json.dumps(asdict(self), indent=1))
-
 
 def fit_best(
     data: Dataset,
@@ -111,6 +108,7 @@ class _Attempts:
         self.progress = progress
         self.resume = resume
         self.out = None if out is None else Path(out)
+        self.ranks = Ranks()
         self.members = []
         self.record = None
         if resume and self.out is not None:
@@ -123,11 +121,12 @@ class _Attempts:
                 self.first.time_limit,
                 [],
             )
-            if self.out is not None and not resume:
+            if self.out is not None and not resume and self.ranks.first:
                 shutil.rmtree(self.out / FOLDER, ignore_errors=True)
                 shutil.rmtree(self.out / ENSEMBLE, ignore_errors=True)
         elif not math.isinf(self.first.time_limit):
             self.record.limit = self.first.time_limit
+        self.ranks.wait()  # the others have read the record before the first changes it
 
     def run(self) -> Fit:
         record = self.record
@@ -144,9 +143,7 @@ class _Attempts:
     def _first(self) -> Fit:
         """The run in the folder itself: the first attempt, or the best of those that are over."""
         over = bool(self.record.tried)
-        if self.out is not None:
-            self.out.mkdir(parents=True, exist_ok=True)
-            self.record.save(self.out)
+        self._save()
         time_left = math.inf if over else self._share()
         best = fit(
             self.data,
@@ -160,6 +157,11 @@ class _Attempts:
         if not over and not best.interrupted:
             self._note(best, self.out)
         return best
+
+    def _save(self):
+        if self.out is not None and self.ranks.first:
+            self.out.mkdir(parents=True, exist_ok=True)
+            save_text(self.out / RECORD, json.dumps(asdict(self.record), indent=1))
 
     def _time_left(self) -> float:
         """The seconds for all attempts that are to come."""
@@ -220,15 +222,15 @@ class _Attempts:
                 best = other
             self._note(other, folder)
         else:
-            self.record.seconds += time.monotonic() - began
-        if folder is not None:
+            self.record.seconds += self.ranks.agreed(time.monotonic() - began)
+        if folder is not None and self.ranks.first:
             shutil.rmtree(folder, ignore_errors=True)
-        self.record.save(self.out)
+        self._save()
         return best
 
     def _keep(self, folder, better):
         """Keep the files of an attempt that are needed."""
-        if folder is None:
+        if folder is None or not self.ranks.first:
             return
         if self.record.ensemble:
             self._keep_member(folder)
@@ -238,6 +240,8 @@ class _Attempts:
                     os.replace(path, self.out / path.name)
 
     def _keep_member(self, folder):
+        if not self.ranks.first:
+            return
         kept = self.out / ENSEMBLE
         kept.mkdir(exist_ok=True)
         shutil.copyfile(folder / "model.pt", kept / f"model{len(self.record.tried)}.pt")
@@ -254,10 +258,11 @@ class _Attempts:
             {"seed": run.options.seed, "verdict": run.verdict.word, "error": _rank(run)[1]}
         )
         record.seconds += run.history[-1]["seconds"]
-        record.save(self.out)
+        self._save()
 
     def _members(self, best):
         """The fields of the ensemble: of all attempts with the verdict of the best."""
+        self.ranks.wait()
         for k, tried in enumerate(self.record.tried):
             if tried["verdict"] == best.verdict.word:
                 if self.out is None:

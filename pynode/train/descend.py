@@ -65,14 +65,21 @@ def _batch(run, indices, record):
     size = run.plan.segment(run.objective.longest)
     total = 0.0
     other = 0.0
-    for i in indices:
+    problem = ""
+    for i in run.ranks.mine(indices):
         part, held_out, solved = run.objective.part(run.field, i, size)
         if part is None:
-            return _step_back(run, solved[-1].message)
+            problem = solved[-1].message
+            break
         part.backward()
         total = total + float(part.detach())
         other = other + held_out
         run.count(solved, record)
+    if run.ranks.any(bool(problem)):
+        return _step_back(run, problem or "Another process could not solve a trajectory.")
+    losses = run.ranks.total(torch.tensor([total, other], dtype=torch.float64))
+    total, other = losses.tolist()
+    run.ranks.add_gradients(run.weights)
     if run.options.normalise:
         norm = normalise_gradients(run.weights, run.options.normalise)
     else:

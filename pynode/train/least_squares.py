@@ -39,6 +39,8 @@ class LevenbergMarquardt:
         torch.autograd.grad) instead of one by one. It is much faster where solves are native, most
         of all with adjoint='forward', and somewhat with the torch engine's adjoint='forward'. Every
         operation in the residuals must support it.
+    total: total(part) returns the sum of a tensor over all processes, if each has some of the
+        residuals and all call ``step``.
     cost: |r|^2 after the last step. gain: the part of |r|^2 that this step left, 1 if it failed.
     """
 
@@ -47,12 +49,14 @@ class LevenbergMarquardt:
         parameters: Iterable[torch.Tensor],
         damping: float = START,
         batched: bool = False,
+        total: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> None:
         self.parameters = [p for p in parameters if p.requires_grad]
         if not self.parameters:
             raise ValueError("LevenbergMarquardt needs parameters that require gradients")
         self.damping = damping
         self.batched = batched
+        self.total = total
         self.cost = math.inf
         self.gain = 1.0
 
@@ -66,29 +70,24 @@ class LevenbergMarquardt:
         tried: tried() is called after each attempt.
         """
         self.gain = 1.0
-        r = _or_none(residuals)
+        r = self._agreed(_or_none(residuals))
         if r is None:
             return False
         jacobian = self._jacobian(r)
         r = r.detach()
-        self.cost = float(r @ r)
+        self.cost = self._square(r)
         start = parameters_to_vector(self.parameters).detach().clone()
-        if not (
-            math.isfinite(self.cost)
-            and bool(torch.isfinite(jacobian).all())
-            and bool(jacobian.any())
-        ):
-            return False
-        wide = jacobian.shape[0] <= jacobian.shape[1]
+        wide = self.total is None and jacobian.shape[0] <= jacobian.shape[1]
         if wide:
             curvature = products.mm(jacobian, jacobian.T)
-        else:
-            curvature = products.mm(jacobian.T, jacobian)
-        unit = torch.eye(len(curvature)).to(curvature) * curvature.diagonal().mean()
-        if wide:
             rhs = r
         else:
-            rhs = jacobian.T @ r
+            curvature = self._sum(products.mm(jacobian.T, jacobian))
+            rhs = self._sum(jacobian.T @ r)
+        size = curvature.diagonal().mean()
+        if not (math.isfinite(self.cost) and bool(torch.isfinite(curvature).all()) and size > 0):
+            return False
+        unit = torch.eye(len(curvature)).to(curvature) * size
         while self.damping <= MOST:
             # Not lstsq, whose last bits change from call to call: a resumed run would differ.
             solved = products.solve_ex(curvature + self.damping * unit, rhs).result
@@ -100,20 +99,41 @@ class LevenbergMarquardt:
             with torch.no_grad():
                 finite = bool(torch.isfinite(move).all())
                 if finite:
-                    new = _or_none(residuals)
+                    new = self._agreed(_or_none(residuals))
                 else:
                     new = None
             if tried:
                 tried()
-            if new is not None and float(new @ new) < self.cost:
-                self.gain = float(new @ new) / self.cost
-                self.cost = float(new @ new)
+            cost = math.inf
+            if new is not None:
+                cost = self._square(new)
+            if cost < self.cost:
+                self.gain = cost / self.cost
+                self.cost = cost
                 self.damping = max(self.damping * DOWN, LEAST)
                 return True
             self.damping *= UP
         self._set(start)
         self.damping = START  # later residuals may differ
         return False
+
+    def _sum(self, part):
+        if self.total is None:
+            return part
+        return self.total(part)
+
+    def _square(self, r):
+        """|r|^2 of the residuals of all processes."""
+        return float(self._sum(r @ r))
+
+    def _agreed(self, r):
+        """The residuals, or None if any process has none."""
+        if self.total is None:
+            return r
+        failed = torch.tensor(float(r is None))
+        if self.total(failed) > 0:
+            return None
+        return r
 
     def _jacobian(self, r):
         """dr/dparameters, (m, P)."""

@@ -4,7 +4,7 @@ scaled states."""
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +18,7 @@ from .collocation import slopes
 from .features import fewest_seen
 from .inputs import driven
 from .options import Options
+from .ranks import Ranks
 from .scaling import ScaledField, Scaling
 from .shooting import joined, shoot
 from .times import sample_times
@@ -62,6 +63,7 @@ class Objective:
 
     def __init__(self, data: Dataset, scaling: Scaling, options: Options) -> None:
         self.options = options
+        self.ranks = Ranks()
         self.observed = len(data.columns) - options.augment
         if options.weights and len(options.weights) != self.observed:
             raise ValueError(
@@ -76,6 +78,11 @@ class Objective:
             )
         ]
         self.starts = self._first_starts()
+        if self.ranks.size > len(self.runs):
+            raise ValueError(
+                f"{self.ranks.size} processes share {len(self.runs)} trajectories: some would"
+                " have none: start fewer (torchrun --nproc-per-node)"
+            )
         self.rows: list[torch.Tensor | None] = [None] * len(self.runs)
         self.count = sum(int((run.weight > 0).sum()) for run in self.runs)
         self.held_count = sum(int((run.held_out > 0).sum()) for run in self.runs)
@@ -245,18 +252,26 @@ class Objective:
                 found.append(joined(solved))
         return found, ""
 
+    @property
+    def mine(self) -> Sequence[int]:
+        """The trajectories that this process solves."""
+        return self.ranks.mine(range(len(self.runs)))
+
     def value(self, field: ScaledField, size: int = 0) -> tuple[float, float]:
         """The loss of a field over all observations, and over those held out. Infinite if a solve
         fails. size: as for ``part``."""
         total = 0.0
         total_held = 0.0
         with torch.no_grad(), self._all_observations():
-            for i in range(len(self.runs)):
+            for i in self.mine:
                 part, held_out, _ = self.part(field, i, size)
                 if part is None:
-                    return math.inf, math.inf
+                    total = math.inf
+                    break
                 total = total + float(part)
                 total_held = total_held + held_out
+        both = torch.tensor([total, total_held], dtype=torch.float64)
+        total, total_held = self.ranks.total(both).tolist()
         if math.isfinite(total):
             return total, total_held
         return math.inf, math.inf
@@ -268,17 +283,18 @@ class Objective:
         size: int = 0,
         **options: Any,
     ) -> torch.Tensor | None:
-        """All weighted errors as one vector, whose square is the mean squared error. None if a
-        solve failed. on_solution(solution) is called for each. size: as for ``part``."""
+        """All weighted errors as one vector, whose square is the mean squared error: those of the
+        trajectories that this process solves. None if a solve failed. on_solution(solution) is
+        called for each. size: as for ``part``."""
         weighted = []
-        for i, run in enumerate(self.runs):
+        for i in self.mine:
             with self._all_observations():
                 errors, _, solved = self.errors(field, i, size, **options)
             for solution in solved:
                 on_solution(solution)
             if errors is None:
                 return None
-            weighted.append(errors[run.weight > 0])
+            weighted.append(errors[self.runs[i].weight > 0])
         return torch.cat(weighted) / self.count**0.5
 
     def _cost(self, errors, count):

@@ -28,6 +28,7 @@ from .objective import Objective
 from .options import OPTIMIZERS, Options
 from .phases import PARTIAL, Plan
 from .progress import SilentProgress
+from .ranks import Ranks
 from .scaling import PhysicalField, ScaledField, Scaling
 
 # What an epoch of a phase does: it fills in the line of the history, and returns the loss and that
@@ -58,6 +59,7 @@ class Run:
         known: KnownPart | None = None,
     ) -> None:
         self.data = data
+        self.ranks = Ranks()
         self.whole_data = with_hidden(data, options.augment, options.neighbours)
         self.held_out = held_out(self.whole_data, options.hold_out)
         pairs = zip(self.whole_data.trajectories, self.held_out, strict=True)
@@ -70,7 +72,7 @@ class Run:
             self.out = None
         else:
             self.out = Path(out)
-        if self.out:
+        if self.out and self.ranks.first:
             self.out.mkdir(parents=True, exist_ok=True)
         self.scaling = Scaling.of(self.training, options.scaling)
         laws = laws_of(options, self.training, options.augment)
@@ -106,7 +108,11 @@ class Run:
 
     @property
     def elapsed(self) -> float:
-        """Seconds of the run, earlier sessions included."""
+        """Seconds of the run, earlier sessions included: those of the first process, which all
+        must ask together."""
+        return self.ranks.agreed(self._elapsed())
+
+    def _elapsed(self):
         return time.monotonic() - self._began
 
     def _known_part(self, known, options) -> Known | None:
@@ -131,7 +137,11 @@ class Run:
         self.optimizer = OPTIMIZERS[options.optimizer](
             self.weights, lr=options.lr, weight_decay=options.weight_decay
         )
-        self.polisher = LevenbergMarquardt(self.weights, batched=True)
+        total = None
+        if self.ranks.size > 1:
+            total = self.ranks.total
+            self.ranks.align(self.weights)
+        self.polisher = LevenbergMarquardt(self.weights, batched=True, total=total)
         self.good = self.now()
 
     def now(self) -> dict[str, torch.Tensor]:
@@ -186,6 +196,7 @@ class Run:
         began = self.now()
         record = self.record() | {"epoch": self.epoch + 1}
         loss, held_out = work(self, record)
+        self.ranks.add_counts(record, WORK)
         record["loss"], record["seconds"] = loss, self.elapsed
         judged = loss
         if self.options.validation:
@@ -242,7 +253,7 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
             "epoch": self.epoch,
-            "elapsed": self.elapsed,
+            "elapsed": self._elapsed(),
             "plan": self.plan.state_dict(),
             "damping": self.polisher.damping,
             "rate_factor": self.rate_factor,
@@ -321,7 +332,7 @@ class Run:
 
     def save(self) -> None:
         """Write all files, if the run has a directory."""
-        if self.out is None:
+        if self.out is None or not self.ranks.first:
             return
         save_torch(self.out / "checkpoint.pt", self.snapshot())
         self._save_model()
@@ -329,13 +340,13 @@ class Run:
         self._saved = time.monotonic()
 
     def _save_model(self):
-        if self.out is not None:
+        if self.out is not None and self.ranks.first:
             self._write_model(self.out / "model.pt", self.best_weights or self.now())
 
     def keep_epoch(self) -> None:
         """Save the model after this epoch, if the options ask for it."""
         every = self.options.keep_every
-        if self.out is not None and every and self.epoch % every == 0:
+        if self.out is not None and self.ranks.first and every and self.epoch % every == 0:
             (self.out / "epochs").mkdir(exist_ok=True)
             self._write_model(self.out / "epochs" / f"epoch{self.epoch:05d}.pt", self.now())
 

@@ -16,6 +16,7 @@ from .features import fewest_seen
 from .objective import Objective
 from .options import Options
 from .progress import SilentProgress
+from .ranks import Ranks
 from .run import Run
 from .scaling import ScaledField
 from .warmstart import warm_start
@@ -33,12 +34,14 @@ PART = 0.5
 class Clock:
     """The seconds that are left of a limit."""
 
-    def __init__(self, limit: float) -> None:
+    def __init__(self, limit: float, ranks: Ranks | None = None) -> None:
         self._end = time.monotonic() + limit
+        self._ranks = ranks or Ranks()
 
     @property
     def left(self) -> float:
-        return max(0.0, self._end - time.monotonic())
+        """Those of the first process, which all must ask together."""
+        return self._ranks.agreed(max(0.0, self._end - time.monotonic()))
 
 
 class TrainingError(RuntimeError):
@@ -59,7 +62,7 @@ def start(run: Run, resume: bool) -> None:
                 run.options,
                 run.generator,
                 run.progress,
-                Clock(PART * run.plan.limit),
+                Clock(PART * run.plan.limit, run.ranks),
             )
         )
         run.history = [run.record() | {"loss": run.baseline}]

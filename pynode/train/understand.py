@@ -30,7 +30,17 @@ GROUPS = (
     ("collocation", "warm_start", "compare_starts", "candidates"),
 )
 # The options that this stage chooses, unless the user gives them.
-CHOSEN = ("hidden", "activation", "scaling", "method", "rtol", "neighbours", *GROUPS[0], *GROUPS[1])
+CHOSEN = (
+    "hidden",
+    "activation",
+    "scaling",
+    "method",
+    "rtol",
+    "neighbours",
+    "learn_starts",
+    *GROUPS[0],
+    *GROUPS[1],
+)
 # A state that spans more decades than this is one of stiff dynamics.
 WIDE = 3.0
 # Errors below this part of the ranges are good enough.
@@ -89,6 +99,8 @@ class Understanding:
         parts = [f"start {start}", options.method, f"scaling {options.scaling}"]
         if options.segments:
             parts.append(f"segments {options.segments}")
+        if options.learn_starts:
+            parts.append("learned y0")
         if options.epochs:
             parts.append(f"{options.optimizer} {options.epochs}")
         if options.polish:
@@ -121,6 +133,8 @@ def understand(data: Dataset, given: dict[str, Any] | None = None) -> Understand
     stiffness = _stiffness(data, max(turns), neighbours)
     chosen = _choice(data, decades or stiffness > STIFF or _state_decades(data) > WIDE, decades)
     chosen["neighbours"] = neighbours
+    # The noise of a first observation would stay in the whole solution.
+    chosen["learn_starts"] = max(noise) > NOISY
     # Below the noise, a network learns the noise.
     mean_noise = math.sqrt(sum(level * level for level in noise) / len(noise))
     chosen["target"] = max(TARGET, OVERFIT * mean_noise)

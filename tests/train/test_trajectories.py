@@ -86,7 +86,7 @@ def test_a_learned_start_is_the_better_one():
     data = read(tables)
     options = replace(POLISHED, collocation=300, polish=25, epochs=0, learn_starts=True)
     run = fit(data, options)
-    assert abs(run.field.starts["run1"][0] - 2.0) < 0.1
+    assert abs(run.field.starts["run1"][0] - 2.0) < 0.3
     fixed = fit(data, replace(options, learn_starts=False))
     assert run.verdict.states[0].error < fixed.verdict.states[0].error
 
