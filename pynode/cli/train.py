@@ -14,12 +14,16 @@ from ..backends.registry import NAMES as BACKENDS
 from ..core.status import SolveError
 from ..data import DataError, Dataset, read
 from ..train import (
+    TRACKERS,
     Fit,
     Options,
+    export_program,
     fit_best,
     plot_fit,
     plot_loss,
+    tracked,
     understand,
+    write_pytorch,
 )
 from ..train.checkpoint import saved_options
 from ..train.engine import no_native_code
@@ -33,7 +37,7 @@ from ..train.understand import CHOSEN, GROUPS
 from .command import failed, finish, print_json, threads
 from .data_options import add_columns, columns
 from .targets import known_part
-from .values import NO_PLOTS, names, numbers, widths
+from .values import NO_PLOTS, count, names, numbers, widths
 
 TRAIN = """\
 Train a neural ODE on observations of a physical system. Stiff dynamics need an implicit solver, so
@@ -59,6 +63,9 @@ files written to --out:
   history.csv    loss, learning rate, steps, evaluations and time of each epoch
   epochs/        intermediate models, with --keep-every; pynode compare OUT/epochs/*.pt --stiffness
                  reads them
+  ensemble/      the models of all seeds, with --ensemble
+  field.py       the learned field as a PyTorch module without pynode, with --export
+  field.pt2      the same as a program of torch.export
   fit.png        observations and the learned solution
   loss.png       the loss of each epoch
 
@@ -320,6 +327,13 @@ def _add_start(group):
         action="store_true",
         help="keep the models of all --seeds in OUT/ensemble, and draw their spread as a band",
     )
+    group.add_argument(
+        "--jobs",
+        type=count(1),
+        default=1,
+        metavar="N",
+        help="train the further seeds in N processes at once, through joblib (default: 1)",
+    )
     _add(
         group,
         "collocation",
@@ -355,6 +369,14 @@ def _add_end(group):
         metavar="S",
     )
     _add(group, "checkpoint_every", float, "seconds between checkpoints", metavar="S")
+    group.add_argument(
+        "--track", choices=TRACKERS, help="log every epoch to this experiment tracker"
+    )
+    group.add_argument(
+        "--export",
+        action="store_true",
+        help="write the learned field for programs without pynode, too: field.py and field.pt2",
+    )
     _add(
         group,
         "keep_every",
@@ -412,18 +434,25 @@ def _train_in(arguments, first) -> int:
         if (out / "checkpoint.pt").exists():
             state = "the checkpoint is as it was"
         return failed(f"pynode: interrupted; {state}.", arguments.ending.code, arguments.json)
+    if not first:
+        return 0  # torchrun ends all processes when one has another exit code
+    return _ended(run, data, found, out, arguments, log)
+
+
+def _ended(run, data, found, out, arguments, log) -> int:
+    """Write and say what came out of a run; returns the exit code."""
     log(
         f"Loss: {run.baseline:.3g} if nothing moved, {run.first:.3g} at the first solve,"
         f" {run.best:.3g} at the best: a factor of {run.baseline / run.best:.0f} in"
         f" {run.history[-1]['seconds']:.0f} s."
     )
-    if not first:
-        return 0  # torchrun ends all processes when one has another exit code
     written = [out / name for name in ("model.pt", "checkpoint.pt", "history.csv")]
     try:
         written += draw(run, data, out, log)
     except ImportError:
         log(NO_PLOTS)
+    if arguments.export:
+        written += export(run, out, log)
     log("Written: " + ", ".join(map(str, written)))
     results = {
         "baseline": run.baseline,
@@ -457,6 +486,13 @@ def _trained(data, choices, out, arguments, first) -> Fit:
         shown: Callable[[], SilentProgress] = SilentProgress
     else:
         shown = display
+    if arguments.track and first:
+        plain = shown
+        options = choices[0]
+
+        def shown() -> SilentProgress:
+            return tracked(arguments.track, plain(), options, out)
+
     return fit_best(
         data,
         choices,
@@ -466,7 +502,18 @@ def _trained(data, choices, out, arguments, first) -> Fit:
         arguments.resume,
         arguments.ensemble,
         known_part(choices[0].known),
+        arguments.jobs,
     )
+
+
+def export(run: Fit, out: Path, log: Callable[[str], None]) -> list[Path]:
+    """Write the learned field for programs without pynode; returns the paths."""
+    written = [export_program(run.field, out / "field.pt2")]
+    try:
+        written.append(write_pytorch(run.field, out / "field.py"))
+    except ValueError as error:
+        log(f"field.py was left out: {error}.")
+    return written
 
 
 def _ignore(text):

@@ -12,6 +12,7 @@ The pieces for your own module and loop (docs/training.md) are ``Scaling`` and `
 
 from .attempts import fit_best
 from .collocation import Slopes, collocation, slopes
+from .export import export_program, write_pytorch
 from .gradients import normalise_gradients
 from .judge import StateVerdict, Verdict, judge
 from .least_squares import LevenbergMarquardt
@@ -24,11 +25,14 @@ from .scaling import PhysicalField, ScaledField, Scaling
 from .shooting import multiple_shooting
 from .start import TrainingError
 from .stopping import EarlyStopping
+from .sweep import sweep
 from .synthetic import observe
 from .times import log_times, sample_times
+from .trackers import TRACKERS, Tracked, tracked
 from .understand import Understanding, understand
 
 __all__ = [
+    "TRACKERS",
     "EarlyStopping",
     "Fit",
     "LevenbergMarquardt",
@@ -39,11 +43,13 @@ __all__ = [
     "Scaling",
     "Slopes",
     "StateVerdict",
+    "Tracked",
     "TrainingError",
     "Understanding",
     "Verdict",
     "collocation",
     "display",
+    "export_program",
     "fit",
     "fit_best",
     "judge",
@@ -56,5 +62,8 @@ __all__ = [
     "plot_loss",
     "sample_times",
     "slopes",
+    "sweep",
+    "tracked",
     "understand",
+    "write_pytorch",
 ]

@@ -28,6 +28,7 @@ from .progress import SilentProgress
 from .ranks import Ranks
 from .run import KnownPart
 from .start import TrainingError
+from .sweep import sweep
 
 WORDS = (LEARNED, PARTLY, NOT_LEARNED)
 FOLDER = "attempt"
@@ -80,6 +81,7 @@ def fit_best(
     resume: bool = False,
     ensemble: bool = False,
     known: KnownPart | None = None,
+    jobs: int = 1,
 ) -> Fit:
     """The best of several runs.
 
@@ -93,15 +95,18 @@ def fit_best(
         Choices after the first, seeds and ensemble are then those of the earlier call.
     ensemble: keep the models of all attempts, as ``members`` and in out/ensemble.
     known: as for ``fit``.
+    jobs: the further seeds run in so many processes at the same time, through joblib, without a
+        display. The result is the same.
 
     Ctrl-C ends all attempts; the best that is over is then the result, and ``interrupted``. Raises
     what ``fit`` raises in the first run; later ones that fail are left out.
     """
-    return _Attempts(data, choices, seeds, out, progress, resume, ensemble, known).run()
+    return _Attempts(data, choices, seeds, out, progress, resume, ensemble, known, jobs).run()
 
 
 class _Attempts:
-    def __init__(self, data, choices, seeds, out, progress, resume, ensemble, known):
+    def __init__(self, data, choices, seeds, out, progress, resume, ensemble, known, jobs):
+        self.jobs = jobs
         self.known = known
         self.data = data
         self.first = choices[0]
@@ -135,7 +140,10 @@ class _Attempts:
             options = self._next(best)
             if options is None or self._time_left() <= 0:
                 break
-            best = self._better(best, options)
+            if self.jobs > 1 and record.next_choice >= len(record.choices):
+                best = self._best_of_seeds(best)
+            else:
+                best = self._better(best, options)
         if record.ensemble:
             best = replace(best, members=tuple(self._members(best)))
         return best
@@ -225,6 +233,38 @@ class _Attempts:
             self.record.seconds += self.ranks.agreed(time.monotonic() - began)
         if folder is not None and self.ranks.first:
             shutil.rmtree(folder, ignore_errors=True)
+        self._save()
+        return best
+
+    def _best_of_seeds(self, best) -> Fit:
+        """The better of a run and all further seeds, which run at the same time."""
+        record = self.record
+        seeds = range(record.more_seeds + 1, record.seeds)
+        choices = [replace(best.options, seed=record.tried[0]["seed"] + k) for k in seeds]
+        folders = [None if self.out is None else self.out / FOLDER / str(k) for k in seeds]
+        try:
+            runs = sweep(
+                self.data,
+                choices,
+                folders,
+                self.jobs,
+                self.known,
+                self.resume,
+                self._time_left(),
+            )
+        except KeyboardInterrupt:
+            return replace(best, interrupted=True)
+        if any(run.interrupted for run in runs):
+            return replace(best, interrupted=True)
+        for run, folder in zip(runs, folders, strict=True):
+            record.more_seeds += 1
+            better = _rank(run) < _rank(best)
+            self._keep(folder, better)
+            if better:
+                best = run
+            self._note(run, folder)
+        if self.out is not None:
+            shutil.rmtree(self.out / FOLDER, ignore_errors=True)
         self._save()
         return best
 
