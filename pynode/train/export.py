@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +64,7 @@ def pytorch_source(field: PhysicalField) -> str:
             "this field has a known part, whose code pynode cannot write: use export_program"
         )
     weights = {name: value.tolist() for name, value in scaled.net.state_dict().items()}
-    numbers = {
+    numbers: dict[str, Any] = {
         "STATES": list(field.columns),
         "Y0": field.y0.tolist(),
         "TSPAN": list(field.tspan),
@@ -103,7 +104,7 @@ def pytorch_source(field: PhysicalField) -> str:
         "    def __init__(self):",
         "        super().__init__()",
         "        self.net = nn.Sequential(",
-        *(f"            {_layer(layer)}," for layer in scaled.net),  # type: ignore[union-attr]
+        *(f"            {_layer(layer)}," for layer in scaled.net.children()),
         "        ).double()",
         "        weights = {name: numbers(value) for name, value in WEIGHTS.items()}",
         "        self.net.load_state_dict(weights)",

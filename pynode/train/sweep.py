@@ -39,7 +39,7 @@ def sweep(
     ]
     if find_spec("joblib") is None:
         if jobs not in (None, 1):
-            raise ImportError("several jobs need joblib: pip install joblib")
+            raise ImportError("several jobs need joblib: pip install 'torch-stiff-ode[sweep]'")
         return [_one(*task) for task in tasks]
     from joblib import Parallel, delayed
 

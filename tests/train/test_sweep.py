@@ -40,5 +40,5 @@ def test_without_joblib_one_run_after_the_other(monkeypatch):
     monkeypatch.setitem(sys.modules, "joblib", None)
     (run,) = sweep(stiff_linear(), [SHORT])
     assert run.options == SHORT or run.options.seed == SHORT.seed
-    with pytest.raises(ImportError, match="pip install joblib"):
+    with pytest.raises(ImportError, match="several jobs need joblib: pip install"):
         sweep(stiff_linear(), [SHORT], jobs=2)
