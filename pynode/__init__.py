@@ -16,6 +16,7 @@ from .core.problem import ODEProblem
 from .core.solution import BatchSolution, Solution
 from .core.split_field import SplitField
 from .core.status import RejectStep, SolveError, Status
+from .core.views.files import load
 from .failure import FailureReport
 from .solve import solve
 from .steady_state import SteadyState, SteadyStateError, steady_state
@@ -55,6 +56,7 @@ __all__ = [
     "check_gradients",
     "crosscheck",
     "diagnose",
+    "load",
     "odeint",
     "odeint_adjoint",
     "odeint_dense",

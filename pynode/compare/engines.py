@@ -18,6 +18,7 @@ from ..backends.julia import algorithms
 from ..core.layout import Layout
 from ..core.problem import ODEProblem, as_problem
 from ..core.protocols import Times
+from ..core.suggestions import suggests_options
 from ..methods.base import Method
 from ..problems import Problem, get
 from ..solve import solve
@@ -71,6 +72,7 @@ class Crosscheck(Table):
         )
 
 
+@suggests_options
 def crosscheck(
     f: str | Problem | ODEProblem | Callable[..., Any],
     y0: Any = None,
