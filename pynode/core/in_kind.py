@@ -25,18 +25,21 @@ def has_arrays(state: Any) -> bool:
 
 
 def as_tensors(state: Any, f: Any) -> Any:
-    """A plain state as tensors on the device of f: one vector for a list of numbers, else the same
-    structure. Numbers and integers get the dtype of the parameters of a module f, else float64."""
+    """A plain state as tensors on the device of f: a vector for a list of numbers, a tensor for an
+    array or a number, and the same structure around them. Numbers and integers get the dtype of the
+    parameters of a module f, else float64."""
     dtype, device = _kind_of_parameters(f)
-    if isinstance(state, (list, tuple)) and all(_is_number(part) for part in _flattened(state)):
-        return torch.tensor(state, dtype=dtype, device=device)
 
-    def as_tensor(leaf: Any) -> Tensor:
-        if isinstance(leaf, np.ndarray) and np.issubdtype(leaf.dtype, np.floating):
-            return torch.tensor(np.ascontiguousarray(leaf)).to(device)
-        return torch.as_tensor(leaf, dtype=dtype, device=device)
+    def converted(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {key: converted(value) for key, value in part.items()}
+        if isinstance(part, (list, tuple)) and not all(map(_is_number, _flattened(part))):
+            return tuple(map(converted, part))
+        if isinstance(part, np.ndarray) and np.issubdtype(part.dtype, np.floating):
+            return torch.tensor(np.ascontiguousarray(part)).to(device)
+        return torch.tensor(part, dtype=dtype, device=device)
 
-    return pytree.tree_map(as_tensor, state)
+    return converted(state)
 
 
 def as_arrays(state: Any) -> Any:

@@ -158,7 +158,7 @@ def _described(records, arrays, layout, prefix):
             arrays[f"event_{prefix}{number}_{part}"] = layout.ravel(state).detach().cpu().numpy()
         plain.append(
             {
-                "t": float(record.t),
+                "t": float(torch.as_tensor(record.t).detach()),
                 "event": record.event,
                 "index": record.index,
                 "name": record.name,
