@@ -156,7 +156,7 @@ def test_tables_for_other_programs(tmp_path):
     assert np.allclose(text, solution.to_pandas())
     with pytest.raises(ValueError, match=r"ending '\.docx'"):
         solution.save(tmp_path / "decay.docx")
-    with pytest.raises(ValueError, match="not decay.csv"):
+    with pytest.raises(ValueError, match=r"not decay\.csv"):
         pynode.load(tmp_path / "decay.csv")
 
 
