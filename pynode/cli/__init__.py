@@ -26,6 +26,7 @@ exit codes:
   0    success
   1    a solve or a training failed, the disk failed, or doctor found a problem
   2    a mistake in the arguments
+  3    a training ended, and has not learned the data (its verdict says why)
   129  ended by SIGHUP
   130  ended by Ctrl-C
   143  ended by SIGTERM

@@ -91,6 +91,18 @@ def load_object(path: str, attribute: str) -> Any:
     return value
 
 
+def known_part(name: str) -> Callable[[Any, torch.Tensor], torch.Tensor] | None:
+    """The known part f(t, y) of a training run by its name, FILE.py:f; None for ''. Raises
+    ModelError."""
+    if not name:
+        return None
+    path, _, attribute = name.rpartition(":")
+    value = load_object(path, attribute)
+    if not callable(value):
+        raise ModelError(f"{name} is a {type(value).__name__}: give a function f(t, y) or a module")
+    return value
+
+
 def _as_problem(value, name, y0, tspan) -> Problem:
     if isinstance(value, Problem):
         return value

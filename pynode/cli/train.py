@@ -13,15 +13,26 @@ import torch
 from ..backends.registry import NAMES as BACKENDS
 from ..core.status import SolveError
 from ..data import DataError, Dataset, read
-from ..train import Fit, Options, fit, plot_fit, plot_loss
+from ..train import (
+    Fit,
+    Options,
+    fit_best,
+    plot_fit,
+    plot_loss,
+    understand,
+)
+from ..train.checkpoint import saved_options
 from ..train.engine import no_native_code
+from ..train.judge import NOT_LEARNED
 from ..train.model import ACTIVATIONS
 from ..train.options import LOSSES, OPTIMIZERS, SCHEDULES
-from ..train.progress import display
+from ..train.progress import SilentProgress, display
 from ..train.scaling import KINDS
+from ..train.understand import CHOSEN, GROUPS
 from .command import failed, finish, print_json, threads
 from .data_options import add_columns, columns
-from .values import NO_PLOTS, numbers, widths
+from .targets import known_part
+from .values import NO_PLOTS, names, numbers, widths
 
 TRAIN = """\
 Train a neural ODE on observations of a physical system. Stiff dynamics need an implicit solver, so
@@ -56,6 +67,10 @@ examples:
   pynode train runs.csv --time hours --group run --hidden 64,64 --epochs 2000 --out out/runs \\
       --resume
 """
+# The run worked, and its field does not describe the data.
+EXIT_NOT_LEARNED = 3
+# Whoever gives one of these gets one run, and no second attempt.
+PLANNED = {name for group in GROUPS for name in group}
 DEFAULTS = {field.name: field.default for field in fields(Options)}
 
 
@@ -77,6 +92,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     _add_data(p.add_argument_group("data"))
     _add_model(p.add_argument_group("model"))
+    _add_known(p.add_argument_group("what is known"))
     _add_solver(p.add_argument_group("solver"))
     _add_loss(p.add_argument_group("loss"))
     training = p.add_argument_group("training")
@@ -89,12 +105,18 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 
 def _add(group, name, kind, text, **more):
     """Add the option of ``Options`` of that name, whose default the help shows."""
-    if DEFAULTS[name] in (None, math.inf, False):
+    if name in CHOSEN:
+        shown = " (default: from the data)"
+    elif DEFAULTS[name] in (None, math.inf, False, (), ""):
         shown = ""
     else:
-        shown = " (default: %(default)s)"
+        shown = f" (default: {DEFAULTS[name]})"
     group.add_argument(
-        "--" + name.replace("_", "-"), type=kind, default=DEFAULTS[name], help=text + shown, **more
+        "--" + name.replace("_", "-"),
+        type=kind,
+        default=argparse.SUPPRESS,
+        help=text + shown,
+        **more,
     )
 
 
@@ -111,18 +133,62 @@ def _add_model(group):
     group.add_argument(
         "--hidden",
         type=widths,
-        default=DEFAULTS["hidden"],
+        default=argparse.SUPPRESS,
         metavar="WIDTHS",
-        help="widths of the hidden layers (default: 32,32)",
+        help="widths of the hidden layers, such as 32,32 (default: from the data)",
     )
     _add(group, "activation", str, "activation function", choices=ACTIVATIONS)
-    group.add_argument("--time-input", action="store_true", help="let the dynamics depend on time")
+    group.add_argument(
+        "--time-input",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="let the dynamics depend on time",
+    )
     _add(
         group,
         "scaling",
         str,
         "'kim' uses one time scale, 'decades' one per state, and rates over decades",
         choices=KINDS,
+    )
+
+
+def _add_known(group):
+    """What is known of the dynamics."""
+    _add(
+        group,
+        "augment",
+        int,
+        "hidden states, which nobody observed; their starts are learned for each trajectory",
+        metavar="N",
+    )
+    group.add_argument(
+        "--learn-starts",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="learn the starts of the trajectories, whose first observations then count as others",
+    )
+    _add(
+        group,
+        "conserve",
+        names,
+        "sums that stay constant, such as A+2*B, separated by commas",
+        metavar="SUMS",
+    )
+    _add(
+        group,
+        "positive",
+        names,
+        "states that stay positive, separated by commas, or all",
+        metavar="STATES",
+    )
+    _add(
+        group,
+        "known",
+        str,
+        "a known part f(t, y) of dy/dt, to which the network adds the rest; runs the code of the"
+        " file",
+        metavar="FILE.py:f",
     )
 
 
@@ -154,7 +220,7 @@ def _add_loss(group):
     group.add_argument(
         "--weights",
         type=numbers,
-        default=(),
+        default=argparse.SUPPRESS,
         metavar="X,...",
         help="one factor per state for its errors, separated by commas",
     )
@@ -181,9 +247,30 @@ def _add_loss(group):
     )
     _add(
         group,
+        "hold_out",
+        float,
+        "number of trajectories, or their share, that only the verdict sees",
+        metavar="N",
+    )
+    _add(
+        group,
         "shooting",
         int,
         "observations per segment of multiple shooting; 0 disables it",
+        metavar="N",
+    )
+    _add(
+        group,
+        "horizon",
+        int,
+        "grow the horizon in N steps, from the first times to all; 0 takes all at once",
+        metavar="N",
+    )
+    _add(
+        group,
+        "segments",
+        int,
+        "first epochs of Levenberg-Marquardt, in segments that grow to the whole",
         metavar="N",
     )
     _add(group, "continuity", float, "weight of the errors at the ends of segments", metavar="X")
@@ -202,6 +289,13 @@ def _add_optimisation(group):
     _add(group, "polish", int, "epochs of Levenberg-Marquardt at the end", metavar="N")
     _add(
         group,
+        "target",
+        float,
+        "end the polish when errors are below this part of the ranges",
+        metavar="X",
+    )
+    _add(
+        group,
         "patience",
         int,
         "stop after this many epochs without progress; 0 never stops",
@@ -212,6 +306,18 @@ def _add_optimisation(group):
 def _add_start(group):
     """The weights that training begins with."""
     _add(group, "seed", int, "seed of all random numbers", metavar="N")
+    group.add_argument(
+        "--seeds",
+        type=int,
+        default=1,
+        metavar="N",
+        help="train with N seeds, from --seed on, and keep the best (default: 1)",
+    )
+    group.add_argument(
+        "--ensemble",
+        action="store_true",
+        help="keep the models of all --seeds in OUT/ensemble, and draw their spread as a band",
+    )
     _add(
         group,
         "collocation",
@@ -226,6 +332,14 @@ def _add_start(group):
         "iterations on linearised trajectories before the first solve",
         metavar="N",
     )
+    _add(group, "neighbours", int, "observations that smooth one for the slopes", metavar="N")
+    group.add_argument(
+        "--compare-starts",
+        action=argparse.BooleanOptionalAction,
+        default=argparse.SUPPRESS,
+        help="try collocation and linearised trajectories, each alone, and keep the better start"
+        " (default: from the data)",
+    )
     _add(group, "candidates", int, "random starts; the warm start chooses one", metavar="N")
 
 
@@ -235,7 +349,7 @@ def _add_end(group):
         group,
         "time_limit",
         float,
-        "stop after this many seconds, summed over all sessions",
+        "stop after this many seconds, summed over all sessions and attempts",
         metavar="S",
     )
     _add(group, "checkpoint_every", float, "seconds between checkpoints", metavar="S")
@@ -257,7 +371,9 @@ def _train(arguments) -> int:
             f"{out} contains an earlier run: go on with --resume, start anew with --overwrite, or"
             " choose another --out."
         )
-    options = Options(**{field.name: getattr(arguments, field.name) for field in fields(Options)})
+    given = {name: value for name, value in vars(arguments).items() if name in DEFAULTS}
+    # A wrong value is told before the file is read.
+    Options(**given)
     data = read(arguments.data, keep_constant=arguments.keep_constant, **columns(arguments))
     runs = len(data.trajectories)
     if arguments.json:
@@ -270,14 +386,16 @@ def _train(arguments) -> int:
     )
     for note in data.notes:
         log(note)
+    if arguments.resume:
+        given = {**saved_options(out / "checkpoint.pt"), **given}
+    found = understand(data, given)
+    for sentence in found.sentences:
+        log(sentence)
+    choices = [found.options]
+    if not PLANNED & set(given):
+        choices += found.alternatives
     try:
-        run = fit(
-            data,
-            options,
-            out,
-            arguments.resume,
-            None if arguments.quiet or arguments.json else display(),
-        )
+        run = _trained(data, choices, out, arguments)
     except KeyboardInterrupt:
         state = "nothing had been saved yet"
         if (out / "checkpoint.pt").exists():
@@ -290,7 +408,7 @@ def _train(arguments) -> int:
     )
     written = [out / name for name in ("model.pt", "checkpoint.pt", "history.csv")]
     try:
-        written += draw(run, data, options.method, out, log)
+        written += draw(run, data, out, log)
     except ImportError:
         log(NO_PLOTS)
     log("Written: " + ", ".join(map(str, written)))
@@ -303,27 +421,64 @@ def _train(arguments) -> int:
         "interrupted": run.interrupted,
         "backend": run.backend,
         "files": list(map(str, written)),
+        "data": found.sentences[0],
+        "choice": found.sentences[1],
+        "verdict": run.verdict.as_dict(),
     }
     if run.interrupted:
         sentence = f"pynode: interrupted after epoch {results['epochs']}; add --resume to go on."
         return failed(sentence, arguments.ending.code, arguments.json, results)
     if arguments.json:
         print_json(results)
+    log(f"Verdict: {run.verdict.sentence}.")
+    if run.verdict.advice:
+        log(f"Next: {run.verdict.advice}.")
+    if run.verdict.word == NOT_LEARNED:
+        return EXIT_NOT_LEARNED
     return 0
+
+
+def _trained(data, choices, out, arguments) -> Fit:
+    """Go on with the attempts in out, or keep the best of new ones."""
+    if arguments.quiet or arguments.json:
+        shown: Callable[[], SilentProgress] = SilentProgress
+    else:
+        shown = display
+    return fit_best(
+        data,
+        choices,
+        arguments.seeds,
+        out,
+        shown,
+        arguments.resume,
+        arguments.ensemble,
+        known_part(choices[0].known),
+    )
 
 
 def _ignore(text):
     """Replaces print if the standard output is for programs."""
 
 
-def draw(run: Fit, data: Dataset, method: str, out: Path, log: Callable[[str], None]) -> list[Path]:
+def draw(run: Fit, data: Dataset, out: Path, log: Callable[[str], None]) -> list[Path]:
     """Plot the loss and the fit; returns the paths. Raises ImportError without matplotlib."""
     drawn = [plot_loss(out / "loss.png", run.history, run.best)]
     backend = "auto"
+    method = run.options.method
     if run.backend == "native" and not no_native_code(method, run.field, data.trajectories[0].y[0]):
         backend = "native"
     try:
-        drawn.append(plot_fit(out / "fit.png", run.field, data, method, backend=backend))
+        drawn.append(
+            plot_fit(
+                out / "fit.png",
+                run.field,
+                data,
+                method,
+                backend=backend,
+                title=run.verdict.sentence,
+                members=run.members,
+            )
+        )
     except SolveError as error:
         log(f"The plot of the fit was left out: {error}")
     return drawn

@@ -10,9 +10,10 @@ The pieces for your own module and loop (docs/training.md) are ``Scaling`` and `
 ``normalise_gradients``, ``EarlyStopping``, ``LevenbergMarquardt``.
 """
 
+from .attempts import fit_best
 from .collocation import Slopes, collocation, slopes
 from .gradients import normalise_gradients
-from .initial_field import TrainingError
+from .judge import StateVerdict, Verdict, judge
 from .least_squares import LevenbergMarquardt
 from .loop import Fit, fit
 from .model import ModelError, load_model
@@ -21,9 +22,11 @@ from .progress import display
 from .report import plot_fit, plot_loss
 from .scaling import PhysicalField, ScaledField, Scaling
 from .shooting import multiple_shooting
+from .start import TrainingError
 from .stopping import EarlyStopping
 from .synthetic import observe
 from .times import log_times, sample_times
+from .understand import Understanding, understand
 
 __all__ = [
     "EarlyStopping",
@@ -35,10 +38,15 @@ __all__ = [
     "ScaledField",
     "Scaling",
     "Slopes",
+    "StateVerdict",
     "TrainingError",
+    "Understanding",
+    "Verdict",
     "collocation",
     "display",
     "fit",
+    "fit_best",
+    "judge",
     "load_model",
     "log_times",
     "multiple_shooting",
@@ -48,4 +56,5 @@ __all__ = [
     "plot_loss",
     "sample_times",
     "slopes",
+    "understand",
 ]

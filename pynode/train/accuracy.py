@@ -10,7 +10,7 @@ import torch
 
 from ..data import Dataset
 from ..solve import solve
-from .inputs import for_run
+from .inputs import for_run, start_of
 
 # The pointwise error ignores values below this fraction of the largest. Its solves have this rtol.
 FLOOR = 1e-3
@@ -56,7 +56,7 @@ def accuracy(
         with torch.no_grad():
             y = solve(
                 own,
-                run.y[0],
+                start_of(field, run),
                 run.t,
                 method=method,
                 rtol=rtol,
@@ -65,7 +65,7 @@ def accuracy(
                 backend=backend,
                 **stops,
             ).y
-        errors.append((y - run.y).abs()[1:])
+        errors.append((y[:, : run.y.shape[1]] - run.y).abs()[1:])
         values.append(run.y.abs()[1:])
         observed.append(run.seen[1:])
     seen = torch.cat(observed)

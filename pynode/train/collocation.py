@@ -12,6 +12,7 @@ is better: it weighs the effect of a wrong slope on the solution.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
@@ -135,6 +136,7 @@ def collocation(
     lr: float = 1e-2,
     scale: torch.Tensor | None = None,
     report: Callable[[int, int, float], None] | None = None,
+    seconds: float = math.inf,
 ) -> float:
     """Change the parameters of the module f(t, y) so that it has these slopes; returns the last
     loss.
@@ -143,6 +145,7 @@ def collocation(
     lr: Adam's first rate; it falls as a cosine.
     scale: (n,), the unit of each state, by default its range.
     report: report(done, of, loss) is called in each iteration.
+    seconds: the fit ends early after this time; the rate falls with it.
 
     The loss is the mean of |f - slope| unit / scale.
     """
@@ -155,8 +158,13 @@ def collocation(
     last = math.inf
     if points.w is not None:
         f = AtRows(f, points.w)
+    began = time.monotonic()
     for iteration in range(iterations):
-        optimizer.rate = lr * 0.5 * (1 + math.cos(math.pi * iteration / iterations))
+        elapsed = (time.monotonic() - began) / seconds
+        if elapsed >= 1:
+            break
+        done = max(iteration / iterations, elapsed)
+        optimizer.rate = lr * 0.5 * (1 + math.cos(math.pi * done))
         optimizer.zero_grad()
         loss = ((f(points.t, points.y) - points.slope) * weight).abs().mean()
         loss.backward()

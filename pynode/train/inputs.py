@@ -123,3 +123,11 @@ def for_run(field: Any, run: Trajectory) -> tuple[Any, dict[str, Any]]:
         return field, {}
     own = field.with_inputs(run.t, run.u)
     return own, own.stops
+
+
+def start_of(field: Any, run: Trajectory) -> Tensor:
+    """The start of a trajectory, (n,): what a learned field knows of it, or its first
+    observation."""
+    if not hasattr(field, "start_of"):
+        return run.y[0]
+    return field.start_of(run)

@@ -39,7 +39,7 @@ class LevenbergMarquardt:
         torch.autograd.grad) instead of one by one. It is much faster where solves are native, most
         of all with adjoint='forward', and somewhat with the torch engine's adjoint='forward'. Every
         operation in the residuals must support it.
-    cost: |r|^2 after the last step.
+    cost: |r|^2 after the last step. gain: the part of |r|^2 that this step left, 1 if it failed.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class LevenbergMarquardt:
         self.damping = damping
         self.batched = batched
         self.cost = math.inf
+        self.gain = 1.0
 
     def step(
         self, residuals: Callable[[], torch.Tensor | None], tried: Callable[[], None] | None = None
@@ -64,6 +65,7 @@ class LevenbergMarquardt:
             are enabled. It returns None or raises SolveError if they cannot be computed.
         tried: tried() is called after each attempt.
         """
+        self.gain = 1.0
         r = _or_none(residuals)
         if r is None:
             return False
@@ -104,6 +106,7 @@ class LevenbergMarquardt:
             if tried:
                 tried()
             if new is not None and float(new @ new) < self.cost:
+                self.gain = float(new @ new) / self.cost
                 self.cost = float(new @ new)
                 self.damping = max(self.damping * DOWN, LEAST)
                 return True

@@ -7,7 +7,7 @@ import io
 import math
 import pickle
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from os import PathLike
 from pathlib import Path
@@ -18,6 +18,7 @@ from torch import nn
 
 from ..core.files import save_torch, unsealed
 from ..core.memory import raise_if_exhausted
+from .laws import Known, Laws
 from .scaling import PhysicalField, ScaledField, Scaling
 
 # Since format 2 a file ends with its checksum.
@@ -72,15 +73,20 @@ def mlp(
 
 
 def build(
-    architecture: dict[str, Any], scaling: Scaling, generator: torch.Generator | None = None
+    architecture: dict[str, Any],
+    scaling: Scaling,
+    generator: torch.Generator | None = None,
+    known: Known | None = None,
 ) -> ScaledField:
     """The field that plain data describe. architecture: {'hidden': [64, 64], 'activation': 'gelu',
-    'time_input': False}."""
+    'time_input': False}, and the data of ``Laws``. known: a known part of dy/dt."""
     n = len(scaling.y_scale)
+    laws = Laws.from_dict(architecture)
+    outputs = n
     if scaling.kind == "decades":
-        outputs = 2 * n
-    else:
-        outputs = n
+        outputs += n
+    if laws.positive:
+        outputs += n
     width = n + architecture["time_input"]
     if scaling.inputs is not None:
         width += len(scaling.inputs.names)
@@ -91,7 +97,7 @@ def build(
         architecture["activation"],
         generator,
     )
-    return ScaledField(net, scaling, architecture["time_input"])
+    return ScaledField(net, scaling, architecture["time_input"], laws, known)
 
 
 def describe(
@@ -100,8 +106,10 @@ def describe(
     columns: Sequence[str],
     y0: torch.Tensor | Sequence[float],
     t_eval: torch.Tensor | Sequence[float],
+    starts: dict[str, list[float]] | None = None,
 ) -> dict[str, Any]:
-    """Everything that ``load_model`` needs, as plain data and tensors."""
+    """Everything that ``load_model`` needs, as plain data and tensors. starts: learned ones, by the
+    names of the trajectories."""
     return {
         "format": FORMAT,
         "architecture": architecture,
@@ -109,6 +117,7 @@ def describe(
         "columns": list(columns),
         "y0": torch.as_tensor(y0).tolist(),
         "t_eval": torch.as_tensor(t_eval).tolist(),
+        "starts": starts or {},
         "state_dict": field.net.state_dict(),
     }
 
@@ -119,17 +128,35 @@ def save_model(path: str | PathLike[str], description: dict[str, Any]) -> None:
     save_torch(path, description)
 
 
-def load_model(path: str | PathLike[str]) -> PhysicalField:
+def load_model(
+    path: str | PathLike[str], known: Callable[[Any, torch.Tensor], torch.Tensor] | None = None
+) -> PhysicalField:
     """The learned field in the units of its data, with y0, tspan, t_eval and columns.
+
+    known: the known part of dy/dt with which the field was trained (``--known``). A model file
+    never contains code, so give the function again.
 
     Loads with weights_only=True: a file that asks to run code is refused. Raises ModelError if the
     file cannot be used.
     """
     plain = load_plain(path, "model")
+    name = plain.get("architecture", {}).get("known", "")
+    if bool(name) != (known is not None):
+        if name:
+            raise ModelError(
+                f"{path} has a known part, {name}, whose code is not in the file: give the function"
+                " again, load_model(path, known=f)."
+            )
+        raise ModelError(f"{path} was trained without a known part: leave known out.")
     try:
-        field = build(plain["architecture"], Scaling.from_dict(plain["scaling"]))
+        scaling = Scaling.from_dict(plain["scaling"])
+        part = None
+        if known is not None:
+            part = Known(known, plain["architecture"]["observed"])
+        field = build(plain["architecture"], scaling, known=part)
         field.net.load_state_dict(plain["state_dict"])
-        return PhysicalField(field, plain["columns"], plain["y0"], plain["t_eval"])
+        starts = plain.get("starts", {})
+        return PhysicalField(field, plain["columns"], plain["y0"], plain["t_eval"], starts)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise_if_exhausted(error)
         raise ModelError(

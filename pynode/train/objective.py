@@ -14,6 +14,8 @@ import torch
 from ..core.solution import Solution
 from ..data import Dataset
 from ..models.inputs import InputTable
+from .collocation import slopes
+from .features import fewest_seen
 from .inputs import driven
 from .options import Options
 from .scaling import ScaledField, Scaling
@@ -21,12 +23,16 @@ from .shooting import joined, shoot
 from .times import sample_times
 from .warmstart import interpolated
 
+# With more neighbours than this, a smoothed observation has less noise than one alone.
+INTERPOLATING = 5
+
 
 @dataclass(frozen=True)
 class _Run:
     """A trajectory in scaled states.
 
     t: (T,). u: (T, n), gaps filled by interpolation.
+    smooth: (T, n), the same with less noise; segments and learned starts begin there.
     inputs: the scaled inputs as a function of time, None without any.
     weight, held_out: (T, n), the factors of the errors in the loss and in the loss of held-out
         observations. Zero if there is no value.
@@ -34,6 +40,7 @@ class _Run:
 
     t: torch.Tensor
     u: torch.Tensor
+    smooth: torch.Tensor
     weight: torch.Tensor
     held_out: torch.Tensor
     inputs: InputTable | None
@@ -45,20 +52,30 @@ class Objective:
     Kim et al. 2021: the loss uses the states divided by their ranges, so that a species of 1e-5
     counts as much as one of 1. 'mae' is the mean of |u - u_observed|, 'mse' of its square. With
     ``relative`` an error is divided by the observed value instead. ``weights`` give each state a
-    factor. Errors of values with standard deviations count in units of these. ``validation`` holds
-    out a part of the observation times, which are drawn with the seed.
+    factor. Errors of values with standard deviations count in units of these, and errors of means
+    of replicates more than those of one. ``validation`` holds out a part of the observation times,
+    which are drawn with the seed. Hidden states have no observations.
+
+    starts: (K, d) the learned starts of the last d states of the K trajectories, scaled; None if
+    none are learned.
     """
 
     def __init__(self, data: Dataset, scaling: Scaling, options: Options) -> None:
         self.options = options
-        if options.weights and len(options.weights) != len(data.columns):
+        self.observed = len(data.columns) - options.augment
+        if options.weights and len(options.weights) != self.observed:
             raise ValueError(
-                f"{len(options.weights)} weights for {len(data.columns)} states: give one for each"
-                f" of {', '.join(data.columns)}, in this order"
+                f"{len(options.weights)} weights for {self.observed} states: give one for each"
+                f" of {', '.join(data.columns[: self.observed])}, in this order"
             )
         generator = torch.Generator().manual_seed(options.seed)
-        self._typical = _typical_error(data, scaling)
-        self.runs = [self._run(run, scaling, generator) for run in data.trajectories]
+        self.runs = [
+            self._run(run, certainty, scaling, generator)
+            for run, certainty in zip(
+                data.trajectories, _certainties(data, scaling, self.observed), strict=True
+            )
+        ]
+        self.starts = self._first_starts()
         self.rows: list[torch.Tensor | None] = [None] * len(self.runs)
         self.count = sum(int((run.weight > 0).sum()) for run in self.runs)
         self.held_count = sum(int((run.held_out > 0).sum()) for run in self.runs)
@@ -69,17 +86,20 @@ class Objective:
                 f" {data.observations} values"
             )
 
-    def _run(self, run, scaling, generator) -> _Run:
+    def _run(self, run, certainty, scaling, generator) -> _Run:
         u = scaling.scaled(run.y)
         unit = torch.ones_like(run.y)
         if self.options.relative:
             unit = (run.y.abs() / run.y.new_tensor(scaling.y_scale)).clamp(
                 min=self.options.relative
             )
-        weight = run.seen / unit * self._certainty(run, scaling)
+        weight = run.seen / unit * certainty
         if self.options.weights:
-            weight = weight * weight.new_tensor(self.options.weights)
-        weight[0] = 0.0
+            hidden = (1.0,) * self.options.augment
+            weight = weight * weight.new_tensor((*self.options.weights, *hidden))
+        if not self.options.learn_starts:
+            weight[0] = 0.0
+        weight[:, self.observed :] = 0.0
         held_out = torch.zeros(len(run.t), 1, dtype=torch.bool)
         if self.options.validation:
             held_out[1:, 0] = (
@@ -90,18 +110,39 @@ class Objective:
         if scaling.inputs is not None:
             inputs = scaling.inputs.table(run.t, run.u)
         _, filled = interpolated(run.t, u, run.seen, torch.arange(len(run.t), dtype=torch.float64))
-        return _Run(run.t, filled, weight * ~held_out, weight * held_out, inputs)
+        smooth = filled
+        near = min(self.options.neighbours, fewest_seen(run))
+        if near > INTERPOLATING:
+            smooth = slopes(run.t, u, run.seen, near).y
+        return _Run(run.t, filled, smooth, weight * ~held_out, weight * held_out, inputs)
 
-    def _certainty(self, run, scaling):
-        """(T, n) how much more certain an observation is than a typical one: its errors count in
-        units of its standard deviation. The mean of k replicates counts k times."""
-        certainty = run.count.to(run.y.dtype).clamp(min=1)
-        if self.options.loss == "mse":
-            certainty = certainty.sqrt()  # the square of an error has the square of its weight
-        if run.sd is None:
-            return certainty
-        size = run.sd / run.y.new_tensor(scaling.y_scale)
-        return torch.where(size > 0, self._typical / size, certainty)
+    def _first_starts(self) -> torch.nn.Parameter | None:
+        """The starts from which learned ones begin: the smoothed observations."""
+        if self.options.learn_starts:
+            count = self.runs[0].u.shape[1]
+        else:
+            count = self.options.augment
+        if not count:
+            return None
+        return torch.nn.Parameter(torch.stack([run.smooth[0, -count:] for run in self.runs]))
+
+    def start(self, i: int) -> torch.Tensor:
+        """(n,) the scaled start of trajectory i."""
+        observed = self.runs[i].u[0]
+        if self.starts is None:
+            return observed
+        learned = self.starts[i]
+        return torch.cat((observed[: len(observed) - len(learned)], learned))
+
+    @property
+    def learned(self) -> list[torch.nn.Parameter]:
+        """What is learned besides the weights of the field."""
+        return [] if self.starts is None else [self.starts]
+
+    @property
+    def longest(self) -> int:
+        """The number of observations after the start of the longest trajectory."""
+        return max(len(run.t) for run in self.runs) - 1
 
     def __len__(self) -> int:
         """The number of trajectories."""
@@ -121,35 +162,46 @@ class Objective:
             held_out = run.held_out.any(1).nonzero().flatten()
             start = torch.zeros(1, dtype=sampled.dtype)
             self.rows[i] = torch.cat((sampled, held_out, start)).unique()
+        self._count_drawn()
+
+    def limit(self, fraction: float) -> None:
+        """Use the first observations of each trajectory only, this fraction of them, at least
+        two."""
+        for i, run in enumerate(self.runs):
+            last = max(2, math.ceil(fraction * (len(run.t) - 1)))
+            self.rows[i] = torch.arange(min(last + 1, len(run.t)))
+        self._count_drawn()
+
+    def _count_drawn(self):
         pairs = zip(self.runs, self.rows, strict=True)
         self.drawn = max(1, sum(int((run.weight[rows] > 0).sum()) for run, rows in pairs))
 
     def part(
-        self, field: ScaledField, i: int, shooting: bool = False
+        self, field: ScaledField, i: int, size: int = 0
     ) -> tuple[torch.Tensor | None, float, list[Solution]]:
         """Solve trajectory i. Returns its differentiable part of the loss, None if the solve
         failed; its part of the held-out loss; and the Solutions, of which the last failed if any
         did.
 
-        shooting: solve in segments, with a penalty where they do not join.
+        size: the observations of a segment, with a penalty where segments do not join; 0 for one
+            solve.
         """
-        errors, held_out, solved = self.errors(field, i, shooting)
+        errors, held_out, solved = self.errors(field, i, size)
         if errors is None or held_out is None:
             return None, math.nan, solved
         part = self._cost(errors, self.drawn)
         if len(solved) > 1:
             # The ends of segments are observations with a larger weight.
-            size = self.options.shooting
-            part = part + self.options.continuity * self._cost(
-                errors[size - 1 : -1 : size], self.drawn
-            )
+            part = part + self.options.continuity * self._cost(errors[size:-1:size], self.drawn)
         return part, float(self._cost(held_out.detach(), max(self.held_count, 1))), solved
 
     def errors(
-        self, field: ScaledField, i: int, shooting: bool = False, **options: Any
+        self, field: ScaledField, i: int, size: int = 0, **options: Any
     ) -> tuple[torch.Tensor | None, torch.Tensor | None, list[Solution]]:
-        """Weighted errors after the start of trajectory i, (T - 1, n), zero where nothing is
-        observed; the held-out errors; and the Solutions. The errors are None if a solve failed.
+        """Weighted errors of trajectory i, (T, n), zero where nothing is observed, and at a start
+        that is not learned; the held-out errors; and the Solutions. The errors are None if a solve
+        failed.
+        size: as for ``part``.
         options: further ones of ``solve``."""
         run = self.runs[i]
         rows: Any = self.rows[i]
@@ -157,17 +209,18 @@ class Objective:
             rows = slice(None)
         t = run.t[rows]
         u = run.u[rows]
-        if shooting:
-            size = self.options.shooting
-        else:
-            size = max(len(t) - 1, 1)
+        size = size or max(len(t) - 1, 1)
+        first = self.start(i)
+        starts = torch.cat((first[None], run.smooth[rows][size : len(t) - 1 : size]))
         field, stops = driven(field, run.inputs)
         options = {**stops, **options}
-        solved, _ = shoot(field, t, u, size, throw=False, **self.options.tolerances, **options)
+        solved, _ = shoot(
+            field, t, u, size, starts, throw=False, **self.options.tolerances, **options
+        )
         if not solved[-1].success:
             return None, None, solved
-        errors = joined(solved) - u[1:]
-        return errors * run.weight[rows][1:], errors * run.held_out[rows][1:], solved
+        errors = torch.cat((first[None], joined(solved))) - u
+        return errors * run.weight[rows], errors * run.held_out[rows], solved
 
     @contextmanager
     def _all_observations(self):
@@ -180,14 +233,26 @@ class Objective:
         finally:
             self.rows, self.drawn = before
 
-    def value(self, field: ScaledField) -> tuple[float, float]:
+    def solutions(self, field: ScaledField) -> tuple[list[torch.Tensor], str]:
+        """The scaled states of all trajectories at all times after their starts, (T - 1, n) each;
+        and the message of the first solve that failed, '' if none did."""
+        found: list[torch.Tensor] = []
+        with torch.no_grad(), self._all_observations():
+            for i in range(len(self.runs)):
+                _, _, solved = self.errors(field, i)
+                if not solved[-1].success:
+                    return found, solved[-1].message
+                found.append(joined(solved))
+        return found, ""
+
+    def value(self, field: ScaledField, size: int = 0) -> tuple[float, float]:
         """The loss of a field over all observations, and over those held out. Infinite if a solve
-        fails."""
+        fails. size: as for ``part``."""
         total = 0.0
         total_held = 0.0
         with torch.no_grad(), self._all_observations():
             for i in range(len(self.runs)):
-                part, held_out, _ = self.part(field, i)
+                part, held_out, _ = self.part(field, i, size)
                 if part is None:
                     return math.inf, math.inf
                 total = total + float(part)
@@ -197,19 +262,23 @@ class Objective:
         return math.inf, math.inf
 
     def residuals(
-        self, field: ScaledField, on_solution: Callable[[Solution], None], **options: Any
+        self,
+        field: ScaledField,
+        on_solution: Callable[[Solution], None],
+        size: int = 0,
+        **options: Any,
     ) -> torch.Tensor | None:
         """All weighted errors as one vector, whose square is the mean squared error. None if a
-        solve failed. on_solution(solution) is called for each."""
+        solve failed. on_solution(solution) is called for each. size: as for ``part``."""
         weighted = []
         for i, run in enumerate(self.runs):
             with self._all_observations():
-                errors, _, solved = self.errors(field, i, **options)
+                errors, _, solved = self.errors(field, i, size, **options)
             for solution in solved:
                 on_solution(solution)
             if errors is None:
                 return None
-            weighted.append(errors[run.weight[1:] > 0])
+            weighted.append(errors[run.weight > 0])
         return torch.cat(weighted) / self.count**0.5
 
     def _cost(self, errors, count):
@@ -219,6 +288,25 @@ class Objective:
         else:
             size = errors * errors
         return size.sum() / count
+
+
+def _certainties(data, scaling, observed) -> list[torch.Tensor]:
+    """For each trajectory how much more certain its observations are than a typical one, (T, n):
+    an error counts in units of its standard deviation, and the mean of k replicates has that of one
+    divided by the root of k. The mean square over all observations is one, so that a loss keeps the
+    units of the scaled states."""
+    typical = _typical_error(data, scaling)
+    found = []
+    squares = []
+    for run in data.trajectories:
+        certainty = run.count.to(run.y.dtype).clamp(min=1).sqrt()
+        if run.sd is not None:
+            size = run.sd / run.y.new_tensor(scaling.y_scale)
+            certainty = torch.where(size > 0, typical / size, certainty)
+        found.append(certainty)
+        squares.append(certainty[1:, :observed][run.seen[1:, :observed]].square())
+    mean = torch.cat(squares).mean().sqrt()
+    return [certainty / mean for certainty in found]
 
 
 def _typical_error(data, scaling) -> float:

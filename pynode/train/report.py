@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import textwrap
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,11 @@ from typing import Any
 import torch
 
 from ..core.files import save_figure
+from ..core.status import SolveError
 from ..data import Dataset
 from ..solve import solve
 from .accuracy import Solvable
-from .inputs import for_run
+from .inputs import for_run, start_of
 
 POINTS = 300
 # A plot with more states or trajectories than this is unreadable.
@@ -28,12 +31,17 @@ def plot_fit(
     method: str = "fbdf",
     rtol: float = 1e-6,
     backend: str = "auto",
+    title: str = "",
+    members: Sequence[Solvable] = (),
 ) -> Path:
     """Observations as dots and the learned solution as a line, with a subplot for each state, in
     the units of the data.
 
     The time axis is logarithmic if the times span more than three decades. At most MOST_RUNS
-    trajectories and MOST_STATES states are drawn. backend: as for ``solve``. Returns the path.
+    trajectories and MOST_STATES states are drawn. backend: as for ``solve``. title: a sentence
+    above, such as the verdict of the run. members: further fields, such as those of an ensemble; a
+    band from the lowest to the highest of their solutions is drawn behind the line. Returns the
+    path.
     Raises ImportError without matplotlib, SolveError if the field fails.
     """
     from matplotlib.figure import Figure
@@ -49,6 +57,7 @@ def plot_fit(
     for k, run in enumerate(runs):
         t, log = fine_times(run.t)
         y = _solution(field, run, t, method, rtol, backend)
+        band = _band(members, run, t, method, rtol, backend)
         if log:
             shown = t > 0
         else:
@@ -63,6 +72,12 @@ def plot_fit(
             else:
                 model = "model"
             axis.plot(t[shown], y[shown, i], color=colour, lw=1.6, label=model, zorder=2)
+            if band is not None:
+                low, high = band
+                spread = f"{len(members)} models" if k == len(runs) - 1 else None
+                axis.fill_between(
+                    t[shown], low[shown, i], high[shown, i], color=colour, alpha=0.25, label=spread
+                )
             if k == len(runs) - 1:
                 label = "data"
             else:
@@ -80,6 +95,8 @@ def plot_fit(
         axis.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4), useMathText=True)
         axis.set_xlabel(data.time)
     axes.flat[0].legend(fontsize=8, framealpha=0.9)
+    if title:
+        figure.suptitle(textwrap.fill(title, int(14 * figure.get_figwidth())), fontsize=9)
     figure.tight_layout()
     return save_figure(path, figure, 150)
 
@@ -135,10 +152,32 @@ def fine_times(t: torch.Tensor) -> tuple[torch.Tensor, bool]:
     return torch.linspace(float(t[0]), float(t[-1]), POINTS, dtype=torch.float64), False
 
 
+def _band(members, run, t, method, rtol, backend):
+    """The lowest and the highest of the members' solutions, (T, n) each; None with fewer than
+    two. Members that cannot be solved between the observations are left out."""
+    found = []
+    for member in members:
+        try:
+            found.append(_solution(member, run, t, method, rtol, backend))
+        except SolveError:
+            continue
+    if len(found) < 2:
+        return None
+    every = torch.stack(found)
+    return every.amin(0), every.amax(0)
+
+
 def _solution(field, run, t, method, rtol, backend):
     atol = field.atol(rtol)
     own, stops = for_run(field, run)
     with torch.no_grad():
         return solve(
-            own, run.y[0], t, method=method, rtol=rtol, atol=atol, backend=backend, **stops
+            own,
+            start_of(field, run),
+            t,
+            method=method,
+            rtol=rtol,
+            atol=atol,
+            backend=backend,
+            **stops,
         ).y

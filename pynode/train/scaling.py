@@ -22,10 +22,11 @@ from torch import nn
 
 from ..core.constants import Constants, valued
 from ..core.protocols import Times
-from ..data import Dataset
+from ..data import Dataset, Trajectory
 from ..models.inputs import InputTable
 from ..problems import Problem
 from .inputs import Inputs
+from .laws import Known, Laws
 
 KINDS = ("decades", "kim")
 # A gate is sigmoid(SLOPE x + OFFSET): two units of network output change it by four decades. It
@@ -119,20 +120,51 @@ class ScaledField(Constants):
     'decades':  du/dt = a sigmoid(5 b + 2) / t_scale with (a, b) = net(u);
                 net: n (+ 1) inputs, 2 n outputs
 
+    A positive state has production - v loss in the place of net or of a, with v = y / y_scale, both
+    softplus of outputs; at zero, such a rate cannot be negative (H. Burchard, E. Deleersnijder, A.
+    Meister, Appl. Numer. Math. 47 (2003), have such systems). The outputs are those of the rates,
+    then n for the losses, then n for the gates. A known part of dy/dt is added, and then the part
+    of the rates that changes conserved sums is taken away.
+
     With time_input, (t - t_start) / t_span is one more input of the network. Without it the field
     is autonomous. If the data have inputs, the network gets their m scaled values too.
     """
 
     rate: torch.Tensor
+    low: torch.Tensor
+    size: torch.Tensor
+    projector: torch.Tensor
+    positive: torch.Tensor
 
-    def __init__(self, net: nn.Module, scaling: Scaling, time_input: bool = False) -> None:
+    def __init__(
+        self,
+        net: nn.Module,
+        scaling: Scaling,
+        time_input: bool = False,
+        laws: Laws | None = None,
+        known: Known | None = None,
+    ) -> None:
         super().__init__()
         self.net = net
         self.scaling = scaling
         self.time_input = time_input
         self.gated = scaling.kind == "decades"
         self.driven = scaling.inputs is not None
-        self.keep("rate", 1.0 / valued(scaling.t_scale, torch.float64))
+        laws = laws or Laws()
+        dtype = torch.float64
+        self.known = known
+        self.conserves = bool(laws.sums)
+        self.some_positive = bool(laws.positive)
+        self.all_positive = bool(laws.positive) and all(laws.positive)
+        self.keep("rate", 1.0 / valued(scaling.t_scale, dtype))
+        if self.some_positive or known is not None:
+            self.keep("low", valued(scaling.y_min, dtype))
+            self.keep("size", valued(scaling.y_scale, dtype))
+        if self.some_positive:
+            self.keep("positive", valued(laws.positive, torch.bool))
+        projector = laws.projector(scaling.y_scale)
+        if projector is not None:
+            self.keep("projector", projector)
 
     def close_gates(self) -> None:
         """Set the biases of the last layer so that every state starts at the rate of the time span,
@@ -147,7 +179,7 @@ class ScaledField(Constants):
             )
             *_, last = self.net.parameters()
             with torch.no_grad():
-                last[len(pace) :] = (torch.logit(pace) - OFFSET) / SLOPE
+                last[-len(pace) :] = (torch.logit(pace) - OFFSET) / SLOPE
 
     def forward(
         self, t: float | torch.Tensor, u: torch.Tensor, w: torch.Tensor | None = None
@@ -166,10 +198,28 @@ class ScaledField(Constants):
             out = self.net(torch.cat((u, scaled), -1))
         else:
             out = self.net(u)
+        rates = self._rates(out, state)
+        if self.known is not None:
+            rates = rates + self.known(t, self.low + self.size * state) / self.size
+        if self.conserves:
+            rates = rates - (rates.unsqueeze(-2) * self.projector).sum(-1)
+        return rates
+
+    def _rates(self, out, u):
+        """The learned part of du/dt, (..., n), from the outputs of the network."""
+        n = u.shape[-1]
+        made = out[..., :n]
+        if self.some_positive:
+            softplus = nn.functional.softplus
+            v = u + self.low / self.size
+            safe = softplus(made) - v * softplus(out[..., n : 2 * n])
+            if self.all_positive:
+                made = safe
+            else:
+                made = torch.where(self.positive, safe, made)
         if not self.gated:
-            return self.rate * out
-        a, b = out.chunk(2, -1)
-        return self.rate * a * torch.sigmoid(SLOPE * b + OFFSET)
+            return self.rate * made
+        return self.rate * made * torch.sigmoid(SLOPE * out[..., -n:] + OFFSET)
 
 
 class PhysicalField(Constants):
@@ -179,7 +229,8 @@ class PhysicalField(Constants):
     y0: (n,) the first state of the first trajectory.
     tspan: its first and last time.
     t_eval: its times.
-    columns: names of the states.
+    columns: names of the states; the last ones are hidden, if there are any.
+    starts: learned starts, by the names of the trajectories, in the units of the data.
     atol: (n,) a thousandth of rtol of each state's range.
     inputs: names of its exogenous inputs, which are those of the first trajectory until
         ``with_inputs`` gives it others.
@@ -195,6 +246,7 @@ class PhysicalField(Constants):
         columns: Sequence[str],
         y0: torch.Tensor | Sequence[float],
         t_eval: Times,
+        starts: dict[str, list[float]] | None = None,
     ) -> None:
         super().__init__()
         self.field = field
@@ -204,6 +256,7 @@ class PhysicalField(Constants):
         self.keep("y_scale", valued(field.scaling.y_scale, dtype))
         self.keep("y0", valued(y0, dtype))
         self.t_eval = torch.as_tensor(t_eval, dtype=torch.float64)
+        self.starts = starts or {}
         self.inputs: tuple[str, ...] = ()
         self.table: InputTable | None = None
         if field.scaling.inputs is not None:
@@ -218,6 +271,18 @@ class PhysicalField(Constants):
     def atol(self, rtol: float) -> torch.Tensor:
         """(n,) absolute tolerances that suit this rtol, in the units of the data."""
         return 1e-3 * rtol * self.y_scale
+
+    def start_of(self, run: Trajectory) -> torch.Tensor:
+        """(n,) the start of a trajectory: its learned one; otherwise its first observation, with
+        the mean of the learned hidden states."""
+        if run.name in self.starts:
+            return self.y0.new_tensor(self.starts[run.name])
+        observed = run.y[0].to(self.y0)
+        hidden = len(self.columns) - len(observed)
+        if not hidden:
+            return observed
+        learned = self.y0.new_tensor(list(self.starts.values()))
+        return torch.cat((observed, learned.mean(0)[-hidden:]))
 
     @property
     def stops(self) -> dict[str, Any]:

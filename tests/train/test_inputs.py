@@ -62,8 +62,7 @@ def test_each_trajectory_is_solved_with_its_own_input(tanks):
     objective = Objective(tanks, field.scaling, options)
     assert objective.value(field)[0] < 1e-6 < objective.baseline()
     assert objective.value(field)[0] < 1e-6  # again, and in segments
-    segments = Objective(tanks, field.scaling, replace(options, shooting=2))
-    loss, _, _ = segments.part(field, 1, True)
+    loss, _, _ = objective.part(field, 1, 2)
     assert float(loss) < 1e-6
 
 
@@ -101,7 +100,9 @@ def test_fields_without_inputs_take_none():
 
 
 def test_every_stage_of_a_run_takes_inputs(tanks, tmp_path):
-    options = replace(QUICK, collocation=5, polish=1, epochs=2, backend="torch", method="dopri5")
+    options = replace(
+        QUICK, collocation=5, segments=2, polish=1, epochs=2, backend="torch", method="dopri5"
+    )
     run = fit(tanks, options, tmp_path)
     assert run.best < run.baseline * 2
     loaded = load_model(tmp_path / "model.pt")

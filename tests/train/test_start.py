@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from pynode.train import Options
-from pynode.train import initial_field as module
-from pynode.train.initial_field import STARTS, TrainingError, first_field
+from pynode.train import start as module
 from pynode.train.progress import SilentProgress
+from pynode.train.start import STARTS, Clock, TrainingError, first_field
 
 WARM = Options(warm_start=10)
 COLD = replace(WARM, warm_start=0)
@@ -40,7 +40,7 @@ def chosen(monkeypatch):
         left = list(losses)
         monkeypatch.setattr(module, "_prepared", lambda *arguments: left.pop(0))
         said = Said()
-        field = first_field(None, None, Losses(), options, None, said)
+        field = first_field(None, None, Losses(), options, None, said, Clock(math.inf))
         return field, len(losses) - len(left), said.lines
 
     return choose

@@ -1,0 +1,275 @@
+"""Several runs on the same data: another choice where the first has not learned, and other seeds.
+The best is kept, or all of them as an ensemble.
+
+The folder of the run has the files of the best attempt so far. A further attempt has a folder of
+its own in it until it is over, and attempts.json says what has been tried, so that a run can be
+interrupted and resumed in any attempt.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from os import PathLike
+from pathlib import Path
+
+from ..core.files import save_text
+from ..data import Dataset
+from .judge import LEARNED, NOT_LEARNED, PARTLY
+from .loop import Fit, fit
+from .model import ModelError, load_model
+from .options import Options
+from .progress import SilentProgress
+from .run import KnownPart
+from .start import TrainingError
+
+WORDS = (LEARNED, PARTLY, NOT_LEARNED)
+FOLDER = "attempt"
+RECORD = "attempts.json"
+# The models of an ensemble, one a seed.
+ENSEMBLE = "ensemble"
+
+
+@dataclass
+class _Record:
+    """What has been tried.
+
+    choices: further options that are tried one after the other until a run has learned. seeds: how
+    many seeds are tried in all. ensemble: whether all models are kept. tried: the attempts that are
+    over, each with its seed, verdict and largest error. next_choice: the index of the next choice.
+    more_seeds: how many further seeds are over. seconds: of all attempts that are over. limit: for
+    all attempts together.
+    """
+
+    choices: list[dict]
+    seeds: int
+    ensemble: bool
+    limit: float
+    tried: list[dict]
+    next_choice: int = 0
+    more_seeds: int = 0
+    seconds: float = 0.0
+
+    @classmethod
+    def of(cls, out: Path) -> _Record | None:
+        """That of an earlier run in the folder, None if there is none."""
+        try:
+            text = (out / RECORD).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return None
+        try:
+            return cls(**json.loads(text))
+        except (ValueError, TypeError) as error:
+            raise ModelError(
+                f"{out / RECORD} is damaged ({error}): delete it to resume the best attempt only."
+            ) from None
+
+    def save(self, out: Path | None) -> None:
+        if out is not None:
+            save_text(out / RECORD, json.dumps(asdict(self), indent=1))
+
+
+def fit_best(
+    data: Dataset,
+    choices: Sequence[Options],
+    seeds: int = 1,
+    out: str | PathLike[str] | None = None,
+    progress: Callable[[], SilentProgress] = SilentProgress,
+    resume: bool = False,
+    ensemble: bool = False,
+    known: KnownPart | None = None,
+) -> Fit:
+    """The best of several runs.
+
+    choices: options that are tried one after the other until a run has learned. ``time_limit`` of
+        the first is for all attempts together.
+    seeds: the number of seeds that are tried with the options of the best of these, from its own
+        on; all of them.
+    out: as in ``fit``; in the end it has the files of the best run.
+    progress: makes the display of a run.
+    resume: continue where an earlier call with this folder was interrupted, in whichever attempt.
+        Choices after the first, seeds and ensemble are then those of the earlier call.
+    ensemble: keep the models of all attempts, as ``members`` and in out/ensemble.
+    known: as for ``fit``.
+
+    Ctrl-C ends all attempts; the best that is over is then the result, and ``interrupted``. Raises
+    what ``fit`` raises in the first run; later ones that fail are left out.
+    """
+    return _Attempts(data, choices, seeds, out, progress, resume, ensemble, known).run()
+
+
+class _Attempts:
+    def __init__(self, data, choices, seeds, out, progress, resume, ensemble, known):
+        self.known = known
+        self.data = data
+        self.first = choices[0]
+        self.progress = progress
+        self.resume = resume
+        self.out = None if out is None else Path(out)
+        self.members = []
+        self.record = None
+        if resume and self.out is not None:
+            self.record = _Record.of(self.out)
+        if self.record is None:
+            self.record = _Record(
+                [options.as_dict() for options in choices[1:]],
+                seeds,
+                ensemble,
+                self.first.time_limit,
+                [],
+            )
+            if self.out is not None and not resume:
+                shutil.rmtree(self.out / FOLDER, ignore_errors=True)
+                shutil.rmtree(self.out / ENSEMBLE, ignore_errors=True)
+        elif not math.isinf(self.first.time_limit):
+            self.record.limit = self.first.time_limit
+
+    def run(self) -> Fit:
+        record = self.record
+        best = self._first()
+        while not best.interrupted:
+            options = self._next(best)
+            if options is None or self._time_left() <= 0:
+                break
+            best = self._better(best, options)
+        if record.ensemble:
+            best = replace(best, members=tuple(self._members(best)))
+        return best
+
+    def _first(self) -> Fit:
+        """The run in the folder itself: the first attempt, or the best of those that are over."""
+        over = bool(self.record.tried)
+        if self.out is not None:
+            self.out.mkdir(parents=True, exist_ok=True)
+            self.record.save(self.out)
+        time_left = math.inf if over else self._share()
+        best = fit(
+            self.data,
+            self.first,
+            self.out,
+            resume=self.resume,
+            progress=self.progress(),
+            time_left=time_left,
+            known=self.known,
+        )
+        if not over and not best.interrupted:
+            self._note(best, self.out)
+        return best
+
+    def _time_left(self) -> float:
+        """The seconds for all attempts that are to come."""
+        return self.record.limit - self.record.seconds
+
+    def _share(self) -> float:
+        """The seconds for the next attempt: those left, divided by the attempts that are sure to
+        come."""
+        record = self.record
+        to_come = record.seeds - record.more_seeds
+        if record.tried and record.next_choice >= len(record.choices):
+            to_come -= 1
+        return self._time_left() / max(1, to_come)
+
+    def _next(self, best) -> Options | None:
+        """The options of the next attempt, None if there is none."""
+        record = self.record
+        if (
+            record.next_choice < len(record.choices)
+            and best.verdict.word != LEARNED
+            and best.verdict.learnable
+        ):
+            return Options(**record.choices[record.next_choice])
+        record.next_choice = len(record.choices)
+        if record.more_seeds + 1 < record.seeds:
+            return replace(best.options, seed=record.tried[0]["seed"] + record.more_seeds + 1)
+        return None
+
+    def _better(self, best, options) -> Fit:
+        """The better of a run and another with these options."""
+        folder = None
+        if self.out is not None:
+            folder = self.out / FOLDER
+        display = self.progress()
+        display.say(
+            f"The run so far: {best.verdict.sentence}. Trying scaling {options.scaling}, seed"
+            f" {options.seed}."
+        )
+        began = time.monotonic()
+        resume = self.resume and folder is not None and (folder / "checkpoint.pt").exists()
+        other = None
+        try:
+            other = fit(self.data, options, folder, resume, display, self._share(), self.known)
+        except TrainingError as error:
+            display.say(f"This attempt failed: {error}")
+        except KeyboardInterrupt:
+            return replace(best, interrupted=True)
+        if other is not None and other.interrupted:
+            return replace(best, interrupted=True)
+        if self.record.next_choice < len(self.record.choices):
+            self.record.next_choice += 1
+        else:
+            self.record.more_seeds += 1
+        if other is not None:
+            better = _rank(other) < _rank(best)
+            self._keep(folder, better)
+            if better:
+                best = other
+            self._note(other, folder)
+        else:
+            self.record.seconds += time.monotonic() - began
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        self.record.save(self.out)
+        return best
+
+    def _keep(self, folder, better):
+        """Keep the files of an attempt that are needed."""
+        if folder is None:
+            return
+        if self.record.ensemble:
+            self._keep_member(folder)
+        if better:
+            for path in folder.iterdir():
+                if path.is_file():
+                    os.replace(path, self.out / path.name)
+
+    def _keep_member(self, folder):
+        kept = self.out / ENSEMBLE
+        kept.mkdir(exist_ok=True)
+        shutil.copyfile(folder / "model.pt", kept / f"model{len(self.record.tried)}.pt")
+
+    def _note(self, run, folder):
+        """Note a run that is over."""
+        record = self.record
+        if record.ensemble:
+            if self.out is None:
+                self.members.append(run.field)
+            elif not record.tried:
+                self._keep_member(folder)
+        record.tried.append(
+            {"seed": run.options.seed, "verdict": run.verdict.word, "error": _rank(run)[1]}
+        )
+        record.seconds += run.history[-1]["seconds"]
+        record.save(self.out)
+
+    def _members(self, best):
+        """The fields of the ensemble: of all attempts with the verdict of the best."""
+        for k, tried in enumerate(self.record.tried):
+            if tried["verdict"] == best.verdict.word:
+                if self.out is None:
+                    yield self.members[k]
+                else:
+                    yield load_model(self.out / ENSEMBLE / f"model{k}.pt", self.known)
+
+
+def _rank(run) -> tuple[int, float]:
+    """Smaller for a better run."""
+    errors = [state.error for state in run.verdict.states]
+    worst = max(errors)
+    if not all(math.isfinite(error) for error in errors):
+        worst = math.inf
+    return WORDS.index(run.verdict.word), worst

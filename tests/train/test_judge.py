@@ -1,0 +1,90 @@
+"""The verdict of a run: right about fields that are right, wrong, or cannot be known."""
+
+import math
+
+import pytest
+import torch
+
+from pynode.data import dataset
+from pynode.train import Options, Scaling, fit, judge
+from pynode.train.judge import LEARNED, NOT_LEARNED, PARTLY
+from pynode.train.objective import Objective
+
+T = torch.linspace(0.0, 6.0, 61, dtype=torch.float64)
+
+
+class Rotation(torch.nn.Module):
+    """du/dt in scaled states of y = (cos wt, sin wt), which turn around (1/2, 1/2)."""
+
+    def __init__(self, scaling, speed):
+        super().__init__()
+        self.scaling = scaling
+        self.speed = speed
+
+    def forward(self, t, u):
+        x = self.scaling.physical(u)
+        turn = torch.stack((-x[..., 1], x[..., 0]), -1) * self.speed
+        return turn / turn.new_tensor(self.scaling.y_scale)
+
+
+def verdict(y, speed, t=T, **options):
+    data = dataset(t, y)
+    scaling = Scaling.of(data, "kim")
+    chosen = Options(method="tsit5", rtol=1e-6, **options)
+    field = Rotation(scaling, speed)
+    return judge(field, data, Objective(data, scaling, chosen), chosen)
+
+
+def wave(speed=2.0, noise=0.0, t=T):
+    generator = torch.Generator().manual_seed(3)
+    y = torch.stack((torch.cos(speed * t), torch.sin(speed * t)), 1)
+    added = noise * torch.randn(y.shape, generator=generator, dtype=torch.float64)
+    added[0] = 0.0
+    return y + added
+
+
+def test_the_true_field_has_learned():
+    found = verdict(wave(), 2.0)
+    assert found.word == LEARNED and found.advice == ""
+    assert all(state.learned and state.error < 1e-3 for state in found.states)
+    noisy = verdict(wave(noise=0.1), 2.0)
+    assert noisy.word == LEARNED
+    assert all(0.5 < s.error / s.noise < 2 and abs(s.correlation) < 0.5 for s in noisy.states)
+
+
+def test_a_field_that_stands_still_misses_the_peaks():
+    found = verdict(wave(), 0.0)
+    assert found.word == NOT_LEARNED and found.sentence.startswith("not learned: y1 misses its")
+    assert found.advice and all(state.correlation > 0.8 for state in found.states)
+
+
+def test_a_field_that_is_a_little_off_is_partly_right():
+    found = verdict(wave(), 2.04)
+    assert found.word == PARTLY
+    assert "drifts away at later times" in found.sentence
+
+
+def test_held_out_times_are_judged():
+    found = verdict(wave(), 2.0, validation=0.2)
+    assert all(state.held_out is not None and state.held_out < 1e-3 for state in found.states)
+
+
+def test_what_cannot_be_known_is_not_learned():
+    generator = torch.Generator().manual_seed(5)
+    noise = verdict(torch.randn(61, 2, generator=generator, dtype=torch.float64), 0.0)
+    assert noise.word == NOT_LEARNED and "no more structure than noise" in noise.sentence
+    few = torch.linspace(0.0, 6.0, 6, dtype=torch.float64)
+    scarce = verdict(wave(t=few), 2.0, t=few)
+    assert scarce.word == NOT_LEARNED and "too few values (5)" in scarce.sentence
+
+
+def test_a_field_that_cannot_be_solved():
+    found = verdict(wave(), math.nan)
+    assert found.word == NOT_LEARNED and "cannot be solved" in found.sentence
+    assert found.as_dict()["states"][0]["error"] is None
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.05])
+def test_a_run_without_options_learns_a_wave(noise):
+    run = fit(dataset(T, wave(noise=noise)))
+    assert run.verdict.word == LEARNED, run.verdict.sentence
