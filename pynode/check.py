@@ -16,8 +16,8 @@ from .core.problem import ODEProblem, as_problem
 from .core.protocols import Adjoint, Times
 from .core.suggestions import suggests_options
 from .core.vector_field import VectorField
+from .integrate import solve
 from .methods.base import Method
-from .solve import solve
 
 # A discrete adjoint differentiates exactly the steps of the solve, so that it agrees with their
 # graph up to rounding.

@@ -22,7 +22,7 @@ from .backends.julia.setup.locate import locate
 from .backends.julia.setup.packages import adding, check
 from .backends.packages import missing_for_native
 from .backends.registry import native_engine
-from .solve import solve
+from .integrate import solve
 
 LIMIT = 900.0  # seconds for one trial: the first start after an update precompiles for minutes
 OK: Literal["ok"] = "ok"

@@ -15,7 +15,7 @@ from .. import problems
 from ..backends.registry import NAMES as BACKENDS
 from ..core.files import save_figure, save_text
 from ..core.views.picture import MOST
-from ..solve import solve
+from ..integrate import solve
 from .command import finish, print_json
 from .targets import HELP, target
 from .values import NO_PLOTS, count, numbers, positive

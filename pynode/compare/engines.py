@@ -19,9 +19,9 @@ from ..core.layout import Layout
 from ..core.problem import ODEProblem, as_problem
 from ..core.protocols import Times
 from ..core.suggestions import suggests_options
+from ..integrate import solve
 from ..methods.base import Method
 from ..problems import Problem, get
-from ..solve import solve
 from .runs import atol_at, output_times, weighted_gradients
 from .tables import Table
 

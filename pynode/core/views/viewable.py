@@ -102,7 +102,7 @@ class Viewable:
         """Write the solution to a file and return its path. The ending says how: .npz for
         ``pynode.load``; .csv, .parquet, .xlsx or .nc for other programs. A file has no gradient and
         no dense output. Raise ValueError for other endings."""
-        from .files import save
+        from .save import save
 
         return save(self, path)
 

@@ -1,4 +1,4 @@
-"""Solutions in files: .npz to load them again, tables for other programs."""
+"""Writes solutions to files: .npz to load them again, tables for other programs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..events import EventRecord, RowRecords
 from ..files import save_atomically
-from ..layout import Layout
-from ..row_statuses import RowStatuses, restored
-from ..stats import Stats
+from ..row_statuses import RowStatuses
 from ..status import Status
 from .tables import components
 
 if TYPE_CHECKING:
-    from ..solution import BatchSolution, Solution
     from .viewable import Viewable
 
 # The number of the layout of .npz files.
@@ -47,72 +43,6 @@ def save(solution: Viewable, path: str | os.PathLike[str]) -> Path:
     content = writers[path.suffix.lower()](solution)
     path.parent.mkdir(parents=True, exist_ok=True)
     return save_atomically(path, content)
-
-
-def load(path: str | os.PathLike[str]) -> Solution | BatchSolution:
-    """Read a solution from a .npz file of ``Solution.save``: its times, states, events and counts,
-    without gradient and dense output. The file is data: nothing in it is executed. Raise ValueError
-    for other files."""
-    path = Path(path)
-    if path.suffix.lower() != ".npz":
-        raise ValueError(
-            f"load reads .npz files of Solution.save, not {path.name}: read a table with pandas or"
-            " xarray"
-        )
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
-        about = json.loads(str(arrays.pop("about")))
-    except (KeyError, ValueError) as error:
-        raise ValueError(f"{path} is not a solution that pynode saved: {error}") from None
-    if about["format"] != FORMAT:
-        raise ValueError(
-            f"{path} has the format {about['format']}, and this version of pynode reads {FORMAT}:"
-            " load it with the version that saved it"
-        )
-    if about["batched"]:
-        return _batch(arrays, about)
-    return _single(arrays, about)
-
-
-def _single(arrays, about):
-    from ..solution import Solution
-
-    states = torch.from_numpy(arrays["y"])
-    layout = Layout.described(about["structure"], about["shapes"], states.dtype, about["names"])
-    return Solution(
-        t=torch.from_numpy(arrays["t"]),
-        y=layout.unravel(states),
-        status=Status[about["status"]],
-        stats=Stats(**about["stats"]),
-        layout=layout,
-        segments=[],
-        events=_events(arrays, about["events"], layout, ""),
-        reached=about["reached"],
-        **about["texts"],
-    )
-
-
-def _batch(arrays, about):
-    from ..solution import BatchSolution
-
-    states = torch.from_numpy(arrays["y"])
-    layout = Layout.described(about["structure"], about["shapes"], states.dtype, about["names"])
-    rows = {
-        int(row): _events(arrays, records, layout, f"{row}_")
-        for row, records in about["events"].items()
-    }
-    return BatchSolution(
-        t=torch.from_numpy(arrays["t"]),
-        y=layout.unravel(states),
-        statuses=restored(about["statuses"], arrays["statuses"]),
-        reached=arrays["reached"],
-        stats=Stats(**about["stats"]),
-        events=RowRecords(states.shape[1], rows),
-        layout=layout,
-        method=about["texts"]["method"],
-        backend=about["texts"]["backend"],
-    )
 
 
 def _npz(solution):
@@ -165,19 +95,6 @@ def _described(records, arrays, layout, prefix):
             }
         )
     return plain
-
-
-def _events(arrays, plain, layout, prefix):
-    """The EventRecords of ``_described``."""
-    records = []
-    for number, values in enumerate(plain):
-        states = {
-            part: layout.unravel(torch.from_numpy(arrays[f"event_{prefix}{number}_{part}"]))
-            for part in ("y", "after")
-        }
-        time = torch.tensor(values.pop("t"), dtype=torch.float64)
-        records.append(EventRecord(t=time, **states, **values))
-    return records
 
 
 def _csv(solution):
