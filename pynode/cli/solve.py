@@ -35,11 +35,10 @@ examples:
 """
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Add 'solve' to the subparsers of the top parser."""
-    own = commands.add_parser(
-        "solve", help="solve a problem and write CSV or a plot", description=SOLVE, epilog=EXAMPLES
-    )
+def add_options(own: argparse.ArgumentParser) -> None:
+    """Add the options of 'pynode solve'."""
+    own.description = SOLVE
+    own.epilog = EXAMPLES
     own.add_argument("target", metavar="TARGET", help=HELP + ", ".join(problems.names()))
     own.add_argument(
         "--y0",
