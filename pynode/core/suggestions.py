@@ -5,8 +5,9 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Iterable
+from dataclasses import Field, fields
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ClassVar, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -21,19 +22,22 @@ def suggestion(name: str, known: Iterable[str]) -> str:
         return f"did you mean {' or '.join(repr(by_lower[match]) for match in near)}?"
     if not names:
         return "it has none"
-    return f"there is {', '.join(names)}"
+    if len(names) > 8:
+        return "see its docstring"
+    return f"it has {', '.join(names)}"
 
 
 class SuggestsOptions:
     """A base of dataclasses. A TypeError for an option that the class does not have names the
     nearest one."""
 
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
     def __new__(cls, *arguments: Any, **options: Any) -> Any:
-        known = getattr(cls, "__dataclass_fields__", {})
-        for option in options:
-            if option not in known:
-                names = [name for name, field in known.items() if field.init]
-                raise TypeError(no_option(cls.__name__, option, names))
+        wrong = [option for option in options if option not in cls.__dataclass_fields__]
+        if wrong:
+            known = [field.name for field in fields(cls) if field.init and field.repr]
+            raise TypeError(no_option(cls.__name__, wrong[0], known))
         return super().__new__(cls)
 
 
