@@ -17,13 +17,13 @@ from benchmarks.pairs import CLOCKS
 
 import torch  # isort: skip
 
+from pynode.solve import solve
 from torch import nn
 
 from benchmarks import report
 from benchmarks.fields import MLP, start
 from pynode import problems
 from pynode.adjoints import registry
-from pynode.solve import solve
 
 NAMES = [name for name in registry.names() if name != registry.DIRECT]
 

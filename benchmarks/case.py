@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pynode.solve import solve
 
 from pynode.problems.base import Problem
-from pynode.solve import solve
 
 REFERENCE = Path(__file__).parents[1] / "tests" / "reference"
 OUTPUTS = 50

@@ -17,8 +17,9 @@ from pynode.methods.registry import get
 
 import torch  # isort: skip
 
-from benchmarks import batched, gpu, report
 from pynode.solve import solve
+
+from benchmarks import batched, gpu, report
 
 BATCH = "vanderpol rows"
 FIELDS = ("lotka_volterra", "mlp", "stiff mlp", "robertson", "vanderpol", "pollution", BATCH)

@@ -4,10 +4,11 @@ from benchmarks.case import Case, Gradient
 
 import torch  # isort: skip
 
+from pynode.solve import solve
+
 from benchmarks.problems import PROBLEMS
 from pynode import problems
 from pynode.problems.base import Problem
-from pynode.solve import solve
 from pynode.train.model import build
 from pynode.train.scaling import Scaling
 from pynode.train.synthetic import observe

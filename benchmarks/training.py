@@ -33,11 +33,12 @@ from benchmarks.pairs import CLOCKS
 
 import torch  # isort: skip
 
+from pynode.solve import solve
+
 from benchmarks import report
 from benchmarks.peers.diffrax import DiffraxTraining
 from pynode import problems
 from pynode.data import Dataset
-from pynode.solve import solve
 from pynode.train.model import build
 from pynode.train.scaling import Scaling
 from pynode.train.synthetic import observe

@@ -1,6 +1,6 @@
 """Draws the pictures of the documentation with the package itself, into docs/img.
 
-python docs/pictures.py [NAME ...]        # all of stiffness.md and theory.md by default; a minute
+python docs/pictures.py [NAME ...]        # all of the pages by default; a minute
 python docs/pictures.py demo pendulum     # what make demo and pendulum.py drew into out, scaled
 """
 
@@ -13,7 +13,7 @@ matplotlib.use("Agg")
 import torch
 from matplotlib import pyplot
 
-from pynode import problems, solve
+from pynode import Event, problems, solve
 from pynode.methods import registry
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -169,6 +169,22 @@ def circles():
     return figure
 
 
+def cycles():
+    """The solution of solutions.md."""
+    crossing = Event(lambda t, y: y[0] - 1.0, direction=1, name="prey rises over 1")
+    return solve(problems.get("lotka_volterra"), dense=True, events=crossing)
+
+
+def solution_time():
+    """Solution.plot over the time."""
+    return cycles().plot().figure
+
+
+def solution_plane():
+    """Solution.plot over another component."""
+    return cycles().plot("predator", x="prey").figure
+
+
 def scaled(name):
     """The picture of an example, small: of the demo its fit."""
     from PIL import Image
@@ -181,14 +197,17 @@ def scaled(name):
 
 def draw(picture):
     figure = picture()
-    figure.tight_layout()
+    if figure.get_layout_engine() is None:
+        figure.tight_layout()
     figure.savefig(IMAGES / f"{picture.__name__}.png", dpi=90, metadata={"Software": None})
     pyplot.close(figure)
 
 
+PICTURES = (limit, regions, steps, ladder, circles, solution_time, solution_plane)
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    own = {f.__name__: f for f in (limit, regions, steps, ladder, circles)}
+    own = {f.__name__: f for f in PICTURES}
     for name in sys.argv[1:] or own:
         if name in own:
             draw(own[name])

@@ -1,24 +1,30 @@
 """pynode: stiff and non-stiff neural differential equations in PyTorch, with the right gradient."""
 
 import importlib
+from typing import TYPE_CHECKING, Any
 
-from . import methods
-from .adjoints.continuous.backsolve import BacksolveAdjoint
-from .adjoints.continuous.gauss import GaussAdjoint, GaussKronrodAdjoint, QuadratureAdjoint
-from .adjoints.continuous.interpolating import InterpolatingAdjoint
-from .adjoints.discrete.adjoint import DiscreteAdjoint
-from .adjoints.forward import ForwardSensitivity
-from .algebra.structure import Banded, Dense, Krylov, Sparse
-from .backends.registry import JuliaBackend, NativeBackend, TorchBackend
-from .check import GradientCheck, check_gradients
-from .core.events import Event, EventRecord, PresetTimes
-from .core.problem import ODEProblem
-from .core.solution import BatchSolution, Solution
-from .core.split_field import SplitField
-from .core.status import RejectStep, SolveError, Status
-from .failure import FailureReport
-from .solve import solve
-from .steady_state import SteadyState, SteadyStateError, steady_state
+if TYPE_CHECKING:
+    from .adjoints.continuous.backsolve import BacksolveAdjoint
+    from .adjoints.continuous.gauss import GaussAdjoint, GaussKronrodAdjoint, QuadratureAdjoint
+    from .adjoints.continuous.interpolating import InterpolatingAdjoint
+    from .adjoints.discrete.adjoint import DiscreteAdjoint
+    from .adjoints.forward import ForwardSensitivity
+    from .algebra.structure import Banded, Dense, Krylov, Sparse
+    from .backends.registry import JuliaBackend, NativeBackend, TorchBackend
+    from .check import GradientCheck, check_gradients
+    from .compare import crosscheck
+    from .compat.adjoint import odeint_adjoint
+    from .compat.odeint import odeint, odeint_dense, odeint_event
+    from .core.events import Event, EventRecord, PresetTimes
+    from .core.problem import ODEProblem
+    from .core.solution import BatchSolution, Solution
+    from .core.split_field import SplitField
+    from .core.status import RejectStep, SolveError, Status
+    from .core.views.load import load
+    from .diagnosis import diagnose
+    from .equilibrium import SteadyState, SteadyStateError, steady_state
+    from .failure import FailureReport
+    from .integrate import solve
 
 __version__ = "0.1.0"
 
@@ -55,6 +61,7 @@ __all__ = [
     "check_gradients",
     "crosscheck",
     "diagnose",
+    "load",
     "odeint",
     "odeint_adjoint",
     "odeint_dense",
@@ -63,42 +70,63 @@ __all__ = [
     "steady_state",
 ]
 
-# Loaded at the first use: name -> (module, its attribute, or None for the module itself).
-_MODULES = (
+# Everything is loaded at its first use, because the command line must not wait for torch where it
+# only prints help.
+_ROOMS = (
     "compare",
     "compat",
     "data",
     "diagnosis",
     "fit",
+    "methods",
     "models",
     "nn",
     "problems",
     "sde",
     "train",
 )
-_LAZY = {
-    **{name: (f"pynode.{name}", None) for name in _MODULES},
-    "julia": ("pynode.backends.julia.api", None),
-    "crosscheck": ("pynode.compare", "crosscheck"),
-    "diagnose": ("pynode.diagnosis", "diagnose"),
-    "odeint": ("pynode.compat.odeint", "odeint"),
-    "odeint_adjoint": ("pynode.compat.adjoint", "odeint_adjoint"),
-    "odeint_dense": ("pynode.compat.odeint", "odeint_dense"),
-    "odeint_event": ("pynode.compat.odeint", "odeint_event"),
+# Where each name stands.
+_PLACES = {
+    "adjoints.continuous.backsolve": ("BacksolveAdjoint",),
+    "adjoints.continuous.gauss": ("GaussAdjoint", "GaussKronrodAdjoint", "QuadratureAdjoint"),
+    "adjoints.continuous.interpolating": ("InterpolatingAdjoint",),
+    "adjoints.discrete.adjoint": ("DiscreteAdjoint",),
+    "adjoints.forward": ("ForwardSensitivity",),
+    "algebra.structure": ("Banded", "Dense", "Krylov", "Sparse"),
+    "backends.registry": ("JuliaBackend", "NativeBackend", "TorchBackend"),
+    "check": ("GradientCheck", "check_gradients"),
+    "compare": ("crosscheck",),
+    "compat.adjoint": ("odeint_adjoint",),
+    "compat.odeint": ("odeint", "odeint_dense", "odeint_event"),
+    "core.events": ("Event", "EventRecord", "PresetTimes"),
+    "core.problem": ("ODEProblem",),
+    "core.solution": ("BatchSolution", "Solution"),
+    "core.split_field": ("SplitField",),
+    "core.status": ("RejectStep", "SolveError", "Status"),
+    "core.views.load": ("load",),
+    "diagnosis": ("diagnose",),
+    "equilibrium": ("SteadyState", "SteadyStateError", "steady_state"),
+    "failure": ("FailureReport",),
+    "integrate": ("solve",),
 }
+_LAZY = {name: place for place, names in _PLACES.items() for name in names}
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return importlib.import_module(f"pynode.{name}")
+    if name == "julia":
+        return importlib.import_module("pynode.backends.julia.api")
     if name in _LAZY:
-        module, attribute = _LAZY[name]
-        loaded = importlib.import_module(module)
-        if attribute is None:
-            return loaded
-        return getattr(loaded, attribute)
-    if name in methods.__dir__():
-        return getattr(methods, name)
-    raise AttributeError(f"module 'pynode' has no attribute {name!r}")
+        found = getattr(importlib.import_module(f"pynode.{_LAZY[name]}"), name)
+    elif name[:1].isupper() and name in dir(importlib.import_module("pynode.methods")):
+        found = getattr(importlib.import_module("pynode.methods"), name)
+    else:
+        raise AttributeError(f"module 'pynode' has no attribute {name!r}")
+    globals()[name] = found
+    return found
 
 
-def __dir__():
-    return sorted({*globals(), *_LAZY, *methods.__dir__()})
+def __dir__() -> list[str]:
+    methods = importlib.import_module("pynode.methods")
+    return sorted({*globals(), *_LAZY, *_ROOMS, "julia", *dir(methods)})

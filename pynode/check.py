@@ -14,9 +14,10 @@ from .adjoints.field_products import magnitudes
 from .core.leaves import leaves_of, unique
 from .core.problem import ODEProblem, as_problem
 from .core.protocols import Adjoint, Times
+from .core.suggestions import suggests_options
 from .core.vector_field import VectorField
+from .integrate import solve
 from .methods.base import Method
-from .solve import solve
 
 # A discrete adjoint differentiates exactly the steps of the solve, so that it agrees with their
 # graph up to rounding.
@@ -68,6 +69,7 @@ class GradientCheck:
         return text + (f"; the largest deviation is in {self.worst}" if self.worst else "")
 
 
+@suggests_options
 def check_gradients(
     f: Callable[..., Any] | ODEProblem,
     y0: Any = None,

@@ -11,7 +11,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -22,7 +22,7 @@ from .backends.julia.setup.locate import locate
 from .backends.julia.setup.packages import adding, check
 from .backends.packages import missing_for_native
 from .backends.registry import native_engine
-from .solve import solve
+from .integrate import solve
 
 LIMIT = 900.0  # seconds for one trial: the first start after an update precompiles for minutes
 OK: Literal["ok"] = "ok"
@@ -90,7 +90,11 @@ def _findings(limit):
     yield _native(limit)
     location = locate()
     if not location.ready:
-        yield _problem("Julia", location.problem)
+        found = _problem("Julia", location.problem)
+        if location.absent:
+            # pynode works without Julia.
+            found = replace(found, state=NOTE)
+        yield found
         return
     yield Finding("Julia", OK, str(location))
     before = _version(location)

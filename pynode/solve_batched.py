@@ -472,6 +472,7 @@ class _BatchSolve:
             method=self.method.name,
             backend=self.engine,
             events=segmented.records,
+            layout=self.layout,
             examine=partial(self._examine, segmented),
         )
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 # Arguments that the short way reads. All others must have their defaults.
 READ = {"f", "y0", "t", "method", "rtol", "atol", "args", "backend", "throw", "adjoint", "params"}
-READ |= {"first_step", "min_step", "max_step", "max_steps", "max_nfe"}
+READ |= {"names", "first_step", "min_step", "max_step", "max_steps", "max_nfe"}
 DEFAULTS = {field.name: field.default for field in fields(Arguments) if field.name not in READ}
 OTHERS = attrgetter(*DEFAULTS)
 SETTINGS = attrgetter(

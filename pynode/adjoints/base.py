@@ -15,6 +15,7 @@ from ..core.batched_cotangents import by_row, stacked
 from ..core.cotangents import none_to_zeros
 from ..core.leaves import LostLeaves
 from ..core.saved_tensors import save, saved, unhooked
+from ..core.suggestions import suggests_options
 from ..core.torch_context import compile_disabled
 
 if TYPE_CHECKING:
@@ -36,6 +37,11 @@ class Adjoint(ABC):
     name = ""
     needs = "steps"
     takes_many = False
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        if "__init__" in vars(cls):
+            cls.__init__ = suggests_options(cls.__init__)  # type: ignore[method-assign]
 
     def record(self, field: VectorField, method: Method, tol: Tolerance) -> Recording:
         """The Recording of the forward solve, for adjoints that need steps."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import torch
 from torch import Tensor
 
+from ..core.suggestions import suggests_options
 from .banded import BandedPlan
 from .compressed import CompressedJacobian
 from .jacobian import Jacobian
@@ -70,6 +71,7 @@ class Sparse:
 
     name = "sparse"
 
+    @suggests_options
     def __init__(self, pattern: object = None) -> None:
         self.given = pattern
         self._plan: SparsePlan | None = None
@@ -116,6 +118,7 @@ class Banded:
 
     name = "banded"
 
+    @suggests_options
     def __init__(self, lower: int, upper: int) -> None:
         for name, value in (("lower", lower), ("upper", upper)):
             if not isinstance(value, int) or value < 0:
@@ -159,6 +162,7 @@ class Krylov:
 
     name = "krylov"
 
+    @suggests_options
     def __init__(
         self,
         precond: Preconditioner | None = None,

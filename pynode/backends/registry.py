@@ -6,6 +6,7 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ..core.suggestions import SuggestsOptions
 from ..methods import registry
 from ..methods.base import Method
 from .julia import algorithms
@@ -24,7 +25,7 @@ STATES = ("cpu", "cuda")
 
 
 @dataclass(frozen=True)
-class TorchBackend:
+class TorchBackend(SuggestsOptions):
     """pynode's own solvers in torch operations, on every device of torch.
 
     passes: for batched=True: how many passes over all rows follow one another without the host,
@@ -63,7 +64,7 @@ class TorchBackend:
 
 
 @dataclass(frozen=True)
-class JuliaBackend:
+class JuliaBackend(SuggestsOptions):
     """SciML's solvers, called with the torch field. Julia starts at the first solve.
 
     state: where Julia holds the state. 'cpu': in main memory; for a field on a GPU each call copies
@@ -107,7 +108,7 @@ class JuliaBackend:
 
 
 @dataclass(frozen=True)
-class NativeBackend:
+class NativeBackend(SuggestsOptions):
     """The native engine, and where it runs.
 
     device: 'cpu', as backend='native'. 'cuda': on the GPU of y0, with batched=True. All rows are

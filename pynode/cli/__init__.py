@@ -10,17 +10,32 @@ traceback.
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from ..backends.julia.api import JuliaUnavailable
-from ..core.status import SolveError
-from ..train import TrainingError
-from . import compare, completion, data, diagnose, fit, julia, methods, reproduce, solve, train
+from .. import __version__
+from ..core.explained import ExplainedError
 from .command import Mistake, Parser, failed
 from .signals import ends_politely
 
+# The commands: the module of each, and one line about it. The module is imported when its command
+# runs, because the list of commands must not wait for torch.
+COMMANDS = {
+    "data": ("data", "say what a table holds, and draw it"),
+    "train": ("train", "learn dynamics from a table"),
+    "fit": ("fit", "estimate parameters from measurements, with intervals"),
+    "compare": ("compare", "compare methods on one vector field"),
+    "diagnose": ("diagnose", "find out what makes a problem hard, and how to solve it"),
+    "solve": ("solve", "solve a problem and write CSV or a plot"),
+    "methods": ("methods", "list the methods"),
+    "adjoints": ("adjoints", "list the adjoints"),
+    "reproduce": ("reproduce", "train the set-ups of Kim et al. 2021"),
+    "julia": ("julia", "install, choose or show Julia"),
+    "doctor": ("doctor", "check the installation"),
+    "completion": ("completion", "print completions for a shell"),
+}
 CODES = """\
 exit codes:
   0    success
@@ -44,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         argv = sys.argv[1:]
     try:
-        arguments = parser().parse_args(argv)
+        arguments = parser(argv).parse_args(argv)
     except Mistake as mistake:
         failed(mistake.sentence, 2, "--json" in argv)
         raise
@@ -63,14 +78,13 @@ def _run(arguments) -> int:
     except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except (SolveError, TrainingError, JuliaUnavailable, OSError, ValueError, TypeError) as error:
+    except (ExplainedError, OSError, ValueError, TypeError) as error:
         if arguments.debug:
             raise
-        if arguments.verbose and isinstance(error, SolveError):
+        if arguments.verbose and hasattr(error, "report"):
             print(error.report(), file=sys.stderr)
-        if isinstance(error, (SolveError, TrainingError, JuliaUnavailable, OSError)):
-            code = 1
-        else:
+        code = 1
+        if isinstance(error, (ValueError, TypeError)):
             code = 2
         results = getattr(arguments, "results", None)
         return failed(f"pynode: {_sentence(error)}", code, as_json, results)
@@ -92,17 +106,22 @@ def _sentence(error) -> str:
     return error.strerror
 
 
-def parser() -> Parser:
-    """All commands and their options."""
+def parser(argv: Sequence[str] | None = None) -> Parser:
+    """The commands and their options. With argv, only the command there has its options."""
     top = Parser(
         prog="pynode",
         description="Stiff and non-stiff neural differential equations in PyTorch.",
         epilog=CODES,
     )
+    top.add_argument("--version", action="version", version=f"pynode {__version__}")
     commands = top.add_subparsers(
         dest="command", required=True, metavar="COMMAND", parser_class=Parser
     )
-    for module in (data, train, fit, compare, diagnose, solve, methods, reproduce, julia):
-        module.add_commands(commands)
-    completion.add_commands(commands, top)
+    wanted: Iterable[str] = COMMANDS
+    if argv is not None:
+        wanted = [word for word in argv if not word.startswith("-")][:1]
+    for name, (module, summary) in COMMANDS.items():
+        own = commands.add_parser(name, help=summary)
+        if name in wanted:
+            importlib.import_module(f".{module}", __name__).add_options(own)
     return top

@@ -43,14 +43,10 @@ examples:
 """
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Add 'compare' to the subparsers of the top parser."""
-    own = commands.add_parser(
-        "compare",
-        help="compare methods on one vector field",
-        description=COMPARE,
-        epilog=FILES,
-    )
+def add_options(own: argparse.ArgumentParser) -> None:
+    """Add the options of 'pynode compare'."""
+    own.description = COMPARE
+    own.epilog = FILES
     known = ", ".join(problems.names())
     own.add_argument("targets", nargs="+", metavar="MODEL.pt|PROBLEM", help=HELP + known)
     own.add_argument(

@@ -15,16 +15,14 @@ For zsh, write them to a folder of $fpath:
 """
 
 
-def add_commands(commands: argparse._SubParsersAction, top: argparse.ArgumentParser) -> None:
-    """Add 'completion' to the subparsers of the top parser."""
-    own = commands.add_parser(
-        "completion", help="print completions for a shell", description=COMPLETION
-    )
+def add_options(own: argparse.ArgumentParser) -> None:
+    """Add the options of 'pynode completion'."""
+    own.description = COMPLETION
     own.add_argument("shell", choices=("bash", "zsh", "tcsh"), help="name of the shell")
-    finish(own, lambda arguments: _run(arguments, top))
+    finish(own, _run)
 
 
-def _run(arguments, top) -> int:
+def _run(arguments) -> int:
     try:
         import shtab
     except ImportError:
@@ -32,5 +30,7 @@ def _run(arguments, top) -> int:
             "shtab makes the completions, and it is not installed: pip install"
             " 'torch-stiff-ode[completion]'"
         ) from None
-    print(shtab.complete(top, shell=arguments.shell))
+    from . import parser
+
+    print(shtab.complete(parser(), shell=arguments.shell))
     return 0

@@ -30,11 +30,10 @@ examples:
 """
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Add 'data' to the subparsers of the top parser."""
-    own = commands.add_parser(
-        "data", help="say what a table holds, and draw it", description=DATA, epilog=FILES
-    )
+def add_options(own: argparse.ArgumentParser) -> None:
+    """Add the options of 'pynode data'."""
+    own.description = DATA
+    own.epilog = FILES
     own.add_argument("data", metavar="DATA", help="observations")
     own.add_argument(
         "--out", metavar="FILE.png", help="where to draw them (default: out/data-NAME.png)"

@@ -38,14 +38,10 @@ examples:
 """
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Add 'diagnose' to the subparsers of the top parser."""
-    own = commands.add_parser(
-        "diagnose",
-        help="find out what makes a problem hard, and how to solve it",
-        description=DIAGNOSE,
-        epilog=FILES,
-    )
+def add_options(own: argparse.ArgumentParser) -> None:
+    """Add the options of 'pynode diagnose'."""
+    own.description = DIAGNOSE
+    own.epilog = FILES
     known = ", ".join(problems.names())
     own.add_argument("target", metavar="MODEL.pt|PROBLEM", help=HELP + known)
     own.add_argument(

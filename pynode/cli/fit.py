@@ -83,36 +83,32 @@ examples:
 """
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Add 'fit' to the subparsers of the top parser."""
-    p = commands.add_parser(
-        "fit",
-        help="estimate parameters from measurements, with intervals",
-        description=FIT,
-        epilog=FILES,
-    )
-    p.add_argument("model", metavar="MODEL", help="a model, or a whole problem")
-    p.add_argument("data", metavar="DATA", nargs="?", help="measurements")
-    p.add_argument(
+def add_options(own: argparse.ArgumentParser) -> None:
+    """Add the options of 'pynode fit'."""
+    own.description = FIT
+    own.epilog = FILES
+    own.add_argument("model", metavar="MODEL", help="a model, or a whole problem")
+    own.add_argument("data", metavar="DATA", nargs="?", help="measurements")
+    own.add_argument(
         "--out",
         default="out/fit",
         metavar="DIR",
         help="folder for the files (default: %(default)s)",
     )
-    earlier = p.add_mutually_exclusive_group()
+    earlier = own.add_mutually_exclusive_group()
     earlier.add_argument(
         "--resume", action="store_true", help="go on with the starts that --out contains"
     )
     earlier.add_argument(
         "--overwrite", action="store_true", help="start again, even if --out contains a run"
     )
-    add_data(p.add_argument_group("data"))
-    add_parameters(p.add_argument_group("parameters"))
-    add_solver(p.add_argument_group("solver"))
-    add_search(p.add_argument_group("search"))
-    add_uncertainty(p.add_argument_group("uncertainty"))
-    threads(p)
-    finish(p, _fit, "print the results as one JSON object at the end")
+    add_data(own.add_argument_group("data"))
+    add_parameters(own.add_argument_group("parameters"))
+    add_solver(own.add_argument_group("solver"))
+    add_search(own.add_argument_group("search"))
+    add_uncertainty(own.add_argument_group("uncertainty"))
+    threads(own)
+    finish(own, _fit, "print the results as one JSON object at the end")
 
 
 def _fit(arguments) -> int:

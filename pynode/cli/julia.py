@@ -1,16 +1,13 @@
-"""The commands about Julia: ``pynode julia install | status | use | sysimage`` and ``pynode
-doctor``."""
+"""The command ``pynode julia install | status | use | sysimage``."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
 
-from .. import doctor
 from ..backends.julia import api as julia
 from ..backends.julia.setup import sysimage, versions
 from .command import finish, print_json
-from .values import positive
 
 JULIA = """\
 SciML's solvers for solve(..., backend="julia"). The rest of pynode does not need them.
@@ -36,17 +33,11 @@ This takes 5 to 30 minutes and 0.3 to 1 GB in the folder for caches. It needs a 
 Julia package PackageCompiler. Starts use the image until Julia or a package changes; pynode doctor
 says whether they do.
 """
-DOCTOR = """\
-Examine the installation and try it. Each trial runs in its own process with a time limit. The
-trials cover where Julia is, its version, its packages, both orders of importing torch and
-juliacall, a solve with its gradient, and the GPU. Each finding has a remedy. The exit code is 0 if
-everything works, and 1 otherwise.
-"""
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Add 'julia' and 'doctor' to the subparsers of the top parser."""
-    own = commands.add_parser("julia", help="install, choose or show Julia", description=JULIA)
+def add_options(own: argparse.ArgumentParser) -> None:
+    """Add the actions of 'pynode julia' and their options."""
+    own.description = JULIA
     below = own.add_subparsers(
         dest="action", required=True, metavar="ACTION", parser_class=type(own)
     )
@@ -94,18 +85,6 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     made.add_argument("--remove", action="store_true", help="remove the file")
     finish(made, _sysimage)
-    look = commands.add_parser("doctor", help="check the installation", description=DOCTOR)
-    look.add_argument(
-        "--limit",
-        type=positive,
-        default=doctor.LIMIT,
-        metavar="S",
-        help=(
-            "time limit of one trial in seconds (default: %(default)g; the first start after an"
-            " update takes minutes)"
-        ),
-    )
-    finish(look, _doctor, "print one JSON object at the end")
 
 
 def _log(arguments) -> Callable[[str], None]:
@@ -153,15 +132,3 @@ def _use(arguments) -> int:
         raise ValueError("give both --exe and --project, or --forget")
     print(f"Remembered in {julia.use(arguments.exe, arguments.project)}. Try it: pynode doctor")
     return 0
-
-
-def _doctor(arguments) -> int:
-    findings = doctor.examine(
-        arguments.limit,
-        report=None if arguments.json else lambda finding: print(finding, flush=True),
-    )
-    if arguments.json:
-        print(doctor.as_json(findings))
-    if doctor.healthy(findings):
-        return 0
-    return 1

@@ -1,4 +1,4 @@
-"""The commands ``pynode methods`` and ``pynode adjoints``: lists of both."""
+"""The command ``pynode methods``: a list."""
 
 from __future__ import annotations
 
@@ -14,15 +14,11 @@ METHODS = """\
 List the methods, explicit ones first. The options filter the list, and a method must satisfy all of
 them: --implicit --structure sparse lists the implicit methods that take a sparse Jacobian.
 """
-ADJOINTS = """\
-List the adjoints, the default first. An adjoint computes the gradient of a solve, see
-docs/adjoints.md.
-"""
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Add 'methods' and 'adjoints' to the subparsers of the top parser."""
-    own = commands.add_parser("methods", help="list the methods", description=METHODS)
+def add_options(own: argparse.ArgumentParser) -> None:
+    """Add the options of 'pynode methods'."""
+    own.description = METHODS
     own.add_argument(
         "name",
         nargs="?",
@@ -56,8 +52,6 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="only methods that take a separate step for every row of a batch",
     )
     finish(own, _methods, "print a JSON list of objects")
-    own = commands.add_parser("adjoints", help="list the adjoints", description=ADJOINTS)
-    finish(own, _adjoints, "print a JSON list of objects")
 
 
 def _methods(arguments) -> int:
@@ -96,19 +90,6 @@ def _matches(entry, arguments) -> bool:
         and (entry.mass or not arguments.mass)
         and (entry.batched or not arguments.batched)
     )
-
-
-def _adjoints(arguments) -> int:
-    entries = catalogue.adjoints()
-    if arguments.json:
-        print_json([asdict(entry) for entry in entries])
-        return 0
-    cells = [
-        ("name", "adjoint=", "what it is"),
-        *((e.name, repr(e.short), e.what) for e in entries),
-    ]
-    print("\n".join(aligned(cells, left=(0, 1, 2))))
-    return 0
 
 
 def _yes(value) -> str:

@@ -34,28 +34,27 @@ examples:
 """
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Add 'reproduce' to the subparsers of the top parser."""
-    p = commands.add_parser(
-        "reproduce", help="train the set-ups of Kim et al. 2021", description=ABOUT, epilog=FILES
-    )
-    p.add_argument("setup", choices=tuple(SETUPS), help="name of the set-up")
-    p.add_argument(
+def add_options(own: argparse.ArgumentParser) -> None:
+    """Add the options of 'pynode reproduce'."""
+    own.description = ABOUT
+    own.epilog = FILES
+    own.add_argument("setup", choices=tuple(SETUPS), help="name of the set-up")
+    own.add_argument(
         "--trainings",
         type=names,
         default=("paper", "kit"),
         metavar="NAMES",
         help="paper, kit or both, separated by a comma (default: both)",
     )
-    p.add_argument(
+    own.add_argument(
         "--epochs",
         type=count(0),
         metavar="N",
         help="epochs of Adam (default: a number that takes minutes)",
     )
-    p.add_argument("--polish", type=count(0), metavar="N", help="epochs of Levenberg-Marquardt")
-    p.add_argument("--seed", type=count(0), metavar="N", help="seed of the weights")
-    p.add_argument(
+    own.add_argument("--polish", type=count(0), metavar="N", help="epochs of Levenberg-Marquardt")
+    own.add_argument("--seed", type=count(0), metavar="N", help="seed of the weights")
+    own.add_argument(
         "--max-nfe",
         type=count(0),
         default=20_000,
@@ -65,14 +64,16 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
             " %(default)s)"
         ),
     )
-    p.add_argument(
+    own.add_argument(
         "--backend",
         choices=BACKENDS,
         help="engine of all solves (default: native code where it serves, else torch)",
     )
-    p.add_argument("--out", metavar="DIR", help="folder for the files (default: out/kim2021-NAME)")
-    threads(p)
-    finish(p, _reproduce, "print losses, errors, costs and files as one JSON object at the end")
+    own.add_argument(
+        "--out", metavar="DIR", help="folder for the files (default: out/kim2021-NAME)"
+    )
+    threads(own)
+    finish(own, _reproduce, "print losses, errors, costs and files as one JSON object at the end")
 
 
 def _reproduce(arguments) -> int:

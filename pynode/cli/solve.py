@@ -8,16 +8,20 @@ import io
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from .. import problems
 from ..backends.registry import NAMES as BACKENDS
 from ..core.files import save_figure, save_text
-from ..solve import solve
+from ..core.views.picture import MOST
+from ..integrate import solve
 from .command import finish, print_json
 from .targets import HELP, target
 from .values import NO_PLOTS, count, numbers, positive
 
+# States smaller than this part of the largest are not seen beside it.
+SMALL = 0.01
 SOLVE = """\
 Solve a problem, a trained model or your own vector field. Write the states as CSV to the standard
 output or to --out. If the solve fails, pynode still writes the states before the failure. pynode
@@ -31,11 +35,10 @@ examples:
 """
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Add 'solve' to the subparsers of the top parser."""
-    own = commands.add_parser(
-        "solve", help="solve a problem and write CSV or a plot", description=SOLVE, epilog=EXAMPLES
-    )
+def add_options(own: argparse.ArgumentParser) -> None:
+    """Add the options of 'pynode solve'."""
+    own.description = SOLVE
+    own.epilog = EXAMPLES
     own.add_argument("target", metavar="TARGET", help=HELP + ", ".join(problems.names()))
     own.add_argument(
         "--y0",
@@ -123,23 +126,21 @@ def _run(arguments) -> int:
             max_steps=arguments.max_steps,
             throw=False,
         )
-    names = getattr(problem.field, "columns", None) or getattr(problem.field, "species", None)
-    names = tuple(names or (f"y{i}" for i in range(len(problem.y0))))
     # Write the states that the solve reached, also after a failure.
     if arguments.out:
-        save_text(_folder(arguments.out), _csv(names, solution))
+        save_text(_folder(arguments.out), _csv(solution))
     if arguments.plot:
-        _plot(_folder(arguments.plot), problem.name, names, solution)
+        _plot(_folder(arguments.plot), problem.name, solution)
     results = {
         "problem": problem.name,
         "method": solution.method,
-        "names": names,
+        "names": solution.names,
         "t": solution.t.tolist(),
         "y": solution.y.tolist(),
         "stats": solution.stats.as_dict(),
     }
     if not (arguments.json or arguments.out):
-        print(_csv(names, solution), end="")
+        print(_csv(solution), end="")
     arguments.results = results
     solution.check()
     if arguments.json:
@@ -157,53 +158,46 @@ def _folder(path) -> Path:
 
 
 def _times(problem, span, points):
-    """Output times: the given ones, evenly spaced ones, the problem's own, or 101."""
+    """Output times: the given ones, evenly spaced ones, or the problem's own."""
     if points is not None and points < 2:
         raise ValueError("--points must be at least 2: the start and the end")
-    if points is None and span is not None and len(span) > 2:
+    if points is not None:
+        return torch.linspace(*problem.tspan, points, dtype=torch.float64)
+    if span is not None and len(span) > 2:
         return torch.tensor(span, dtype=torch.float64)
-    if points is None and problem.t_eval is not None:
-        start = torch.tensor([problem.tspan[0]], dtype=torch.float64)
-        return torch.cat((start, problem.t_eval[problem.t_eval != problem.tspan[0]]))
-    return torch.linspace(*problem.tspan, points or 101, dtype=torch.float64)
+    return problem.times()
 
 
-def _csv(names, solution) -> str:
+def _csv(solution) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(("t", *names))
+    writer.writerow(("t", *solution.names))
     writer.writerows(
         [repr(t), *map(repr, y)] for t, y in zip(solution.t.tolist(), solution.y.tolist())
     )
     return text.getvalue()
 
 
-def _plot(path, title, names, solution):
-    """Plot the states over time, on a logarithmic axis if the gaps between times grow a lot."""
+def _plot(path, title, solution):
+    """Draw the states over time, each on an axis of its own where some are much smaller than
+    others."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         print(NO_PLOTS, file=sys.stderr)
         return
-    figure = Figure(figsize=(8, 4.8), layout="constrained")
-    axis = figure.subplots()
-    t = solution.t
-    gaps = t.diff().abs()
-    if len(gaps) > 0 and float(t[0]) >= 0 and float(gaps[-1]) > 1000 * float(gaps[0]):
-        axis.set_xscale("log")
-        first = 1
-    else:
-        first = 0
-    for i, name in enumerate(names[:12]):
-        scale = float(solution.y[:, i].abs().max())
-        small = 0 < scale < 1e-3 * float(solution.y.abs().max())
-        if small:
-            label = f"{name} / {scale:.2g}"
-        else:
-            label = name
-            scale = 1.0
-        axis.plot(t[first:], solution.y[first:, i] / scale, label=label)
-    axis.set(xlabel="t", title=f"{title} by {solution.method}")
-    axis.grid(alpha=0.25)
-    axis.legend(fontsize=9)
+    sizes = solution.y.abs().amax(0)[:MOST]
+    panels = bool((sizes < SMALL * sizes.max()).any())
+    columns = 1
+    rows = 1
+    if panels:
+        columns = min(3, len(sizes))
+        rows = -(-len(sizes) // columns)
+    size = (max(8, 3.4 * columns), max(4.8, 2.5 * rows))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    drawn = solution.plot(panels=panels, ax=axes)
+    for axis in axes.flat[len(np.ravel(drawn)) :]:
+        axis.remove()
+    figure.suptitle(f"{title} by {solution.method}")
     save_figure(path, figure, 140)

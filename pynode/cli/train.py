@@ -82,33 +82,32 @@ PLANNED = {name for group in GROUPS for name in group}
 DEFAULTS = {field.name: field.default for field in fields(Options)}
 
 
-def add_commands(commands: argparse._SubParsersAction) -> None:
-    """Add 'train' to the subparsers of the top parser."""
-    p = commands.add_parser(
-        "train", help="learn dynamics from a table", description=TRAIN, epilog=FILES
-    )
-    p.add_argument("data", metavar="DATA", help="observations")
-    p.add_argument(
+def add_options(own: argparse.ArgumentParser) -> None:
+    """Add the options of 'pynode train'."""
+    own.description = TRAIN
+    own.epilog = FILES
+    own.add_argument("data", metavar="DATA", help="observations")
+    own.add_argument(
         "--out", default="out", metavar="DIR", help="folder for the files (default: %(default)s)"
     )
-    earlier = p.add_mutually_exclusive_group()
+    earlier = own.add_mutually_exclusive_group()
     earlier.add_argument(
         "--resume", action="store_true", help="continue from the checkpoint in --out"
     )
     earlier.add_argument(
         "--overwrite", action="store_true", help="start again, even if --out contains a checkpoint"
     )
-    _add_data(p.add_argument_group("data"))
-    _add_model(p.add_argument_group("model"))
-    _add_known(p.add_argument_group("what is known"))
-    _add_solver(p.add_argument_group("solver"))
-    _add_loss(p.add_argument_group("loss"))
-    training = p.add_argument_group("training")
+    _add_data(own.add_argument_group("data"))
+    _add_model(own.add_argument_group("model"))
+    _add_known(own.add_argument_group("what is known"))
+    _add_solver(own.add_argument_group("solver"))
+    _add_loss(own.add_argument_group("loss"))
+    training = own.add_argument_group("training")
     _add_optimisation(training)
     _add_start(training)
     _add_end(training)
     threads(training, "; more than one helps only wide networks")
-    finish(p, _train, "print losses, epochs, seconds and files as one JSON object at the end")
+    finish(own, _train, "print losses, epochs, seconds and files as one JSON object at the end")
 
 
 def _add(group, name, kind, text, **more):

@@ -18,9 +18,10 @@ from ..backends.julia import algorithms
 from ..core.layout import Layout
 from ..core.problem import ODEProblem, as_problem
 from ..core.protocols import Times
+from ..core.suggestions import suggests_options
+from ..integrate import solve
 from ..methods.base import Method
 from ..problems import Problem, get
-from ..solve import solve
 from .runs import atol_at, output_times, weighted_gradients
 from .tables import Table
 
@@ -71,6 +72,7 @@ class Crosscheck(Table):
         )
 
 
+@suggests_options
 def crosscheck(
     f: str | Problem | ODEProblem | Callable[..., Any],
     y0: Any = None,

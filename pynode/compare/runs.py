@@ -11,9 +11,9 @@ from ..core.cotangents import none_to_zeros
 from ..core.protocols import Times
 from ..core.solution import Solution
 from ..core.status import SolveError
+from ..integrate import solve
 from ..methods.base import Method
 from ..problems import Problem
-from ..solve import solve
 
 REFERENCE = "rodas5p"  # the method of the reference solve
 REFERENCE_RTOLS = (1e-11, 1e-10, 1e-9)

@@ -12,9 +12,9 @@ import torch
 from ..backends import registry as backends
 from ..core.events import Event
 from ..core.solution import Solution
+from ..integrate import solve
 from ..methods.base import Method
 from ..methods.tableau import RungeKutta
-from ..solve import solve
 from .adaptive import FAR
 from .call import EXCLUSIVE, Call, OdeintError, split
 from .methods import ADAMS, ADAPTIVE, EITHER, FIXED, GAUSS, SCIPY, runner, unknown

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class Arguments:
     """The arguments of ``solve`` by name. ``solve`` says what they mean."""
 
-    f: Callable | ODEProblem
-    y0: Tensor | tuple | list | dict | None = None
+    f: Any
+    y0: Tensor | np.ndarray | tuple | list | dict | None = None
     t: Sequence[float] | np.ndarray | Tensor | None = None
     method: str | type[Method] | Method = "auto"
     rtol: float = 1e-6
@@ -55,10 +55,11 @@ class Arguments:
     max_seconds: float | None = None
     nonnegative: bool | Sequence[int] | Tensor | None = None
     domain: Callable | None = None
+    names: Sequence[str] | None = None
 
     def problem(self) -> ODEProblem:
         """What is to be solved. TypeError or ValueError where it makes no sense."""
-        return as_problem(self.f, self.y0, self.t, self.args, self.jac, self.mass)
+        return as_problem(self.f, self.y0, self.t, self.args, self.jac, self.mass, self.names)
 
     def options(self) -> Options:
         """How accurately and within which limits. ValueError where it makes no sense."""

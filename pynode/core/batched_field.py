@@ -23,7 +23,6 @@ from .status import RejectStep
 from .vector_field import called_first, clamp_negative, wrong_dtype
 
 if TYPE_CHECKING:
-    from .layout import State
     from .problem import ODEProblem
 
 
@@ -46,7 +45,7 @@ class RowField:
     def __init__(self, problem: ODEProblem, by_row: bool | Sequence[bool] | None = None) -> None:
         self.problem = problem
         self.stats = Stats()
-        self.layout, self.batch = row_layout(problem.y0)
+        self.layout, self.batch = row_layout(problem)
         layout = self.layout
         self.f = problem.f
         self.user_jac = problem.jac
@@ -302,12 +301,12 @@ def args_by_row(args: tuple, batch: int, declared: bool | Sequence[bool] | None)
     return list(declared)
 
 
-def row_layout(y0: State) -> tuple[Layout, int]:
-    """Return (layout of one row, number of rows) of a batched state.
+def row_layout(problem: ODEProblem) -> tuple[Layout, int]:
+    """Return (layout of one row, number of rows) of a batched problem.
 
     Raise ValueError if the state is empty, or if its parts have no common first dimension.
     """
-    whole = Layout(y0)
+    whole = Layout(problem.y0)
     counts = {shape[0] if len(shape) else None for shape in whole.shapes}
     if len(counts) != 1 or None in counts:
         raise ValueError(
@@ -318,7 +317,7 @@ def row_layout(y0: State) -> tuple[Layout, int]:
         raise ValueError(
             "y0 is empty: a batch needs at least one row, and a state at least one component"
         )
-    return Layout(_first(y0)), whole.shapes[0][0]
+    return problem.layout_of(_first(problem.y0)), whole.shapes[0][0]
 
 
 def _first(state):

@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .in_kind import as_arrays
 from .layout import check_values
 from .pickling import detached
+from .suggestions import SuggestsOptions
 
 if TYPE_CHECKING:
     from .layout import State
 
 
 @dataclass(frozen=True)
-class Event:
+class Event(SuggestsOptions):
     """Something that happens when ``condition(t, y, *args)`` crosses zero.
 
     condition: function or nn.Module. t is a 0-d tensor and y has the structure of y0. It returns a
@@ -115,7 +117,7 @@ class Event:
 
 
 @dataclass(frozen=True, eq=False)
-class PresetTimes:
+class PresetTimes(SuggestsOptions):
     """``reset(t, y, *args) -> y`` applied at each of these times, for instance a dose.
 
     times: numbers or a 1-D tensor, in units of t. They have gradients if the tensor requires them.
@@ -164,6 +166,10 @@ class EventRecord:
         """The record in a form that pickles without its graph."""
         return replace(self, t=detached(self.t), y=detached(self.y), after=detached(self.after))
 
+    def with_arrays(self) -> EventRecord:
+        """The record with NumPy arrays."""
+        return replace(self, t=as_arrays(self.t), y=as_arrays(self.y), after=as_arrays(self.after))
+
 
 class RowRecords(Sequence[Any]):
     """The EventRecords of the rows of a batch: a sequence of lists, one for each row. A row without
@@ -189,6 +195,11 @@ class RowRecords(Sequence[Any]):
         lists = {
             row: [record.detached() for record in records] for row, records in self.lists.items()
         }
+        return RowRecords(self.rows, lists)
+
+    def with_arrays(self) -> RowRecords:
+        """The records with NumPy arrays."""
+        lists = {row: [record.with_arrays() for record in own] for row, own in self.lists.items()}
         return RowRecords(self.rows, lists)
 
     def __eq__(self, other: object) -> bool:

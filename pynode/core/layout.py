@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
+
+from .state_names import spread
 
 # The user's state: a tensor, or nested containers of tensors.
 State: TypeAlias = "Tensor | tuple[State, ...] | list[State] | dict[str, State]"
@@ -21,9 +24,12 @@ class Layout:
     The leaves are tensors of one floating dtype and device, in the order of the structure (dicts by
     sorted keys). Raise TypeError for a leaf that is not a tensor, and ValueError if dtypes or
     devices differ.
+
+    named: what a user or a field calls the components, or the last dimension of a single tensor;
+    None for their places.
     """
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, named: Sequence[str] | None = None) -> None:
         leaves: list[Tensor] = []
         self._spec = _describe(state, leaves, "y0")
         if not leaves:
@@ -63,6 +69,24 @@ class Layout:
         self.single = isinstance(state, torch.Tensor)
         self.flat = self.single and first.dim() == 1
         self.key = self._spec, tuple(self.shapes)  # equal for states of the same structure
+        self._named: tuple[str, ...] | None = None
+        if named is not None and len(named) == self.size:
+            self._named = tuple(named)
+        elif named is not None and self.single:
+            self._named = spread(named, self.shapes[0])
+
+    @classmethod
+    def described(
+        cls, structure: Any, shapes: Sequence[Any], dtype: torch.dtype, named: Sequence[str] | None
+    ) -> Layout:
+        """The layout whose ``structure`` and ``shapes`` these are, as lists of plain values."""
+        parts = iter([torch.zeros(tuple(shape), dtype=dtype) for shape in shapes])
+        return cls(_rebuild(structure, parts), named)
+
+    @property
+    def structure(self) -> Any:
+        """The structure of the state in plain values."""
+        return self._spec
 
     def ravel(self, state: State) -> torch.Tensor:
         """The flat vector, (size,), of a state of this structure and these shapes. Raise ValueError
@@ -123,14 +147,34 @@ class Layout:
                     " the dtype of y0"
                 )
 
+    @property
+    def has_names(self) -> bool:
+        """Whether a user or a field has named the components."""
+        return self._named is not None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all components of the flat vector: those given, else 'y[2]' for a tensor,
+        'mass[0, 1]' for a dict, "y[1]['mass']" for other structures."""
+        if self._named is not None:
+            return self._named
+        if self.single or self._spec[0] != "dict":
+            leaves = [f"y{path}" for path in _paths(self._spec)]
+        else:
+            leaves = [f"{key}{path}" for key, item in self._spec[1:] for path in _paths(item)]
+        parts = zip(leaves, self.shapes, self.sizes, strict=True)
+        return tuple(
+            _with_index(leaf, i, shape) for leaf, shape, size in parts for i in range(size)
+        )
+
     def component(self, i: int) -> str:
-        """The name of component i of the flat vector in the state: 'y[2]', "y['mass'][0, 1]"."""
+        """The name of component i of the flat vector in messages: the name given, else its place in
+        the state, 'y[2]' or "y['mass'][0, 1]"."""
+        if self._named is not None:
+            return self._named[i]
         for path, shape, size in zip(_paths(self._spec), self.shapes, self.sizes):
             if i < size:
-                index = ", ".join(map(str, _unravel_index(i, shape)))
-                if index:
-                    return f"y{path}[{index}]"
-                return f"y{path}"
+                return _with_index(f"y{path}", i, shape)
             i -= size
         raise IndexError("the state has no such component")
 
@@ -146,6 +190,15 @@ class Layout:
             [part.reshape(lead + s) for part, s in zip(flat.split(self.sizes, dim=-1), self.shapes)]
         )
         return _rebuild(self._spec, parts)
+
+
+def in_order(state: Any) -> list[Any]:
+    """The leaves of a nested state, tensors or arrays, in the order of the flat vector."""
+    if isinstance(state, dict):
+        return [leaf for key in sorted(state, key=str) for leaf in in_order(state[key])]
+    if isinstance(state, (tuple, list)):
+        return [leaf for part in state for leaf in in_order(part)]
+    return [state]
 
 
 def check_values(out: Tensor, what: str) -> None:
@@ -191,6 +244,14 @@ def _paths(spec) -> list:
     else:
         items = spec[1:]
     return [f"[{key!r}]{rest}" for key, item in items for rest in _paths(item)]
+
+
+def _with_index(leaf, i, shape) -> str:
+    """The name of component i of a leaf."""
+    index = ", ".join(map(str, _unravel_index(i, shape)))
+    if index:
+        return f"{leaf}[{index}]"
+    return leaf
 
 
 def _unravel_index(i, shape) -> list:

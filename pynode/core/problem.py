@@ -6,20 +6,22 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from .layout import Layout, State
+from .state_names import checked, names_of_field
+from .suggestions import SuggestsOptions
 
 # The user's times.
 Times: TypeAlias = Sequence[float] | Tensor
 
 
 @dataclass(frozen=True)
-class ODEProblem:
+class ODEProblem(SuggestsOptions):
     """dy/dt = f(t, y, *args), y(t_0) = y0.
 
     f: nn.Module or function. It receives t as a 0-d tensor of y's dtype and y in the structure of
@@ -30,6 +32,8 @@ class ODEProblem:
     jac: optional, jac(t, y, *args) -> df/dy, (n, n) over the flattened state.
     mass: optional, the constant M of M y' = f: (n, n) over the flattened state, or its diagonal. It
         may be singular.
+    names: optional, the names of the n components, for tables, pictures and messages. By default
+        the ``state_names`` of f, if it has them.
     """
 
     f: Callable
@@ -38,6 +42,7 @@ class ODEProblem:
     args: tuple = ()
     jac: Callable | None = None
     mass: object = None
+    names: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         if not callable(self.f):
@@ -50,15 +55,34 @@ class ODEProblem:
             object.__setattr__(
                 self, "args", tuple(self.args) if isinstance(self.args, list) else (self.args,)
             )
+        if self.names is not None:
+            object.__setattr__(self, "names", checked(self.names))
         _check_arguments(getattr(self.f, "forward", self.f), 2 + len(self.args))
 
     def layout(self) -> Layout:
-        """The layout of y0. Raise ValueError if y0 is empty or not finite."""
-        layout = Layout(self.y0)
+        """The layout of y0. Raise ValueError if y0 is empty or not finite, or has other components
+        than names."""
+        layout = self.layout_of(self.y0)
         if layout.size == 0:
             raise ValueError("y0 is empty: a state needs at least one component")
         check_finite(layout.ravel(self.y0).detach())
         return layout
+
+    def layout_of(self, state: State) -> Layout:
+        """The layout of y0, or of one row of it, with the names of its components. Raise ValueError
+        if it has other components than names."""
+        layout = Layout(state, self.state_names())
+        if self.names is not None and not layout.has_names:
+            raise ValueError(
+                f"{len(self.names)} names for {layout.size} components of y0: give one for each"
+            )
+        return layout
+
+    def state_names(self) -> Sequence[str] | None:
+        """The names of the components that the problem or f gives."""
+        if self.names is not None:
+            return self.names
+        return names_of_field(self.f)
 
     def times(self, device: torch.device | None) -> torch.Tensor:
         """The times as a (T,) tensor, T >= 2. Raise ValueError or TypeError if they are not
@@ -101,11 +125,17 @@ def check_finite(y0: Tensor) -> None:
     raise ValueError(f"y0 is not finite (flat component {where}): start from finite values")
 
 
-def as_problem(f: Any, y0: Any, t: Any, args: Any, jac: Any, mass: Any) -> ODEProblem:
-    """The ODEProblem of these arguments. If f is one, return it; raise ValueError if other
-    arguments are given as well."""
+def as_problem(
+    f: Any, y0: Any, t: Any, args: Any, jac: Any, mass: Any, names: Any = None
+) -> ODEProblem:
+    """The ODEProblem of these arguments. f can be one, or a problem of pynode.problems, whose y0
+    and times others replace. Raise ValueError if an ODEProblem comes with further arguments."""
+    if hasattr(type(f), "ode_problem"):
+        f = f.ode_problem(y0, t)
+        y0 = None
+        t = None
     if not isinstance(f, ODEProblem):
-        return ODEProblem(f, y0, t, args, jac, mass)
+        return ODEProblem(f, y0, t, args, jac, mass, names)
     beside = {"y0": y0, "t": t, "args": args or None, "jac": jac, "mass": mass}
     twice = [name for name, value in beside.items() if value is not None]
     if twice:
@@ -114,6 +144,8 @@ def as_problem(f: Any, y0: Any, t: Any, args: Any, jac: Any, mass: Any) -> ODEPr
             f" {'it' if len(twice) == 1 else 'them'}, or change the problem with"
             " dataclasses.replace(problem, y0=..., tspan=...)"
         )
+    if names is not None:
+        return replace(f, names=names)
     return f
 
 

@@ -68,7 +68,7 @@ class RowStatuses(Sequence[Any]):
 
     def __reduce__(self) -> tuple:
         # By name, because the order may change from version to version.
-        return _restored, ([status.name for status in STATUSES], self.numbers)
+        return restored, ([status.name for status in STATUSES], self.numbers)
 
     def are(self, status: Status) -> np.ndarray:
         """The mask of the rows with this status, (m,)."""
@@ -84,7 +84,7 @@ class RowStatuses(Sequence[Any]):
         return [_OBJECTS[number] for number in numbers if np.any(self.numbers == number)]
 
 
-def _restored(names: Sequence[str], numbers: np.ndarray) -> RowStatuses:
+def restored(names: Sequence[str], numbers: np.ndarray) -> RowStatuses:
     """The statuses of a pickle. names: STATUSES when it was written."""
     places = np.array([*(NUMBERS[Status[name]] for name in names), RUNNING])
     return RowStatuses(places[numbers])

@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .in_kind import as_arrays
 from .pickling import detached, has_graph
 from .stats import Stats
 from .status import SolveError, Status
 from .trajectory import Curve, Grid
 from .vector_field import clamp_negative
+from .views.viewable import Viewable
 
 if TYPE_CHECKING:
     from ..failure.report import FailureReport
@@ -41,7 +43,7 @@ class DenseSegment(NamedTuple):
         return DenseSegment(curve, curve.evaluate, self.nonnegative_mask)
 
 
-class Solution:
+class Solution(Viewable):
     """States at the output times, how the solve ended, and its cost.
 
     t: (T,) times reached, float64.
@@ -55,6 +57,10 @@ class Solution:
     choice: why 'auto' chose the method; empty if the user named it.
     adjoint: the name of the adjoint that makes gradients.
     adjoint_choice: why 'auto' chose the adjoint; empty if the user named it.
+    names: the names of the components. ``solution["A"]`` is the component A at all times.
+
+    If y0 was a NumPy array, t and y and what ``solution(t)`` returns are NumPy arrays, and there is
+    no gradient.
 
     With dense output, ``solution(t)`` is the state at any time of the span, and
     ``solution.derivative(t)`` is its dy/dt. Both are differentiable, the first also in t. At the
@@ -83,6 +89,7 @@ class Solution:
         examine: Callable[[], FailureReport] | None = None,
         backend: str = "torch",
         hooks: str = "",
+        reached: float | None = None,
     ) -> None:
         self.hooks = hooks
         self.adjoint = adjoint
@@ -99,7 +106,7 @@ class Solution:
         self.choice = choice
         self._layout = layout
         self._segments = segments
-        self._end: float | None = None
+        self._end = reached
         if segments:
             self._end = segments[-1].path.t
         self._report: Any = None
@@ -154,6 +161,31 @@ class Solution:
         """Whether the solve reached its end, or an event or a callback stopped it."""
         return self.status.success
 
+    @property
+    def has_dense_output(self) -> bool:
+        """Whether ``solution(t)`` works between the outputs."""
+        return any(segment.path.polynomials for segment in self._segments)
+
+    def resample(self, t: int | Sequence[float] | np.ndarray | Tensor) -> Solution:
+        """The same solve with other output times, from the dense output, differentiable.
+
+        t: (m,) times within the span, or a number of evenly spaced times over the span. Raise
+        ValueError outside the span and without dense=True.
+        """
+        if isinstance(t, int):
+            if t < 2:
+                raise ValueError("resample takes at least two times: the start and the end")
+            t = torch.linspace(float(self.t[0]), self.reached, t, dtype=torch.float64)
+        times = torch.as_tensor(t, dtype=torch.float64)
+        if times.dim() != 1:
+            raise ValueError(f"resample takes times (m,), not {tuple(times.shape)}")
+        other = _shared(self)
+        other.t = times
+        other.y = self(times)
+        if isinstance(self.t, np.ndarray):
+            other.t = times.numpy()
+        return other
+
     def check(self) -> Solution:
         """self. Raise SolveError if the solve failed."""
         if not self.success:
@@ -189,7 +221,7 @@ class Solution:
         if times.requires_grad and torch.is_grad_enabled():
             slopes = self._read(times, lambda segment, queries: segment.path.derivative(queries))
             flat = flat + slopes.clone() * (times - times.detach()).to(flat).unsqueeze(-1)
-        return self._layout.unravel(clamp_negative(flat, self._segments[-1].nonnegative_mask))
+        return self._state(clamp_negative(flat, self._segments[-1].nonnegative_mask))
 
     def derivative(self, t: float | Sequence[float] | Tensor) -> Tensor | Any:
         """dy/dt of the dense output at time t, a number or (m,) times, in the structure of y0.
@@ -197,9 +229,14 @@ class Solution:
         This is the derivative of the polynomials, not f at their states. On a stiff problem f
         amplifies the error of the polynomials.
         """
-        return self._layout.unravel(
-            self._read(torch.as_tensor(t, dtype=torch.float64), _derivative)
-        )
+        return self._state(self._read(torch.as_tensor(t, dtype=torch.float64), _derivative))
+
+    def _state(self, flat):
+        """States, (..., n), in the structure of y0, and as arrays where y0 was one."""
+        state = self._layout.unravel(flat)
+        if isinstance(self.t, np.ndarray):
+            return as_arrays(state)
+        return state
 
     def _read(self, times, read):
         """read(segment, queries) -> (m, n) for the times of each segment, as (*times.shape, n)."""
@@ -267,7 +304,7 @@ def _derivative(segment, queries):
     return slopes
 
 
-class BatchSolution:
+class BatchSolution(Viewable):
     """The result of a solve with batched=True.
 
     t: (T, B) times, a column for each row.
@@ -292,9 +329,11 @@ class BatchSolution:
         stats: Stats,
         method: str,
         events: RowRecords,
+        layout: Layout,
         examine: Callable[[int], FailureReport] | None = None,
         backend: str = "torch",
     ) -> None:
+        self._layout = layout
         self._examine = examine
         self.backend = backend
         self.t = t

@@ -5,6 +5,8 @@ from __future__ import annotations
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from .explained import ExplainedError
+
 if TYPE_CHECKING:
     from ..failure.report import FailureReport
     from .solution import BatchSolution, Solution
@@ -137,7 +139,7 @@ class Exhausted(Exception):
         self.status = status
 
 
-class SolveError(RuntimeError):
+class SolveError(ExplainedError):
     """A solve failed. ``solution`` is the result up to that time, ``status`` says why it ended.
 
     Pass ``throw=False`` to ``solve`` to receive the partial solution instead of this error.

@@ -16,6 +16,7 @@ from ..backends.registry import native_engine
 from ..core.options import Options
 from ..core.problem import ODEProblem, as_problem
 from ..core.protocols import Times
+from ..core.suggestions import suggests_options
 from ..core.vector_field import VectorField
 from ..failure import Case
 from ..failure import examine as examine_failure
@@ -35,6 +36,7 @@ ENGINES = ("auto", "torch", "native")
 LARGE = 300  # above so many states, trials choose the structure of the Jacobian
 
 
+@suggests_options
 def diagnose(
     f: str | Problem | ODEProblem | Callable[..., Any],
     y0: Any = None,

@@ -16,8 +16,8 @@ from ..core.formatting import duration
 from ..core.problem import ODEProblem
 from ..core.status import Status
 from ..core.vector_field import VectorField
+from ..integrate import solve
 from ..methods import registry
-from ..solve import solve
 from .costs import STIFF, Costs
 from .reference_solve import ReferenceSolve
 from .spectrum import Spectrum

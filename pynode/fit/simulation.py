@@ -10,7 +10,7 @@ from torch import Tensor
 from ..backends.packages import missing_for_native
 from ..core.memory import raise_if_exhausted
 from ..core.status import SolveError
-from ..solve import solve
+from ..integrate import solve
 from .bound_model import BoundModel, NamedModel
 
 NUMBERS = 1 << 22  # of cotangents in memory together

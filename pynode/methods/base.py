@@ -21,6 +21,7 @@ from ..algebra.combine import as_stage_tensor
 from ..core import products
 from ..core.status import Status
 from ..core.step_control import Controller
+from ..core.suggestions import SuggestsOptions
 from ..core.torch_context import check_solvable
 from ..core.transfer import constant
 
@@ -103,7 +104,7 @@ class Step:
 
 
 @dataclass(frozen=True, repr=False)
-class Method:
+class Method(SuggestsOptions):
     """A method with its options. Each method is a class by its SciML name; ``QNDF()`` is the method
     with the default options.
 

@@ -10,6 +10,7 @@ from dataclasses import fields, replace
 from functools import cache
 from typing import Any
 
+from ..core.suggestions import no_option
 from . import tables
 from .adams import AdamsPECE
 from .base import Method, of_tableau
@@ -116,9 +117,7 @@ def get(name: str | type[Method] | Method, **options: Any) -> Method:
     known = [f.name for f in fields(method) if f.repr]
     for option in options:
         if option not in known:
-            raise TypeError(
-                f"{method.name} has no option {option!r}; it has {', '.join(known) or 'none'}"
-            )
+            raise TypeError(no_option(method.name, option, known))
     return replace(method, **options)
 
 

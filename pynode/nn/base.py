@@ -17,7 +17,7 @@ from ..core.problem import checked_times
 from ..core.protocols import Times
 from ..core.stats import Stats
 from ..core.status import Status
-from ..solve import solve
+from ..integrate import solve
 
 # The forward of these takes the same arguments as the forward of the module inside.
 PARALLEL = torch.nn.DataParallel, torch.nn.parallel.DistributedDataParallel

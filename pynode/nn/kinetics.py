@@ -190,6 +190,11 @@ class ReactionNetwork(Constants):
         table = torch.tensor([row + [n] * (most - len(row)) for row in factors], device=nu.device)
         self.keep("factors", table.T.contiguous(), like.device)
 
+    @property
+    def state_names(self) -> list[str] | None:
+        """The names of the components of y: the species, if they have names."""
+        return self.species
+
     @classmethod
     def of(
         cls, reactions: Sequence[str], species: Sequence[str], rates: nn.Module

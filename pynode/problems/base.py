@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from pynode.core.constants import Constants, valued
+from pynode.core.problem import ODEProblem, Times
+from pynode.core.state_names import names_of_field
 
 
 class Field(Constants, ABC):
@@ -121,3 +123,26 @@ class Problem:
         """Names of the constants of the field, in the order of its vector `k`; empty for a module
         that names none."""
         return tuple(getattr(self.field, "parameter_names", ()))
+
+    @property
+    def state_names(self) -> tuple[str, ...] | None:
+        """The names of the n components of y, if the field has them."""
+        return names_of_field(self.field)
+
+    def ode_problem(self, y0: Tensor | None = None, t: Times | None = None) -> ODEProblem:
+        """What ``solve`` takes. y0, t: other values than those of the problem. By default the times
+        are the suggested ones, behind the start, or else 101 that are evenly spaced."""
+        if y0 is None:
+            y0 = self.y0
+        if t is None:
+            t = self.times()
+        return ODEProblem(self.field, y0, t)
+
+    def times(self) -> Tensor:
+        """The start and the suggested output times, (T,) float64, or 101 that are evenly spaced
+        where none are suggested."""
+        if self.t_eval is None:
+            return torch.linspace(*self.tspan, 101, dtype=torch.float64)
+        suggested = self.t_eval.to("cpu", torch.float64)
+        start = torch.tensor(self.tspan[:1], dtype=torch.float64)
+        return torch.cat((start, suggested[suggested != start]))

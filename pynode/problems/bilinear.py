@@ -62,6 +62,11 @@ class MassAction(Bilinear):
     species: ClassVar[tuple[str, ...]]
     reactions: ClassVar[dict[str, str]]
 
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """The names of the components of y."""
+        return self.species
+
     def __init__(
         self, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None
     ) -> None:

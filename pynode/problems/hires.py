@@ -23,6 +23,7 @@ class Hires(Field):
     are numbers of the model, not parameters. Schaefer 1975; Hairer & Wanner II, sec. IV.10.
     """
 
+    state_names: ClassVar = ("Pr", "Pfr", "PrX", "PfrX", "PrX'", "PfrX'", "PfrX'E", "E")
     defaults: ClassVar = {"k": 280.0}
 
     def __init__(

@@ -21,6 +21,7 @@ class Lorenz(Field):
     Lorenz 1963, eq. 25-27.
     """
 
+    state_names: ClassVar = ("x", "y", "z")
     defaults: ClassVar = {"sigma": 10.0, "rho": 28.0, "beta": 8 / 3}
 
     def __init__(

@@ -22,6 +22,7 @@ class Oregonator(Bilinear):
     without unit. Field & Noyes 1974; Hairer & Wanner II, sec. IV.10.
     """
 
+    state_names: ClassVar = ("x", "y", "z")
     defaults: ClassVar = {"s": 77.27, "q": 8.375e-6, "w": 0.161}
 
     def __init__(

@@ -20,6 +20,7 @@ class Spiral(Field):
     et al. 2018.
     """
 
+    state_names: ClassVar = ("x", "y")
     defaults: ClassVar = {"a11": -0.1, "a12": -2.0, "a21": 2.0, "a22": -0.1}
 
     def forward(self, t: torch.Tensor | float, y: torch.Tensor) -> torch.Tensor:

@@ -21,6 +21,7 @@ class VanDerPol(Field):
     x^2). Hairer & Wanner II, sec. IV.1.
     """
 
+    state_names: ClassVar = ("x", "v")
     defaults: ClassVar = {"mu": 1000.0}
 
     def __init__(

@@ -12,6 +12,7 @@ from ..core.problem import ODEProblem
 from ..core.protocols import Times
 from ..core.solution import Solution
 from ..core.status import Status
+from ..core.suggestions import suggests_options
 from ..core.torch_context import check_solvable, disallow_tracing, needs_clean_context, run_clean
 from .brownian import BrownianPath
 from .equation import SDE
@@ -27,6 +28,7 @@ class SDESolution(Solution):
 
 
 @disallow_tracing
+@suggests_options
 def solve_sde(
     drift: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     diffusion: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],

@@ -9,7 +9,7 @@ from typing import Protocol
 import torch
 
 from ..data import Dataset
-from ..solve import solve
+from ..integrate import solve
 from .inputs import for_run, start_of
 
 # The pointwise error ignores values below this fraction of the largest. Its solves have this rtol.

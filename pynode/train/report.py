@@ -14,7 +14,7 @@ import torch
 from ..core.files import save_figure
 from ..core.status import SolveError
 from ..data import Dataset
-from ..solve import solve
+from ..integrate import solve
 from .accuracy import Solvable
 from .inputs import for_run, start_of
 

@@ -302,6 +302,11 @@ class PhysicalField(Constants):
         other.table = inputs.table(t, u)
         return other
 
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """The names of the components of y: those of the data."""
+        return self.columns
+
     def as_problem(self, name: str) -> Problem:
         """The learned system as a Problem of this name."""
         atol = tuple(self.atol(1e-6).tolist())

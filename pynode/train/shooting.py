@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 
 from ..core.solution import Solution
-from ..solve import solve
+from ..integrate import solve
 
 
 def multiple_shooting(

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import torch
 
+from ..core.explained import ExplainedError
 from ..data import Dataset
 from .collocation import Slopes, collocation, trajectory_slopes
 from .features import fewest_seen
@@ -44,7 +45,7 @@ class Clock:
         return self._ranks.agreed(max(0.0, self._end - time.monotonic()))
 
 
-class TrainingError(RuntimeError):
+class TrainingError(ExplainedError):
     """Training cannot continue. The message says why and what to do. The best weights so far are
     saved."""
 

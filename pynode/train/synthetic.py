@@ -6,8 +6,8 @@ import torch
 
 from ..core.protocols import Times
 from ..data import Dataset, dataset
+from ..integrate import solve
 from ..problems import Problem
-from ..solve import solve
 
 # The tolerance of observations. A problem's atol suits its smallest species at rtol 1e-6.
 RTOL = 1e-10

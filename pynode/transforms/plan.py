@@ -119,7 +119,7 @@ class Plan:
         self.run = run
         self.problem = problem
         self.arguments = arguments
-        self.layout = Layout(problem.y0)
+        self.layout = Layout(problem.y0, problem.state_names())
         self.native = arguments.backend == "native"
         self.timed = isinstance(problem.tspan, torch.Tensor)
         self.places = [i for i, a in enumerate(problem.args) if isinstance(a, torch.Tensor)]

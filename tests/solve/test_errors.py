@@ -36,7 +36,13 @@ PROBLEMS = {
     ),
     "integer y0": (decay, torch.tensor([1, 2]), SPAN, TypeError, r"torch.int64.*use y0.double\(\)"),
     "boolean y0": (decay, torch.tensor([True]), SPAN, TypeError, r"torch.bool.*use y0.double\(\)"),
-    "y0 of numbers": (decay, [1.0, 2.0], SPAN, TypeError, "y0 must be a tensor.*not float"),
+    "y0 of a tensor and a number": (
+        decay,
+        [tensor(1.0), 2.0],
+        SPAN,
+        TypeError,
+        "y0 must be a tensor.*not float",
+    ),
     "empty y0": (decay, torch.zeros(0), SPAN, ValueError, "y0 is empty"),
     "empty tuple": (decay, (), SPAN, ValueError, "y0 holds no tensor: give a tensor"),
     "dtypes of y0 disagree": (
@@ -402,11 +408,11 @@ def test_problem_at_the_door():
 def test_an_option_that_a_method_does_not_have():
     with pytest.raises(ValueError, match="choose one of I, PI, PID"):
         pynode.Tsit5(controller="P")
-    with pytest.raises(TypeError, match="FBDF has no option 'controller'; it has jacobian"):
+    with pytest.raises(TypeError, match="FBDF has no option 'controller': it has jacobian"):
         registry.get("fbdf", controller="PI")
     with pytest.raises(TypeError, match="RadauIIA5 has no option 'controller'"):
         registry.get("radauiia5", controller="PI")
-    with pytest.raises(TypeError, match="unexpected keyword argument 'controller'"):
+    with pytest.raises(TypeError, match="FBDF has no option 'controller': it has jacobian"):
         pynode.FBDF(controller="PI")
 
 

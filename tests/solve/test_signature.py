@@ -18,7 +18,7 @@ def described(arguments):
 
 
 def test_the_overloads_have_the_arguments_of_solve():
-    tree = ast.parse((PACKAGE / "solve.py").read_text(encoding="utf-8"))
+    tree = ast.parse((PACKAGE / "integrate.py").read_text(encoding="utf-8"))
     functions = [
         node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "solve"
     ]

@@ -15,6 +15,7 @@ import warnings
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from ...core.explained import ExplainedError
 from . import signals
 from .entries import Entries
 from .setup import versions
@@ -32,7 +33,7 @@ FIRST_CALL = (
 )
 
 
-class JuliaUnavailable(RuntimeError):
+class JuliaUnavailable(ExplainedError):
     """Julia cannot be used here. The message says why, and what to do."""
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ...backends.packages import missing_for_native
 from ...core.events import Event
-from ...solve import solve
+from ...integrate import solve
 
 if TYPE_CHECKING:
     from .reactor import Reactor

@@ -100,6 +100,11 @@ class Reactor(nn.Module):
         self._extra = len(names)
         self.states = (*names, *self.species)
 
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """The names of the components of y."""
+        return self.states
+
     def extra_repr(self) -> str:
         words = [self.reactor, self._heat()]
         if self.inflow is not None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ...steady_state import SteadyStateError
+from ...equilibrium import SteadyStateError
 
 if TYPE_CHECKING:
     from ..reactions.model import ReactionModel

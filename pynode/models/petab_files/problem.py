@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ...core.parameter_info import ParameterInfo
 from ...core.status import SolveError
-from ...steady_state import SteadyStateError
+from ...equilibrium import SteadyStateError
 from ..reactions.model import ReactionModel
 from ..reactions.symbols import symbol
 from .networks import FirstNetworks, LateNetworks

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...solve import solve
-from ...steady_state import SteadyState, steady_state
+from ...equilibrium import SteadyState, steady_state
+from ...integrate import solve
 from ..reactions.refusal import UnsupportedFeature
 from .networks import LateNetworks
 from .one_by_one import OneByOne

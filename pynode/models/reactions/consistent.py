@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from ...solve import solve
+from ...integrate import solve
 from .records import FAST
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ...backends.packages import missing_for_native
-from ...solve import solve
+from ...integrate import solve
 from ...translate.refusal import TranslationRefused
 from .assignments import Assignments
 from .conditions import frozen

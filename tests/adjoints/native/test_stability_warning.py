@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from pynode import solve
 from pynode.adjoints.native.pullback import pullback
-from pynode.solve import solve
 from pynode.translate.field import translate
 from tests.support.cases import tensor
 from tests.support.native_solves import native

@@ -279,10 +279,10 @@ def test_a_julia_that_does_not_start(machine, version, changes, sentence):
 
 
 def test_doctor(machine, tmp_path, capsys):
-    assert cli.main(["doctor"]) == 1
+    assert cli.main(["doctor"]) == 0
     text = capsys.readouterr().out
     assert (
-        "problem  Julia         Julia is not installed" in text
+        "note     Julia         Julia is not installed" in text
         and "-> pynode julia install" in text
     )
 

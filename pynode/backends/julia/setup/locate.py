@@ -28,6 +28,7 @@ class Location:
     """The Julia that a start would use.
 
     source: what named it, 'variables', 'configuration' or 'installation'; '' if there is no Julia.
+    absent: whether nobody has installed or chosen a Julia for pynode.
     problem: why Julia cannot start, with the remedy; '' if the files show no problem. environment:
     variables that a start sets if they are not set yet.
     """
@@ -37,6 +38,7 @@ class Location:
     project: str = ""
     problem: str = ""
     environment: dict[str, str] = field(default_factory=dict)
+    absent: bool = False
 
     @property
     def ready(self) -> bool:
@@ -109,6 +111,7 @@ def locate() -> Location:
             problem=(
                 f"juliacall is not installed: pip install 'torch-stiff-ode[julia]', then {INSTALL}"
             ),
+            absent=True,
         )
     variables = {name: os.environ.get(name) for name in PAIR}
     if any(variables.values()):
@@ -182,7 +185,7 @@ def _installed() -> Location:
             seen = f"Julia is at {own}, but the solvers are not installed"
         else:
             seen = "Julia is not installed"
-        return Location("", own or "", problem=f"{seen}: {INSTALL}")
+        return Location("", own or "", problem=f"{seen}: {INSTALL}", absent=True)
     problem = ""
     if shutil.which(exe) is None:
         problem = f"the Julia that {INSTALL} used, {exe}, is gone: {INSTALL} again"

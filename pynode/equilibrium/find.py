@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..core.problem import ODEProblem, as_problem, check_finite
 from ..core.status import SolveError
+from ..core.suggestions import suggests_options
 from .conserved import Conserved, none, of_samples, of_sums
 from .newton import Equations, differentiable, newton
 from .rows import BatchOfSystems, SingleSystem
@@ -54,6 +55,7 @@ class SteadyState:
     span: float = 0.0
 
 
+@suggests_options
 def steady_state(
     f: Callable | nn.Module | ODEProblem,
     y0: Tensor | tuple | list | dict | None = None,

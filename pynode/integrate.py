@@ -26,12 +26,14 @@ from .backends.torch.segments import Segment, SegmentedSolve, scheduled_stops
 from .core.arguments import Arguments
 from .core.autograd import FirstOrderOnly
 from .core.events import as_events, as_row_times
+from .core.in_kind import as_tensors, has_arrays, is_plain
 from .core.norm import Tolerance
 from .core.options import Options
 from .core.problem import ODEProblem
 from .core.sharding import check_sharding
 from .core.solution import BatchSolution, DenseSegment, Solution
 from .core.stop_conditions import Limits
+from .core.suggestions import suggests_options
 from .core.torch_context import disallow_tracing, needs_clean_context, run_clean
 from .core.vector_field import VectorField, clamp_negative
 from .failure import Case, examine, occurred
@@ -53,19 +55,25 @@ if TYPE_CHECKING:
     from .core.trajectory import Trajectory
     from .failure.report import FailureReport
     from .methods.base import Method
+    from .problems import Problem
+
+
+# The tolerances of a solve that says nothing else.
+_RTOL = 1e-6
+_ATOL = 1e-9
 
 
 # The type of the result depends on ``batched``. Where Julia takes all rows of a batch as one
 # system, its result is a Solution, which the types do not say.
 @overload
 def solve(
-    f: Callable | nn.Module | ODEProblem,
-    y0: Tensor | tuple | list | dict | None = None,
+    f: Callable | nn.Module | ODEProblem | Problem,
+    y0: Tensor | np.ndarray | tuple | list | dict | None = None,
     t: Sequence[float] | np.ndarray | Tensor | None = None,
     *,
     method: str | type[Method] | Method = "auto",
-    rtol: float = 1e-6,
-    atol: float | np.ndarray | Tensor | tuple | list | dict = 1e-9,
+    rtol: float | None = None,
+    atol: float | np.ndarray | Tensor | tuple | list | dict | None = None,
     dense: bool = False,
     adjoint: str | type[Adjoint] | Adjoint = "auto",
     args: Any = (),
@@ -90,13 +98,15 @@ def solve(
     max_seconds: float | None = None,
     nonnegative: bool | Sequence[int] | Tensor | None = None,
     domain: Callable | None = None,
+    names: Sequence[str] | None = None,
+    progress: bool = False,
 ) -> Solution: ...
 
 
 @overload
 def solve(
-    f: Callable | nn.Module | ODEProblem,
-    y0: Tensor | tuple | list | dict | None = None,
+    f: Callable | nn.Module | ODEProblem | Problem,
+    y0: Tensor | np.ndarray | tuple | list | dict | None = None,
     t: Sequence[float] | np.ndarray | Tensor | None = None,
     *,
     batched: Literal[True],
@@ -104,15 +114,16 @@ def solve(
 ) -> BatchSolution: ...
 
 
-@disallow_tracing  # type: ignore[misc]  # it refuses options that the second signature leaves open
+@suggests_options  # type: ignore[misc]  # it refuses options that the second signature leaves open
+@disallow_tracing
 def solve(
-    f: Callable | nn.Module | ODEProblem,
-    y0: Tensor | tuple | list | dict | None = None,
+    f: Callable | nn.Module | ODEProblem | Problem,
+    y0: Tensor | np.ndarray | tuple | list | dict | None = None,
     t: Sequence[float] | np.ndarray | Tensor | None = None,
     *,
     method: str | type[Method] | Method = "auto",
-    rtol: float = 1e-6,
-    atol: float | np.ndarray | Tensor | tuple | list | dict = 1e-9,
+    rtol: float | None = None,
+    atol: float | np.ndarray | Tensor | tuple | list | dict | None = None,
     dense: bool = False,
     adjoint: str | type[Adjoint] | Adjoint = "auto",
     args: Any = (),
@@ -137,16 +148,21 @@ def solve(
     max_seconds: float | None = None,
     nonnegative: bool | Sequence[int] | Tensor | None = None,
     domain: Callable | None = None,
+    names: Sequence[str] | None = None,
+    progress: bool = False,
 ) -> Solution | BatchSolution:
     """Solve dy/dt = f(t, y, *args), y(t[0]) = y0, and differentiate through the solve.
 
     The problem:
 
-    f: an nn.Module or a function f(t, y, *args), or an ODEProblem without further arguments. t is
-        a 0-d tensor, y has the structure of y0.
-    y0: a tensor of any shape, or a tuple or dict of tensors; float32 or float64.
-    t: at least two times, strictly increasing or decreasing: a list or a tensor. The solution is
-        returned at these times. A tensor that requires gradients gets them.
+    f: an nn.Module or a function f(t, y, *args), an ODEProblem without further arguments, or a
+        problem of pynode.problems, which has y0, times and tolerances. t is a 0-d tensor, y has the
+        structure of y0.
+    y0: a tensor of any shape, or a tuple or dict of tensors; float32 or float64. A list of numbers
+        stands for a tensor, and numbers in a dict for tensors. With NumPy arrays the solution has
+        NumPy arrays too, and no gradient; f gets tensors all the same.
+    t: at least two times, strictly increasing or decreasing: a list, an array or a tensor. The
+        solution is returned at these times. A tensor that requires gradients gets them.
     args: further arguments of f.
     mass: the constant M of M y' = f(t, y), (n, n) or its diagonal. A singular M makes a
         differential-algebraic system of index 1. BDF, Rosenbrock and Radau methods take it, and
@@ -171,7 +187,7 @@ def solve(
         torch.compile.
     rtol, atol: the error of a step stays below atol + rtol |y| in the root mean square. atol is
         one value or one for each component. A good atol is about 1e-3 times the smallest value
-        that matters.
+        that matters. By default 1e-6 and 1e-9, or what a problem of pynode.problems suggests.
     first_step, step_size, min_step, max_step, max_steps, max_nfe: see Options. step_size asks for
         fixed steps.
     backend: 'torch'; 'native' for the same methods in compiled code, which needs an f that can be
@@ -231,17 +247,23 @@ def solve(
     The result:
 
     dense: True keeps the polynomials of all steps, so that solution(t) works at every t.
+    names: the names of the components of y0, for tables, pictures and messages. By default the
+        attribute ``state_names`` of f.
+    progress: True shows the time reached, the steps and the time left, as a bar in a terminal or a
+        notebook, otherwise in lines to stderr.
     throw: False returns the partial solution with its status instead of raising SolveError.
 
     Raises ValueError or TypeError for input that makes no sense, SolveError where the solve fails.
     """
+    if hasattr(type(f), "ode_problem"):
+        rtol, atol = _suggested(f, rtol, atol)
     arguments = Arguments(
         f=f,
         y0=y0,
         t=t,
         method=method,
-        rtol=rtol,
-        atol=atol,
+        rtol=_RTOL if rtol is None else rtol,
+        atol=_ATOL if atol is None else atol,
         dense=dense,
         adjoint=adjoint,
         args=args,
@@ -266,8 +288,43 @@ def solve(
         max_seconds=max_seconds,
         nonnegative=nonnegative,
         domain=domain,
+        names=names,
     )
-    return run(arguments)
+    if progress:
+        return _shown(arguments)
+    return _in_kind(arguments)
+
+
+def _suggested(problem: Any, rtol: Any, atol: Any) -> tuple[Any, Any]:
+    """The tolerances, where they are open those that a problem of pynode.problems suggests."""
+    if rtol is None:
+        rtol = problem.rtol
+    if atol is None:
+        atol = problem.atol
+        if isinstance(atol, tuple):
+            atol = torch.tensor(atol, dtype=problem.y0.dtype)
+    return rtol, atol
+
+
+def _shown(arguments: Arguments) -> Solution | BatchSolution:
+    """The solve with a display of its progress."""
+    from .core.solve_progress import SolveProgress
+
+    problem = arguments.problem()
+    with SolveProgress(problem.tspan) as display:
+        return _in_kind(replace(arguments, callback=display.beside(arguments.callback)))
+
+
+def _in_kind(arguments: Arguments) -> Solution | BatchSolution:
+    """The solve of a start of tensors, numbers or arrays. Arrays are answered with arrays."""
+    y0 = arguments.y0
+    if not is_plain(y0):
+        return run(arguments)
+    arguments = replace(arguments, y0=as_tensors(y0, arguments.f))
+    if not has_arrays(y0):
+        return run(arguments)
+    with torch.no_grad():
+        return run(arguments).with_arrays()
 
 
 def run(arguments: Arguments) -> Solution | BatchSolution:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..solve import solve
+from ..integrate import solve
 
 if TYPE_CHECKING:
     from .newton import Equations

@@ -1,0 +1,1 @@
+"""What a solution looks like elsewhere: arrays, tables, files and pictures."""
