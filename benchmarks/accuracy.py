@@ -27,12 +27,11 @@ from benchmarks.pairs import CLOCKS  # noqa: F401  before torch: it holds everyt
 
 import torch  # isort: skip
 
-from pynode.solve import solve
 from torch import nn
 
 from benchmarks import report
 from benchmarks.fields import Boehm
-from pynode import problems
+from pynode import problems, solve
 from pynode.train.model import build
 from pynode.train.scaling import Scaling
 from pynode.train.synthetic import observe

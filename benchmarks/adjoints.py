@@ -17,12 +17,11 @@ from benchmarks.pairs import CLOCKS
 
 import torch  # isort: skip
 
-from pynode.solve import solve
 from torch import nn
 
 from benchmarks import report
 from benchmarks.fields import MLP, start
-from pynode import problems
+from pynode import problems, solve
 from pynode.adjoints import registry
 
 NAMES = [name for name in registry.names() if name != registry.DIRECT]

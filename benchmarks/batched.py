@@ -16,11 +16,9 @@ from benchmarks.pairs import pair
 import numpy as np  # isort: skip
 import torch  # isort: skip
 
-from pynode.solve import solve
-
 from benchmarks import report
 from benchmarks.peers.diffrax import DiffraxBatch
-from pynode import JuliaBackend
+from pynode import JuliaBackend, solve
 
 # Behind the name of a method: by which engine.
 ENGINES = {", native": "native", ", julia": JuliaBackend(hooks="native")}

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pynode.solve import solve
 
+from pynode import solve
 from pynode.problems.base import Problem
 
 REFERENCE = Path(__file__).parents[1] / "tests" / "reference"

@@ -17,9 +17,8 @@ from pynode.methods.registry import get
 
 import torch  # isort: skip
 
-from pynode.solve import solve
-
 from benchmarks import batched, gpu, report
+from pynode import solve
 
 BATCH = "vanderpol rows"
 FIELDS = ("lotka_volterra", "mlp", "stiff mlp", "robertson", "vanderpol", "pollution", BATCH)

@@ -12,7 +12,8 @@ import warnings
 from typing import NamedTuple
 
 import torch
-from pynode.solve import solve as pynode_solve
+
+from pynode import solve as pynode_solve
 
 MAX_STEPS = 100_000
 

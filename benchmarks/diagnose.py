@@ -26,11 +26,9 @@ from pynode.methods.registry import get
 
 import torch  # isort: skip
 
-from pynode.solve import solve
-
 from benchmarks import report
 from benchmarks.labelled import CASES
-from pynode import diagnose
+from pynode import diagnose, solve
 from pynode.core.norm import Tolerance
 
 METHODS = (

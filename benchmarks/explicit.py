@@ -18,14 +18,13 @@ from benchmarks.pairs import pair
 
 import torch  # isort: skip
 
-from pynode.solve import solve
-
 from benchmarks import report
 from benchmarks.case import OUTPUTS, tight
 from benchmarks.fields import start
 from benchmarks.peers.torchdiffeq import torchdiffeq
 from benchmarks.peers.torchode import torchode
 from benchmarks.problems import PROBLEMS, SMOOTH, names
+from pynode import solve
 
 METHODS = ("tsit5", "dp5")
 FIELDS = (*names(SMOOTH, network=False), "mlp x1", "mlp x256")

@@ -40,11 +40,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pynode.solve import solve
 
 from benchmarks import batched, report
 from benchmarks.peers.diffrax import DiffraxBatch, load
-from pynode import NativeBackend, TorchBackend
+from pynode import NativeBackend, TorchBackend, solve
 
 # Behind the name of a method: with compile=True, or by which engine.
 COMPILED = ", compiled"

@@ -19,11 +19,10 @@ from benchmarks.pairs import CLOCKS, pair
 
 import torch  # isort: skip
 
-from pynode.solve import solve
-
 from benchmarks import report
 from benchmarks.case import OUTPUTS
 from benchmarks.problems import PROBLEMS, SMOOTH, STIFF, names
+from pynode import solve
 
 HARD = names(STIFF, network=False)
 OTHERS = names(SMOOTH, network=False)

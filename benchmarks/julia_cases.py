@@ -4,10 +4,8 @@ from benchmarks.case import Case, Gradient
 
 import torch  # isort: skip
 
-from pynode.solve import solve
-
 from benchmarks.problems import PROBLEMS
-from pynode import problems
+from pynode import problems, solve
 from pynode.problems.base import Problem
 from pynode.train.model import build
 from pynode.train.scaling import Scaling

@@ -33,11 +33,9 @@ from benchmarks.pairs import CLOCKS
 
 import torch  # isort: skip
 
-from pynode.solve import solve
-
 from benchmarks import report
 from benchmarks.peers.diffrax import DiffraxTraining
-from pynode import problems
+from pynode import problems, solve
 from pynode.data import Dataset
 from pynode.train.model import build
 from pynode.train.scaling import Scaling

@@ -88,7 +88,8 @@ class Batch:
     def run(self, method: str, rtol: float):
         """A function of no arguments that solves and returns (result, counts)."""
         import torch
-        from pynode.solve import solve
+
+        from pynode import solve
 
         y0 = torch.tensor([2.0, 0.0], dtype=torch.float64).repeat(64, 1)
         mu = torch.logspace(0, 1.5, 64, dtype=torch.float64).requires_grad_(self.gradient)
