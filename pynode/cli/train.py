@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from ..backends.registry import NAMES as BACKENDS
+from ..core.formatting import counted
 from ..core.status import SolveError
 from ..data import DataError, Dataset, read
 from ..train import Fit, Options, fit, plot_fit, plot_loss
@@ -259,14 +260,14 @@ def _train(arguments) -> int:
         )
     options = Options(**{field.name: getattr(arguments, field.name) for field in fields(Options)})
     data = read(arguments.data, keep_constant=arguments.keep_constant, **columns(arguments))
-    runs = len(data.trajectories)
+    runs = counted(len(data.trajectories), "trajectory", "trajectories")
     if arguments.json:
         log = _ignore
     else:
         log = print
     log(
-        f"{arguments.data}: {runs} trajector{'y' if runs == 1 else 'ies'} of"
-        f" {', '.join(data.columns)}; {data.observations} observed values after the start."
+        f"{arguments.data}: {runs} of {', '.join(data.columns)};"
+        f" {data.observations} observed values after the start."
     )
     for note in data.notes:
         log(note)
