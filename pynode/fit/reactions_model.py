@@ -48,7 +48,7 @@ class ReactionsModel(NamedModel):
             try:
                 self.model.expression(column)
             except ValueError:
-                names = [*self.states, *self.model.expressions, *self.names]
+                names = [*self.model.states, *self.model.expressions, *self.names]
                 known = [name for name in names if "(" not in name]
                 raise unknown_column(column, known) from None
         self.bound = _BoundReactions(

@@ -148,7 +148,7 @@ def _label(value: Any) -> str:
 
 def _number(record: dict[str, Any], name: str, row: int, default: float = 0.0) -> float:
     """A number of a record; the default where it is missing."""
-    value = record.get(name)
+    value: Any = record.get(name)
     if _is_missing(value):
         return default
     try:
@@ -202,11 +202,11 @@ def _dose(record: dict[str, Any], row: int) -> Dose | None:
 
 def _target(record: dict[str, Any], row: int) -> Any:
     """The state of a dose: the number from 0, or the name."""
-    value = record.get("cmt")
+    value: Any = record.get("cmt")
     if _is_missing(value):
         return 0
     try:
-        number = float(value)  # type: ignore[arg-type]
+        number = float(value)
     except ValueError:
         return str(value).strip()
     if number == 0:
