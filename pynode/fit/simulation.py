@@ -27,6 +27,18 @@ class Sensitivities(NamedTuple):
     of_free: Tensor
     of_start: Tensor | None
 
+    def split(self, rows: int) -> list[Sensitivities]:
+        """Parts of so many rows."""
+        count = self.y.shape[1] // rows
+        starts: Any = [None] * count
+        if self.of_start is not None:
+            starts = self.of_start.split(rows, 1)
+        states = self.y.split(rows, 1)
+        return [
+            Sensitivities(*part)
+            for part in zip(states, self.of_free.split(rows, 1), starts, strict=True)
+        ]
+
 
 class Simulator:
     """Solves B runs of a bound model.

@@ -188,22 +188,37 @@ class TableProblem:
 
     def gauss_newton(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(objective, gradient (k,), Gauss-Newton matrix (k, k)), by forward sensitivities."""
-        theta = theta.detach().to(torch.float64)
-        linear = self._linearised(theta)
-        if linear is None:
-            return infinite(len(theta))
-        value, grad, matrix = fisher(*linear)
+        values, grads, matrices = self.gauss_newton_batch(theta.unsqueeze(0))
+        return values[0], grads[0], matrices[0]
+
+    def gauss_newton_batch(self, thetas: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(objectives (B,), gradients (B, k), Gauss-Newton matrices (B, k, k)) at thetas, (B, k):
+        infinity and zeros where a solve fails."""
+        thetas = thetas.detach().to(torch.float64)
         with torch.enable_grad():
-            point = theta.clone().requires_grad_()
-            prior = self._minus_log_priors(point)
-        if prior.requires_grad:
-            grad = grad + torch.autograd.grad(prior, point)[0]
+            points = thetas.clone().requires_grad_()
+            priors = self._minus_log_priors(points)
+        slopes = torch.zeros_like(thetas)
+        if priors.requires_grad:
+            (slopes,) = torch.autograd.grad(priors.sum(), points)
         bend = [info.prior.curvature if info.prior else 0.0 for info in self._parameters]
-        matrix = matrix + torch.tensor(bend, dtype=torch.float64).diag()
-        finite = bool(torch.isfinite(grad).all() and torch.isfinite(matrix).all())
-        if not finite:
-            return infinite(len(theta))
-        return value + prior.detach(), grad, matrix
+        curvature = torch.tensor(bend, dtype=torch.float64).diag()
+        found = []
+        for linear, prior, slope in zip(self._tried(thetas), priors.detach(), slopes, strict=True):
+            parts = infinite(thetas.shape[1])
+            if linear is not None:
+                value, grad, matrix = fisher(*linear)
+                own = (value + prior, grad + slope, matrix + curvature)
+                if bool(torch.isfinite(own[1]).all() and torch.isfinite(own[2]).all()):
+                    parts = own
+            found.append(parts)
+        values, grads, matrices = (torch.stack(part) for part in zip(*found, strict=True))
+        return values, grads, matrices
+
+    @property
+    def batches_pay(self) -> bool:
+        """Whether many theta as one batch are faster than one after the other."""
+        return self.simulator.engine == "native" and not self.bound.shares_parameters
 
     def residuals(self, theta: Tensor) -> Tensor:
         """(r,) with |r|^2 / 2 = objective + constant, differentiable once.
@@ -302,7 +317,7 @@ class TableProblem:
             values = self._scales.values(point)
             errors = self.noise.errors(self._simulated(values.unsqueeze(0))[0], values)
             return errors.difference / errors.deviation
-        linear = self._linearised(point, throw=True)
+        (linear,) = self._linearised(point.unsqueeze(0))
         errors = linear.errors
         scaled = errors.difference / errors.deviation
         jacobian = (
@@ -311,20 +326,37 @@ class TableProblem:
         # A linear function with the right value and derivative: its graph costs no solve.
         return scaled + jacobian @ (theta - point)
 
-    def _linearised(self, theta, throw=False):
-        """The errors and their derivatives in theta; None where a solve fails."""
-        values = self._scales.values(theta)
-        free, start = self._inputs(values)
-        through_start = self.initial.slopes(free)
+    def _tried(self, thetas):
+        """What ``_linearised`` gives; None for a theta whose solve fails."""
+        if len(thetas) > 1 and self.bound.shares_parameters:
+            return [found for one in thetas.split(1) for found in self._tried(one)]
         try:
-            found = self.simulator.sensitivities(
-                free, start, bool(self._unknown) or through_start is not None
-            )
+            return self._linearised(thetas)
         except SolveError:
-            if throw:
-                raise
-            return None
-        of_states = self.initial.chained(found, through_start, self._unknown, len(theta))
+            if len(thetas) == 1:
+                return [None]
+            return [found for part in thetas.tensor_split(2) for found in self._tried(part)]
+
+    def _linearised(self, thetas):
+        """The errors and their derivatives in theta, for each theta, (B, k). Raises SolveError."""
+        values = self._scales.values(thetas)
+        inputs = [self._inputs(one) for one in values]
+        through_starts = [self.initial.slopes(free) for free, _ in inputs]
+        found = self.simulator.sensitivities(
+            torch.cat([free for free, _ in inputs]),
+            torch.cat([start for _, start in inputs]),
+            bool(self._unknown) or through_starts[0] is not None,
+        )
+        parts = found.split(len(self.table.runs))
+        return [
+            self._errors_of(part, given)
+            for part, given in zip(parts, zip(values, inputs, through_starts), strict=True)
+        ]
+
+    def _errors_of(self, found, given):
+        """The _Linearised of one theta, from the sensitivities of its runs."""
+        values, (free, _), through_start = given
+        of_states = self.initial.chained(found, through_start, self._unknown, len(values))
         simulated, slopes = self.observation.slopes(found.y, free, self.simulator.grid, of_states)
         seen = self.noise.seen
         picked = seen.of_array(simulated)
