@@ -101,8 +101,8 @@ def estimate(
 def _side_by_side(problem: EstimationProblem, optimiser: str, starts: int) -> bool:
     """Whether the starts of one process evaluate their objectives as batches.
 
-    Only with fides: forward sensitivities are those of each row, to the last bit, so the result does
-    not depend on the number of processes.
+    Only with fides: the forward sensitivities of a row do not depend on the batch, to the last bit,
+    so the result does not depend on the number of processes.
     """
     return starts > 1 and optimiser == "fides" and bool(getattr(problem, "batches_pay", False))
 
