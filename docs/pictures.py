@@ -1,10 +1,16 @@
 """Draws the pictures of the documentation with the package itself, into docs/img.
 
 python docs/pictures.py [NAME ...]        # all of the pages by default; a minute
+python docs/pictures.py tutorial_petab    # the picture that the code of a page draws
 python docs/pictures.py demo pendulum     # what make demo and pendulum.py drew into out, scaled
 """
 
+import os
+import re
+import shutil
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import matplotlib
@@ -195,6 +201,16 @@ def scaled(name):
     small.quantize(64).save(IMAGES / f"{name}.png", optimize=True)
 
 
+def drawn_by_page(name):
+    """The picture that the code of a tutorial writes."""
+    text = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S))
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {"MPLBACKEND": "Agg"}
+        subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, check=True)
+        shutil.copy(Path(folder) / f"{name}.png", IMAGES)
+
+
 def draw(picture):
     figure = picture()
     if figure.get_layout_engine() is None:
@@ -211,6 +227,8 @@ if __name__ == "__main__":
     for name in sys.argv[1:] or own:
         if name in own:
             draw(own[name])
+        elif name.startswith("tutorial"):
+            drawn_by_page(name)
         else:
             scaled(name)
         print(f"docs/img/{name}.png")

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from .. import models
+from ..core.formatting import counted
 from ..data import DataError
 from ..fit import (
     Estimate,
@@ -158,7 +159,8 @@ def _fit(arguments) -> int:
     written = _write(arguments, found, out, log)
     results = {**found.as_dict(arguments.level), "files": list(map(str, written))}
     if found.interrupted:
-        sentence = f"pynode: interrupted after {len(found.starts)} starts; add --resume to go on."
+        ended = counted(len(found.starts), "start")
+        sentence = f"pynode: interrupted after {ended}; add --resume to go on."
         return failed(sentence, arguments.ending.code, arguments.json, results)
     if arguments.json:
         print_json(results)

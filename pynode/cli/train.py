@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from ..backends.registry import NAMES as BACKENDS
+from ..core.formatting import counted
 from ..core.status import SolveError
 from ..data import DataError, Dataset, read
 from ..train import (
@@ -407,14 +408,14 @@ def _train_in(arguments, first) -> int:
     # A wrong value is told before the file is read.
     Options(**given)
     data = read(arguments.data, keep_constant=arguments.keep_constant, **columns(arguments))
-    runs = len(data.trajectories)
+    runs = counted(len(data.trajectories), "trajectory", "trajectories")
     if arguments.json or not first:
         log = _ignore
     else:
         log = print
     log(
-        f"{arguments.data}: {runs} trajector{'y' if runs == 1 else 'ies'} of"
-        f" {', '.join(data.columns)}; {data.observations} observed values after the start."
+        f"{arguments.data}: {runs} of {', '.join(data.columns)};"
+        f" {data.observations} observed values after the start."
     )
     for note in data.notes:
         log(note)

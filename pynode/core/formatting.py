@@ -38,3 +38,10 @@ def memory(count: float) -> str:
         if count >= size:
             return f"{count / size:.3g} {unit}"
     return f"{count:.3g} B"
+
+
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """A number with its noun: 1 start, 2 starts. plural: where it is not the noun with an s."""
+    if count == 1:
+        return f"{count} {noun}"
+    return f"{count} {plural or noun + 's'}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -43,15 +43,14 @@ def find_groups(
     if group is not None:
         return Groups(*_labelled(table, group), [group], [])
     texts = [name for name in others if numbers(table.column(name), table.decimal).is_text]
-    same = [name for name in texts if len(_labelled(table, name, gaps=True)[0]) == 1]
+    labelled = {name: _labelled(table, name, gaps=True) for name in texts}
+    same = [name for name, (labels, _) in labelled.items() if len(labels) == 1]
     notes = [
-        f"Column {name!r} is {_labelled(table, name, gaps=True)[0][0]!r} throughout: it was left"
-        " out."
-        for name in same
+        f"Column {name!r} is {labelled[name][0][0]!r} throughout: it was left out." for name in same
     ]
-    texts = [name for name in texts if name not in same]
-    if texts:
-        found = _by_text(table, order, texts)
+    labelled = {name: found for name, found in labelled.items() if name not in same}
+    if labelled:
+        found = _by_text(table, order, labelled)
     else:
         found = _by_number(table, order, others)
     return found._replace(columns=found.columns + same, notes=notes + found.notes)
@@ -95,25 +94,29 @@ def _labelled(table: Table, name: str, gaps: bool = False) -> tuple[list[str], n
     return list(merged), places[codes]
 
 
-def _by_text(table: Table, order: np.ndarray, texts: Sequence[str]) -> Groups:
-    found = []
-    for name in texts:
-        names, codes = _labelled(table, name, gaps=True)
-        if _are_blocks(codes, order) and _starts_again(codes, order):
-            found.append((len(names), name, names, codes))
+def _by_text(
+    table: Table, order: np.ndarray, labelled: Mapping[str, tuple[list[str], np.ndarray]]
+) -> Groups:
+    """labelled: of each column of text its labels, and the number of each row's."""
+    found = [
+        (len(names), column, names, codes)
+        for column, (names, codes) in labelled.items()
+        if _are_blocks(codes, order) and _starts_again(codes, order)
+    ]
     if not found:
-        cell = table.column(texts[0]).dropna().iloc[0]
+        first = next(iter(labelled))
+        cell = table.column(first).dropna().iloc[0]
         raise DataError(
-            f"{table.origin}, column {texts[0]!r} holds text, such as {str(cell).strip()!r}: if it"
-            f" names the trajectory of each line, say --group {texts[0]}; otherwise leave it out"
-            f" with --drop {texts[0]}."
+            f"{table.origin}, column {first!r} holds text, such as {str(cell).strip()!r}: if it"
+            f" names the trajectory of each line, say --group {first}; otherwise leave it out"
+            f" with --drop {first}."
         )
     # Where several columns divide the rows, the finest one does, if the others follow from it.
     _, name, names, codes = max(found, key=lambda one: one[0])
     columns = [name]
     notes = [_taken(name, names)]
-    for other in texts:
-        if other != name and _follows(_labelled(table, other, gaps=True)[1], codes):
+    for other, (_, coarser) in labelled.items():
+        if other != name and _follows(coarser, codes):
             columns.append(other)
             notes.append(f"Column {other!r} is the same throughout each trajectory: left out.")
     return Groups(names, codes, columns, notes)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..core.formatting import number
+from ..core.formatting import counted, number
 from .dataset import Dataset, Trajectory
 
 WIDTH = 80
@@ -93,19 +93,15 @@ class Summary:
         return "\n".join([*about, *self._table(), *sentences])
 
     def _about_time(self) -> list[str]:
-        runs = len(self.trajectories)
+        runs = counted(len(self.trajectories), "trajectory", "trajectories")
         unit = ""
         if self.time_unit:
             unit = f" {self.time_unit}"
-        word = "trajectories"
-        if runs == 1:
-            word = "trajectory"
         steps = f"steps of {number(self.steps[0])}"
         if self.steps[1] > 1.001 * self.steps[0]:
             steps = f"steps from {number(self.steps[0])} to {number(self.steps[1])}"
         return [
-            f"{runs} {word}, {self.times} times,"
-            f" {self.observations} observed values after the start.",
+            f"{runs}, {self.times} times, {self.observations} observed values after the start.",
             f"Time: {self.time!r}, from {self.span[0]:g} to {self.span[1]:g}{unit}, in {steps}"
             f" ({self.decades:.1f} decades).",
             "",

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from ..core.problem import ODEProblem, as_problem, check_finite
-from ..core.status import SolveError
+from ..core.status import SolveError, Status
 from ..core.suggestions import suggests_options
 from .conserved import Conserved, none, of_samples, of_sums
 from .newton import Equations, differentiable, newton
 from .rows import BatchOfSystems, SingleSystem
-from .trajectory import GROWTH, MAX_GROWTHS, Trajectory, first_span
+from .trajectory import FIRST_STEPS, GROWTH, MAX_GROWTHS, Trajectory, first_span
+from .unrest import reason
 
 if TYPE_CHECKING:
     from ..backends.registry import Backend
@@ -61,7 +62,7 @@ def steady_state(
     y0: Tensor | tuple | list | dict | None = None,
     *,
     args: Any = (),
-    t: float = 0.0,
+    t: float | None = None,
     method: Literal["auto", "newton", "solve"] = "auto",
     rtol: float = 1e-10,
     atol: float | Tensor = 1e-12,
@@ -76,7 +77,8 @@ def steady_state(
 
     f, y0, args, batched, by_row: as in ``pynode.solve``. f must broadcast over rows with
         batched=True. Each row has a steady state.
-    t: the time at which f is evaluated.
+    t: the time at which f is evaluated, 0 by default. A field that depends on the time needs it:
+        its steady state belongs to one time.
     method: 'auto' follows the trajectory from y0 until Newton's iteration can take over nearby. It
         finds the steady state that the trajectory reaches. 'newton' begins with Newton's
         iteration at y0, which is faster. Where f has several steady states, it can find another
@@ -96,24 +98,34 @@ def steady_state(
     Jacobian is singular (the state depends on the way to it), the gradient goes through the solve,
     and ``how`` is 'solve'.
 
-    Raise SteadyStateError if there is no steady state (growth, oscillation) or none was found.
+    Raise SteadyStateError if there is no steady state (growth, oscillation, a field that changes
+    with the time) or none was found.
     """
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, not {method!r}")
+    time = 0.0
+    if t is not None:
+        time = float(t)
     if isinstance(f, ODEProblem):
         problem = f
     else:
-        problem = as_problem(f, y0, [t, t + 1.0], args, None, None)
+        problem = as_problem(f, y0, [time, time + 1.0], args, None, None)
     rows: SingleSystem | BatchOfSystems
     if batched:
-        rows = BatchOfSystems(problem, float(t), by_row, native=backend == "native")
+        rows = BatchOfSystems(problem, time, by_row, native=backend == "native")
     else:
-        rows = SingleSystem(problem, float(t))
+        rows = SingleSystem(problem, time)
     check_finite(rows.y0.detach())
     equations = Equations(rows, _conserved(rows, conserved))
     options = {"method": solver, "backend": backend, "rtol": 1e-8, "atol": atol}
     search = _Search(equations, rtol, torch.as_tensor(atol).to(rows.y0), options)
     search.run(method, span)
+    if t is None and not rows.still(search.y):
+        raise SteadyStateError(
+            "f depends on the time: where it is zero at t = 0, it is not zero later. A steady state"
+            " belongs to one time. Pass the time at which f is taken, such as t=0.0, or follow"
+            " the course of the system with pynode.solve"
+        )
     return search.result()
 
 
@@ -165,6 +177,12 @@ def _detected(rows: SingleSystem | BatchOfSystems) -> list[Conserved]:
         columns.append(rows.values(point, which).unsqueeze(2))
     samples = torch.cat(columns, dim=2).to(torch.float64).cpu().numpy()
     return [of_samples(sample) for sample in samples]
+
+
+def _ended(error: SolveError) -> str:
+    """How a solve failed."""
+    statuses = getattr(error.solution, "statuses", None) or [error.status]
+    return next(status.value[0] for status in statuses if status is not Status.SUCCESS)
 
 
 class _Search:
@@ -236,13 +254,7 @@ class _Search:
         guess = self.rows.y0.detach()[self._open()]
         for _ in range(MAX_GROWTHS):
             which = self._open()
-            try:
-                state = trajectory.end(guess, which, span - begin)
-            except SolveError as error:
-                raise SteadyStateError(
-                    f"no steady state was found: the solve to t = {span:.3g} failed"
-                    f" ({error}). The trajectory may grow without bound, or oscillate fast"
-                ) from error
+            state = self._end(trajectory, guess, which, begin, span)
             rests = self._rests(guess, state)
             if polish:
                 self._newton(state, which, "solve and newton", near=True)
@@ -258,6 +270,37 @@ class _Search:
             f"no steady state was reached by t = {begin:.3g} in {int(left.sum())} of"
             f" {len(self.y)} rows: the trajectory oscillates, grows, or has not come to rest. Look"
             " at it with pynode.solve"
+        )
+
+    def _end(
+        self, trajectory: Trajectory, guess: Tensor, which: Tensor, begin: float, span: float
+    ) -> Tensor:
+        """The states of the rows in which at the time span. guess: their states at begin."""
+        try:
+            return trajectory.end(guess, which, span - begin, FIRST_STEPS)
+        except SolveError:
+            for start, row in zip(guess, which.tolist(), strict=True):
+                why = reason(self.equations, trajectory, start, row, span - begin)
+                if why is not None:
+                    raise SteadyStateError(self._unreached(row, why)) from None
+        try:
+            return trajectory.end(guess, which, span - begin)
+        except SolveError as error:
+            raise SteadyStateError(
+                f"no steady state was found: of the trajectory to t = {span:.3g}, {_ended(error)}."
+                " It grows without bound, or oscillates, or comes to rest slowly. Look at it with"
+                " pynode.solve, or pass method='newton', which does not begin with it"
+            ) from error
+
+    def _unreached(self, row: int, why: str) -> str:
+        """The sentence for a row whose trajectory will not come to rest."""
+        whose = ""
+        if self.rows.batched:
+            whose = f" of row {row}"
+        return (
+            f"no steady state was found: the trajectory from y0{whose} does not come to rest;"
+            f" {why}. pynode.solve gives its course: take the part that you need from"
+            " there, or begin at a y0 from which the system rests"
         )
 
     def _rests(self, before: Tensor, after: Tensor) -> Tensor:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from ..core.problem import ODEProblem
 
+# How much later f is looked at, to see whether it depends on the time.
+LATER = (0.37, 1.0, 1e3)
+
 
 class SingleSystem:
     """f of one system, as a batch of one row. y0: (1, n)."""
@@ -42,14 +45,15 @@ class SingleSystem:
         """df/dy, (m, n, n), detached."""
         return torch.stack([self._jacobian(self.t, row) for row in y])
 
-    def still(self) -> bool:
-        """Whether f does not depend on t, as far as two later times show."""
-        y = self.y0[0].detach()
+    def still(self, y: Tensor | None = None) -> bool:
+        """Whether f at y, (1, n), does not depend on t, as far as some later times show. y: by
+        default the start."""
+        if y is None:
+            y = self.y0
+        state = y[0].detach()
         with torch.no_grad():
-            now = self.field.probe(self.t, y)
-            return all(
-                torch.equal(now, self.field.probe(self.t + later, y)) for later in (1.0, 1e3)
-            )
+            now = self.field.probe(self.t, state)
+            return all(torch.equal(now, self.field.probe(self.t + x, state)) for x in LATER)
 
     def arguments(self, which: Tensor) -> tuple:
         """The args of f."""
@@ -59,9 +63,13 @@ class SingleSystem:
         """y, (1, n), in the structure of y0."""
         return self.layout.unravel(y[0])
 
+    def flat_state(self, y: Any) -> Tensor:
+        """A state in the structure of y0: (1, n)."""
+        return self.layout.ravel(y).unsqueeze(0)
+
     def flat(self, y: Any) -> Tensor:
         """States of a solution, (T, ...) in the structure of y0, at the last time: (1, n)."""
-        return self.layout.ravel(_last(y)).unsqueeze(0)
+        return self.flat_state(_last(y))
 
 
 class BatchOfSystems:
@@ -109,18 +117,22 @@ class BatchOfSystems:
         part = self.field.select(which)
         return part.jacobian(self._times(y), y, torch.arange(len(y), device=y.device))
 
-    def still(self) -> bool:
-        """Whether f does not depend on t, as far as two later times show."""
-        y = self.y0.detach()
+    def still(self, y: Tensor | None = None) -> bool:
+        """Whether f at y, (B, n), does not depend on t, as far as some later times show. y: by
+        default the start."""
+        if y is None:
+            y = self.y0
+        states = y.detach()
         if self.native is not None:
-            which = torch.arange(len(y))
-            first = self.native.values(self.t, y, which)
-            later = [self.native.values(self.t + x, y, which) for x in (1.0, 1e3)]
-            return all(torch.equal(first, one) for one in later)
-        times = self._times(y)
+            which = torch.arange(len(states))
+            first = self.native.values(self.t, states, which)
+            return all(
+                torch.equal(first, self.native.values(self.t + x, states, which)) for x in LATER
+            )
+        times = self._times(states)
         with torch.no_grad():
-            now = self.field.probe(times, y)
-            return all(torch.equal(now, self.field.probe(times + x, y)) for x in (1.0, 1e3))
+            now = self.field.probe(times, states)
+            return all(torch.equal(now, self.field.probe(times + x, states)) for x in LATER)
 
     def arguments(self, which: Tensor) -> tuple:
         """The args of f for the rows in which."""
@@ -132,13 +144,16 @@ class BatchOfSystems:
 
     def flat(self, y: Any) -> Tensor:
         """States of a solution, (T, m, ...) in the structure of y0, at the last time: (m, n)."""
-        last = _last(y)
-        first = last
+        return self.flat_state(_last(y))
+
+    def flat_state(self, y: Any) -> Tensor:
+        """States of rows, (m, ...) in the structure of y0: (m, n)."""
+        first = y
         while not isinstance(first, Tensor):
             if isinstance(first, dict):
                 first = tuple(first.values())
             first = first[0]
-        return self.layout.ravel_rows(last, len(first))
+        return self.layout.ravel_rows(y, len(first))
 
 
 def _last(state: Any) -> Any:

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 GROWTH = 10.0
 MAX_GROWTHS = 14
-# Of one solve. A trajectory that comes to rest needs some hundreds.
+# Of one solve. A trajectory that comes to rest needs some hundreds. After the first limit it is
+# examined whether it ever will.
+FIRST_STEPS = 1_000
 MAX_STEPS = 10_000
 
 
@@ -46,24 +48,27 @@ class Trajectory:
         if not rows.still():
             self.f = Frozen(rows.problem.f, rows.t)
 
-    def end(self, start: Tensor, which: Tensor, span: float) -> Tensor:
+    def end(self, start: Tensor, which: Tensor, span: float, max_steps: int = MAX_STEPS) -> Tensor:
         """The states, (m, n), a time span after start, (m, n), with their graph.
 
         Raise SolveError if the solve fails.
         """
+        solution = self.solved(start, which, span, {"max_steps": max_steps})
+        return self.rows.flat(solution.y)
+
+    def solved(self, start: Tensor, which: Tensor, span: float, options: dict[str, Any]) -> Any:
+        """The Solution or BatchSolution of this solve. options: of ``solve``, instead of the usual
+        ones."""
         rows = self.rows
-        options: dict[str, Any] = {"max_steps": MAX_STEPS, **self.options}
         if rows.batched:
-            options["batched"] = True
-            options["by_row"] = rows.by_row
-        solution = solve(
+            options = {**options, "batched": True, "by_row": rows.by_row}
+        return solve(
             self.f,
             rows.state(start),
             [rows.t, rows.t + span],
             args=rows.arguments(which),
-            **options,
+            **{**self.options, **options},
         )
-        return rows.flat(solution.y)
 
 
 def first_span(equations: Equations, which: Tensor) -> float:

@@ -20,6 +20,11 @@ class BoundModel(nn.Module):
 
     by_row = False
 
+    @property
+    def shares_parameters(self) -> bool:
+        """Whether all rows of a call must have the same free parameters."""
+        return False
+
     def rate(self, t: Tensor, y: Tensor, free: Tensor, given: Tensor) -> Tensor:
         """dy/dt, (n,), of one row, or of all rows where ``by_row``."""
         raise NotImplementedError

@@ -4,14 +4,16 @@ the model says."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .bound_model import NamedModel
+from .simulation import Sensitivities
 from .tables import Table
+from .unknown_columns import unknown_column
 
 
 class InitialStates:
@@ -63,6 +65,52 @@ class InitialStates:
                     f" initial={{{state!r}: 0.0}} or 'estimate' (--initial {state}=0)"
                 )
         return base
+
+    def places(self, columns: Sequence[str]) -> list[int]:
+        """The states that are measured in these columns. Raises DataError for one that is none."""
+        for column in columns:
+            if column not in self.states:
+                raise unknown_column(column, self.states)
+        return [self.states.index(column) for column in columns]
+
+    def sizes(self, table: Table, relative: Sequence[bool]) -> Tensor:
+        """The size of each state, (n,): of its column, or of the smallest column. relative: whether
+        the errors of a column are relative; its smallest value then counts."""
+        sizes = {}
+        for i, column in enumerate(table.columns):
+            seen = torch.cat([run.values[:, i][run.seen[:, i]].abs() for run in table.runs])
+            size = float(seen.max())
+            if relative[i]:
+                size = float(seen[seen > 0].min())
+            sizes[column] = size or 1.0
+        least = min(sizes.values())
+        found = [sizes.get(state, least) for state in self.states]
+        return torch.tensor(found, dtype=torch.float64)
+
+    def chained(
+        self,
+        found: Sensitivities,
+        through_start: Tensor | None,
+        places: list[tuple[int, int]],
+        k: int,
+    ) -> Tensor:
+        """The derivatives of the states in the values of all k parameters, (T, B, n, k).
+
+        The free parameters of the model are the first ones, and the unknown values at places (run,
+        state) follow. through_start: what ``slopes`` returned.
+        """
+        free = found.of_free.shape[-1]
+        slopes = found.y.new_zeros(*found.y.shape, k)
+        slopes[..., :free] = found.of_free
+        if through_start is not None:
+            kept = through_start.clone()
+            for run, state in places:
+                # The unknown value replaces what the model says.
+                kept[run, state] = 0.0
+            slopes[..., :free] += torch.einsum("tbij,bjk->tbik", found.of_start, kept)
+        for i, (run, state) in enumerate(places):
+            slopes[:, run, :, free + i] = found.of_start[:, run, :, state]  # type: ignore[index]
+        return slopes
 
     def start(self, free: Tensor, places: list[tuple[int, int]], values: Tensor) -> Tensor:
         """(B, n), differentiable. free: (B, k). places: (run, state) of the unknown values (q,)."""

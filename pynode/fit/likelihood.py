@@ -23,10 +23,11 @@ class Errors(NamedTuple):
 
 
 def negative_log_likelihood(errors: Errors) -> Tensor:
-    """0-d: the sum of (difference / deviation)^2 / 2 + log(deviation) + log(2 pi) / 2."""
+    """The sum of (difference / deviation)^2 / 2 + log(deviation) + log(2 pi) / 2 over the last
+    dimension: 0-d, or (...) for errors (..., N)."""
     scaled = errors.difference / errors.deviation
-    size = HALF_LOG_2PI * len(scaled) + errors.constant
-    return 0.5 * (scaled * scaled).sum() + errors.deviation.log().sum() + size
+    size = HALF_LOG_2PI * scaled.shape[-1] + errors.constant
+    return 0.5 * (scaled * scaled).sum(-1) + errors.deviation.log().sum(-1) + size
 
 
 def fisher(

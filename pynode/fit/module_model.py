@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .bound_model import BoundModel, NamedModel, default_start, state_names, with_rows
+from .unknown_columns import unknown_column
 
 
 class ModuleModel(NamedModel):
@@ -83,6 +84,11 @@ class _BoundModule(BoundModel):
             source = [column.get((name, i), len(places) + i) for i in range(count)]
             self.recipe.append((name, shapes[name], source))
 
+    @property
+    def shares_parameters(self) -> bool:
+        """True for a module that takes rows itself: its parameters are those of all rows."""
+        return self.by_row
+
     def _replaced(self, free: Tensor) -> dict[str, Tensor]:
         """The parameters with free numbers, for one row."""
         made = {}
@@ -136,10 +142,7 @@ def _picked(observables, columns):
     """The places of the columns among the observables; None without observables."""
     if observables is None:
         return None
-    missing = [name for name in columns if name not in observables]
-    if missing:
-        raise ValueError(
-            f"the module measures {', '.join(observables)}, but not the column {missing[0]!r}: drop"
-            " the column, or add it to observables and observe"
-        )
+    for name in columns:
+        if name not in observables:
+            raise unknown_column(name, observables)
     return [observables.index(name) for name in columns]

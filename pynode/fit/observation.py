@@ -53,11 +53,14 @@ class Observation:
         return observed.detach().reshape(*y.shape[:2], -1), torch.stack(found, 2)
 
     def _points(self, y, free, grid):
-        """The arguments of the model for all times and runs as rows."""
+        """The arguments of the model for all times and runs as rows. free: of the runs, or of
+        several copies of them."""
         times = len(y)
+        copies = len(free) // len(self.given)
+        given = self.given.repeat(copies, 1)
         return (
-            grid.reshape(-1, 1),
+            grid.repeat(1, copies).reshape(-1, 1),
             y.flatten(0, 1),
             free.expand(times, -1, -1).flatten(0, 1),
-            self.given.expand(times, -1, -1).flatten(0, 1),
+            given.expand(times, -1, -1).flatten(0, 1),
         )

@@ -24,7 +24,10 @@ class EstimationProblem(Protocol):
     residuals(theta) -> (m,), differentiable, with |residuals|^2 / 2 = objective + constant. The
         Levenberg-Marquardt method needs it.
     curves(theta) -> as ``predictions``, at more times, for smooth pictures.
-    objective_batch(thetas) -> (B,), the objective at many thetas, (B, k).
+    objective_batch(thetas) -> (B,), the objective at many thetas, (B, k). gradient_batch(thetas),
+        gauss_newton_batch(thetas): the same with derivatives, (B, k) and (B, k, k).
+    batches_pay: whether all of these three exist and are faster than one theta after the other.
+        The starts of one process then run side by side.
     freedom: what is known of estimated noise (fisher.Freedom); intervals are then Student's.
     fingerprint: a text that changes with the data and the model. A resumed run compares it.
     """

@@ -110,7 +110,7 @@ class Objective(pypesto.objective.ObjectiveBase):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Objective:
         memo[id(self.estimation)] = self.estimation
-        made = copy.copy(self)
+        made = Objective.__new__(Objective)
         for name, value in vars(self).items():
             setattr(made, name, copy.deepcopy(value, memo))
         return made

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .bound_model import BoundModel, NamedModel
+from .unknown_columns import unknown_column
 
 
 class ReactionsModel(NamedModel):
@@ -43,6 +44,13 @@ class ReactionsModel(NamedModel):
                 f"the model has no constant {unknown[0]!r} that a condition could set: name the"
                 " column after a parameter of the model, or drop it"
             )
+        for column in columns:
+            try:
+                self.model.expression(column)
+            except ValueError:
+                names = [*self.model.states, *self.model.expressions, *self.names]
+                known = [name for name in names if "(" not in name]
+                raise unknown_column(column, known) from None
         self.bound = _BoundReactions(
             self.model,
             self.values,

@@ -16,6 +16,7 @@ from typing import Any
 from torch import Tensor
 
 from ..core.files import save_text
+from ..core.formatting import counted
 from ..core.parameter_info import from_scale
 from .fisher import Freedom, Information, Interval, intervals, percent, rounded, sentences
 from .protocol import EstimationProblem, estimated
@@ -170,8 +171,8 @@ class Estimate:
     def __str__(self) -> str:
         seconds = median(start.seconds for start in self.starts)
         head = (
-            f"{len(self.starts)} starts, {self.reached} of them within {REACHED:g} of the best"
-            f" objective {self.objective:.6g}; {seconds:.2g} s a start (median)."
+            f"{counted(len(self.starts), 'start')}, {self.reached} of them within {REACHED:g} of"
+            f" the best objective {self.objective:.6g}; {seconds:.2g} s a start (median)."
         )
         if self.interrupted:
             head += " The estimation was interrupted."

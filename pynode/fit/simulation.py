@@ -27,6 +27,18 @@ class Sensitivities(NamedTuple):
     of_free: Tensor
     of_start: Tensor | None
 
+    def split(self, rows: int) -> list[Sensitivities]:
+        """Parts of so many rows."""
+        count = self.y.shape[1] // rows
+        starts: Any = [None] * count
+        if self.of_start is not None:
+            starts = self.of_start.split(rows, 1)
+        states = self.y.split(rows, 1)
+        return [
+            Sensitivities(*part)
+            for part in zip(states, self.of_free.split(rows, 1), starts, strict=True)
+        ]
+
 
 class Simulator:
     """Solves B runs of a bound model.
@@ -72,7 +84,8 @@ class Simulator:
     def states(self, free: Tensor, start: Tensor, grid: Tensor | None = None) -> Tensor:
         """(T, B, n), differentiable in free, (B, k), and start, (B, n). Raises SolveError.
 
-        grid: other times, (T, B).
+        With a multiple of B rows these are copies of all runs, one below the other. grid: other
+        times, (T, B).
         """
         if grid is None:
             grid = self.grid
@@ -124,9 +137,12 @@ class Simulator:
             "atol": self.atol,
             "max_steps": self.max_steps,
         }
+        copies = len(free) // len(self.given)
+        given = self.given.repeat(copies, 1)
+        grid = grid.repeat(1, copies)
         if self.named.events:
-            return self._simulated(free, start, grid, options)
-        jumps = self.named.jumps(free, self.given)
+            return self._simulated(free, start, grid, given, options)
+        jumps = self.named.jumps(free, given)
         if jumps is not None:
             options["jumps"] = jumps
         if self.engine != "torch":
@@ -134,16 +150,16 @@ class Simulator:
                 self.bound,
                 start,
                 grid,
-                args=(free, self.given),
+                args=(free, given),
                 by_row=[True, True],
                 batched=True,
                 backend=self.engine,
                 adjoint=adjoint,
                 **options,
             ).y
-        return self._one_by_one(free, start, grid, adjoint, options)
+        return self._one_by_one(free, start, grid, given, adjoint, options)
 
-    def _one_by_one(self, free, start, grid, adjoint, options):
+    def _one_by_one(self, free, start, grid, given, adjoint, options):
         """Each run by itself, by the torch engine, which has no forward sensitivities of rows."""
         runs = []
         jumps = options.pop("jumps", None)
@@ -154,7 +170,7 @@ class Simulator:
                 _Single(self.bound),
                 start[i],
                 grid[:, i],
-                args=(free[i], self.given[i]),
+                args=(free[i], given[i]),
                 backend="torch",
                 adjoint=adjoint,
                 **options,
@@ -162,12 +178,12 @@ class Simulator:
             runs.append(run.y)
         return torch.stack(runs, 1)
 
-    def _simulated(self, free, start, grid, options):
+    def _simulated(self, free, start, grid, given, options):
         """Each run of a model with events, by the model's own simulation."""
         model = self.named.model
         runs = []
         for i in range(len(start)):
-            constants = self.bound.constants(free[i : i + 1], self.given[i : i + 1])[0]
+            constants = self.bound.constants(free[i : i + 1], given[i : i + 1])[0]
             runs.append(model.simulate(grid[:, i], constants, start[i], **options).y)
         return torch.stack(runs, 1)
 

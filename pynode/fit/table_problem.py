@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from os import PathLike
@@ -21,6 +22,7 @@ from .initial_states import InitialStates
 from .likelihood import Errors, fisher, infinite, negative_log_likelihood
 from .measurements import Measurements
 from .named_models import named_model
+from .noise_model import NoiseModel
 from .observation import Observation
 from .protocol import Predictions
 from .simulation import Simulator
@@ -93,9 +95,9 @@ class TableProblem:
             table, self.initial.states, self.initial.unknown, self.initial.base, wishes
         )
         self._unknown = [(x.run, x.state) for x in unknown]
-        self._noise = noise_parameters(table, noise, relative, self.initial.measured, wishes)
+        noises = noise_parameters(table, noise, relative, self.initial.measured, wishes)
         infos += [x.info for x in unknown]
-        infos += [x.info for x in self._noise if x.info is not None]
+        infos += [x.info for x in noises if x.info is not None]
         wishes.check([info.name for info in infos], self.model.names)
         if not infos or (estimate is None and self.model.names and not names and not unknown):
             raise ValueError(
@@ -105,8 +107,10 @@ class TableProblem:
         self._parameters = tuple(infos)
         self._scales = Scales(tuple(info.scale for info in infos))
         grid, places = common_grid([run.t for run in table.runs])
+        seen = Measurements.of(table, places, self.initial.measured, [x.relative for x in noises])
+        self.noise = NoiseModel(noises, [info.name for info in infos], seen)
         if atol is None:
-            atol = self._tolerances(rtol)
+            atol = LEAST_ATOL * rtol * self.initial.sizes(table, self.noise.relative.tolist())
         sample = self.initial.base[0].nan_to_num(1.0)
         self.bound = self.model.bind(names, table.conditions, table.columns, sample)
         self.simulator = Simulator(
@@ -114,11 +118,9 @@ class TableProblem:
         )
         picked = None
         if self.model.observables is None and not self.model.has_initial:
-            picked = [self.initial.states.index(column) for column in table.columns]
+            picked = self.initial.places(table.columns)
         self.observation = Observation(self.bound, self.initial.given, picked)
-        relative_columns = [x.relative for x in self._noise]
-        self._seen = Measurements.of(table, places, self.initial.measured, relative_columns)
-        self._settings = repr((method, rtol, backend, max_steps, self.initial.known, self._noise))
+        self._settings = repr((method, rtol, backend, max_steps, self.initial.known, noises))
 
     @property
     def parameters(self) -> tuple[ParameterInfo, ...]:
@@ -136,14 +138,7 @@ class TableProblem:
     @property
     def freedom(self) -> Freedom | None:
         """What is known of the noise, if a part of it is estimated."""
-        unknown = [x.column for x in self._noise if x.info is not None]
-        if not unknown:
-            return None
-        count = sum(int((self._seen.column == i).sum()) for i in unknown)
-        # Columns of known noise take up their share of the other parameters.
-        share = count / max(1, len(self._seen.column))
-        others = share * (len(self._parameters) - len(unknown))
-        return Freedom(count / len(unknown), max(1.0, (count - others) / len(unknown)))
+        return self.noise.freedom
 
     @property
     def engine(self) -> str:
@@ -155,50 +150,75 @@ class TableProblem:
     def objective(self, theta: Tensor) -> Tensor:
         """The negative log-likelihood plus minus the logarithms of the priors, 0-d, differentiable
         once; infinite where a solve fails."""
-        theta = theta.to(torch.float64)
-        values = self._scales.values(theta)
-        free, start = self._inputs(values)
+        return self.objective_batch(theta.unsqueeze(0)).squeeze(0)
+
+    def objective_batch(self, thetas: Tensor) -> Tensor:
+        """The objectives of several theta, (B, k) -> (B,), differentiable once. All runs of all
+        theta are one batch, where rows of a batch can have parameters of their own. A theta for
+        which a solve fails has the objective infinity."""
+        thetas = thetas.to(torch.float64)
+        if len(thetas) > 1 and self.bound.shares_parameters:
+            return torch.cat([self.objective_batch(one.unsqueeze(0)) for one in thetas])
+        values = self._scales.values(thetas)
         try:
-            y = self.simulator.states(free, start)
+            simulated = self._simulated(values)
         except SolveError:
-            return infinite(len(theta))[0]
-        simulated = self.observation.values(y, free, self.simulator.grid)
-        errors = self._errors(self._seen.of_array(simulated), values)
-        value = negative_log_likelihood(errors) + self._minus_log_priors(theta)
-        if not bool(torch.isfinite(value)):
-            return infinite(len(theta))[0]
-        return value
+            if len(thetas) == 1:
+                # The sum keeps the graph, with the gradient zero.
+                return thetas.sum(-1) * 0 + math.inf
+            return torch.cat([self.objective_batch(part) for part in thetas.tensor_split(2)])
+        errors = self.noise.errors(simulated, values)
+        value = negative_log_likelihood(errors) + self._minus_log_priors(thetas)
+        return torch.where(torch.isfinite(value), value, math.inf)
 
     def gradient(self, theta: Tensor) -> tuple[Tensor, Tensor]:
         """(objective, gradient (k,)), by the discrete adjoint."""
+        values, grads = self.gradient_batch(theta.unsqueeze(0))
+        return values[0], grads[0]
+
+    def gradient_batch(self, thetas: Tensor) -> tuple[Tensor, Tensor]:
+        """(objectives (B,), gradients (B, k)). Where a solve fails, infinity and zeros."""
         with torch.enable_grad():
-            theta = theta.detach().to(torch.float64).requires_grad_()
-            value = self.objective(theta)
-        if not value.requires_grad:
-            return infinite(len(theta))[:2]
-        (grad,) = torch.autograd.grad(value, theta)
-        if not bool(torch.isfinite(grad).all()):
-            return infinite(len(theta))[:2]
-        return value.detach(), grad
+            thetas = thetas.detach().to(torch.float64).requires_grad_()
+            values = self.objective_batch(thetas)
+            (grads,) = torch.autograd.grad(values.sum(), thetas)
+        failed = ~(torch.isfinite(values.detach()) & torch.isfinite(grads).all(-1))
+        values = torch.where(failed, math.inf, values.detach())
+        return values, torch.where(failed.unsqueeze(-1), 0.0, grads)
 
     def gauss_newton(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(objective, gradient (k,), Gauss-Newton matrix (k, k)), by forward sensitivities."""
-        theta = theta.detach().to(torch.float64)
-        linear = self._linearised(theta)
-        if linear is None:
-            return infinite(len(theta))
-        value, grad, matrix = fisher(*linear)
+        values, grads, matrices = self.gauss_newton_batch(theta.unsqueeze(0))
+        return values[0], grads[0], matrices[0]
+
+    def gauss_newton_batch(self, thetas: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(objectives (B,), gradients (B, k), Gauss-Newton matrices (B, k, k)) at thetas, (B, k):
+        infinity and zeros where a solve fails."""
+        thetas = thetas.detach().to(torch.float64)
         with torch.enable_grad():
-            point = theta.clone().requires_grad_()
-            prior = self._minus_log_priors(point)
-        if prior.requires_grad:
-            grad = grad + torch.autograd.grad(prior, point)[0]
+            points = thetas.clone().requires_grad_()
+            priors = self._minus_log_priors(points)
+        slopes = torch.zeros_like(thetas)
+        if priors.requires_grad:
+            (slopes,) = torch.autograd.grad(priors.sum(), points)
         bend = [info.prior.curvature if info.prior else 0.0 for info in self._parameters]
-        matrix = matrix + torch.tensor(bend, dtype=torch.float64).diag()
-        finite = bool(torch.isfinite(grad).all() and torch.isfinite(matrix).all())
-        if not finite:
-            return infinite(len(theta))
-        return value + prior.detach(), grad, matrix
+        curvature = torch.tensor(bend, dtype=torch.float64).diag()
+        found = []
+        for linear, prior, slope in zip(self._tried(thetas), priors.detach(), slopes, strict=True):
+            parts = infinite(thetas.shape[1])
+            if linear is not None:
+                value, grad, matrix = fisher(*linear)
+                own = (value + prior, grad + slope, matrix + curvature)
+                if bool(torch.isfinite(own[1]).all() and torch.isfinite(own[2]).all()):
+                    parts = own
+            found.append(parts)
+        values, grads, matrices = (torch.stack(part) for part in zip(*found, strict=True))
+        return values, grads, matrices
+
+    @property
+    def batches_pay(self) -> bool:
+        """Whether many theta as one batch are faster than one after the other."""
+        return self.simulator.engine == "native" and not self.bound.shares_parameters
 
     def residuals(self, theta: Tensor) -> Tensor:
         """(r,) with |r|^2 / 2 = objective + constant, differentiable once.
@@ -208,13 +228,7 @@ class TableProblem:
         """
         theta = theta.to(torch.float64)
         parts = [self._scaled_differences(theta)]
-        for noise in self._noise:
-            if noise.info is None:
-                continue
-            i = [info.name for info in self._parameters].index(noise.info.name)
-            count = int((self._seen.column == noise.column).sum())
-            size = self._scales.values(theta)[i] / noise.info.lower
-            parts.append((2 * count * (size.log() + 1)).sqrt().reshape(1))
+        parts += self.noise.residuals(self._scales.values(theta))
         for i, info in enumerate(self._parameters):
             if info.prior is None:
                 continue
@@ -230,17 +244,15 @@ class TableProblem:
         """Measured and simulated values at the times of the measurements. Raises SolveError."""
         with torch.no_grad():
             values = self._scales.values(theta.detach().to(torch.float64))
-            free, start = self._inputs(values)
-            y = self.simulator.states(free, start)
-            simulated = self.observation.values(y, free, self.simulator.grid)
-        seen = self._seen
+            simulated = self._simulated(values.unsqueeze(0))[0]
+        seen = self.noise.seen
         return self._table(
             seen.column.tolist(),
             seen.run.tolist(),
             self.simulator.grid[seen.time, seen.run],
             seen.value,
-            seen.of_array(simulated),
-            self._deviations_of_seen(values),
+            simulated,
+            self.noise.of_seen(values),
         )
 
     def curves(self, theta: Tensor) -> Predictions:
@@ -259,11 +271,10 @@ class TableProblem:
             grid.T.repeat(columns, 1).reshape(-1),
             torch.full((len(place),), torch.nan, dtype=torch.float64),
             simulated.permute(2, 1, 0).reshape(-1),
-            self._deviations(values)[place[:, 0]],
+            self.noise.deviations(values)[place[:, 0]],
         )
 
     def _table(self, columns, runs, time, measured, simulated, noise):
-        relative = torch.tensor([x.relative for x in self._noise])
         which = torch.tensor(columns)
         return Predictions(
             [self.table.columns[i] for i in columns],
@@ -272,7 +283,7 @@ class TableProblem:
             measured,
             simulated,
             noise,
-            relative[which],
+            self.noise.relative[which],
         )
 
     def _inputs(self, values):
@@ -281,36 +292,22 @@ class TableProblem:
         unknown = values[self._free : self._free + len(self._unknown)]
         return free, self.initial.start(free, self._unknown, unknown)
 
-    def _deviations(self, values):
-        """The standard deviation of each column, (m,), differentiable."""
-        names = {info.name: i for i, info in enumerate(self._parameters)}
-        found = []
-        for noise in self._noise:
-            if noise.info is None:
-                found.append(values.new_tensor(noise.deviation))
-            else:
-                found.append(values[names[noise.info.name]])
-        return torch.stack(found)
+    def _simulated(self, values):
+        """The simulated values of the N measurements, (B, N), at parameters (B, k)."""
+        inputs = [self._inputs(one) for one in values]
+        free = torch.cat([one for one, _ in inputs])
+        y = self.simulator.states(free, torch.cat([start for _, start in inputs]))
+        found = self.observation.values(y, free, self.simulator.grid)
+        # (T, B R, m) becomes (T, R, m, B) for R runs.
+        found = found.unflatten(1, (len(values), -1)).movedim(1, -1)
+        return self.noise.seen.of_array(found).T
 
-    def _deviations_of_seen(self, values):
-        """The standard deviation of each measured value, (N,), differentiable."""
-        seen = self._seen
-        return torch.where(seen.known.isnan(), self._deviations(values)[seen.column], seen.known)
-
-    def _errors(self, simulated, values):
-        """The Errors of the simulated values, (N,)."""
-        seen = self._seen
-        relative = seen.relative
-        simulated = torch.where(relative, simulated, 1.0).log() + torch.where(
-            relative, 0.0, simulated
-        )
-        return Errors(simulated - seen.target, self._deviations_of_seen(values), seen.constant)
-
-    def _minus_log_priors(self, theta):
-        found = theta.new_zeros(())
+    def _minus_log_priors(self, thetas):
+        """(..., ) for thetas (..., k)."""
+        found = thetas.new_zeros(thetas.shape[:-1])
         for i, info in enumerate(self._parameters):
             if info.prior is not None:
-                found = found + info.prior.minus_log(theta[i])
+                found = found + info.prior.minus_log(thetas[..., i])
         return found
 
     def _scaled_differences(self, theta):
@@ -318,12 +315,9 @@ class TableProblem:
         point = theta.detach()
         if not (theta.requires_grad and torch.is_grad_enabled()):
             values = self._scales.values(point)
-            free, start = self._inputs(values)
-            y = self.simulator.states(free, start)
-            simulated = self.observation.values(y, free, self.simulator.grid)
-            errors = self._errors(self._seen.of_array(simulated), values)
+            errors = self.noise.errors(self._simulated(values.unsqueeze(0))[0], values)
             return errors.difference / errors.deviation
-        linear = self._linearised(point, throw=True)
+        (linear,) = self._linearised(point.unsqueeze(0))
         errors = linear.errors
         scaled = errors.difference / errors.deviation
         jacobian = (
@@ -332,70 +326,47 @@ class TableProblem:
         # A linear function with the right value and derivative: its graph costs no solve.
         return scaled + jacobian @ (theta - point)
 
-    def _linearised(self, theta, throw=False):
-        """The errors and their derivatives in theta; None where a solve fails."""
-        values = self._scales.values(theta)
-        free, start = self._inputs(values)
-        through_start = self.initial.slopes(free)
+    def _tried(self, thetas):
+        """What ``_linearised`` gives; None for a theta whose solve fails."""
+        if len(thetas) > 1 and self.bound.shares_parameters:
+            return [found for one in thetas.split(1) for found in self._tried(one)]
         try:
-            found = self.simulator.sensitivities(
-                free, start, bool(self._unknown) or through_start is not None
-            )
+            return self._linearised(thetas)
         except SolveError:
-            if throw:
-                raise
-            return None
-        of_states = self._of_states(found, through_start, len(theta))
+            if len(thetas) == 1:
+                return [None]
+            return [found for part in thetas.tensor_split(2) for found in self._tried(part)]
+
+    def _linearised(self, thetas):
+        """The errors and their derivatives in theta, for each theta, (B, k). Raises SolveError."""
+        values = self._scales.values(thetas)
+        inputs = [self._inputs(one) for one in values]
+        through_starts = [self.initial.slopes(free) for free, _ in inputs]
+        found = self.simulator.sensitivities(
+            torch.cat([free for free, _ in inputs]),
+            torch.cat([start for _, start in inputs]),
+            bool(self._unknown) or through_starts[0] is not None,
+        )
+        parts = found.split(len(self.table.runs))
+        return [
+            self._errors_of(part, given)
+            for part, given in zip(parts, zip(values, inputs, through_starts), strict=True)
+        ]
+
+    def _errors_of(self, found, given):
+        """The _Linearised of one theta, from the sensitivities of its runs."""
+        values, (free, _), through_start = given
+        of_states = self.initial.chained(found, through_start, self._unknown, len(values))
         simulated, slopes = self.observation.slopes(found.y, free, self.simulator.grid, of_states)
-        seen = self._seen
+        seen = self.noise.seen
         picked = seen.of_array(simulated)
-        errors = self._errors(picked, values)
         scale = self._scales.slopes(values)
         of_difference = seen.of_array(slopes) * scale
         of_difference = torch.where(
             seen.relative[:, None], of_difference / picked[:, None], of_difference
         )
-        of_deviation = torch.zeros_like(of_difference)
-        names = {info.name: i for i, info in enumerate(self._parameters)}
-        for noise in self._noise:
-            if noise.info is not None:
-                i = names[noise.info.name]
-                of_deviation[seen.column == noise.column, i] = scale[i]
-        return _Linearised(errors, of_difference, of_deviation)
-
-    def _of_states(self, found, through_start, k):
-        """The derivatives of the states in the values of all k parameters, (T, B, n, k)."""
-        slopes = found.y.new_zeros(*found.y.shape, k)
-        slopes[..., : self._free] = found.of_free
-        if through_start is not None:
-            slopes[..., : self._free] += torch.einsum(
-                "tbij,bjk->tbik", found.of_start, self._kept(through_start)
-            )
-        for i, (run, state) in enumerate(self._unknown):
-            slopes[:, run, :, self._free + i] = found.of_start[:, run, :, state]
-        return slopes
-
-    def _kept(self, through_start):
-        """The slopes of initial states, without those that unknown values replace."""
-        if not self._unknown:
-            return through_start
-        kept = through_start.clone()
-        for run, state in self._unknown:
-            kept[run, state] = 0.0
-        return kept
-
-    def _tolerances(self, rtol):
-        """atol of each state, (n,): by the size of its column, or of the smallest column."""
-        sizes = {}
-        for i, column in enumerate(self.table.columns):
-            seen = torch.cat([run.values[:, i][run.seen[:, i]].abs() for run in self.table.runs])
-            size = float(seen.max())
-            if self._noise[i].relative:
-                size = float(seen[seen > 0].min())
-            sizes[column] = size or 1.0
-        least = min(sizes.values())
-        found = [sizes.get(state, least) for state in self.initial.states]
-        return LEAST_ATOL * rtol * torch.tensor(found, dtype=torch.float64)
+        errors = self.noise.errors(picked, values)
+        return _Linearised(errors, of_difference, self.noise.slopes(scale))
 
 
 class _Linearised(NamedTuple):

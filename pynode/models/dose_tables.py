@@ -63,16 +63,17 @@ class DoseTable:
 def read_doses(table: Any) -> DoseTable:
     """The doses of a CSV file, a pandas DataFrame or a dict of columns. ValueError for what is not
     supported."""
-    columns = _columns(table)
-    lowered = {str(name).strip().lower(): list(values) for name, values in columns.items()}
+    columns = _named_columns(table)
     for name in ("id", "time", "amt"):
-        if name not in lowered:
+        if name not in columns:
             raise ValueError(
                 f"a table of doses has the columns id, time and amt, and this one has no {name!r}"
             )
     groups: dict[str, list[Dose]] = {}
-    for i in range(len(lowered["id"])):
-        record = {name: values[i] for name, values in lowered.items()}
+    for i in range(len(columns["id"])):
+        record = {name: values[i] for name, values in columns.items()}
+        if _is_missing(record["id"]):
+            raise ValueError(f"row {i + 1} of the doses has no id: say which patient it is")
         own = groups.setdefault(_label(record["id"]), [])
         dose = _dose(record, i)
         if dose is not None:
@@ -82,21 +83,60 @@ def read_doses(table: Any) -> DoseTable:
     return DoseTable(tuple(groups), tuple(map(tuple, groups.values())))
 
 
-def _columns(table: Any) -> dict[str, Any]:
+def _named_columns(table: Any) -> dict[str, list]:
+    """The columns by their names in small letters, all of one length."""
+    found: dict[str, list] = {}
+    written: dict[str, str] = {}
+    for name, values in _columns(table):
+        key = name.strip().lower()
+        if key in found:
+            raise ValueError(
+                f"the table of doses has the columns {written[key]!r} and {name!r}, which count as"
+                " one name: rename or remove one of them"
+            )
+        found[key] = list(values)
+        written[key] = name
+    lengths = {written[key]: len(values) for key, values in found.items()}
+    if len(set(lengths.values())) > 1:
+        each = ", ".join(f"{name!r} has {count}" for name, count in lengths.items())
+        raise ValueError(
+            f"the columns of a table of doses have one length, and here {each}: fill missing values"
+            " with NaN or '.'"
+        )
+    return found
+
+
+def _columns(table: Any) -> list[tuple[str, Any]]:
+    """The names and the values of all columns."""
     if isinstance(table, dict):
-        return table
+        return [(str(name), values) for name, values in table.items()]
     if isinstance(table, (str, os.PathLike)):
-        with open(table, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            rows = list(reader)
-            names = reader.fieldnames or []
-        return {name: [row[name] for row in rows] for name in names}
-    if hasattr(table, "columns") and hasattr(table, "to_dict"):
-        return table.to_dict("list")
+        return _columns_of_file(table)
+    if hasattr(table, "columns") and hasattr(table, "iloc"):
+        return [(str(name), table.iloc[:, i].tolist()) for i, name in enumerate(table.columns)]
     raise TypeError(
         "a table of doses is the path of a CSV file, a DataFrame or a dict of columns, not"
         f" {type(table).__name__}"
     )
+
+
+def _columns_of_file(path: str | os.PathLike) -> list[tuple[str, Any]]:
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        lines = [line for line in csv.reader(file) if line]
+    if not lines:
+        raise ValueError(f"{os.fspath(path)} is empty: a table of doses begins with its names")
+    names = lines[0]
+    for number, line in enumerate(lines[1:], 1):
+        if len(line) != len(names):
+            raise ValueError(
+                f"row {number} of the doses has {len(line)} values, and the table has"
+                f" {len(names)} columns: write '.' for a missing value"
+            )
+    return [(name, [line[i] for line in lines[1:]]) for i, name in enumerate(names)]
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or str(value).strip().lower() in MISSING
 
 
 def _label(value: Any) -> str:
@@ -108,15 +148,18 @@ def _label(value: Any) -> str:
 
 def _number(record: dict[str, Any], name: str, row: int, default: float = 0.0) -> float:
     """A number of a record; the default where it is missing."""
-    value = record.get(name)
-    if value is None or str(value).strip().lower() in MISSING:
+    value: Any = record.get(name)
+    if _is_missing(value):
         return default
     try:
-        return float(value)
+        number = float(value)
     except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
         raise ValueError(
             f"row {row + 1} of the doses has {value!r} in column {name!r}, which is no number"
-        ) from None
+        )
+    return number
 
 
 def _dose(record: dict[str, Any], row: int) -> Dose | None:
@@ -146,19 +189,33 @@ def _dose(record: dict[str, Any], row: int) -> Dose | None:
             f"row {row + 1} of the doses has a negative rate or duration: rates that the model"
             " estimates are given as parameters of Doses"
         )
-    extra = int(_number(record, "addl", row))
+    extra = _number(record, "addl", row)
+    if extra < 0 or not extra.is_integer():
+        raise ValueError(
+            f"row {row + 1} of the doses has addl {extra:g}: it counts further doses, 0, 1, 2, ..."
+        )
     interval = _number(record, "ii", row)
     if extra > 0 and interval <= 0:
         raise ValueError(f"row {row + 1} of the doses repeats (addl), but has no interval (ii)")
-    return Dose(time, amount, rate, duration, interval, extra + 1, _target(record))
+    return Dose(time, amount, rate, duration, interval, int(extra) + 1, _target(record, row))
 
 
-def _target(record: dict[str, Any]) -> Any:
+def _target(record: dict[str, Any], row: int) -> Any:
     """The state of a dose: the number from 0, or the name."""
-    value = record.get("cmt")
-    if value is None or str(value).strip().lower() in MISSING:
+    value: Any = record.get("cmt")
+    if _is_missing(value):
         return 0
     try:
-        return int(float(value)) - 1
+        number = float(value)
     except ValueError:
         return str(value).strip()
+    if number == 0:
+        raise ValueError(
+            f"row {row + 1} of the doses has cmt 0, which means the default compartment of a NONMEM"
+            " model: write the number of the state that the dose enters, from 1, or its name"
+        )
+    if number < 0 or not number.is_integer():
+        raise ValueError(
+            f"row {row + 1} of the doses has cmt {number:g}: states have the numbers 1, 2, 3, ..."
+        )
+    return int(number) - 1

@@ -44,7 +44,8 @@ class Doses(torch.nn.Module):
     duration, rate: of infusions, as the amounts; give one of them. 0 or NaN marks a bolus. With a
         rate, the duration is bioavailability x amount / rate.
     interval, count: a dose is given ``count`` times in all, ``interval`` apart.
-    bioavailability: the part of the amount that arrives. lag: how much later. As the amounts.
+    bioavailability: the part of the amount that arrives. lag: how much later, from 0 on. As the
+        amounts.
     group: (B,) int, for each row of a batch the row of this table that it receives.
     states: the names of the components, for targets by name. By default ``f.states``, where f has
         them, as a ReactionModel does.
@@ -127,7 +128,8 @@ class Doses(torch.nn.Module):
         table: the path of a CSV file, a pandas DataFrame, or a dict of columns. id, time and amt
             are needed; rate or duration, ii, addl, cmt and evid are read if they are there, in any
             case. Rows without an amount, and those with evid 0, are observations and are left out.
-            cmt counts from 1, or is the name of a state; without it all doses enter state 1.
+            cmt counts from 1, or is the name of a state; where it is missing, the dose enters
+            state 1.
         states, more: as for Doses (bioavailability, lag).
 
         ``groups`` has the ids, in the order of their first rows; row b of a batch is patient
@@ -216,11 +218,13 @@ class Doses(torch.nn.Module):
             if value is not None:
                 value = value.expand(shape)[..., place]
             numbers[name] = value
+        _check_lag(numbers["times"].detach(), numbers["lag"].detach())
         times = numbers["times"] + numbers["lag"]
         if self.interval is not None:
-            if bool((self.interval.detach() < 0).any()):
-                raise ValueError("the interval between repeated doses is a positive time")
-            times = times + number * numbers["interval"]
+            _check_interval(numbers["interval"].detach(), number, missing)
+            # An interval can be NaN where a dose is not repeated.
+            later = torch.where(number > 0, numbers["interval"], 0.0)
+            times = times + number * later
         times = torch.where(missing, torch.nan, times)
         present = ~times.isnan()
         amounts = torch.where(present, numbers["amounts"], 0.0) * numbers["bioavailability"]
@@ -388,6 +392,27 @@ def _infusions(doses: _Expanded) -> tuple[Tensor, Tensor]:
     order = knots.detach().argsort(dim=-1, stable=True)
     knots = knots.gather(-1, order)
     return knots, steps.gather(-2, order.unsqueeze(-1).expand(steps.shape))
+
+
+def _check_lag(times: Tensor, lag: Tensor) -> None:
+    """Refuse a lag that would move a dose before its time, or lose it."""
+    lag = lag[~times.isnan()]
+    if bool((lag < 0).any()):
+        raise ValueError(
+            f"a lag of {float(lag.min()):g} moves a dose before its time: a lag is a time from 0"
+            " on, as in NONMEM. Give the earlier times in times, and write a lag that is learned"
+            " as the exponential of a parameter"
+        )
+    if bool(lag.isnan().any()):
+        raise ValueError("the lag of a dose is NaN: write 0 where a dose arrives at its time")
+
+
+def _check_interval(interval: Tensor, number: Tensor, missing: Tensor) -> None:
+    """Refuse an interval that puts repetitions at no time, or all at one. number: (E,) of the
+    repetition. missing: (..., E), doses that are not given."""
+    repeated = (number > 0) & ~missing
+    if not bool((interval[repeated.expand_as(interval)] > 0).all()):
+        raise ValueError("the interval between repeated doses is a positive time")
 
 
 def _durations(numbers: dict[str, Any], amounts: Tensor, present: Tensor) -> Tensor:

@@ -183,7 +183,9 @@ def test_a_module_says_what_is_measured():
     assert torch.allclose(grad, slope(made, theta), rtol=1e-4, atol=1e-3)
     assert torch.allclose(grad, made.gradient(theta)[1], rtol=1e-6)
     other = Dataset(("C",), "t", data.trajectories)
-    with pytest.raises(ValueError, match="measures B, signal, but not the column 'C'"):
+    with pytest.raises(
+        ValueError, match="column 'C', which the model does not list: it has B, signal"
+    ):
         problem(Sensor(), other, initial={"A": 1.0, "B": 0.0})
 
 

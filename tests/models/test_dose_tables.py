@@ -1,5 +1,7 @@
 """Doses as pharmacometricians write them."""
 
+import math
+
 import pytest
 import torch
 
@@ -49,6 +51,14 @@ def test_columns_and_data_frames():
         ({"time": ["."]}, "no time"),
         ({"amt": ["."]}, "a row with an amount"),
         ({"rate": [1], "dur": [1]}, "leave out one"),
+        ({"addl": [1.5], "ii": [12]}, "addl 1.5: it counts further doses"),
+        ({"addl": [-1], "ii": [12]}, "addl -1"),
+        ({"ii": [12, 12]}, "one length, and here 'id' has 1, .* 'ii' has 2"),
+        ({"AMT": [2.0]}, "'amt' and 'AMT', which count as one name"),
+        ({"cmt": [0]}, "cmt 0, which means the default compartment .* from 1, or its name"),
+        ({"cmt": [1.5]}, "cmt 1.5: states have the numbers 1, 2"),
+        ({"id": [math.nan]}, "no id"),
+        ({"time": [math.inf]}, "which is no number"),
     ],
 )
 def test_what_is_not_supported(change, message):
@@ -56,3 +66,25 @@ def test_what_is_not_supported(change, message):
     table = {name: values for name, values in table.items() if values is not None}
     with pytest.raises(ValueError, match=message):
         Doses.from_table(table)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,time,amt\n1,0,5,7\n", "row 1 of the doses has 4 values, and the table has 3 columns"),
+        ("id,time,amt\n1,0\n", "row 1 of the doses has 2 values"),
+        ("id,time,amt,amt\n1,0,5,6\n", "which count as one name"),
+        ("", "is empty"),
+    ],
+)
+def test_a_file_whose_rows_do_not_fit(tmp_path, text, message):
+    path = tmp_path / "doses.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=message):
+        Doses.from_table(path)
+
+
+def test_a_missing_compartment_is_the_first_state():
+    doses = Doses.from_table({"id": [1, 1], "time": [0, 1], "amt": [3, 4], "cmt": [".", 2]})
+    found = doses.solve(lambda t, y: 0 * y, torch.zeros(1, 2), [0.0, 2.0], batched=True)
+    assert found.y[-1].tolist() == [[3.0, 4.0]]

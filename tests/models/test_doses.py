@@ -186,6 +186,11 @@ def test_events_of_the_user_get_their_own_arguments():
         (lambda: Doses([0.0], 1.0, interval=1.0, count=0), "at least 1"),
         (lambda: Doses([0.0], 1.0, interval=1.0, count=2.5), "whole number"),
         (lambda: _solved(Doses([0.0], 1.0, interval=-1.0, count=2)), "positive time"),
+        (lambda: _solved(Doses([0.0], 1.0, interval=0.0, count=2)), "positive time"),
+        (lambda: _solved(Doses([0.0], 1.0, interval=NAN, count=2)), "positive time"),
+        (lambda: _solved(Doses([0.5], 1.0, lag=-0.1)), "lag of -0.1 moves a dose before its time"),
+        (lambda: _solved(Doses([0.0, 0.5], 1.0, lag=[0.0, -1.0])), "lag of -1"),
+        (lambda: _solved(Doses([0.5], 1.0, lag=NAN)), "lag of a dose is NaN"),
         (lambda: _solved(Doses([0.0], 1.0, duration=-1.0)), "positive"),
         (lambda: _solved(Doses([0.0], 1.0, target="x")), "no state 'x'"),
         (lambda: _solved(Doses([0.0], 1.0, target=3)), "component 3"),
@@ -199,6 +204,20 @@ def test_what_makes_no_sense(make, message):
 
 def _solved(doses):
     return doses.solve(decay, torch.zeros(1, dtype=DOUBLE), [0.0, 1.0])
+
+
+def test_doses_without_an_interval_among_repeated_ones():
+    """NaN marks a dose that is given once, and a patient without a dose needs no lag."""
+    doses = Doses(
+        [[0.0, 1.0], [0.5, NAN]],
+        2.0,
+        interval=[[NAN, 1.0], [NAN, NAN]],
+        count=[[1, 3], [1, 1]],
+        lag=[[0.0, 0.0], [0.0, NAN]],
+    )
+    start = torch.zeros(2, 1, dtype=DOUBLE)
+    found = doses.solve(lambda t, y: 0 * y, start, [0.0, 5.0], batched=True)
+    assert found.y[-1].tolist() == [[8.0], [2.0]]
 
 
 @pytest.mark.parametrize("batched", [False, True])

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import functools
-from typing import TYPE_CHECKING, Any
+import math
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ...backends.packages import missing_for_native
 from ...core.events import Event
+from ...core.status import SolveError, Status
 from ...integrate import solve
 
 if TYPE_CHECKING:
     from .reactor import Reactor
+
+# An ignition takes some hundreds of steps.
+MAX_STEPS = 20_000
 
 
 class Threshold(nn.Module):
@@ -73,11 +78,15 @@ def ignition_delay(
         threshold = torch.zeros_like(y0[..., 0].detach())
     if backend == "auto" and not missing_for_native():
         backend = "native"
-    options = dict(options, args=(threshold,), events=event, backend=backend)
-    if not batched:
-        return _times([solve(reactor, y0, (0.0, end), **options).events], end)[0]
-    rows = solve(reactor, y0, (0.0, end), batched=True, by_row=True, **options)
-    return _times(rows.events, end)
+    options = {"max_steps": MAX_STEPS, **options, "args": (threshold,), "events": event}
+    options |= {"backend": backend, "throw": False}
+    if batched:
+        options |= {"batched": True, "by_row": True}
+    solution = solve(reactor, y0, (0.0, end), **options)
+    last = _Last(reactor, y0.detach(), threshold, peak)
+    if batched:
+        return _times(solution, solution.events, solution.statuses, last, end)
+    return _times(solution, [solution.events], [solution.status], last, end)[0]
 
 
 def _component(reactor: Reactor, name: str) -> int:
@@ -102,15 +111,44 @@ def _threshold(y0: Tensor, temperature: float | Tensor | None, rise: float) -> T
     return threshold.expand(start.shape)
 
 
-def _times(records: Any, end: float) -> Tensor:
+class _Last(NamedTuple):
+    """What was looked for. y0: (n,) or (B, n). threshold: (), or (B,)."""
+
+    reactor: Reactor
+    y0: Tensor
+    threshold: Tensor
+    peak: str | None
+
+    def reached(self, y: Tensor, row: int) -> str:
+        """What the gas of a row did, in words. y: the last states, in the shape of y0."""
+        if self.peak is not None:
+            return f"{self.peak} has no maximum until then"
+        place = _component(self.reactor, "T")
+        start = float(self.y0.reshape(-1, self.y0.shape[-1])[row, place])
+        end = float(y.detach().reshape(-1, y.shape[-1])[row, place])
+        wanted = float(self.threshold.reshape(-1)[row]) - start
+        if not math.isfinite(end):
+            return f"T must rise by {wanted:.4g} K, and did not"
+        return f"T has risen by {end - start:.3g} K, and ignition is a rise of {wanted:.4g} K"
+
+
+def _times(solution: Any, records: Any, statuses: Any, last: _Last, end: float) -> Tensor:
     """(B,) the times of the events of B rows."""
     late = [number for number, found in enumerate(records) if not found]
-    if late:
-        which = f"rows {late} do"
-        if len(records) == 1:
-            which = "the gas does"
-        raise ValueError(
-            f"{which} not ignite before end = {end:g} s: give a later end, a hotter start or"
-            " another definition of ignition"
-        )
-    return torch.stack([found[0].t for found in records])
+    if not late:
+        return torch.stack([found[0].t for found in records])
+    status = statuses[late[0]]
+    if status not in (Status.SUCCESS, Status.MAX_STEPS):
+        raise SolveError(solution)
+    which = f"rows {late} do"
+    whose = f" in row {late[0]}"
+    if len(records) == 1:
+        which = "the gas does"
+        whose = ""
+    when = f"before end = {end:g} s"
+    if status is Status.MAX_STEPS:
+        when = f"within the limit on the number of steps{whose} (max_steps)"
+    raise ValueError(
+        f"{which} not ignite {when}: {last.reached(solution.y[-1], late[0])}{whose}. Give a hotter"
+        " start, a later end, or another definition of ignition (rise, temperature, peak)"
+    )

@@ -212,9 +212,9 @@ class Reactor(nn.Module):
         peak: the name of a state. Ignition is at the first maximum of this state instead.
         end: where the search ends, in s.
         method, rtol, atol, backend and further options: of ``solve``. 'auto' is the native engine
-            where it is installed.
+            where it is installed. max_steps is 20,000 by default.
 
-        Raises ValueError if the gas does not ignite.
+        Raises ValueError if the gas does not ignite; it says how far T has risen.
         """
         # Here, so that native code of f does not watch all that a solve uses.
         from .ignition import ignition_delay

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import tempfile
 from collections.abc import Callable, Mapping
@@ -50,7 +51,8 @@ def cantera(
 
     The rate constants are parameters: ``reactor.mechanism.arrhenius`` has log_A, b and E.
 
-    Raises ValueError, which names the feature, for anything in the phase that is not supported:
+    Raises FileNotFoundError for a file that is not there, and ValueError, which names the feature,
+    for anything in the phase that is not supported:
     phases that are no ideal gases (real gases, surfaces, plasmas), rates other than Arrhenius,
     three-body, Lindemann, Troe, SRI, Tsang, PLOG and Chebyshev, thermodynamics other than NASA-7,
     NASA-9 and constant-cp.
@@ -110,6 +112,8 @@ def _solution(path: str | os.PathLike, phase: str, thermo: str | os.PathLike | N
 
         made = Path(folder) / "mechanism.yaml"
         thermo_file = None
+        if not Path(path).exists():
+            raise FileNotFoundError(f"there is no mechanism file {path}: check the path")
         if thermo is not None:
             thermo_file = str(thermo)
         ck2yaml.convert(
@@ -126,4 +130,28 @@ def _opened(package: Any, path: str, phase: str) -> Any:
     try:
         return package.Solution(path, phase)
     except package.CanteraError as error:
-        raise ValueError(f"Cantera cannot read {path}: {error}") from error
+        # Cantera looks in the working directory and in its own ones.
+        folders = [Path(folder) for folder in package.get_data_directories()]
+        if not any((folder / path).exists() for folder in (Path(), *folders)):
+            raise FileNotFoundError(_missing(path, folders)) from None
+        raise ValueError(f"Cantera cannot read {path}: {_plain(str(error))}") from None
+
+
+def _missing(path: str, folders: list[Path]) -> str:
+    """The sentence for a mechanism that is nowhere."""
+    known = sorted({file.name for folder in folders for file in folder.glob("*.yaml")})
+    close = difflib.get_close_matches(Path(path).name, known, 3, 0.75)
+    hint = "such as gri30.yaml"
+    if close:
+        hint = f"such as {', '.join(close)}"
+    return (
+        f"there is no mechanism file {path}: it is neither at this path nor among the files that"
+        f" Cantera has, {hint}. Check the name, or give the path of the file"
+    )
+
+
+def _plain(text: str) -> str:
+    """An error of Cantera on one line, without its frame of stars and its traces."""
+    lines = [line.strip() for line in text.splitlines()]
+    kept = [line for line in lines if line.strip("* ") and not line.startswith("CanteraError")]
+    return " ".join(kept)

@@ -281,6 +281,7 @@ class Simulation:
             self.field,
             starts.reshape(lead * rows, n),
             args=args,
+            t=0.0,
             batched=True,
             by_row=by_row,
             backend=self.options.backend,

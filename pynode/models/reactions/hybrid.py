@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ...core.files import save_figure
 from ...core.memory import raise_if_exhausted
+from .named_parts import torch_names
 from .records import Network, Reaction
 from .symbols import at_start, names, symbol
 
@@ -34,12 +35,13 @@ SEEN = "seen by networks"
 class LearnedRate:
     """What a network gives to a reaction.
 
-    name: of the quantity in formulas. inputs: the quantities that the network sees. reactants,
-    products: states; a positive rate vanishes with each of the reactants. scale: the size of the
-    rate.
+    name: of the quantity in formulas. label: of the network among the ``nets`` of the model.
+    inputs: the quantities that the network sees. reactants, products: states; a positive rate
+    vanishes with each of the reactants. scale: the size of the rate.
     """
 
     name: str
+    label: str
     reaction: str
     inputs: tuple[str, ...]
     sign: str
@@ -92,15 +94,49 @@ def _product(states: Tensor) -> Tensor:
     return total
 
 
+def _rates(terms: Sequence[LearnedRate], nets: Sequence[nn.Module], seen: Tensor) -> Tensor:
+    """The learned rates, (..., terms), from all that the networks see, (..., k)."""
+    rates = []
+    start = 0
+    for term, net in zip(terms, nets, strict=True):
+        counts = (len(term.inputs), len(term.reactants), len(term.products))
+        parts = seen[..., start : start + sum(counts)].split(counts, -1)
+        start += sum(counts)
+        rates.append(term.value(net, *parts))
+    return torch.stack(rates, -1)
+
+
+@dataclass(frozen=True)
+class _WithNetworks:
+    """A plain function of a model with learned rates, (t, y, p, None) -> (..., k).
+
+    function: the same function, whose last argument is the learned rates. seen: what the networks
+    see.
+    """
+
+    function: Callable[..., Tensor]
+    seen: Callable[..., Tensor]
+    terms: tuple[LearnedRate, ...]
+    nets: tuple[nn.Module, ...]
+
+    def __call__(self, t: Tensor, y: Tensor, p: Tensor, e: None = None) -> Tensor:
+        return self.function(t, y, p, _rates(self.terms, self.nets, self.seen(t, y, p, None)))
+
+    def __field_parts__(self) -> tuple:
+        """What it computes with, for the native engine's key (translate/key.py)."""
+        return (self.function, self.seen, *self.terms, *self.nets)
+
+
 class LearnedTerms:
     """What a ReactionModel has for learned rates. ReactionModel inherits it, and has the tables and
     functions that it uses.
 
-    terms: the LearnedRates by name. nets: their networks.
+    terms: the LearnedRates by name. nets: their networks, by the names of the reactions; that of
+    a second term of v3 is "v3:2".
     """
 
     terms: Mapping[str, LearnedRate] = {}
-    nets: nn.ModuleList
+    nets: nn.ModuleDict
     # Of the ReactionModel.
     network: Network
     states: tuple[str, ...]
@@ -138,9 +174,9 @@ class LearnedTerms:
         """
         _check(self, reaction, net, inputs, sign)
         network = _copied(self.network)
-        term = _term(network, reaction, inputs, sign, scale, self.terms)
-        _define(network, reaction, symbol(term.name))
         others = {name: known for name, known in self.terms.items() if known.reaction != reaction}
+        term = _term(network, reaction, inputs, sign, scale, others)
+        _define(network, reaction, symbol(term.name))
         return _made(self, network, {**others, term.name: term}, {term.name: net})
 
     def add_term(
@@ -169,14 +205,7 @@ class LearnedTerms:
     def learned_rates(self, t: float | Tensor, y: Tensor, p: Tensor | None = None) -> Tensor:
         """What the networks give, (..., terms), at the state y and the constants p."""
         seen = self._evaluated(SEEN, lambda: self._seen, t, y, p, None)
-        rates = []
-        start = 0
-        for term, net in zip(self.terms.values(), self.nets, strict=True):
-            counts = (len(term.inputs), len(term.reactants), len(term.products))
-            parts = seen[..., start : start + sum(counts)].split(counts, -1)
-            start += sum(counts)
-            rates.append(term.value(net, *parts))
-        return torch.stack(rates, -1)
+        return _rates(tuple(self.terms.values()), tuple(self.nets.values()), seen)
 
     def _with_learned(
         self, t: float | Tensor, y: Tensor, p: Tensor | None, e: Tensor | None
@@ -189,18 +218,28 @@ class LearnedTerms:
         parts = [x.expand(*shape, x.shape[-1]) for x in (e, learned)]
         return torch.cat(parts, -1)
 
+    def _seen_by_networks(self) -> Callable:
+        """The plain function of all that the networks see."""
+        if SEEN not in self._functions:
+            self._make(SEEN, lambda: self._seen, ())
+        return self._functions[SEEN]
+
+    def _with_networks(self, function: Callable) -> Callable:
+        """A plain function whose last argument is the learned rates, with the networks."""
+        terms = tuple(self.terms.values())
+        return _WithNetworks(function, self._seen_by_networks(), terms, tuple(self.nets.values()))
+
     def _learned_parts(self) -> tuple:
         """What the learned rates compute with, for the native engine's key."""
         if not self.terms:
             return ()
-        if SEEN not in self._functions:
-            self._make(SEEN, lambda: self._seen, ())
-        return (self._functions[SEEN], *self.terms.values(), *self.nets)
+        return (self._seen_by_networks(), *self.terms.values(), *self.nets.values())
 
     def _set_terms(self, terms: Mapping[str, LearnedRate], nets: Mapping[str, nn.Module]) -> None:
         """Take learned rates, with their networks by name."""
         self.terms = dict(terms)
-        self.nets = nn.ModuleList([nets[name] for name in terms])
+        labels = torch_names([term.label for term in terms.values()], nn.ModuleDict)
+        self.nets = nn.ModuleDict({label: nets[name] for label, name in zip(labels, terms)})
         # What the networks see: their inputs, then the reactants and the products, term by term.
         seen: list[str] = []
         for term in self.terms.values():
@@ -302,11 +341,13 @@ def _term(
     scale: float,
     others: Mapping[str, LearnedRate],
 ) -> LearnedRate:
-    """The LearnedRate of a reaction, under a new name."""
+    """The LearnedRate of a reaction, under a name that the others do not have."""
     count = sum(known.reaction == reaction for known in others.values())
+    label = reaction
     name = f"learned({reaction})"
     if count:
-        name += str(count + 1)
+        label = f"{reaction}:{count + 1}"
+        name = f"learned({reaction}, {count + 1})"
     reactants = []
     products = []
     for state, found in network.effects.items():
@@ -323,7 +364,7 @@ def _term(
     if sign == "positive":
         products = []
     return LearnedRate(
-        name, reaction, tuple(inputs), sign, tuple(reactants), tuple(products), float(scale)
+        name, label, reaction, tuple(inputs), sign, tuple(reactants), tuple(products), float(scale)
     )
 
 
@@ -373,7 +414,7 @@ def _made(
     """The model with these terms. It takes the learned constants as they are now."""
     nets = dict(new)
     if model.terms:
-        nets = {**dict(zip(model.terms, model.nets, strict=True)), **nets}
+        nets = {**dict(zip(model.terms, model.nets.values(), strict=True)), **nets}
     made = type(model)(network, model.scales, model.given.dtype)
     with torch.no_grad():
         made.given.copy_(model.given)

@@ -18,6 +18,7 @@ from .formula_parser import parse
 from .formulas import plain, with_time
 from .hybrid import SEEN, LearnedTerms
 from .jumps import jump_times
+from .named_parts import LearnedConstants
 from .python_file import python_file
 from .records import START_OF_TIME, Network
 from .simulate import simulate
@@ -45,7 +46,9 @@ class ReactionModel(LearnedTerms, nn.Module):
 
     network: the model's equations, as a reader makes them (``pynode.models.sbml``).
     learn: names of constants that become parameters of the module, or a dict of names to their
-        scales "lin", "log" or "log10": the parameter is then the logarithm of the constant.
+        scales "lin", "log" or "log10": the parameter is then the logarithm of the constant. The
+        parameter of k1 is ``learned["k1"]``, and has the name "learned.k1" in named_parameters and
+        state_dict. torch forbids a dot in it: that of r.k is "learned.r:k".
 
     states: n names of the components of y. constants: names of the components of p. A local
     constant k of the reaction r is "r.k", and the initial value of S is "init(S)", in the file's
@@ -74,11 +77,11 @@ class ReactionModel(LearnedTerms, nn.Module):
         self.register_buffer("given", given)
         places = [self.constants.index(name) for name in scales]
         self.register_buffer("places", torch.tensor(places, dtype=torch.long))
-        self.learned = nn.ParameterList(
-            [
-                nn.Parameter(_SCALES[scale][0](given[place].clone()))
-                for place, scale in zip(places, scales.values())
-            ]
+        self.learned = LearnedConstants(
+            {
+                name: nn.Parameter(_SCALES[scale][0](given[place].clone()))
+                for place, (name, scale) in zip(places, scales.items())
+            }
         )
         self._functions: dict[Any, Callable] = {}
         self._jump_times: list[sp.Expr] | None = None
@@ -218,7 +221,11 @@ class ReactionModel(LearnedTerms, nn.Module):
         (...). Fields that are built on a model call it: native code sees nothing but torch."""
         expressions = [self.expression(formula) for formula in formulas]
         key = ("quantities", tuple(expressions), ())
-        return self._functions.get(key) or self._make(key, lambda: expressions, ())
+        extra = tuple(self.terms)
+        function = self._functions.get(key) or self._make(key, lambda: expressions, extra)
+        if not self.terms:
+            return function
+        return self._with_networks(function)
 
     def expression(self, formula: str | sp.Basic, extra: Sequence[str] = ()) -> sp.Basic:
         """A formula as an expression of this model's symbols. Raise ValueError for a name that the

@@ -75,6 +75,12 @@ def test_other_definitions():
     assert float(rise) < float(peak) < 2 * float(rise)
     with pytest.raises(ValueError, match="does not ignite before end = 1e-06"):
         reactor.ignition_delay(y0, end=1e-6)
+    with pytest.raises(ValueError, match=r"T has risen by .* K, and ignition is a rise of 400 K"):
+        reactor.ignition_delay(y0, end=1e-6)
+    with pytest.raises(ValueError, match=r"number of steps \(max_steps\): T .* a rise of 400 K"):
+        reactor.ignition_delay(y0, max_steps=20)
+    with pytest.raises(ValueError, match="O2 has no maximum until then"):
+        reactor.ignition_delay(y0, peak="O2", end=1e-5)
     with pytest.raises(ValueError, match="above the one at the start"):
         reactor.ignition_delay(y0, temperature=900.0)
     with pytest.raises(ValueError, match="CO is no state"):
@@ -83,3 +89,11 @@ def test_other_definitions():
         reactor.ignition_delay(y0, peak="H", temperature=1500.0)
     with pytest.raises(ValueError, match="rows"):
         reactor.ignition_delay(y0[None, None])
+
+
+def test_rows_that_do_not_ignite_are_named():
+    """A cold mixture does not rise at all."""
+    reactor = cantera("h2o2.yaml")
+    starts = reactor.initial(tensor(1100.0, 300.0), *HYDROGEN[1:])
+    with pytest.raises(ValueError, match=r"rows \[1\] do not ignite .* a rise of 400 K in row 1"):
+        reactor.ignition_delay(starts)

@@ -158,7 +158,7 @@ def test_mistakes_are_sentences(tmp_path):
         cantera(path, inflow={"T": 300.0, "X": "H2:1"})
     with pytest.raises(ValueError, match="'T', and 'X' or 'Y'"):
         cantera(path, inflow={"X": "H2:1"}, residence_time=1.0)
-    with pytest.raises(ValueError, match="cannot read"):
+    with pytest.raises(FileNotFoundError, match="neither at this path"):
         cantera(tmp_path / "missing.yaml")
     reactor = cantera(path)
     with pytest.raises(ValueError, match="mole fractions X or"):
@@ -171,3 +171,19 @@ def test_mistakes_are_sentences(tmp_path):
         reactor.initial(1000.0, 1e5, X=[1.0, 2.0])
     with pytest.raises(ValueError, match="positive, finite sum"):
         reactor.initial(1000.0, 1e5, X={"H2": 0.0})
+
+
+def test_a_file_that_is_not_there():
+    with pytest.raises(FileNotFoundError, match=r"no mechanism file gri3.yaml.*gri30.yaml"):
+        cantera("gri3.yaml")
+    with pytest.raises(FileNotFoundError, match=r"no mechanism file missing.inp"):
+        cantera("missing.inp")
+
+
+def test_an_error_of_cantera_without_its_frame(tmp_path):
+    path = tmp_path / "broken.yaml"
+    path.write_text("phases: 3\n")
+    with pytest.raises(ValueError, match="Cantera cannot read") as caught:
+        cantera(path)
+    assert "***" not in str(caught.value)
+    assert "\n" not in str(caught.value)

@@ -58,7 +58,7 @@ def test_the_file_computes_what_the_model_computes(tmp_path):
 def test_the_file_has_the_constants_of_now():
     model = antimony(TEXT, learn={"k1": "log"})
     with torch.no_grad():
-        model.learned[0].fill_(0.0)
+        model.learned["k1"].fill_(0.0)
     assert loaded(model.to_python())[1]["CONSTANTS"]["k1"] == 1.0
 
 
