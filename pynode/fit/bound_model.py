@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..core.memory import raise_if_exhausted
+from ..core.state_names import names_of_field
 
 
 class BoundModel(nn.Module):
@@ -53,7 +54,8 @@ class NamedModel:
     the n components of y, or None if the model does not name them. observables: names of the
     quantities that ``measure`` returns, or None for the states themselves. proposed: names of the
     numbers that are estimated where nobody says which. default_start: (n,) the initial state that
-    the model has, or None. has_initial: whether ``initial`` makes initial states.
+    the model has, or None. has_initial: whether ``initial`` makes initial states. signed: names of
+    numbers that may change their sign, such as the weights of a network.
     """
 
     names: tuple[str, ...]
@@ -63,6 +65,7 @@ class NamedModel:
     events: Any = ()
     default_start: Tensor | None = None
     has_initial = False
+    signed: Collection[str] = ()
 
     @property
     def proposed(self) -> tuple[str, ...]:
@@ -88,8 +91,11 @@ class NamedModel:
 
 
 def state_names(model: Any) -> tuple[str, ...] | None:
-    """The names of the states that a field has as ``columns`` or ``species``, or None."""
-    names = getattr(model, "columns", None) or getattr(model, "species", None)
+    """The names of the states that a field has as ``state_names``, ``columns`` or ``species``, or
+    None."""
+    names = names_of_field(model)
+    if names is None:
+        names = getattr(model, "columns", None) or getattr(model, "species", None)
     if names is None:
         return None
     return tuple(names)

@@ -134,18 +134,16 @@ class InitialStates:
         with torch.enable_grad():
             free = free.detach().requires_grad_()
             start = self.start(free, [], free)
+            sums = start.sum(0).unbind()
         if not start.requires_grad:
             return None
         rows = []
-        for i in range(start.shape[1]):
+        for i, total in enumerate(sums):
             if i in self.known:
                 rows.append(torch.zeros_like(free))
                 continue
-            rows.append(
-                torch.autograd.grad(
-                    start[:, i].sum(), free, retain_graph=True, materialize_grads=True
-                )[0]
-            )
+            (row,) = torch.autograd.grad(total, free, retain_graph=True, materialize_grads=True)
+            rows.append(row)
         return torch.stack(rows, 1)
 
 

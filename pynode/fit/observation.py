@@ -42,10 +42,11 @@ class Observation:
         with torch.enable_grad():
             leaves = [points.detach().requires_grad_(), rows.detach().requires_grad_()]
             observed = self.bound.observe(t, leaves[0], leaves[1], given)
+            sums = observed.sum(0).unbind()
         found = []
-        for j in range(observed.shape[1]):
+        for total in sums:
             of_y, of_free = torch.autograd.grad(
-                observed[:, j].sum(), leaves, retain_graph=True, materialize_grads=True
+                total, leaves, retain_graph=True, materialize_grads=True
             )
             row = torch.einsum("tbn,tbnk->tbk", of_y.reshape(y.shape), of_states)
             row[..., : free.shape[1]] += of_free.reshape(*y.shape[:2], -1)

@@ -25,6 +25,10 @@ class Stopped(KeyboardInterrupt):
     """The estimation was asked to end."""
 
 
+class ModelBroken(ValueError):
+    """The model raised an error in the middle of a search."""
+
+
 class Objective(pypesto.objective.ObjectiveBase):
     """The objective of an estimation problem at theta = centre + unit * x.
 
@@ -73,13 +77,16 @@ class Objective(pypesto.objective.ObjectiveBase):
         if self.stop is not None and os.path.exists(self.stop):
             raise Stopped
         theta = torch.from_numpy(self.centre + self.unit * np.asarray(x, dtype=np.float64))
-        if mode == MODE_RES:
-            return self._residuals(theta, 1 in sensi_orders)
         try:
+            if mode == MODE_RES:
+                return self._residuals(theta, 1 in sensi_orders)
             return self._values(theta, max(sensi_orders, default=0))
         except SolveError:
             k = len(theta)
             return {FVAL: np.inf, GRAD: np.zeros(k), HESS: np.zeros((k, k))}
+        except RuntimeError as error:
+            # Optimisers take a RuntimeError for the end of their start, and say nothing.
+            raise ModelBroken(f"the model cannot be evaluated: {error}") from error
 
     def _values(self, theta, most):
         """The value and its derivatives up to this order."""

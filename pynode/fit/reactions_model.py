@@ -6,22 +6,29 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.func import functional_call
 
 from .bound_model import BoundModel, NamedModel
+from .free_numbers import FreeNumbers, Place, labelled
 from .unknown_columns import unknown_column
 
 
 class ReactionsModel(NamedModel):
     """A model of ``pynode.models`` with named constants (ReactionModel): of an SBML file, for
-    example. Conditions are constants, too. Any quantity of the model can be measured."""
+    example. Conditions are constants, too. Any quantity of the model can be measured. The weights
+    of its networks are numbers behind the constants, as nets.v3.0.weight[0,1]."""
 
     has_initial = True
 
     def __init__(self, model: Any) -> None:
         self.model = model
-        self.names = tuple(model.constants)
-        self.values = torch.as_tensor(model.values).detach().double().clone()
+        weights = _weights(model)
+        self.places = labelled(weights)
+        self.signed = set(self.places)
+        self.names = (*model.constants, *self.places)
+        numbers = [torch.as_tensor(model.values), *weights.values()]
+        self.values = torch.cat([part.detach().double().reshape(-1) for part in numbers])
         self.states = tuple(model.states)
         self.events = model.events
         if getattr(model, "mass", None) is not None:
@@ -33,12 +40,15 @@ class ReactionsModel(NamedModel):
 
     @property
     def proposed(self) -> tuple[str, ...]:
-        return tuple(name for name in self.names if name in self.model.scales)
+        """The constants that are learned, and the weights of the networks."""
+        learned = [name for name in self.model.constants if name in self.model.scales]
+        return (*learned, *self.places)
 
     def bind(
         self, free: Sequence[str], conditions: Sequence[str], columns: Sequence[str], sample: Tensor
     ) -> BoundModel:
-        unknown = [name for name in conditions if name not in self.names]
+        constants = self.model.constants
+        unknown = [name for name in conditions if name not in constants]
         if unknown:
             raise ValueError(
                 f"the model has no constant {unknown[0]!r} that a condition could set: name the"
@@ -51,12 +61,17 @@ class ReactionsModel(NamedModel):
                 names = [*self.model.states, *self.model.expressions, *self.names]
                 known = [name for name in names if "(" not in name]
                 raise unknown_column(column, known) from None
-        self.bound = _BoundReactions(
+        places = [self.places.get(name) for name in free]
+        kind = _BoundReactions
+        if any(places):
+            kind = _BoundHybrid
+        self.bound = kind(
             self.model,
-            self.values,
-            [self.names.index(name) for name in free],
-            [self.names.index(name) for name in conditions],
+            self.values[: len(constants)],
+            [None if place else constants.index(name) for name, place in zip(free, places)],
+            [constants.index(name) for name in conditions],
             columns,
+            places,
         )
         return self.bound
 
@@ -72,16 +87,26 @@ class ReactionsModel(NamedModel):
         return known.expand(len(free), -1)
 
 
+def _weights(model: Any) -> dict[str, Tensor]:
+    """The parameters of the networks of a hybrid model that require a gradient, by name."""
+    found = {f"nets.{name}": weight for name, weight in model.nets.named_parameters()}
+    return {name: weight for name, weight in found.items() if weight.requires_grad}
+
+
 class _BoundReactions(BoundModel):
+    """free: the constant that each free number is, None for a weight. given: those of the
+    conditions. columns: the measured quantities. places: the weight that each free number is."""
+
     by_row = True
 
     def __init__(
         self,
         model: Any,
         values: Tensor,
-        free: Sequence[int],
+        free: Sequence[int | None],
         given: Sequence[int],
         columns: Sequence[str],
+        places: Sequence[Place | None],
     ) -> None:
         super().__init__()
         self.model = model
@@ -92,8 +117,9 @@ class _BoundReactions(BoundModel):
         source = list(range(count))
         for i, place in enumerate(given):
             source[place] = count + i
-        for i, place in enumerate(free):
-            source[place] = count + len(given) + i
+        for i, constant in enumerate(free):
+            if constant is not None:
+                source[constant] = count + len(given) + i
         self.register_buffer("source", torch.tensor(source))
 
     def constants(self, free: Tensor, given: Tensor) -> Tensor:
@@ -106,3 +132,54 @@ class _BoundReactions(BoundModel):
 
     def measure(self, t: Tensor, y: Tensor, free: Tensor, given: Tensor) -> Tensor:
         return self.quantities(t, y, self.constants(free, given))
+
+
+class _BoundHybrid(_BoundReactions):
+    """A model with networks, some of whose weights are free. Each row has weights of its own."""
+
+    by_row = False
+
+    def __init__(
+        self,
+        model: Any,
+        values: Tensor,
+        free: Sequence[int | None],
+        given: Sequence[int],
+        columns: Sequence[str],
+        places: Sequence[Place | None],
+    ) -> None:
+        super().__init__(model, values, free, given, columns, places)
+        self.parts = _Parts(model, self.quantities)
+        weights = dict(self.parts.named_parameters())
+        self.chosen = [i for i, place in enumerate(places) if place is not None]
+        self.weights = FreeNumbers(
+            weights, [(f"model.{place[0]}", place[1]) for place in places if place is not None]
+        )
+
+    def __field_parts__(self) -> tuple:
+        """What dy/dt computes with (translate/key.py); the quantities are no part of it."""
+        return self.model, self.source, self.values, self.weights, self.chosen
+
+    def _call(self, part, t, y, free, given):
+        weights = self.weights.parameters(torch.stack([free[i] for i in self.chosen]))
+        return functional_call(self.parts, weights, (part, t, y, self.constants(free, given)))
+
+    def rate(self, t: Tensor, y: Tensor, free: Tensor, given: Tensor) -> Tensor:
+        return self._call("rate", t, y, free, given)
+
+    def measure(self, t: Tensor, y: Tensor, free: Tensor, given: Tensor) -> Tensor:
+        return self._call("measure", t, y, free, given)
+
+
+class _Parts(nn.Module):
+    """The model and its measured quantities as one module, for functional_call."""
+
+    def __init__(self, model: Any, quantities: Any) -> None:
+        super().__init__()
+        self.model = model
+        self.quantities = quantities
+
+    def forward(self, part: str, t: Tensor, y: Tensor, p: Tensor) -> Tensor:
+        if part == "rate":
+            return self.model(t, y, p)
+        return self.quantities(t, y, p)

@@ -92,7 +92,13 @@ def model_parameters(
             raise ValueError(
                 f"the model has no parameter {name!r}: it has {', '.join(_few(model.names))}"
             )
-    return [_parameter(name, values[name], wishes.of(name)) for name in names]
+    found = []
+    for name in names:
+        wish = wishes.of(name)
+        if name in model.signed and wish.bounds is None and wish.scale is None:
+            wish = wish._replace(scale="lin")
+        found.append(_parameter(name, values[name], wish))
+    return found
 
 
 def initial_parameters(

@@ -74,8 +74,11 @@ class Walk:
         self._seen: dict[int, int] = {}
         self._held: list[Any] = []
         self._looked_up: set[tuple] = set()
-        for root in roots:
-            self._visit(root)
+        try:
+            for root in roots:
+                self._visit(root)
+        except RecursionError:
+            self._fail("it reaches objects nested too deeply")
 
     @property
     def digest(self) -> str | None:
