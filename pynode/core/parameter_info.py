@@ -61,6 +61,7 @@ class ParameterInfo:
     prior: of the value in this scale, or None. A problem with its own priors may show them here
         too, as objects of any kind.
     estimate: False keeps the parameter at its start; it is then no component of theta.
+    network: the network whose weight this is. Weights have no meaning one by one.
 
     Raises ValueError for bounds that do not fit the scale.
     """
@@ -72,6 +73,7 @@ class ParameterInfo:
     scale: Scale = "lin"
     prior: Prior | None = None
     estimate: bool = True
+    network: str = ""
 
     def __post_init__(self) -> None:
         if self.scale not in SCALES:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -54,8 +54,8 @@ class NamedModel:
     the n components of y, or None if the model does not name them. observables: names of the
     quantities that ``measure`` returns, or None for the states themselves. proposed: names of the
     numbers that are estimated where nobody says which. default_start: (n,) the initial state that
-    the model has, or None. has_initial: whether ``initial`` makes initial states. signed: names of
-    numbers that may change their sign, such as the weights of a network.
+    the model has, or None. has_initial: whether ``initial`` makes initial states. networks: the
+    network of each number that is a weight.
     """
 
     names: tuple[str, ...]
@@ -65,7 +65,7 @@ class NamedModel:
     events: Any = ()
     default_start: Tensor | None = None
     has_initial = False
-    signed: Collection[str] = ()
+    networks: Mapping[str, str] = {}
 
     @property
     def proposed(self) -> tuple[str, ...]:
@@ -80,6 +80,14 @@ class NamedModel:
         cannot take them.
         """
         raise NotImplementedError
+
+    def trained(self, values: Mapping[str, float]) -> Any:
+        """A copy of the user's model with these numbers. Raises TypeError where a model keeps no
+        numbers itself."""
+        raise TypeError(
+            "this model keeps no numbers of its own: call it with the estimated values, which the"
+            " result has by name"
+        )
 
     def initial(self, free: Tensor, given: Tensor) -> Tensor:
         """y0, (rows, n), that the model itself says."""

@@ -140,7 +140,7 @@ def sentences(information: Information, level: float = 0.95) -> list[str]:
     infos = information.infos
     inner = set(information.inner.tolist())
     for i, info in enumerate(infos):
-        if i not in inner:
+        if i not in inner and not info.network:
             low = to_scale(info.lower, info.scale)
             high = to_scale(info.upper, info.scale)
             side = "upper"
@@ -150,9 +150,20 @@ def sentences(information: Information, level: float = 0.95) -> list[str]:
                 bound = info.lower
             found.append(f"{info.name} is at its {side} bound {bound:g}.")
     for direction in information.undetermined(level):
-        found.append(_sentence(infos, direction))
+        places = (direction.abs() >= SMALL).nonzero()[:, 0].tolist()
+        if not all(infos[i].network for i in places):
+            found.append(_sentence(infos, direction))
+    networks = list(dict.fromkeys(info.network for info in infos if info.network))
     if not found:
-        found.append("The data determine all parameters within their bounds.")
+        others = "all parameters"
+        if networks:
+            others = "all parameters that are no weights of networks"
+        found.append(f"The data determine {others} within their bounds.")
+    if networks:
+        found.append(
+            f"The weights of {' and '.join(networks)} have no meaning one by one: look at the"
+            " predictions and their bands."
+        )
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -24,13 +25,22 @@ def labelled(parameters: Mapping[str, Tensor]) -> dict[str, Place]:
     return places
 
 
-def of_networks(module: nn.Module) -> set[str]:
-    """The names of the parameters that belong to layers of torch.nn. Their sign means nothing."""
-    found = set()
+def of_networks(module: nn.Module) -> dict[str, str]:
+    """The parameters that belong to layers of torch.nn, with the name of their network."""
+    found = {}
     for prefix, part in module.named_modules():
         if type(part).__module__.startswith("torch.nn.modules"):
-            found |= {name for name, _ in part.named_parameters(prefix, recurse=False)}
+            names = [name for name, _ in part.named_parameters(prefix, recurse=False)]
+            found.update({name: network_of(name) for name in names})
     return found
+
+
+def network_of(name: str) -> str:
+    """The network of a weight: 'net' for 'net.0.weight', without the numbers of layers."""
+    parts = name.split(".")[:-1]
+    while parts and parts[-1].isdecimal():
+        parts.pop()
+    return ".".join(parts) or "network"
 
 
 class FreeNumbers:
@@ -64,6 +74,18 @@ class FreeNumbers:
                 flat = torch.stack([pool[i] for i in source])
             made[name] = flat.reshape(shape)
         return made
+
+
+def with_numbers(module: nn.Module, numbers: Mapping[Place, float]) -> nn.Module:
+    """A copy of the module with these numbers in its parameters."""
+    made = copy.deepcopy(module)
+    with torch.no_grad():
+        for name, parameter in made.named_parameters():
+            flat = parameter.view(-1)
+            for place, number in numbers.items():
+                if place[0] == name:
+                    flat[place[1]] = number
+    return made
 
 
 def _in_order(names: Iterable[str]) -> list[str]:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from .bound_model import BoundModel, NamedModel, default_start, state_names, with_rows
-from .free_numbers import FreeNumbers, Place, labelled, of_networks
+from .free_numbers import FreeNumbers, Place, labelled, of_networks, with_numbers
 from .unknown_columns import unknown_column
 
 
@@ -36,12 +36,20 @@ class ModuleModel(NamedModel):
         self.names = tuple(self.places)
         self.values = torch.cat([p.detach().double().reshape(-1) for p in learned.values()])
         networks = of_networks(module)
-        self.signed = {label for label, (name, _) in self.places.items() if name in networks}
+        self.networks = {
+            label: networks[name] for label, (name, _) in self.places.items() if name in networks
+        }
         self.states = state_names(module)
         self.default_start = default_start(module)
         observables = getattr(module, "observables", None)
         if observables is not None:
             self.observables = tuple(observables)
+
+    def trained(self, values: Mapping[str, float]) -> nn.Module:
+        """The module, in float64, with these numbers."""
+        return with_numbers(
+            self.module, {self.places[x]: value for x, value in values.items() if x in self.places}
+        )
 
     def bind(
         self, free: Sequence[str], conditions: Sequence[str], columns: Sequence[str], sample: Tensor

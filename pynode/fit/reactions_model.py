@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from .bound_model import BoundModel, NamedModel
-from .free_numbers import FreeNumbers, Place, labelled
+from .free_numbers import FreeNumbers, Place, labelled, network_of, with_numbers
 from .unknown_columns import unknown_column
 
 
@@ -25,7 +25,7 @@ class ReactionsModel(NamedModel):
         self.model = model
         weights = _weights(model)
         self.places = labelled(weights)
-        self.signed = set(self.places)
+        self.networks = {label: network_of(name) for label, (name, _) in self.places.items()}
         self.names = (*model.constants, *self.places)
         numbers = [torch.as_tensor(model.values), *weights.values()]
         self.values = torch.cat([part.detach().double().reshape(-1) for part in numbers])
@@ -43,6 +43,13 @@ class ReactionsModel(NamedModel):
         """The constants that are learned, and the weights of the networks."""
         learned = [name for name in self.model.constants if name in self.model.scales]
         return (*learned, *self.places)
+
+    def trained(self, values: Mapping[str, float]) -> Any:
+        """The model with these weights in its networks. The constants are the argument p of its
+        functions."""
+        return with_numbers(
+            self.model, {self.places[x]: value for x, value in values.items() if x in self.places}
+        )
 
     def bind(
         self, free: Sequence[str], conditions: Sequence[str], columns: Sequence[str], sample: Tensor

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -179,9 +180,13 @@ class Estimate:
         if not math.isfinite(self.objective):
             return "\n".join([head, *self.sentences()])
         rows = [("parameter", "value", percent(0.95) + " interval", "from")]
+        networks = {info.name: info.network for info in estimated(self.problem) if info.network}
         for x in self.intervals():
-            value, low, high = rounded(x)
-            rows.append((x.name, value, f"{low} to {high}", x.method))
+            if x.name not in networks:
+                value, low, high = rounded(x)
+                rows.append((x.name, value, f"{low} to {high}", x.method))
+        for network, count in Counter(networks.values()).items():
+            rows.append((network, counted(count, "weight"), "", ""))
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
         table = [
             "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()

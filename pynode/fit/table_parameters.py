@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -95,9 +95,11 @@ def model_parameters(
     found = []
     for name in names:
         wish = wishes.of(name)
-        if name in model.signed and wish.bounds is None and wish.scale is None:
+        network = model.networks.get(name, "")
+        if network and wish.bounds is None and wish.scale is None:
+            # A weight may change its sign.
             wish = wish._replace(scale="lin")
-        found.append(_parameter(name, values[name], wish))
+        found.append(replace(_parameter(name, values[name], wish), network=network))
     return found
 
 

@@ -127,6 +127,12 @@ class TableProblem:
         """All parameters: of the model, then initial values, then standard deviations."""
         return self._parameters
 
+    def trained_model(self, values: Mapping[str, float]) -> Any:
+        """A copy of the model with estimated numbers, by name, as the result of ``fit`` has them: a
+        module with its parameters, a hybrid model with the weights of its networks. Raises
+        TypeError for a function, which keeps no numbers."""
+        return self.model.trained(values)
+
     @cached_property
     def fingerprint(self) -> str:
         """A hash of the table, the parameters and the settings."""

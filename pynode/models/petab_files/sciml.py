@@ -186,6 +186,7 @@ class Extension:
                 "lin",
                 prior,
                 estimate,
+                network,
             )
             for place in places
         ]
