@@ -392,6 +392,10 @@ def _train(arguments) -> int:
     first = join()
     try:
         return _train_in(arguments, first)
+    except ImportError as error:  # a package that an option needs
+        if arguments.debug:
+            raise
+        return failed(f"pynode: {error}.", 1, arguments.json)
     finally:
         leave()
 
