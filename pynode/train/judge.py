@@ -248,7 +248,8 @@ def _advice(wrong, options) -> str:
     if not options.time_input:
         tries.append("--time-input, if something outside of the data drives it")
     tries.append("more observations where it changes fast")
-    return (
-        "try " + "; ".join(tries) + "; if the same values go on in different ways, states are"
-        " missing from the data"
-    )
+    if not options.augment:
+        tries.append(
+            "--augment 1, which adds a hidden state, if the same values go on in different ways"
+        )
+    return "try " + "; ".join(tries)
