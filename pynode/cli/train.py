@@ -159,6 +159,13 @@ def _add_model(group):
         "'kim' uses one time scale, 'decades' one per state, and rates over decades",
         choices=KINDS,
     )
+    group.add_argument(
+        "--warp",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="learn the logarithm of positive states that span decades, and the arcsinh of states"
+        " with rare high peaks",
+    )
 
 
 def _add_known(group):
@@ -392,6 +399,10 @@ def _train(arguments) -> int:
     first = join()
     try:
         return _train_in(arguments, first)
+    except ImportError as error:  # a package that an option needs
+        if arguments.debug:
+            raise
+        return failed(f"pynode: {error}.", 1, arguments.json)
     finally:
         leave()
 
@@ -537,6 +548,7 @@ def draw(run: Fit, data: Dataset, out: Path, log: Callable[[str], None]) -> list
                 backend=backend,
                 title=run.verdict.sentence,
                 members=run.members,
+                held_out=run.held_out,
             )
         )
     except SolveError as error:

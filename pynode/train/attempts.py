@@ -205,8 +205,8 @@ class _Attempts:
             folder = self.out / FOLDER
         display = self.progress()
         display.say(
-            f"The run so far: {best.verdict.sentence}. Trying scaling {options.scaling}, seed"
-            f" {options.seed}."
+            f"The run so far: {best.verdict.sentence}. Trying scaling {options.scaling}"
+            f"{', warped states' if options.warp else ''}, seed {options.seed}."
         )
         began = time.monotonic()
         resume = self.resume and folder is not None and (folder / "checkpoint.pt").exists()

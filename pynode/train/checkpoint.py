@@ -33,6 +33,7 @@ SHARED = (
     "conserve",
     "positive",
     "known",
+    "warp",
 )
 # Options that checkpoints of earlier versions do not have.
 LATER = {name: value for name, value in Options().as_dict().items() if name in SHARED[8:]}

@@ -13,6 +13,23 @@ from torch import Tensor, nn
 from ..core.files import save_text
 from .scaling import OFFSET, SLOPE, PhysicalField
 
+# The coordinates of ``Warp`` in a plain PyTorch file.
+_WARPED = '''\
+def warped(y):
+    """The coordinates in which the field was learned, and dy/dz, (..., n) each."""
+    found = []
+    for kind, size, x in zip(KINDS, SIZES, y.unbind(-1)):
+        if kind == "log":
+            x = x.clamp(min=1e-6 * size)
+            found.append((torch.log(x / size), x))
+        elif kind == "arcsinh":
+            found.append((torch.asinh(x / size), (x * x + size * size).sqrt()))
+        else:
+            found.append((x, torch.ones_like(x)))
+    return tuple(torch.stack(parts, -1) for parts in zip(*found))
+
+'''.splitlines()
+
 
 class _Rows(nn.Module):
     """dy/dt of K rows of times, states and inputs, in the units of the data."""
@@ -27,7 +44,7 @@ class _Rows(nn.Module):
         if u is not None:
             assert field.field.scaling.inputs is not None
             w = field.field.scaling.inputs.scaled(u)
-        return field.y_scale * field.field(t, (y - field.y_min) / field.y_scale, w)
+        return field.rates(t, y, w)
 
 
 def export_program(field: PhysicalField, path: str | PathLike[str]) -> Path:
@@ -80,6 +97,8 @@ def pytorch_source(field: PhysicalField) -> str:
         numbers |= {"T_START": scaled.scaling.t_start, "T_LENGTH": scaled.scaling.t_span}
     if scaled.some_positive:
         numbers["POSITIVE"] = scaled.positive.tolist()
+    if scaled.scaling.warp is not None:
+        numbers |= {"KINDS": scaled.scaling.warp.kinds, "SIZES": scaled.scaling.warp.sizes}
     if scaled.conserves:
         numbers["PROJECTOR"] = scaled.projector.tolist()
     arguments = "t, y, u" if field.inputs else "t, y"
@@ -98,6 +117,7 @@ def pytorch_source(field: PhysicalField) -> str:
         "    return torch.tensor(x, dtype=torch.float64)",
         "",
         "",
+        *(_WARPED if scaled.scaling.warp is not None else []),
         "class Field(nn.Module):",
         f'    """dy/dt, (..., {count}), at times t and states y in the order STATES."""',
         "",
@@ -125,7 +145,11 @@ def _layer(layer) -> str:
 
 def _formula(scaled, inputs) -> list[str]:
     """The lines of forward; they are those of ``ScaledField``."""
-    lines = ["x = (y - numbers(Y_MIN)) / numbers(Y_SCALE)"]
+    warp = scaled.scaling.warp
+    lines = []
+    if warp is not None:
+        lines.append("y, stretch = warped(y)")
+    lines.append("x = (y - numbers(Y_MIN)) / numbers(Y_SCALE)")
     parts = ["x"]
     if inputs:
         lines.append("w = (u - numbers(U_LOW)) / numbers(U_SIZE)")
@@ -150,5 +174,8 @@ def _formula(scaled, inputs) -> list[str]:
         lines.append(f"rates = rates * torch.sigmoid({SLOPE} * out[..., -n:] + {OFFSET})")
     if scaled.conserves:
         lines.append("rates = rates - (rates.unsqueeze(-2) * numbers(PROJECTOR)).sum(-1)")
-    lines.append("return numbers(Y_SCALE) * rates")
+    if warp is None:
+        lines.append("return numbers(Y_SCALE) * rates")
+    else:
+        lines.append("return numbers(Y_SCALE) * rates * stretch")
     return lines

@@ -108,7 +108,16 @@ def judge(
         states = tuple(_unsolved(name) for name in columns)
         sentence = f"not learned: the field cannot be solved. {failure}"
         return Verdict(NOT_LEARNED, sentence, "try another --seed or a lower --lr", states)
-    states = tuple(_state(data, objective, field, found, held_out, i) for i in range(len(columns)))
+    scaling = field.scaling
+    scales = scaling.y_scale
+    found = [scaling.physical(solution) for solution in found]
+    if scaling.warp is not None:
+        data = scaling.warp.restored(data)
+        found = [scaling.warp.inverse(solution) for solution in found]
+        scales = _ranges(data)
+    states = tuple(
+        _state(data, objective, scales[i], found, held_out, i) for i in range(len(columns))
+    )
     return _verdict(states, options)
 
 
@@ -117,9 +126,18 @@ def _unsolved(name):
     return StateVerdict(name, nan, None, nan, nan, nan, nan, False, "cannot be solved")
 
 
-def _state(data, objective, field, found, held_out, i) -> StateVerdict:
-    """Judge state i. found: the scaled solutions after the starts, (T - 1, n) each."""
-    scale = field.scaling.y_scale[i]
+def _ranges(data) -> list[float]:
+    """The range of each state over all trajectories, without missing values; 1 for a constant."""
+    found = []
+    for i in range(len(data.columns)):
+        y = torch.cat([run.y[run.seen[:, i], i] for run in data.trajectories])
+        found.append(float(y.max() - y.min()) or 1.0)
+    return found
+
+
+def _state(data, objective, scale, found, held_out, i) -> StateVerdict:
+    """Judge state i, whose errors are fractions of ``scale``. found: the solutions after the
+    starts, (T - 1, n) each, in the units of the data."""
     noise = state_noise(data, i) / scale
     errors = []
     held = []
@@ -130,16 +148,17 @@ def _state(data, objective, field, found, held_out, i) -> StateVerdict:
     runs = zip(data.trajectories, objective.runs, found, held_out, strict=True)
     for run, part, solution, out in runs:
         seen = run.seen[1:, i]
-        u = field.scaling.scaled(run.y)[1:, i]
+        observed = run.y[:, i] / scale
+        model = solution[:, i] / scale
+        missed = model - observed[1:]
         if out:
-            held.append((solution[:, i] - u)[seen])
+            held.append(missed[seen])
             continue
-        errors.append((solution[:, i] - u)[seen])
-        held.append((solution[:, i] - u)[seen & (part.held_out[1:, i] > 0)])
-        values.append(u[seen])
-        start = field.scaling.scaled(run.y)[:1, i]
-        turned += turning_points(torch.cat((start, values[-1])), least)
-        model_turned += turning_points(torch.cat((start, solution[seen, i])), 0.7 * least)
+        errors.append(missed[seen])
+        held.append(missed[seen & (part.held_out[1:, i] > 0)])
+        values.append(observed[1:][seen])
+        turned += turning_points(torch.cat((observed[:1], values[-1])), least)
+        model_turned += turning_points(torch.cat((observed[:1], model[seen])), 0.7 * least)
     error = _rms(torch.cat(errors))
     value = torch.cat(values)
     constant = _rms(value - value.mean())
@@ -164,7 +183,7 @@ def _state(data, objective, field, found, held_out, i) -> StateVerdict:
         held_out=unseen,
         noise=noise,
         constant=constant,
-        spline=_smooth_error(data, field, i),
+        spline=_smooth_error(data, scale, i),
         correlation=_correlation(errors),
         learned=not why,
         why=why,
@@ -182,7 +201,7 @@ def _fault(errors, error, turned, model_turned) -> str:
     return f"is off by {100 * error:.2g} % of its range"
 
 
-def _smooth_error(data, field, i) -> float:
+def _smooth_error(data, scale, i) -> float:
     """The error of a local quadratic; NaN where there are too few values."""
     missed = []
     for run in data.trajectories:
@@ -190,7 +209,7 @@ def _smooth_error(data, field, i) -> float:
         if near < 4:
             continue
         smooth = slopes(run.t, run.y, run.seen, near).y
-        missed.append(((smooth - run.y)[1:, i])[run.seen[1:, i]] / field.scaling.y_scale[i])
+        missed.append(((smooth - run.y)[1:, i])[run.seen[1:, i]] / scale)
     if not missed:
         return math.nan
     return _rms(torch.cat(missed))
@@ -248,7 +267,8 @@ def _advice(wrong, options) -> str:
     if not options.time_input:
         tries.append("--time-input, if something outside of the data drives it")
     tries.append("more observations where it changes fast")
-    return (
-        "try " + "; ".join(tries) + "; if the same values go on in different ways, states are"
-        " missing from the data"
-    )
+    if not options.augment:
+        tries.append(
+            "--augment 1, which adds a hidden state, if the same values go on in different ways"
+        )
+    return "try " + "; ".join(tries)

@@ -38,6 +38,7 @@ class Fit:
     options: those of the run.
     verdict: whether the field has learned the data.
     members: the fields of an ensemble, in the units of the data; () without one.
+    held_out: for each trajectory whether training never saw it.
     """
 
     field: PhysicalField
@@ -50,6 +51,7 @@ class Fit:
     options: Options
     verdict: Verdict
     members: tuple[PhysicalField, ...] = ()
+    held_out: tuple[bool, ...] = ()
 
 
 def fit(
@@ -105,6 +107,7 @@ def fit(
         backend=run.options.engine,
         options=run.options,
         verdict=judge(run.field, run.whole_data, run.whole_objective(), run.options, run.held_out),
+        held_out=run.held_out,
     )
 
 

@@ -64,6 +64,8 @@ class Options:
         augment: the number of hidden states, which nobody observed; their starts are learned, one
         for each trajectory. learn_starts: learn the starts of the observed states as well, whose
         first observations then count as the others.
+        warp: learn the logarithm of positive states that span decades, and the arcsinh of states
+        with rare high peaks (warp.py).
     What is known. conserve: sums that stay constant, such as 'A + 2*B'. positive: names of states
         that stay positive, or 'all'. known: where a known part f(t, y) of dy/dt stands, such as
         'file.py:f', to which the network adds the rest; ``fit`` gets the function itself.
@@ -104,6 +106,7 @@ class Options:
     activation: str = "gelu"
     time_input: bool = False
     scaling: str = "decades"
+    warp: bool = False
     augment: int = 0
     learn_starts: bool = False
     conserve: tuple[str, ...] = ()
@@ -168,6 +171,12 @@ class Options:
             )
         if not all(0 < weight < math.inf for weight in self.weights):
             raise ValueError(f"weights must be positive numbers, one a state, not {self.weights}")
+        for name in ("conserve", "positive", "known", "relative"):
+            if self.warp and getattr(self, name):
+                raise ValueError(
+                    f"warp learns functions of the states, and {name} is about the states: use one"
+                    " of them"
+                )
         if self.shooting and self.sample:
             raise ValueError(
                 "sample draws observations of one solve, but shooting divides it into segments: use"

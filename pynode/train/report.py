@@ -33,6 +33,7 @@ def plot_fit(
     backend: str = "auto",
     title: str = "",
     members: Sequence[Solvable] = (),
+    held_out: Sequence[bool] = (),
 ) -> Path:
     """Observations as dots and the learned solution as a line, with a subplot for each state, in
     the units of the data.
@@ -40,8 +41,8 @@ def plot_fit(
     The time axis is logarithmic if the times span more than three decades. At most MOST_RUNS
     trajectories and MOST_STATES states are drawn. backend: as for ``solve``. title: a sentence
     above, such as the verdict of the run. members: further fields, such as those of an ensemble; a
-    band from the lowest to the highest of their solutions is drawn behind the line. Returns the
-    path.
+    band from the lowest to the highest of their solutions is drawn behind the line. held_out: for
+    each trajectory whether training never saw it; its line is dashed. Returns the path.
     Raises ImportError without matplotlib, SolveError if the field fails.
     """
     from matplotlib.figure import Figure
@@ -54,6 +55,7 @@ def plot_fit(
     rows = math.ceil(len(names) / columns)
     figure = Figure(figsize=(4.2 * columns, 3.1 * rows + 0.4))
     axes = figure.subplots(rows, columns, squeeze=False)
+    held_out = held_out or (False,) * len(runs)
     for k, run in enumerate(runs):
         t, log = fine_times(run.t)
         y = _solution(field, run, t, method, rtol, backend)
@@ -71,7 +73,11 @@ def plot_fit(
                 model = run.name
             else:
                 model = "model"
-            axis.plot(t[shown], y[shown, i], color=colour, lw=1.6, label=model, zorder=2)
+            style = "-"
+            if held_out[k]:
+                model += ", held out"
+                style = "--"
+            axis.plot(t[shown], y[shown, i], style, color=colour, lw=1.6, label=model, zorder=2)
             if band is not None:
                 low, high = band
                 spread = f"{len(members)} models" if k == len(runs) - 1 else None

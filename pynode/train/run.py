@@ -30,6 +30,7 @@ from .phases import PARTIAL, Plan
 from .progress import SilentProgress
 from .ranks import Ranks
 from .scaling import PhysicalField, ScaledField, Scaling
+from .warp import Warp
 
 # What an epoch of a phase does: it fills in the line of the history, and returns the loss and that
 # of the held-out observations, both of the weights before the epoch.
@@ -45,8 +46,8 @@ class Run:
 
     epoch: the number of complete epochs. best, best_weights: the lowest loss and its weights.
     whole: the state after the last complete epoch, None before the start is known.
-    data: as the user gave them. whole_data: with hidden states. training: of these, the
-    trajectories that are not held out.
+    data: as the user gave them. whole_data: in the coordinates of ``warp``, with hidden states.
+    training: of these, the trajectories that are not held out.
     """
 
     def __init__(
@@ -60,7 +61,11 @@ class Run:
     ) -> None:
         self.data = data
         self.ranks = Ranks()
-        self.whole_data = with_hidden(data, options.augment, options.neighbours)
+        self.warp = None
+        if options.warp:
+            self.warp = Warp.of(data)
+        warped = data if self.warp is None else self.warp.warped(data)
+        self.whole_data = with_hidden(warped, options.augment, options.neighbours)
         self.held_out = held_out(self.whole_data, options.hold_out)
         pairs = zip(self.whole_data.trajectories, self.held_out, strict=True)
         self.training = replace(
@@ -75,6 +80,9 @@ class Run:
         if self.out and self.ranks.first:
             self.out.mkdir(parents=True, exist_ok=True)
         self.scaling = Scaling.of(self.training, options.scaling)
+        if self.warp is not None:
+            self.warp = self.warp.padded(options.augment)
+            self.scaling = replace(self.scaling, warp=self.warp)
         laws = laws_of(options, self.training, options.augment)
         for sentence in broken_sums(laws, self.training):
             progress.say(sentence)
@@ -299,8 +307,14 @@ class Run:
         self.use(self.best_weights or self.now())
         starts = self._starts(self.now())
         run = self.training.trajectories[0]
-        y0 = starts.get(run.name, run.y[0])
+        y0 = starts.get(run.name) or self._in_units(run.y[0])
         return PhysicalField(self.field, self.training.columns, y0, run.t, starts)
+
+    def _in_units(self, state) -> list[float]:
+        """A state of the training data in the units of the user's."""
+        if self.warp is not None:
+            state = self.warp.inverse(state)
+        return state.tolist()
 
     def _starts(self, weights) -> dict[str, list[float]]:
         """The learned starts in the units of the data, by the names of the trajectories."""
@@ -311,7 +325,7 @@ class Run:
         for run, learned in runs:
             start = self.scaling.scaled(run.y[0])
             start = torch.cat((start[: len(start) - len(learned)], learned))
-            found[run.name] = self.scaling.physical(start).tolist()
+            found[run.name] = self._in_units(self.scaling.physical(start))
         return found
 
     def whole_objective(self) -> Objective:
@@ -353,7 +367,7 @@ class Run:
     def _write_model(self, path, weights):
         run = self.training.trajectories[0]
         starts = self._starts(weights)
-        y0 = starts.get(run.name, run.y[0])
+        y0 = starts.get(run.name) or self._in_units(run.y[0])
         description = describe(
             self.field, self.architecture, self.training.columns, y0, run.t, starts
         )

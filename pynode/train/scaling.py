@@ -27,6 +27,7 @@ from ..models.inputs import InputTable
 from ..problems import Problem
 from .inputs import Inputs
 from .laws import Known, Laws
+from .warp import Warp
 
 KINDS = ("decades", "kim")
 # A gate is sigmoid(SLOPE x + OFFSET): two units of network output change it by four decades. It
@@ -44,6 +45,7 @@ class Scaling:
     t_scale: n numbers in the unit of t.
     t_start, t_span: the first time and the longest duration of the trajectories, in the unit of t.
     inputs: exogenous inputs u(t), None without any.
+    warp: the coordinates z(y) in whose units y_min and y_scale are; None for those of the data.
     """
 
     kind: str
@@ -53,6 +55,7 @@ class Scaling:
     t_start: float
     t_span: float
     inputs: Inputs | None = None
+    warp: Warp | None = None
 
     @classmethod
     def of(cls, data: Dataset, kind: str = "decades") -> Scaling:
@@ -95,10 +98,13 @@ class Scaling:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, the inverse of from_dict."""
-        return {
+        plain = {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in asdict(self).items()
         }
+        if self.warp is not None:
+            plain["warp"] = self.warp.as_dict()
+        return plain
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any]) -> Scaling:
@@ -110,6 +116,8 @@ class Scaling:
                 made[key] = tuple(value)
         if made.get("inputs") is not None:
             made["inputs"] = Inputs.from_dict(plain["inputs"])
+        if made.get("warp") is not None:
+            made["warp"] = Warp.from_dict(plain["warp"])
         return cls(**made)
 
 
@@ -223,8 +231,8 @@ class ScaledField(Constants):
 
 
 class PhysicalField(Constants):
-    """dy/dt = y_scale du/dt: a learned field in the units of the data, to solve, compare and
-    extend.
+    """dy/dt = y_scale du/dt, times dy/dz in other coordinates: a learned field in the units of the
+    data, to solve, compare and extend.
 
     y0: (n,) the first state of the first trajectory.
     tspan: its first and last time.
@@ -270,7 +278,10 @@ class PhysicalField(Constants):
 
     def atol(self, rtol: float) -> torch.Tensor:
         """(n,) absolute tolerances that suit this rtol, in the units of the data."""
-        return 1e-3 * rtol * self.y_scale
+        warp = self.field.scaling.warp
+        if warp is None:
+            return 1e-3 * rtol * self.y_scale
+        return 1e-3 * rtol * self.y_scale.new_tensor(warp.small(self.field.scaling.y_scale))
 
     def start_of(self, run: Trajectory) -> torch.Tensor:
         """(n,) the start of a trajectory: its learned one; otherwise its first observation, with
@@ -325,8 +336,17 @@ class PhysicalField(Constants):
 
     def forward(self, t: float | torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """dy/dt, (..., n), at the states y, (..., n), and time t."""
-        u = (y - self.y_min) / self.y_scale
         if self.table is None:
-            return self.y_scale * self.field(t, u)
-        w = self.table(torch.as_tensor(t, dtype=y.dtype))
-        return self.y_scale * self.field(t, u, w)
+            return self.rates(t, y)
+        return self.rates(t, y, self.table(torch.as_tensor(t, dtype=y.dtype)))
+
+    def rates(
+        self, t: float | torch.Tensor, y: torch.Tensor, w: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """dy/dt, (..., n), at states y and scaled inputs w, (m,) or (..., m)."""
+        warp = self.field.scaling.warp
+        z = y if warp is None else warp.forward(y)
+        rates = self.y_scale * self.field(t, (z - self.y_min) / self.y_scale, w)
+        if warp is None:
+            return rates
+        return rates * warp.stretch(y)

@@ -17,6 +17,7 @@ from .features import (
     turning_points,
 )
 from .options import Options
+from .warp import Warp
 
 # A state turns if it moves back by this fraction of its range, or by so many times its noise.
 LEAST_TURN = 0.1
@@ -43,6 +44,22 @@ CHOSEN = (
 )
 # A state that spans more decades than this is one of stiff dynamics.
 WIDE = 3.0
+# What is tried in warped coordinates, unless one of these options is given.
+WARPED: dict[str, Any] = {
+    "warp": True,
+    "scaling": "kim",
+    "method": "fbdf",
+    "activation": "tanh",
+    "rtol": 1e-5,
+    "collocation": 3000,
+    "warm_start": 0,
+    "compare_starts": False,
+    "segments": 250,
+    "epochs": 0,
+    "polish": 600,
+    "patience": 40,
+}
+WARP_SETS = {*WARPED, "conserve", "positive", "known", "relative"}
 # Errors below this part of the ranges are good enough.
 TARGET = 2e-3
 # Errors below this part of the noise are those of a network that learns the noise.
@@ -143,6 +160,8 @@ def understand(data: Dataset, given: dict[str, Any] | None = None) -> Understand
             chosen = {name: value for name, value in chosen.items() if name not in group}
     options = Options(**{**chosen, **given})
     alternatives = []
+    if not set(given) & WARP_SETS and Warp.of(data) is not None:
+        alternatives.append(replace(options, **WARPED))
     if "scaling" not in given:
         other = {"kim": "decades", "decades": "kim"}[options.scaling]
         alternatives.append(replace(options, scaling=other))

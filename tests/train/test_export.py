@@ -13,6 +13,7 @@ from pynode.train.known_laws import laws_of
 from pynode.train.laws import Known
 from pynode.train.model import build
 from pynode.train.scaling import PhysicalField
+from pynode.train.warp import Warp
 
 T = [0.0, 1.0, 2.0, 3.0, 4.0]
 TABLE = {"t": T, "a": [3.0, 2, 1.5, 1, 0.5], "b": [0, 1, 1.5, 2, 2.5], "u": [1, 1, 4, 4, 1]}
@@ -22,6 +23,7 @@ KINDS = {
     "time": ({"time_input": True}, ()),
     "inputs": ({"time_input": True}, ("u",)),
     "positive": ({"positive": ("a",)}, ("u",)),
+    "warped": ({"scaling": "kim"}, ("u",)),
     "conserved": ({"conserve": ("a+b",), "scaling": "kim"}, ("u",)),
 }
 
@@ -31,6 +33,8 @@ def field(kind):
     data = read(TABLE, inputs=inputs, drop=() if inputs else ("u",))
     options = replace(Options(hidden=(5, 4)), **given)
     scaling = Scaling.of(data, options.scaling)
+    if kind == "warped":
+        scaling = replace(scaling, warp=Warp(("log", "arcsinh"), (0.5, 0.1)))
     architecture = {**options.architecture, **laws_of(options, data).as_dict()}
     scaled = build(architecture, scaling, torch.Generator().manual_seed(1))
     return PhysicalField(scaled, data.columns, data.trajectories[0].y[0], T)

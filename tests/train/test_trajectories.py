@@ -130,8 +130,9 @@ def test_a_hidden_state_makes_an_oscillation_learnable(tmp_path, figures):
     stored = load_model(tmp_path / "model.pt")
     assert stored.starts == run.field.starts and set(stored.starts) == {"run0", "run1", "run2"}
     assert max(accuracy(stored, data, method="tsit5").of_largest) < 0.05
-    plot_fit(tmp_path / "fit.png", stored, data, "tsit5")
-    assert len(figures) == 1
+    plot_fit(tmp_path / "fit.png", stored, data, "tsit5", held_out=(False, True, False))
+    (figure,) = figures
+    assert [line.get_linestyle() for line in figure.axes[0].lines[::2]] == ["-", "--", "-"]
     y = solve(stored, stored.y0, T, method="tsit5", rtol=1e-7, atol=1e-9).y
     assert float((y[:, 0] - data.trajectories[0].y[:, 0]).abs().max()) < 0.05
 
