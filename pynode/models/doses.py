@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,10 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..core.events import PresetTimes, as_events
 from ..integrate import solve
-from ..nn.path import Path
 from .dose_tables import DoseTable, read_doses
+from .dosed_field import DosedField, kept_field, presets, trimmed
 from .inputs import keep
 from .unseen_events import refuse_events
 
@@ -150,7 +148,7 @@ class Doses(torch.nn.Module):
         batched=True. options: of ``solve``. Returns a Solution or BatchSolution."""
         plan = self.schedule(f, y0, args=tuple(args), batched=bool(options.get("batched")))
         own = len(plan.args) - len(tuple(args))
-        options["events"] = [*plan.events, *_trimmed(options.pop("events", ()), own)]
+        options["events"] = [*plan.events, *trimmed(options.pop("events", ()), own)]
         if plan.jumps is not None:
             options["jumps"] = _joined(options.get("jumps"), plan.jumps)
         by_row = options.get("by_row")
@@ -177,7 +175,7 @@ class Doses(torch.nn.Module):
         if bool(instant.any()):
             bolus = torch.where(instant.unsqueeze(-1), doses.loads, 0.0)
             times = torch.where(instant, doses.times, torch.nan)
-            events += _presets(times, len(own) + 1, "dose")
+            events += presets(times, len(own) + 1, "dose")
             own.append(bolus)
         if bool(doses.lasting.any()):
             knots, steps = _infusions(doses)
@@ -190,7 +188,7 @@ class Doses(torch.nn.Module):
             if knots.requires_grad:
                 # A later knot takes away what flows in between. The shift is 0, with a gradient.
                 shift = torch.where(known.isinf(), 0.0, knots - known)
-                events += _presets(jumps, len(own) + 1, "rate of infusion")
+                events += presets(jumps, len(own) + 1, "rate of infusion")
                 own.append(-steps * shift.unsqueeze(-1))
             own.append(torch.cat((start, known), -1))
             own.append(torch.nn.functional.pad(rates, (0, 0, 1, 0)))
@@ -201,12 +199,12 @@ class Doses(torch.nn.Module):
         return Schedule(field, (*args, *own), events, jumps)
 
     @staticmethod
-    def _field(f: Callable, own: int) -> _DosedField:
+    def _field(f: Callable, own: int) -> DosedField:
         """f with the doses."""
         infused = own > 1
         if isinstance(f, torch.nn.Module):
-            return _kept_field(f, own, infused)
-        return _DosedField(f, own, infused)
+            return kept_field(f, own, infused)
+        return DosedField(f, own, infused)
 
     def _expanded(self, f: Callable, size: int, batch: int | None) -> _Expanded:
         """All doses, with repeated ones one by one."""
@@ -290,94 +288,6 @@ class _Expanded(NamedTuple):
     def lasting(self) -> Tensor:
         """Which doses are infusions, (..., E)."""
         return self.duration.detach() > 0
-
-
-class _DosedField(torch.nn.Module):
-    """f with the rates of infusion. The last ``own`` arguments are the tensors of the doses, and f
-    does not get them. infused: whether two of them are a table of rates of infusion."""
-
-    def __init__(self, f: Callable, own: int, infused: bool) -> None:
-        super().__init__()
-        self.f = f
-        self.own = own
-        self.infused = infused
-
-    @property
-    def pynode_lasting(self) -> Callable:
-        return self.f  # see nn.base.Autonomous
-
-    def forward(self, t: Tensor, y: Tensor, *args: Tensor) -> Tensor:
-        slope = self.f(t, y, *args[: len(args) - self.own])
-        if not self.infused:
-            return slope
-        knots, rates = args[-2:]
-        table = rates.unsqueeze(-2)
-        if not t.dim():
-            table = table.unsqueeze(0)
-        path = Path(knots, table, smooth=-1, in_time=True, observed=knots, batched=False)
-        return slope + path.at(t, table, knots=knots)
-
-
-@functools.lru_cache(maxsize=8)
-def _kept_field(f: torch.nn.Module, own: int, infused: bool) -> _DosedField:
-    """The object of earlier calls with this f: the engines keep its native code with it."""
-    return _DosedField(f, own, infused)
-
-
-class _Load:
-    """The reset of dose ``number``: y plus what enters. place: of the tensor of loads among the
-    ``own`` tensors of the doses, from 1. These are the last arguments."""
-
-    def __init__(self, number: int, place: int, own: int = 0) -> None:
-        self.number = number
-        self.place = place
-        self.own = own
-
-    def among(self, own: int) -> _Load:
-        """The same reset where there are ``own`` tensors of doses."""
-        return _Load(self.number, self.place, own)
-
-    def __call__(self, t: Tensor, y: Tensor, *args: Tensor) -> Tensor:
-        loads = args[len(args) - self.own + self.place - 1]
-        return y + loads[..., self.number, :].to(y)
-
-
-class _Trimmed:
-    """A function of an event of the user, called without the tensors of the doses."""
-
-    def __init__(self, function: Callable, own: int) -> None:
-        self.function = function
-        self.own = own
-
-    def __call__(self, t: Tensor, y: Tensor, *args: Any) -> Any:
-        return self.function(t, y, *args[: len(args) - self.own])
-
-
-def _trimmed(events: Any, own: int) -> list[Any]:
-    """The user's events, as Events whose functions do not see the tensors of the doses."""
-    conditions, presets = as_events(events)
-    made = []
-    for _, event in sorted([*conditions, *presets], key=lambda pair: pair[0]):
-        changes = {}
-        for name in ("condition", "reset"):
-            function = getattr(event, name, None)
-            if function is not None:
-                changes[name] = _Trimmed(function, own)
-        made.append(replace(event, **changes))
-    return made
-
-
-def _presets(times: Tensor, place: int, name: str) -> list[PresetTimes]:
-    """PresetTimes for each of times, (E,) or (B, E). place: of the tensor of loads among the
-    tensors of the doses, from 1."""
-    made = []
-    for number in range(times.shape[-1]):
-        own = times[..., number : number + 1]
-        if bool((~own.detach().isnan()).any()):
-            if own.dim() == 1:
-                own = own[~own.detach().isnan()]
-            made.append(PresetTimes(own, _Load(number, place), name))
-    return made
 
 
 def _infusions(doses: _Expanded) -> tuple[Tensor, Tensor]:

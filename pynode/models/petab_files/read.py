@@ -32,7 +32,8 @@ def petab(
         models of up to 16 states, and Rodas5P otherwise. rtol is 1e-10 for RadauIIA9 and 1e-9
         otherwise, so that gradients are right to four digits also where they nearly cancel.
 
-    Raise UnsupportedFeature, a ValueError, for a feature that pynode refuses (docs/published.md).
+    Raise UnsupportedFeature, a ValueError, for a feature that pynode refuses (docs/published.md),
+    and FileNotFoundError for a file that is not there.
     """
     path = os.fspath(path)
     try:
@@ -41,6 +42,8 @@ def petab(
         raise ImportError(
             "PEtab problems need the package petab: pip install 'torch-stiff-ode[petab]'"
         ) from error
+    if "://" not in path and not os.path.exists(path):
+        raise FileNotFoundError(f"there is no file {path!r}")
     config = load_yaml(path)
     version = str(config.get("format_version", "")).split(".")[0]
     if version == "1":

@@ -17,6 +17,8 @@ if find_spec("antimony") is None:
         "Models in Antimony's language need antimony: pip install 'torch-stiff-ode[antimony]'."
     )
 
+SUFFIXES = (".ant", ".txt")  # of files
+
 
 def antimony(
     text: str | os.PathLike,
@@ -27,7 +29,7 @@ def antimony(
 ) -> ReactionModel:
     """The model of a text in Antimony's language (Smith et al., Bioinformatics 25 (2009)), or of a
     file with such a text. Options as for ``sbml``. Raise ValueError for a text that is no
-    Antimony."""
+    Antimony, FileNotFoundError for a file that is not there."""
     return sbml(as_sbml(text), learn=learn, free=free, dtype=dtype)
 
 
@@ -36,8 +38,11 @@ def as_sbml(text: str | os.PathLike) -> str:
     import antimony as language
 
     plain = os.fspath(text)
-    if "\n" not in plain and ";" not in plain and Path(plain).is_file():
-        plain = Path(plain).read_text(encoding="utf-8")
+    if "\n" not in plain and ";" not in plain:
+        if Path(plain).is_file():
+            plain = Path(plain).read_text(encoding="utf-8")
+        elif not isinstance(text, str) or Path(plain).suffix in SUFFIXES:
+            raise FileNotFoundError(f"there is no file {plain!r}")
     language.clearPreviousLoads()
     if language.loadAntimonyString(plain) < 0:
         raise ValueError(f"the text is no Antimony: {language.getLastError().strip()}")

@@ -91,3 +91,12 @@ def test_models_of_optimal_fluxes_are_refused():
     flux.setCoefficient(1.0)
     with pytest.raises(UnsupportedFeature, match="flux balance"):
         sbml(libsbml.writeSBMLToString(document))
+
+
+def test_files_that_are_not_there(tmp_path):
+    pytest.importorskip("antimony", reason="antimony reads its language")
+    from pynode.models import antimony
+
+    for missing in ("model.ant", tmp_path / "model"):
+        with pytest.raises(FileNotFoundError, match="there is no file"):
+            antimony(missing)
