@@ -32,6 +32,7 @@ from .core.problem import ODEProblem
 from .core.sharding import check_sharding
 from .core.solution import BatchSolution, DenseSegment, Solution
 from .core.stop_conditions import Limits
+from .core.unseen_events import refuse_events
 from .core.torch_context import disallow_tracing, needs_clean_context, run_clean
 from .core.vector_field import VectorField, clamp_negative
 from .failure import Case, examine, occurred
@@ -42,6 +43,7 @@ from .methods.compiled.steps import check as check_compiled
 from .methods.selection import choose, refuse_fixed_steps
 from .solve_batched import solve_batched
 from .solve_short import short_solve
+from .solve_switched import switched_solve, warn_of_transforms
 from .transforms import plan
 
 if TYPE_CHECKING:
@@ -279,8 +281,13 @@ def run(arguments: Arguments) -> Solution | BatchSolution:
     if needs_clean_context(problem):
         rest = replace(arguments, y0=None, t=None, args=(), jac=None, mass=None)
         return run_clean(lambda plain: run(replace(rest, f=plain)), problem)
+    refuse_events(problem.f)
     if plan.active(problem):
+        warn_of_transforms(problem)
         return plan.transformed(run, problem, arguments)
+    switched = switched_solve(run, arguments, problem)
+    if switched is not None:
+        return switched
     solution = short_solve(arguments, problem)
     if solution is not None:
         return solution

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from ..core.events import PresetTimes, as_events
+from ..core.unseen_events import refuse_events
 from ..nn.path import Path
 from ..solve import solve
 from .dose_tables import DoseTable, read_doses
 from .inputs import keep
-from .unseen_events import refuse_events
 
 
 class Schedule(NamedTuple):

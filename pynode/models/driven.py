@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..core.unseen_events import refuse_events
 from .inputs import InputTable
-from .unseen_events import refuse_events
 
 
 class DrivenModel(torch.nn.Module):

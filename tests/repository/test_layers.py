@@ -17,7 +17,7 @@ LAYERS = [
     ("methods",),
     ("backends", "failure"),
     ("adjoints",),
-    ("solve_batched", "solve_short"),
+    ("solve_batched", "solve_short", "solve_switched"),
     ("solve",),
     ("nn", "compat", "diagnosis", "check", "doctor", "steady_state"),
     ("compare", "models"),

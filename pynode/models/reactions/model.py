@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import itertools
 import math
 import os
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.files import save_text
+from ...core.switches import Switches
 from .description import description
 from .formula_parser import parse
 from .formulas import plain, with_time
@@ -21,6 +24,7 @@ from .jumps import jump_times
 from .python_file import python_file
 from .records import START_OF_TIME, Network
 from .simulate import simulate
+from .switches import HeldFormulas, held_formulas
 from .symbols import TIME, at_start, symbol
 from .torch_source import FunctionSource, compiled
 
@@ -82,6 +86,9 @@ class ReactionModel(LearnedTerms, nn.Module):
         )
         self._functions: dict[Any, Callable] = {}
         self._jump_times: list[sp.Expr] | None = None
+        self._held: dict[frozenset[str], HeldFormulas] = {}
+        # A list, because a module in an attribute would become a part of this one.
+        self._quiet: list[ReactionModel] = []
 
     def _check_learned(self, scales):
         for name, scale in scales.items():
@@ -254,6 +261,45 @@ class ReactionModel(LearnedTerms, nn.Module):
         return self.quantities(self._jump_times)(t, y, p).double()
 
     @property
+    def pynode_switches(self) -> Switches:
+        """The conditions at which dy/dt jumps while the states move (core/switches.py)."""
+        return self.switches()
+
+    def switches(self, moving: Sequence[str] = ()) -> Switches:
+        """The conditions of piecewise formulas at which dy/dt jumps, if their times are not known
+        beforehand. moving: constants that something else changes during a solve."""
+        known = frozenset(moving)
+        if known not in self._held:
+            values = dict(zip(self.constants, self.given.detach().tolist()))
+            self._held[known] = held_formulas(self.network, self._derivatives(), values, known)
+        held = self._held[known]
+
+        def rate(t: Tensor, y: Tensor, sides: Tensor, p: Tensor | None = None) -> Tensor:
+            return self._evaluated(
+                ("held", known), lambda: held.derivatives, t, y, p, sides, held.names
+            )
+
+        def differences(t: Tensor, y: Tensor, sides: Tensor, p: Tensor | None = None) -> Tensor:
+            return self._evaluated(
+                ("differences", known), lambda: held.differences, t, y, p, sides, held.names
+            )
+
+        text = f"{held.texts} {held.derivatives} {held.differences} {held.definitions}"
+        return Switches(held.texts, text, rate, differences)
+
+    def without_events(self) -> ReactionModel:
+        """The model with its events left out on purpose, for ``solve`` and ``steady_state``. It has
+        the same parameters and tensors as this model."""
+        if not self.events:
+            return self
+        if not self._quiet:
+            other = copy.copy(self)
+            other.network = dataclasses.replace(self.network, events=())
+            other.events = ()
+            self._quiet.append(other)
+        return self._quiet[0]
+
+    @property
     def has_fast_reactions(self) -> bool:
         """Whether a reaction is always at its equilibrium."""
         return any(reaction.fast for reaction in self.network.reactions.values())
@@ -325,7 +371,7 @@ class ReactionModel(LearnedTerms, nn.Module):
             name="value",
             vectors={"y": self.states, "p": self.constants, "e": extra},
             times={TIME.name: "t", START_OF_TIME: "torch.zeros_like(t)"},
-            definitions=self._running(extra),
+            definitions=self._running(key, extra),
             arguments=("t", "y", "p", "e"),
             first=self.constants,
         )
@@ -333,8 +379,10 @@ class ReactionModel(LearnedTerms, nn.Module):
         function.has_rows = source.has_rows
         return function
 
-    def _running(self, extra):
+    def _running(self, key, extra):
         definitions = self.network.definitions
+        if key[0] in ("held", "differences"):
+            definitions = {**definitions, **self._held[key[1]].definitions}
         return {name: found for name, found in definitions.items() if name not in extra}
 
     def _start_function(self, key, outputs, names):
@@ -378,7 +426,7 @@ class ReactionModel(LearnedTerms, nn.Module):
 
     def __getstate__(self):
         # Functions of generated source do not pickle. They are made again at their first use.
-        return {**self.__dict__, "_functions": {}}
+        return {**self.__dict__, "_functions": {}, "_quiet": []}
 
     def __str__(self) -> str:
         """The reactions with their rates, the rules and the events, as chemists write them."""

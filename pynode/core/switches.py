@@ -1,0 +1,268 @@
+"""Conditions at which f jumps, held between their crossings.
+
+A formula such as "k1 where S > c, k2 elsewhere" makes f jump where the state crosses a surface. The
+steps of a method go across, and the gradient of the steps lacks the part that comes from the time
+of the crossing. A field can therefore say where it jumps: its attribute ``pynode_switches`` is a
+``Switches``. While a solve with a gradient runs, each of these conditions keeps the side on which
+it is, so that f is smooth. The solve stops at the crossing, whose time has a gradient, and goes on
+with the other side. Cellier & Kofman, Continuous System Simulation, 2006, sec. 9.5, and the tools of
+Modelica hold conditions in the same way.
+
+The sides are further components of the state, with the derivative zero. A stop changes them as any
+reset changes a state. So rows of a batch, all engines and all adjoints need nothing for them.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# The sides of a condition: 1 and -1, or none. Without a side f computes the condition itself. A
+# condition has given up where both sides lead back to the surface. It rests where it stays zero.
+GIVEN_UP = 0.0
+RESTS = 0.25
+LEAST_SIDE = 0.5
+# The further components are so small that no norm and no rounding error of the state sees them.
+UNIT = 2.0**-100
+# Besides the sides: how many quick crossings there were in a row, and the time of the last one.
+MORE = 2
+# A crossing is quick if it comes within this part of the span after the one before.
+QUICK = 1e-4
+INSTANT = 1e-9
+MOST_QUICK = 100
+# What two crossings at one instant count for: three in a row are too many.
+AT_ONCE = 51
+# A condition that rests may differ from zero by this.
+REST = 1e-20
+# Near zero: by rounding, relative to the state, and by the time of a root, relative to the span.
+NEAR_STATE = 256
+NEAR_TIME = 1e-9
+# The highest derivative of a condition in time that decides where it goes.
+HIGHEST = 3
+
+
+@dataclass(frozen=True)
+class Switches:
+    """Where a field jumps.
+
+    names: of the m conditions. text: what determines the two functions, for keys of native code.
+    rate: rate(t, y, sides, *args) -> dy/dt, smooth for given sides (..., m): 1, -1, or smaller than
+    1/2 in size for a condition without a side. differences: differences(t, y, sides, *args) ->
+    (..., m), continuous for given sides; a condition has the side 1 where its difference is
+    positive.
+    """
+
+    names: tuple[str, ...]
+    text: str
+    rate: Callable[..., Tensor]
+    differences: Callable[..., Tensor]
+
+
+def switches_of(f: Any) -> Switches | None:
+    """The Switches of a field, or None if it does not say that it jumps."""
+    found = getattr(f, "pynode_switches", None)
+    if isinstance(found, Switches) and found.names:
+        return found
+    return None
+
+
+class HeldField(torch.nn.Module):
+    """A field with m switches whose sides are components of the state: (..., n + m + 2)."""
+
+    def __init__(self, f: Any, switches: Switches) -> None:
+        super().__init__()
+        self.f = f
+        self.switches = switches
+
+    def __field_parts__(self) -> tuple:
+        """What the field computes with, for the native engine's key (translate/key.py)."""
+        return self.f, self.switches.text
+
+    def parts(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(the state of f, the sides, the further components) of a state."""
+        count = len(self.switches.names)
+        size = y.shape[-1] - count - MORE
+        state, sides, more = y.split([size, count, MORE], -1)
+        return state, sides / UNIT, more / UNIT
+
+    def forward(self, t: Tensor, y: Tensor, *args: Any) -> Tensor:
+        """dy/dt; the sides rest."""
+        state, sides, _ = self.parts(y)
+        slope = self.switches.rate(t, state, sides, *args)
+        return torch.cat((slope, torch.zeros_like(y[..., state.shape[-1] :])), -1)
+
+
+class Crossing:
+    """The condition of the event at which a held condition leaves its side."""
+
+    def __init__(self, field: HeldField) -> None:
+        self.field = field
+
+    def __field_parts__(self) -> tuple:
+        return self.field.f, self.field.switches.text
+
+    def __call__(self, t: Tensor, y: Tensor, *args: Any) -> Tensor:
+        """(..., m), positive where the conditions are on their sides."""
+        state, sides, _ = self.field.parts(y)
+        value = self.field.switches.differences(t, state, sides, *args)
+        size = sides.abs()
+        resting = 1.0 - value.abs() / REST
+        free = torch.where(size > RESTS / 2, resting, 1.0)
+        watched = torch.where(size > LEAST_SIDE, value * sides, free)
+        # A condition that has no value has no side.
+        return torch.where(value == value, watched, 1.0)
+
+
+class Settled:
+    """The reset of this event: the sides that the conditions have just after a time.
+
+    start, span: of the solve, with the sign of its direction; floats, or (B, 1) for rows.
+    """
+
+    def __init__(self, field: HeldField, start: Any, span: Any) -> None:
+        self.field = field
+        self.start = start
+        self.span = span
+
+    def of_rows(self, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """(start, span) in the form of the rows."""
+        return torch.as_tensor(self.start).to(y), torch.as_tensor(self.span).to(y)
+
+    def begin(self, t: Tensor, y: Tensor, args: tuple) -> Tensor:
+        """The state, (..., n + m + 2), with which a solve begins at y, (..., n)."""
+        count = len(self.field.switches.names)
+        tail = y.detach().new_zeros(*y.shape[:-1], count + MORE)
+        tail[..., :count] = UNIT
+        return self._settled(t, torch.cat((y, tail), -1), args)
+
+    def __call__(self, t: Tensor, y: Tensor, *args: Any) -> Tensor:
+        """The state with other sides."""
+        return self._settled(t, y, args)
+
+    @torch.no_grad()
+    def _tail(self, t: Tensor, y: Tensor, args: tuple) -> Tensor:
+        args = tuple(x.detach() if isinstance(x, Tensor) else x for x in args)
+        state, sides, more = self.field.parts(y.detach())
+        new = _Sides(self.field.switches, t.detach(), state, args, self.span).after(sides)
+        changed = (new != sides).any(-1, keepdim=True)
+        count, last = more.split(1, -1)
+        start, span = self.of_rows(t, y)
+        now = ((t.detach() - start) / span).to(y).expand_as(last)
+        gap = now - last
+        quick = torch.where(gap < INSTANT, count + AT_ONCE, count + 1)
+        count = torch.where(changed, torch.where(gap < QUICK, quick, 0.0), count)
+        last = torch.where(changed, now, last)
+        tired = (count > MOST_QUICK) & (new != sides)
+        new = torch.where(tired, GIVEN_UP, new)
+        lost = (new == GIVEN_UP) & (sides != GIVEN_UP)
+        if bool(lost.any()):
+            self._warn(lost)
+        return torch.cat((new, count, last), -1) * UNIT
+
+    def _settled(self, t: Tensor, y: Tensor, args: tuple) -> Tensor:
+        tail = self._tail(t, y, args)
+        return torch.cat((y[..., : y.shape[-1] - tail.shape[-1]], tail), -1)
+
+    def _warn(self, lost: Tensor) -> None:
+        names = self.field.switches.names
+        which = lost.reshape(-1, len(names)).any(0).tolist()
+        found = ", ".join(name for name, is_lost in zip(names, which, strict=True) if is_lost)
+        warnings.warn(
+            f"the solution stays where dy/dt jumps ({found}), or crosses there again and again at"
+            " once: the solve goes on without stops, and the gradient is not right there. Give the"
+            " switch a hysteresis by an event, or replace the jump by a steep smooth function",
+            stacklevel=2,
+        )
+
+
+class _Sides:
+    """Decides on which sides conditions are just after a time.
+
+    t: 0-d or (rows, 1); y: (..., n).
+    """
+
+    def __init__(
+        self, switches: Switches, t: Tensor, y: Tensor, args: tuple, span: Any
+    ) -> None:
+        self.switches = switches
+        self.t = t
+        self.y = y
+        self.args = args
+        self.span = torch.as_tensor(span).to(y)
+        size = torch.finfo(y.dtype).eps * y.abs().amax(-1, keepdim=True)
+        self.rounding = NEAR_STATE * size
+
+    def after(self, sides: Tensor) -> Tensor:
+        """The new sides, (..., m). Each condition is asked with the sides of the others."""
+        for _ in range(1 + sides.shape[-1]):
+            before = sides
+            rates = self._rates(sides)
+            for i in range(sides.shape[-1]):
+                sides = self._one(sides, i, rates[..., i])
+            if torch.equal(before, sides):
+                break
+        return sides
+
+    def _one(self, sides: Tensor, i: int, rate: Tensor) -> Tensor:
+        """The sides with a new one for the condition i. rate: of its difference, about."""
+        old = sides[..., i]
+        value = self.switches.differences(self.t, self.y, sides, *self.args)[..., i]
+        side = torch.where(value == value, torch.sign(value), GIVEN_UP)
+        room = NEAR_TIME * (rate * self.span.squeeze(-1)).abs() + self.rounding.squeeze(-1)
+        near = value.abs() <= room
+        if bool((near & (old != GIVEN_UP)).any()):
+            side = torch.where(near, self._near(sides, i), side)
+        # What has rested once and does not move stays without a side.
+        tired = (side == RESTS) & (old == RESTS) & (value.abs() > REST)
+        side = torch.where(tired | (old == GIVEN_UP), GIVEN_UP, side)
+        return sides.index_copy(-1, torch.tensor([i], device=sides.device), side.unsqueeze(-1))
+
+    def _near(self, sides: Tensor, i: int) -> Tensor:
+        """The side of a condition that is zero: the one to which f leads if it has that side."""
+        up = self._direction(sides, i, 1.0)
+        down = self._direction(sides, i, -1.0)
+        side = torch.where(up == down, up, GIVEN_UP)
+        # Each side leads away from the surface: the solution goes on as it came.
+        side = torch.where((up > 0) & (down < 0), sides[..., i], side)
+        return torch.where((up == 0) | (down == 0), RESTS, side)
+
+    def _direction(self, sides: Tensor, i: int, side: float) -> Tensor:
+        """-1, 0 or 1: where the difference goes from zero if the condition has a side."""
+        held = sides.clone()
+        held[..., i] = side
+        span = self.span.squeeze(-1)
+        room = self.rounding.squeeze(-1) / 16
+        found = torch.zeros_like(sides[..., i])
+        for order in range(1, HIGHEST + 1):
+            moved = self._rates(held, order)[..., i] * span**order
+            found = torch.where((found == 0) & (moved.abs() > room), torch.sign(moved), found)
+            if bool((found != 0).all()):
+                break
+        return found
+
+    def _rates(self, sides: Tensor, order: int = 1) -> Tensor:
+        """The derivatives of all differences in time, (..., m), for given sides."""
+
+        def value(t: Tensor, y: Tensor) -> Tensor:
+            return self.switches.differences(t, y, sides, *self.args)
+
+        def flow(t: Tensor, y: Tensor) -> Tensor:
+            return self.switches.rate(t, y, sides, *self.args)
+
+        for _ in range(order):
+            value = _along(value, flow)
+        return value(self.t.to(self.y), self.y)
+
+
+def _along(value: Callable[..., Tensor], flow: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The derivative of value(t, y) along the solutions of y' = flow(t, y), as a function."""
+
+    def rate(t: Tensor, y: Tensor) -> Tensor:
+        return torch.func.jvp(value, (t, y), (torch.ones_like(t), flow(t, y)))[1]
+
+    return rate

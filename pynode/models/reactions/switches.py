@@ -1,0 +1,252 @@
+"""Where the right-hand side of a model jumps while its states move.
+
+A condition of a piecewise formula whose crossing is not known beforehand becomes a switch
+(core/switches.py) if the formula jumps there. Whether it does is asked of numbers: the branches are
+compared at random states on the surface. Rounding to whole numbers jumps, too: the parity of the
+whole number is then the side.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+import sympy as sp
+from sympy.core.relational import Relational
+
+from .conditions import crossing_time, frozen, moves
+from .guards import with_guards
+from .records import Network
+from .symbols import TIME, expanded, symbol
+
+# A side above this is 1, below its negative -1, and in between f computes the condition itself.
+_HALF = sp.Rational(1, 2)
+# Points on a surface at which branches are compared, with so many digits. Equal branches differ by
+# rounding alone.
+_POINTS = 12
+_DIGITS = 100
+_EQUAL = 1e-60
+# Further relations of the same formula: so many of their values are tried at each point.
+_CHOICES = 3
+_ORDERED = (sp.StrictGreaterThan, sp.GreaterThan, sp.StrictLessThan, sp.LessThan)
+
+
+@dataclass(frozen=True)
+class HeldFormulas:
+    """The formulas of a model for held conditions.
+
+    names: of the sides in the formulas. texts: of the conditions, for messages. derivatives: of the
+    states. differences: positive where the side is 1. definitions: of the quantities that these
+    name.
+    """
+
+    names: tuple[str, ...]
+    texts: tuple[str, ...]
+    derivatives: list[sp.Basic]
+    differences: list[sp.Basic]
+    definitions: dict[str, sp.Basic]
+
+
+def held_formulas(
+    network: Network,
+    derivatives: Iterable[sp.Basic],
+    values: Mapping[str, float],
+    moving: Collection[str] = (),
+) -> HeldFormulas:
+    """The HeldFormulas of a model. values: of the constants, at which branches are compared.
+    moving: constants that something else changes while the model is solved."""
+    return _Finder(network, values, moving).found(list(derivatives))
+
+
+class _Finder:
+    """Collects the switches, in the order in which the formulas name them."""
+
+    def __init__(
+        self, network: Network, values: Mapping[str, float], moving: Collection[str]
+    ) -> None:
+        self.network = network
+        self.values = values
+        self.moving = frozenset(moving)
+        self.still = frozen(network)
+        # What the side belongs to -> (its symbol, its difference).
+        self.switches: dict[sp.Basic, tuple[sp.Symbol, sp.Basic]] = {}
+
+    def found(self, derivatives: list[sp.Basic]) -> HeldFormulas:
+        """All formulas with the sides in the place of the conditions."""
+        needed = self.network.needed(derivatives)
+        definitions = {
+            name: self._held(formula)
+            for name, formula in self.network.definitions.items()
+            if name in needed
+        }
+        held = [self._held(formula) for formula in derivatives]
+        texts = [str(key.subs(TIME, sp.Symbol("time"))) for key in self.switches]
+        names = [side.name for side, _ in self.switches.values()]
+        differences = [difference for _, difference in self.switches.values()]
+        return HeldFormulas(tuple(names), tuple(texts), held, differences, definitions)
+
+    def _held(self, formula: sp.Basic) -> sp.Basic:
+        """A formula with sides. Parts of it that must not leave their domains keep the conditions
+        of the file (guards.py)."""
+        if not formula.has(sp.Piecewise, sp.floor, sp.ceiling, sp.Mod, sp.sign):
+            return formula
+        return self._rewritten(with_guards(_with_branches(formula)))
+
+    def _rewritten(self, formula: sp.Basic) -> sp.Basic:
+        """The same, from the inside to the outside."""
+        if not formula.args or type(formula).__name__ == "Guarded":
+            return formula
+        if isinstance(formula, sp.Piecewise):
+            return self._piecewise(formula)
+        args = [self._rewritten(arg) for arg in formula.args]
+        if isinstance(formula, sp.floor):
+            return self._floor(formula, args[0])
+        if all(new is old for new, old in zip(args, formula.args, strict=True)):
+            return formula
+        return formula.func(*args)
+
+    def _piecewise(self, formula: sp.Piecewise) -> sp.Basic:
+        pairs = []
+        for value, condition in formula.args:
+            pairs.append((self._rewritten(value), self._condition(formula, condition)))
+        return sp.Piecewise(*pairs, evaluate=False)
+
+    def _condition(self, formula: sp.Piecewise, condition: sp.Basic) -> sp.Basic:
+        """A condition of a formula with sides in the place of its relations."""
+        if isinstance(condition, Relational):
+            return self._relation(formula, condition)
+        if not condition.args:
+            return condition
+        return condition.func(*(self._condition(formula, part) for part in condition.args))
+
+    def _relation(self, formula: sp.Piecewise, relation: Relational) -> sp.Basic:
+        if not isinstance(relation, _ORDERED):
+            # Equality of what moves holds at single times.
+            return relation
+        difference = relation.gts - relation.lts
+        inner = self._rewritten(difference)
+        free = relation
+        if inner != difference:
+            free = relation.func(self._rewritten(relation.lhs), self._rewritten(relation.rhs))
+        if not self._crosses(difference) or not self._jumps(formula, relation):
+            return free
+        side = self._side(relation, inner)
+        return sp.Or(side > _HALF, sp.And(side > -_HALF, free))
+
+    def _floor(self, formula: sp.Basic, argument: sp.Basic) -> sp.Basic:
+        """The whole number below the argument: with a side, the nearest one of its parity."""
+        own = sp.floor(argument)
+        if not self._crosses(formula.args[0]):
+            return own
+        side = self._side(formula, sp.sin(sp.pi * argument))
+        odd = sp.Piecewise((sp.Integer(0), side > 0), (sp.Integer(1), True))
+        held = 2 * sp.floor((argument - odd) / 2 + sp.Rational(1, 4)) + odd
+        return sp.Piecewise((held, sp.Or(side > _HALF, side < -_HALF)), (own, True))
+
+    def _side(self, key: sp.Basic, difference: sp.Basic) -> sp.Symbol:
+        """The symbol of the side of a relation or a whole number."""
+        if key not in self.switches:
+            self.switches[key] = symbol(f"side({len(self.switches)})"), difference
+        return self.switches[key][0]
+
+    def _crosses(self, expression: sp.Basic) -> bool:
+        """Whether an expression moves, and its zeros are not known beforehand."""
+        full = expanded(expression, self.network.definitions)
+        named = {part.name for part in full.free_symbols}
+        if named & self.moving:
+            return True
+        if not moves(expression, self.network, self.still):
+            return False
+        return crossing_time(expression, self.network, self.still) is None
+
+    # ------------------------------------------------------------ jumps
+
+    def _jumps(self, formula: sp.Piecewise, relation: Relational) -> bool:
+        """Whether a formula can jump where a relation changes."""
+        definitions = self.network.definitions
+        whole = expanded(formula, definitions)
+        full = expanded(relation, definitions)
+        if not isinstance(full, Relational):
+            return False
+        yes = _precise(whole.xreplace({full: sp.true}))
+        no = _precise(whole.xreplace({full: sp.false}))
+        if yes.xreplace({full.lhs: full.rhs}) == no.xreplace({full.lhs: full.rhs}):
+            return False
+        difference = _precise(full.lhs - full.rhs)
+        solved = self._solved(difference)
+        if solved is None:
+            return True
+        own = {part for part in difference.free_symbols if part.name not in self.values}
+        others = [
+            part
+            for part in sorted(whole.atoms(Relational), key=sp.default_sort_key)
+            if part != full and not part.free_symbols & own
+        ]
+        chance = random.Random(0)
+        for point in range(_POINTS):
+            for _ in range(_CHOICES if others else 1):
+                chosen = {part: sp.sympify(chance.random() < 0.5) for part in others}
+                place = self._point(whole.free_symbols | full.free_symbols, solved, chance, point)
+                if self._differs(yes.xreplace(chosen), no.xreplace(chosen), place):
+                    return True
+        return False
+
+    def _solved(self, difference: sp.Basic) -> tuple[sp.Symbol, sp.Basic] | None:
+        """(a symbol, its value where the difference is zero), or None if none is linear in it."""
+        found = sorted(
+            difference.free_symbols, key=lambda part: (part.name in self.values, part.name)
+        )
+        for part in found:
+            slope = difference.diff(part)
+            if slope != 0 and part not in slope.free_symbols and not slope.has(sp.Derivative):
+                return part, -difference.xreplace({part: sp.Integer(0)}) / slope
+        return None
+
+    def _point(self, wanted, solved, chance, number):
+        """Numbers for all symbols, on the surface: constants near their values, states at random."""
+        place = {}
+        for part in sorted(wanted, key=lambda part: part.name):
+            value = self.values.get(part.name, math.nan)
+            if not math.isfinite(value):
+                value = 10 ** chance.uniform(-2, 2)
+            elif number:
+                value = value * chance.uniform(0.99, 1.01)
+            place[part] = sp.Float(value, _DIGITS)
+        place[solved[0]] = solved[1].xreplace(place)
+        return place
+
+    def _differs(self, yes, no, place):
+        """Whether two expressions differ at a point."""
+        gap = (yes - no).xreplace(place).evalf(_DIGITS)
+        try:
+            return not abs(complex(gap)) <= _EQUAL
+        except (TypeError, ValueError):
+            return True
+
+
+def _precise(formula: sp.Basic) -> sp.Basic:
+    """A formula whose numbers have all digits."""
+    return formula.xreplace({part: sp.Float(part, _DIGITS) for part in formula.atoms(sp.Float)})
+
+
+def _with_branches(formula: sp.Basic) -> sp.Basic:
+    """A formula with piecewise formulas in the place of signs, and floors in the place of other
+    functions that jump at whole numbers."""
+    formula = formula.replace(
+        lambda part: isinstance(part, sp.sign),
+        lambda part: sp.Piecewise((1, part.args[0] > 0), (-1, part.args[0] < 0), (0, True)),
+    )
+    formula = formula.replace(
+        lambda part: isinstance(part, sp.Mod),
+        # The remainder has the sign of the dividend.
+        lambda part: part.args[0] - part.args[1] * _truncated(part.args[0] / part.args[1]),
+    )
+    return formula.replace(
+        lambda part: isinstance(part, sp.ceiling), lambda part: -sp.floor(-part.args[0])
+    )
+
+
+def _truncated(number: sp.Basic) -> sp.Basic:
+    return sp.Piecewise((sp.floor(number), number >= 0), (-sp.floor(-number), True))
