@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .core.events import Event, EventRecord, RowRecords, as_events
 from .core.solution import BatchSolution, Solution
-from .core.switches import MORE, Crossing, HeldField, Settled, Switches, switches_of
+from .core.switches import Crossing, HeldField, Settled, Switches, switches_of
 
 if TYPE_CHECKING:
     from .core.arguments import Arguments
@@ -79,8 +79,8 @@ class _Held:
         self.problem = problem
         self.start: Tensor = problem.y0  # type: ignore[assignment]
         self.size = self.start.shape[-1]
-        self.more = len(switches.names) + MORE
         self.field, self.crossing = _kept(problem.f, switches.text)
+        self.more = self.field.more
 
     def arguments(self) -> Arguments:
         """The arguments of the solve with these components."""

@@ -23,22 +23,21 @@ import torch
 from torch import Tensor
 
 # The sides of a condition: 1 and -1, or none. Without a side f computes the condition itself. A
-# condition has given up where both sides lead back to the surface. It rests where it stays zero.
+# condition has given up where both sides lead back to the surface. It rests where it stays zero,
+# without a side, or with the one under which it stays there while the other one leads back.
 GIVEN_UP = 0.0
 RESTS = 0.25
 LEAST_SIDE = 0.5
+RESTING_SIDE = 0.75
+FULL_SIDE = 0.875
 # The further components are so small that no norm and no rounding error of the state sees them.
 UNIT = 2.0**-100
-# Besides the sides: how many quick crossings there were in a row, and the time of the last one.
-MORE = 2
 # A crossing is quick if it comes within this part of the span after the one before.
 QUICK = 1e-4
 INSTANT = 1e-9
 MOST_QUICK = 100
 # What two crossings at one instant count for: three in a row are too many.
 AT_ONCE = 51
-# A condition that rests may differ from zero by this.
-REST = 1e-20
 # Near zero: by rounding, relative to the state, and by the time of a root, relative to the span.
 NEAR_STATE = 256
 NEAR_TIME = 1e-9
@@ -54,7 +53,7 @@ class Switches:
     rate: rate(t, y, sides, *args) -> dy/dt, smooth for given sides (..., m): 1, -1, or smaller than
     1/2 in size for a condition without a side. differences: differences(t, y, sides, *args) ->
     (..., m), continuous for given sides; a condition has the side 1 where its difference is
-    positive.
+    positive. Sides between 1/2 and 1 in size count as 1 and -1.
     """
 
     names: tuple[str, ...]
@@ -72,7 +71,9 @@ def switches_of(f: Any) -> Switches | None:
 
 
 class HeldField(torch.nn.Module):
-    """A field with m switches whose sides are components of the state: (..., n + m + 2)."""
+    """A field with m switches. Its state has further components: the m sides, how far each
+    difference may be from zero while it rests, how many quick crossings there were in a row, and
+    the time of the last one."""
 
     def __init__(self, f: Any, switches: Switches) -> None:
         super().__init__()
@@ -83,16 +84,21 @@ class HeldField(torch.nn.Module):
         """What the field computes with, for the native engine's key (translate/key.py)."""
         return self.f, self.switches.text
 
-    def parts(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(the state of f, the sides, the further components) of a state."""
+    @property
+    def more(self) -> int:
+        """How many further components there are."""
+        return 2 * len(self.switches.names) + 2
+
+    def parts(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(the state of f, the sides, the widths, the count and the time) of a state."""
         count = len(self.switches.names)
-        size = y.shape[-1] - count - MORE
-        state, sides, more = y.split([size, count, MORE], -1)
-        return state, sides / UNIT, more / UNIT
+        size = y.shape[-1] - self.more
+        state, sides, widths, last = y.split([size, count, count, 2], -1)
+        return state, sides / UNIT, widths / UNIT, last / UNIT
 
     def forward(self, t: Tensor, y: Tensor, *args: Any) -> Tensor:
         """dy/dt; the sides rest."""
-        state, sides, _ = self.parts(y)
+        state, sides, _, _ = self.parts(y)
         slope = self.switches.rate(t, state, sides, *args)
         return torch.cat((slope, torch.zeros_like(y[..., state.shape[-1] :])), -1)
 
@@ -108,12 +114,13 @@ class Crossing:
 
     def __call__(self, t: Tensor, y: Tensor, *args: Any) -> Tensor:
         """(..., m), positive where the conditions are on their sides."""
-        state, sides, _ = self.field.parts(y)
+        state, sides, widths, _ = self.field.parts(y)
         value = self.field.switches.differences(t, state, sides, *args)
         size = sides.abs()
-        resting = 1.0 - value.abs() / REST
-        free = torch.where(size > RESTS / 2, resting, 1.0)
-        watched = torch.where(size > LEAST_SIDE, value * sides, free)
+        rests = (size > RESTS / 2) & (size < FULL_SIDE)
+        resting = 1.0 - value.abs() / torch.where(rests, widths, 1.0)
+        free = torch.where(rests, resting, 1.0)
+        watched = torch.where(size > FULL_SIDE, value * sides, free)
         # A condition that has no value has no side.
         return torch.where(value == value, watched, 1.0)
 
@@ -134,10 +141,9 @@ class Settled:
         return torch.as_tensor(self.start).to(y), torch.as_tensor(self.span).to(y)
 
     def begin(self, t: Tensor, y: Tensor, args: tuple) -> Tensor:
-        """The state, (..., n + m + 2), with which a solve begins at y, (..., n)."""
-        count = len(self.field.switches.names)
-        tail = y.detach().new_zeros(*y.shape[:-1], count + MORE)
-        tail[..., :count] = UNIT
+        """The state with which a solve begins at y, (..., n)."""
+        tail = y.detach().new_zeros(*y.shape[:-1], self.field.more)
+        tail[..., : len(self.field.switches.names)] = UNIT
         return self._settled(t, torch.cat((y, tail), -1), args)
 
     def __call__(self, t: Tensor, y: Tensor, *args: Any) -> Tensor:
@@ -147,8 +153,9 @@ class Settled:
     @torch.no_grad()
     def _tail(self, t: Tensor, y: Tensor, args: tuple) -> Tensor:
         args = tuple(x.detach() if isinstance(x, Tensor) else x for x in args)
-        state, sides, more = self.field.parts(y.detach())
-        new = _Sides(self.field.switches, t.detach(), state, args, self.span).after(sides)
+        state, sides, widths, more = self.field.parts(y.detach())
+        asked = _Sides(self.field.switches, t.detach(), state, args, self.span)
+        new, widths = asked.after(sides, widths)
         changed = (new != sides).any(-1, keepdim=True)
         count, last = more.split(1, -1)
         start, span = self.of_rows(t, y)
@@ -157,12 +164,11 @@ class Settled:
         quick = torch.where(gap < INSTANT, count + AT_ONCE, count + 1)
         count = torch.where(changed, torch.where(gap < QUICK, quick, 0.0), count)
         last = torch.where(changed, now, last)
-        tired = (count > MOST_QUICK) & (new != sides)
-        new = torch.where(tired, GIVEN_UP, new)
+        new = torch.where((count > MOST_QUICK) & (new != sides), GIVEN_UP, new)
         lost = (new == GIVEN_UP) & (sides != GIVEN_UP)
         if bool(lost.any()):
             self._warn(lost)
-        return torch.cat((new, count, last), -1) * UNIT
+        return torch.cat((new, widths, count, last), -1) * UNIT
 
     def _settled(self, t: Tensor, y: Tensor, args: tuple) -> Tensor:
         tail = self._tail(t, y, args)
@@ -180,6 +186,12 @@ class Settled:
         )
 
 
+def rounding_of(y: Tensor) -> Tensor:
+    """A difference of the state y, (..., n), that may be rounding, (..., 1)."""
+    size = y.abs().sum(-1, keepdim=True)
+    return NEAR_STATE * torch.finfo(y.dtype).eps * size + torch.finfo(y.dtype).tiny
+
+
 class _Sides:
     """Decides on which sides conditions are just after a time.
 
@@ -194,31 +206,38 @@ class _Sides:
         self.y = y
         self.args = args
         self.span = torch.as_tensor(span).to(y)
-        size = torch.finfo(y.dtype).eps * y.abs().amax(-1, keepdim=True)
-        self.rounding = NEAR_STATE * size
+        self.rounding = rounding_of(y)
 
-    def after(self, sides: Tensor) -> Tensor:
-        """The new sides, (..., m). Each condition is asked with the sides of the others."""
+    def after(self, sides: Tensor, widths: Tensor) -> tuple[Tensor, Tensor]:
+        """The new sides and widths, (..., m). Each condition is asked with the sides of the
+        others."""
+        given = sides
+        came = self._rates(sides)
         for _ in range(1 + sides.shape[-1]):
             before = sides
-            rates = self._rates(sides)
             for i in range(sides.shape[-1]):
-                sides = self._one(sides, i, rates[..., i])
-            if torch.equal(before, sides):
+                sides = self._one(sides, i, came[..., i], widths[..., i])
+            if sides.shape[-1] == 1 or torch.equal(before, sides):
                 break
-        return sides
+        value = self._differences(sides).abs()
+        return sides, torch.where(sides == given, widths, 4 * value + self.rounding)
 
-    def _one(self, sides: Tensor, i: int, rate: Tensor) -> Tensor:
-        """The sides with a new one for the condition i. rate: of its difference, about."""
+    def _differences(self, sides: Tensor) -> Tensor:
+        return self.switches.differences(self.t, self.y, sides, *self.args)
+
+    def _one(self, sides: Tensor, i: int, came: Tensor, width: Tensor) -> Tensor:
+        """The sides with a new one for the condition i. came: the derivative of its difference
+        before; width: how far it may be from zero while it rests."""
         old = sides[..., i]
-        value = self.switches.differences(self.t, self.y, sides, *self.args)[..., i]
+        value = self._differences(sides)[..., i]
         side = torch.where(value == value, torch.sign(value), GIVEN_UP)
-        room = NEAR_TIME * (rate * self.span.squeeze(-1)).abs() + self.rounding.squeeze(-1)
+        room = NEAR_TIME * (came * self.span.squeeze(-1)).abs() + self.rounding.squeeze(-1)
         near = value.abs() <= room
         if bool((near & (old != GIVEN_UP)).any()):
             side = torch.where(near, self._near(sides, i), side)
-        # What has rested once and does not move stays without a side.
-        tired = (side == RESTS) & (old == RESTS) & (value.abs() > REST)
+        # What rested, is no longer zero, and does not move is a matter of rounding.
+        rested = (old == RESTS) | (old.abs() == RESTING_SIDE)
+        tired = rested & (side == old) & (value.abs() > 0.99 * width)
         side = torch.where(tired | (old == GIVEN_UP), GIVEN_UP, side)
         return sides.index_copy(-1, torch.tensor([i], device=sides.device), side.unsqueeze(-1))
 
@@ -228,8 +247,11 @@ class _Sides:
         down = self._direction(sides, i, -1.0)
         side = torch.where(up == down, up, GIVEN_UP)
         # Each side leads away from the surface: the solution goes on as it came.
-        side = torch.where((up > 0) & (down < 0), sides[..., i], side)
-        return torch.where((up == 0) | (down == 0), RESTS, side)
+        came = torch.where(sides[..., i] < 0, -1.0, 1.0)
+        side = torch.where((up > 0) & (down < 0), came.to(side), side)
+        side = torch.where((up == 0) | (down == 0), RESTS, side)
+        side = torch.where((up == 0) & (down > 0), RESTING_SIDE, side)
+        return torch.where((up < 0) & (down == 0), -RESTING_SIDE, side)
 
     def _direction(self, sides: Tensor, i: int, side: float) -> Tensor:
         """-1, 0 or 1: where the difference goes from zero if the condition has a side."""

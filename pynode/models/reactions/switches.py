@@ -17,7 +17,7 @@ import sympy as sp
 from sympy.core.relational import Relational
 
 from .conditions import crossing_time, frozen, moves
-from .guards import with_guards
+from .guards import Guarded, with_guards
 from .records import Network
 from .symbols import TIME, expanded, symbol
 
@@ -30,6 +30,8 @@ _DIGITS = 100
 _EQUAL = 1e-60
 # Further relations of the same formula: so many of their values are tried at each point.
 _CHOICES = 3
+# Functions that jump at whole numbers.
+_WHOLE = (sp.floor, sp.ceiling, sp.Mod)
 _ORDERED = (sp.StrictGreaterThan, sp.GreaterThan, sp.StrictLessThan, sp.LessThan)
 
 
@@ -70,8 +72,8 @@ class _Finder:
         self.values = values
         self.moving = frozenset(moving)
         self.still = frozen(network)
-        # What the side belongs to -> (its symbol, its difference).
-        self.switches: dict[sp.Basic, tuple[sp.Symbol, sp.Basic]] = {}
+        # What the side belongs to -> (its symbol, its difference, its text).
+        self.switches: dict[sp.Basic, tuple[sp.Symbol, sp.Basic, str]] = {}
 
     def found(self, derivatives: list[sp.Basic]) -> HeldFormulas:
         """All formulas with the sides in the place of the conditions."""
@@ -82,30 +84,32 @@ class _Finder:
             if name in needed
         }
         held = [self._held(formula) for formula in derivatives]
-        texts = [str(key.subs(TIME, sp.Symbol("time"))) for key in self.switches]
-        names = [side.name for side, _ in self.switches.values()]
-        differences = [difference for _, difference in self.switches.values()]
+        texts = [text for _, _, text in self.switches.values()]
+        names = [side.name for side, _, _ in self.switches.values()]
+        differences = [difference for _, difference, _ in self.switches.values()]
         return HeldFormulas(tuple(names), tuple(texts), held, differences, definitions)
 
     def _held(self, formula: sp.Basic) -> sp.Basic:
         """A formula with sides. Parts of it that must not leave their domains keep the conditions
         of the file (guards.py)."""
-        if not formula.has(sp.Piecewise, sp.floor, sp.ceiling, sp.Mod, sp.sign):
+        if not formula.has(sp.Piecewise, *_WHOLE, sp.sign):
             return formula
-        return self._rewritten(with_guards(_with_branches(formula)))
+        return self._rewritten(with_guards(formula))
 
     def _rewritten(self, formula: sp.Basic) -> sp.Basic:
         """The same, from the inside to the outside."""
-        if not formula.args or type(formula).__name__ == "Guarded":
+        if not formula.args or isinstance(formula, Guarded):
             return formula
         if isinstance(formula, sp.Piecewise):
             return self._piecewise(formula)
         args = [self._rewritten(arg) for arg in formula.args]
-        if isinstance(formula, sp.floor):
-            return self._floor(formula, args[0])
-        if all(new is old for new, old in zip(args, formula.args, strict=True)):
-            return formula
-        return formula.func(*args)
+        same = all(new is old for new, old in zip(args, formula.args, strict=True))
+        own = formula if same else formula.func(*args)
+        if isinstance(formula, _WHOLE):
+            return self._whole(formula, own, args)
+        if isinstance(formula, sp.sign):
+            return self._sign(formula, own, args[0])
+        return own
 
     def _piecewise(self, formula: sp.Piecewise) -> sp.Basic:
         pairs = []
@@ -126,40 +130,67 @@ class _Finder:
             # Equality of what moves holds at single times.
             return relation
         difference = relation.gts - relation.lts
-        inner = self._rewritten(difference)
-        free = relation
-        if inner != difference:
-            free = relation.func(self._rewritten(relation.lhs), self._rewritten(relation.rhs))
         if not self._crosses(difference) or not self._jumps(formula, relation):
-            return free
-        side = self._side(relation, inner)
-        return sp.Or(side > _HALF, sp.And(side > -_HALF, free))
+            return relation
+        # One side serves both directions, and relations that are strict and those that are not.
+        key = _primitive(difference)
+        way = 1
+        if key.could_extract_minus_sign():
+            key = -key
+            way = -1
+        side = way * self._side(key, f"{relation.lhs} = {relation.rhs}", self._rewritten(key))
+        return sp.Or(side > _HALF, sp.And(side > -_HALF, relation))
 
-    def _floor(self, formula: sp.Basic, argument: sp.Basic) -> sp.Basic:
-        """The whole number below the argument: with a side, the nearest one of its parity."""
-        own = sp.floor(argument)
-        if not self._crosses(formula.args[0]):
+    def _whole(self, formula: sp.Basic, own: sp.Basic, args: list[sp.Basic]) -> sp.Basic:
+        """A function that jumps at whole numbers. With a side the number below its argument is the
+        nearest one of its parity: 1 stands for even numbers."""
+        number = formula.args[0]
+        argument = args[0]
+        if isinstance(formula, sp.Mod):
+            number = formula.args[0] / formula.args[1]
+            argument = args[0] / args[1]
+        if not self._moves(number):
             return own
-        side = self._side(formula, sp.sin(sp.pi * argument))
-        odd = sp.Piecewise((sp.Integer(0), side > 0), (sp.Integer(1), True))
-        held = 2 * sp.floor((argument - odd) / 2 + sp.Rational(1, 4)) + odd
+        side = self._side(sp.floor(number), f"floor({number})", sp.sin(sp.pi * argument))
+        odd = (1 - sp.sign(side)) / 2
+        below = 2 * sp.floor((argument - odd) / 2 + sp.Rational(1, 4)) + odd
+        held = below
+        if isinstance(formula, sp.ceiling):
+            held = below + 1
+        if isinstance(formula, sp.Mod):
+            # The remainder has the sign of the dividend.
+            held = args[0] - args[1] * (below + sp.Max(0, -sp.sign(below)))
         return sp.Piecewise((held, sp.Or(side > _HALF, side < -_HALF)), (own, True))
 
-    def _side(self, key: sp.Basic, difference: sp.Basic) -> sp.Symbol:
-        """The symbol of the side of a relation or a whole number."""
+    def _sign(self, formula: sp.Basic, own: sp.Basic, argument: sp.Basic) -> sp.Basic:
+        """A sign."""
+        if not self._crosses(formula.args[0]):
+            return own
+        side = self._side(formula, f"{formula.args[0]} = 0", argument)
+        return sp.Piecewise((1, side > _HALF), (-1, side < -_HALF), (own, True))
+
+    def _side(self, key: sp.Basic, text: str, difference: sp.Basic) -> sp.Symbol:
+        """The symbol of the side of a condition. text: for messages."""
         if key not in self.switches:
-            self.switches[key] = symbol(f"side({len(self.switches)})"), difference
+            name = symbol(f"side({len(self.switches)})")
+            self.switches[key] = name, difference, text.replace(TIME.name, "time")
         return self.switches[key][0]
 
     def _crosses(self, expression: sp.Basic) -> bool:
         """Whether an expression moves, and its zeros are not known beforehand."""
-        full = expanded(expression, self.network.definitions)
-        named = {part.name for part in full.free_symbols}
-        if named & self.moving:
+        if self._is_driven(expression):
             return True
-        if not moves(expression, self.network, self.still):
+        if not self._moves(expression):
             return False
         return crossing_time(expression, self.network, self.still) is None
+
+    def _moves(self, expression: sp.Basic) -> bool:
+        return self._is_driven(expression) or moves(expression, self.network, self.still)
+
+    def _is_driven(self, expression: sp.Basic) -> bool:
+        """Whether an expression depends on constants that move."""
+        full = expanded(expression, self.network.definitions)
+        return any(part.name in self.moving for part in full.free_symbols)
 
     # ------------------------------------------------------------ jumps
 
@@ -231,22 +262,9 @@ def _precise(formula: sp.Basic) -> sp.Basic:
     return formula.xreplace({part: sp.Float(part, _DIGITS) for part in formula.atoms(sp.Float)})
 
 
-def _with_branches(formula: sp.Basic) -> sp.Basic:
-    """A formula with piecewise formulas in the place of signs, and floors in the place of other
-    functions that jump at whole numbers."""
-    formula = formula.replace(
-        lambda part: isinstance(part, sp.sign),
-        lambda part: sp.Piecewise((1, part.args[0] > 0), (-1, part.args[0] < 0), (0, True)),
-    )
-    formula = formula.replace(
-        lambda part: isinstance(part, sp.Mod),
-        # The remainder has the sign of the dividend.
-        lambda part: part.args[0] - part.args[1] * _truncated(part.args[0] / part.args[1]),
-    )
-    return formula.replace(
-        lambda part: isinstance(part, sp.ceiling), lambda part: -sp.floor(-part.args[0])
-    )
-
-
-def _truncated(number: sp.Basic) -> sp.Basic:
-    return sp.Piecewise((sp.floor(number), number >= 0), (-sp.floor(-number), True))
+def _primitive(difference: sp.Basic) -> sp.Basic:
+    """A difference without a positive factor."""
+    factor, rest = difference.as_content_primitive()
+    if factor.is_positive:
+        return rest
+    return difference
