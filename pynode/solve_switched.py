@@ -30,8 +30,11 @@ def switched_solve(
 ) -> Solution | BatchSolution | None:
     """run(arguments), which is a solve, with stops where f jumps; None if f does not jump, or no
     gradient can be asked for."""
+    # Most fields do not say it, and to find out costs a model some time.
+    if not hasattr(type(problem.f), "pynode_switches") or not _wanted(arguments, problem):
+        return None
     switches = switches_of(problem.f)
-    if switches is None or not _wanted(arguments, problem):
+    if switches is None:
         return None
     held = _Held(arguments, problem, switches)
     return held.result(run(held.arguments()))

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -53,19 +53,34 @@ class Switches:
     rate: rate(t, y, sides, *args) -> dy/dt, smooth for given sides (..., m): 1, -1, or smaller than
     1/2 in size for a condition without a side. differences: differences(t, y, sides, *args) ->
     (..., m), continuous for given sides; a condition has the side 1 where its difference is
-    positive. Sides between 1/2 and 1 in size count as 1 and -1.
+    positive. Sides between 1/2 and 1 in size count as 1 and -1. jumps: jumps(t, y, *args) -> (k,)
+    or (B, k), further times at which f jumps, known at the start, or None.
     """
 
     names: tuple[str, ...]
     text: str
     rate: Callable[..., Tensor]
     differences: Callable[..., Tensor]
+    jumps: Callable[..., Tensor] | None = None
+
+    def within(self, changed: Callable[[Callable[..., Tensor]], Callable[..., Tensor]]) -> Switches:
+        """The Switches of a field that is built on this one. changed(function): the function with
+        the arguments of that field."""
+        jumps = self.jumps
+        if jumps is not None:
+            jumps = changed(jumps)
+        return replace(
+            self,
+            rate=changed(self.rate),
+            differences=changed(self.differences),
+            jumps=jumps,
+        )
 
 
 def switches_of(f: Any) -> Switches | None:
     """The Switches of a field, or None if it does not say that it jumps."""
     found = getattr(f, "pynode_switches", None)
-    if isinstance(found, Switches) and found.names:
+    if isinstance(found, Switches) and (found.names or found.jumps is not None):
         return found
     return None
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..core.switches import Switches, switches_of
 from .bound_model import BoundModel, NamedModel
 
 
@@ -92,6 +93,24 @@ class _BoundReactions(BoundModel):
         """All constants, (rows, P)."""
         own = self.values.expand(*free.shape[:-1], -1)  # type: ignore[operator]  # a buffer
         return torch.cat((own, given, free), -1).index_select(-1, self.source)  # type: ignore[arg-type]
+
+    @property
+    def pynode_switches(self) -> Switches | None:
+        """Where the model jumps while its states move."""
+        found = switches_of(self.model)
+        if found is None:
+            return None
+        own = found
+
+        def rate(t: Tensor, y: Tensor, sides: Tensor, free: Tensor, given: Tensor) -> Tensor:
+            return own.rate(t, y, sides, self.constants(free, given))
+
+        def differences(
+            t: Tensor, y: Tensor, sides: Tensor, free: Tensor, given: Tensor
+        ) -> Tensor:
+            return own.differences(t, y, sides, self.constants(free, given))
+
+        return Switches(own.names, own.text, rate, differences)
 
     def rate(self, t: Tensor, y: Tensor, free: Tensor, given: Tensor) -> Tensor:
         return self.model(t, y, self.constants(free, given))

@@ -10,6 +10,7 @@ from torch import Tensor
 from ..backends.packages import missing_for_native
 from ..core.memory import raise_if_exhausted
 from ..core.status import SolveError
+from ..core.switches import Switches, switches_of
 from ..solve import solve
 from .bound_model import BoundModel, NamedModel
 
@@ -178,6 +179,23 @@ class _Single(torch.nn.Module):
     def __init__(self, bound: BoundModel) -> None:
         super().__init__()
         self.bound = bound
+
+    @property
+    def pynode_switches(self) -> Switches | None:
+        """Where the model jumps."""
+        found = switches_of(self.bound)
+        if found is None:
+            return None
+        own = found
+
+        def rate(t: Tensor, y: Tensor, sides: Tensor, *args: Tensor) -> Tensor:
+            return own.rate(t.reshape(1, 1), y[None], sides[None], *(x[None] for x in args))[0]
+
+        def differences(t: Tensor, y: Tensor, sides: Tensor, *args: Tensor) -> Tensor:
+            found = own.differences(t.reshape(1, 1), y[None], sides[None], *(x[None] for x in args))
+            return found[0]
+
+        return Switches(own.names, own.text, rate, differences)
 
     def forward(self, t: Tensor, y: Tensor, free: Tensor, given: Tensor) -> Tensor:
         if not self.bound.by_row:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..core.events import PresetTimes, as_events
+from ..core.switches import Switches, switches_of
 from ..core.unseen_events import refuse_events
 from ..nn.path import Path
 from ..solve import solve
@@ -302,8 +303,29 @@ class _DosedField(torch.nn.Module):
     def pynode_lasting(self) -> Callable:
         return self.f  # see nn.base.Autonomous
 
+    @property
+    def pynode_switches(self) -> Switches | None:
+        """Where f jumps."""
+        found = switches_of(self.f)
+        if found is None:
+            return None
+        inner = found
+
+        def rate(t: Tensor, y: Tensor, sides: Tensor, *args: Tensor) -> Tensor:
+            slope = inner.rate(t, y, sides, *args[: len(args) - self.own])
+            return self._with_infusions(t, slope, args)
+
+        def differences(t: Tensor, y: Tensor, sides: Tensor, *args: Tensor) -> Tensor:
+            return inner.differences(t, y, sides, *args[: len(args) - self.own])
+
+        return Switches(inner.names, inner.text, rate, differences)
+
     def forward(self, t: Tensor, y: Tensor, *args: Tensor) -> Tensor:
         slope = self.f(t, y, *args[: len(args) - self.own])
+        return self._with_infusions(t, slope, args)
+
+    def _with_infusions(self, t: Tensor, slope: Tensor, args: tuple[Tensor, ...]) -> Tensor:
+        """dy/dt with the rates of infusion."""
         if not self.infused:
             return slope
         knots, rates = args[-2:]

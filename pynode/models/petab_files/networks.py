@@ -10,6 +10,7 @@ import sympy as sp
 import torch
 from torch import Tensor, nn
 
+from ...core.switches import Switches
 from ..reactions.model import ReactionModel
 from ..reactions.refusal import UnsupportedFeature
 from ..reactions.symbols import symbol
@@ -106,12 +107,29 @@ class HybridField(nn.Module):
 
     def forward(self, t: Tensor, y: Tensor, p: Tensor, *rest: Tensor) -> Tensor:
         """dy/dt, (rows, n)."""
+        return self.model(t, y, self._constants(t, y, p, rest))
+
+    def _constants(self, t: Tensor, y: Tensor, p: Tensor, rest: tuple[Tensor, ...]) -> Tensor:
+        """The constants of the model, (rows, p), with those that networks compute."""
         count = sum(len(names) for names in self.array_names)
         outputs = self.outputs(t, y, p, rest[:count], rest[count:])
         columns = list(p.unbind(-1))
         for i, (number, place) in self.replaced.items():
             columns[i] = outputs[number][:, place]
-        return self.model(t, y, torch.stack(columns, -1))
+        return torch.stack(columns, -1)
+
+    @property
+    def pynode_switches(self) -> Switches:
+        """Where the model jumps while its states, or the outputs of the networks, move."""
+        own = self.model.switches([self.model.constants[i] for i in self.replaced])
+
+        def rate(t: Tensor, y: Tensor, sides: Tensor, p: Tensor, *rest: Tensor) -> Tensor:
+            return own.rate(t, y, sides, self._constants(t, y, p, rest))
+
+        def differences(t: Tensor, y: Tensor, sides: Tensor, p: Tensor, *rest: Tensor) -> Tensor:
+            return own.differences(t, y, sides, self._constants(t, y, p, rest))
+
+        return Switches(own.names, own.text, rate, differences)
 
     def outputs(self, t: Tensor, y: Tensor, p: Tensor, arrays: Any, weights: Any) -> list[Tensor]:
         """The outputs of each network, (rows, outputs)."""

@@ -24,7 +24,7 @@ from .jumps import jump_times
 from .python_file import python_file
 from .records import START_OF_TIME, Network
 from .simulate import simulate
-from .switches import HeldFormulas, held_formulas
+from .switches import held_formulas
 from .symbols import TIME, at_start, symbol
 from .torch_source import FunctionSource, compiled
 
@@ -86,7 +86,7 @@ class ReactionModel(LearnedTerms, nn.Module):
         )
         self._functions: dict[Any, Callable] = {}
         self._jump_times: list[sp.Expr] | None = None
-        self._held: dict[frozenset[str], HeldFormulas] = {}
+        self._switches: dict[frozenset[str], Switches] = {}
         # A list, because a module in an attribute would become a part of this one.
         self._quiet: list[ReactionModel] = []
 
@@ -269,23 +269,25 @@ class ReactionModel(LearnedTerms, nn.Module):
         """The conditions of piecewise formulas at which dy/dt jumps, if their times are not known
         beforehand. moving: constants that something else changes during a solve."""
         known = frozenset(moving)
-        if known not in self._held:
-            values = dict(zip(self.constants, self.given.detach().tolist()))
-            self._held[known] = held_formulas(self.network, self._derivatives(), values, known)
-        held = self._held[known]
+        if known not in self._switches:
+            self._switches[known] = self._made_switches(known)
+        return self._switches[known]
+
+    def _made_switches(self, moving):
+        values = dict(zip(self.constants, self.given.detach().tolist()))
+        held = held_formulas(self.network, self._derivatives(), values, moving)
 
         def rate(t: Tensor, y: Tensor, sides: Tensor, p: Tensor | None = None) -> Tensor:
             return self._evaluated(
-                ("held", known), lambda: held.derivatives, t, y, p, sides, held.names
+                ("held", moving), lambda: held.derivatives, t, y, p, sides, held.names, held
             )
 
         def differences(t: Tensor, y: Tensor, sides: Tensor, p: Tensor | None = None) -> Tensor:
             return self._evaluated(
-                ("differences", known), lambda: held.differences, t, y, p, sides, held.names
+                ("differences", moving), lambda: held.differences, t, y, p, sides, held.names, held
             )
 
-        text = f"{held.texts} {held.derivatives} {held.differences} {held.definitions}"
-        return Switches(held.texts, text, rate, differences)
+        return Switches(held.texts, held.text, rate, differences)
 
     def without_events(self) -> ReactionModel:
         """The model with its events left out on purpose, for ``solve`` and ``steady_state``. It has
@@ -349,13 +351,13 @@ class ReactionModel(LearnedTerms, nn.Module):
     def _derivatives(self):
         return [self.network.derivative(name) for name in self.states]
 
-    def _evaluated(self, key, outputs, t, y, p, e, extra=()):
+    def _evaluated(self, key, outputs, t, y, p, e, extra=(), held=None):
         """The function of a key at t, y, p and e. outputs() makes the expressions at the first
-        use."""
+        use. held: the HeldFormulas to which they belong, or None."""
         if self.terms and key != SEEN:
             e = self._with_learned(t, y, p, e)
             extra = (*extra, *self.terms)
-        function = self._functions.get(key) or self._make(key, outputs, extra)
+        function = self._functions.get(key) or self._make(key, outputs, extra, held)
         p = self.values if p is None else p
         if p.dim() > 1 and y.dim() == 1:
             y = y.expand(*p.shape[:-1], y.shape[-1])
@@ -366,12 +368,12 @@ class ReactionModel(LearnedTerms, nn.Module):
             result = result.expand(*rows, result.shape[-1])
         return result
 
-    def _make(self, key, outputs, extra):
+    def _make(self, key, outputs, extra, held=None):
         source = FunctionSource(
             name="value",
             vectors={"y": self.states, "p": self.constants, "e": extra},
             times={TIME.name: "t", START_OF_TIME: "torch.zeros_like(t)"},
-            definitions=self._running(key, extra),
+            definitions=self._running(extra, held),
             arguments=("t", "y", "p", "e"),
             first=self.constants,
         )
@@ -379,10 +381,10 @@ class ReactionModel(LearnedTerms, nn.Module):
         function.has_rows = source.has_rows
         return function
 
-    def _running(self, key, extra):
+    def _running(self, extra, held=None):
         definitions = self.network.definitions
-        if key[0] in ("held", "differences"):
-            definitions = {**definitions, **self._held[key[1]].definitions}
+        if held is not None:
+            definitions = {**definitions, **held.definitions}
         return {name: found for name, found in definitions.items() if name not in extra}
 
     def _start_function(self, key, outputs, names):
@@ -426,7 +428,7 @@ class ReactionModel(LearnedTerms, nn.Module):
 
     def __getstate__(self):
         # Functions of generated source do not pickle. They are made again at their first use.
-        return {**self.__dict__, "_functions": {}, "_quiet": []}
+        return {**self.__dict__, "_functions": {}, "_switches": {}, "_quiet": []}
 
     def __str__(self) -> str:
         """The reactions with their rates, the rules and the events, as chemists write them."""

@@ -50,6 +50,11 @@ class HeldFormulas:
     differences: list[sp.Basic]
     definitions: dict[str, sp.Basic]
 
+    @property
+    def text(self) -> str:
+        """All of it as text."""
+        return f"{self.names} {self.derivatives} {self.differences} {self.definitions}"
+
 
 def held_formulas(
     network: Network,
@@ -78,6 +83,9 @@ class _Finder:
     def found(self, derivatives: list[sp.Basic]) -> HeldFormulas:
         """All formulas with the sides in the place of the conditions."""
         needed = self.network.needed(derivatives)
+        formulas = [*derivatives, *map(self.network.definitions.get, needed)]
+        if not any(formula is not None and _may_jump(formula) for formula in formulas):
+            return HeldFormulas((), (), [], [], {})
         definitions = {
             name: self._held(formula)
             for name, formula in self.network.definitions.items()
@@ -92,7 +100,7 @@ class _Finder:
     def _held(self, formula: sp.Basic) -> sp.Basic:
         """A formula with sides. Parts of it that must not leave their domains keep the conditions
         of the file (guards.py)."""
-        if not formula.has(sp.Piecewise, *_WHOLE, sp.sign):
+        if not _may_jump(formula):
             return formula
         return self._rewritten(with_guards(formula))
 
@@ -260,6 +268,11 @@ class _Finder:
 def _precise(formula: sp.Basic) -> sp.Basic:
     """A formula whose numbers have all digits."""
     return formula.xreplace({part: sp.Float(part, _DIGITS) for part in formula.atoms(sp.Float)})
+
+
+def _may_jump(formula: sp.Basic) -> bool:
+    """Whether a formula has parts that can jump."""
+    return formula.has(sp.Piecewise, sp.sign, *_WHOLE)
 
 
 def _primitive(difference: sp.Basic) -> sp.Basic:
