@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .core.events import Event, EventRecord, RowRecords, as_events
+from .core.events import Event, EventRecord, PresetTimes, RowRecords, as_events, as_row_times
 from .core.solution import BatchSolution, Solution
 from .core.switches import Crossing, HeldField, Settled, Switches, switches_of
 
@@ -28,28 +28,60 @@ if TYPE_CHECKING:
 def switched_solve(
     run: Callable[[Arguments], Any], arguments: Arguments, problem: ODEProblem
 ) -> Solution | BatchSolution | None:
-    """run(arguments), which is a solve, with stops where f jumps; None if f does not jump, or no
-    gradient can be asked for."""
+    """run(arguments), which is a solve, with stops where f jumps; None if there is nothing to add
+    to the arguments: f does not jump, or no gradient can be asked for."""
     # Most fields do not say it, and to find out costs a model some time.
     if not hasattr(type(problem.f), "pynode_switches") or not _wanted(arguments, problem):
         return None
     switches = switches_of(problem.f)
     if switches is None:
         return None
-    held = _Held(arguments, problem, switches)
+    known = _with_jumps(arguments, problem, switches)
+    if not switches.names:
+        if known is arguments:
+            return None
+        return run(known)
+    held = _Held(known, problem, switches)
     return held.result(run(held.arguments()))
 
 
 def warn_of_transforms(problem: ODEProblem) -> None:
     """Warn where torch.func's transforms differentiate a field that jumps."""
     switches = switches_of(problem.f)
-    if switches is not None:
+    if switches is not None and switches.names:
         warnings.warn(
             f"dy/dt jumps ({', '.join(switches.names)}), and the derivative inside torch.func's"
             " transforms leaves out the times of the jumps: differentiate by backward() or"
             " torch.autograd.grad",
             stacklevel=3,
         )
+
+
+def _with_jumps(arguments: Arguments, problem: ODEProblem, switches: Switches) -> Arguments:
+    """The arguments with the times at which f jumps that are known at the start. The arguments
+    themselves if they name these times."""
+    if switches.jumps is None:
+        return arguments
+    start: Any = problem.y0
+    if arguments.batched:
+        first = problem.row_times(start.device, len(start))[0].unsqueeze(-1)
+    else:
+        first = problem.times(None)[0]
+    times = switches.jumps(first.to(start), start, *problem.args).double()
+    times = torch.where(times.isfinite(), times, math.nan)
+    given = as_row_times(arguments.jumps, "jumps").to(times.device)
+    same = given.shape == times.shape and bool(
+        torch.equal(given.detach().nan_to_num(), times.detach().nan_to_num())
+    )
+    if same or not times.numel():
+        return arguments
+    if not arguments.batched:
+        times = times[~times.isnan()]
+    if times.dim() > 1 and not arguments.batched:
+        return arguments
+    rows = times.shape[:-1] or given.shape[:-1]
+    both = torch.cat((given.expand(*rows, -1), times.expand(*rows, -1)), -1)
+    return replace(arguments, jumps=both)
 
 
 def _wanted(arguments: Arguments, problem: ODEProblem) -> bool:
@@ -91,17 +123,20 @@ class _Held:
         # The norm of an error is a mean over the components, and these have no error.
         share = math.sqrt(self.size / (self.size + self.more))
         first, span = self._times()
-        settled = Settled(self.field, first, span)
-        clock = torch.as_tensor(first).to(self.start)
-        event = Event(self.crossing, direction=-1, reset=settled, name="jump of f")
+        settled = Settled(self.field)
+        start = settled.begin(first, span, self.start, self.problem.args)
+        own: list[Any] = [Event(self.crossing, direction=-1, reset=settled, name="jump of f")]
+        if settled.rests(start) and len(given.jumps):
+            # What rests may begin to move where f jumps.
+            own.append(PresetTimes(as_row_times(given.jumps, "jumps").detach(), settled))
         changed: dict[str, Any] = {
             "f": self.field,
-            "y0": settled.begin(clock, self.start, self.problem.args),
+            "y0": start,
             "t": self.problem.tspan,
             "args": self.problem.args,
             "rtol": given.rtol * share,
             "atol": self._padded(given.atol, share),
-            "events": [*self._events(), event],
+            "events": [*self._events(), *own],
             "mass": self._mass(),
             "jac": self._jacobian(),
             "callback": self._of_state(given.callback),
@@ -111,12 +146,12 @@ class _Held:
             changed["nonnegative"] = list(range(self.size))
         return replace(given, **changed)
 
-    def _times(self) -> tuple[Any, Any]:
-        """(the first time, the span): floats, or (B, 1) for a batch."""
+    def _times(self) -> tuple[Tensor, Tensor]:
+        """(the first time, the span): 0-d, or with the rows of a batch."""
         if not self.given.batched:
-            times = self.problem.times(None).detach()
-            return float(times[0]), float(times[-1] - times[0])
-        times = self.problem.row_times(self.start.device, len(self.start)).detach()
+            times = self.problem.times(None).detach().to(self.start)
+            return times[0], times[-1] - times[0]
+        times = self.problem.row_times(self.start.device, len(self.start)).detach().to(self.start)
         shape = (-1, *[1] * (self.start.dim() - 1))
         return times[0].reshape(shape), (times[-1] - times[0]).reshape(shape)
 

@@ -87,8 +87,8 @@ def switches_of(f: Any) -> Switches | None:
 
 class HeldField(torch.nn.Module):
     """A field with m switches. Its state has further components: the m sides, how far each
-    difference may be from zero while it rests, how many quick crossings there were in a row, and
-    the time of the last one."""
+    difference may be from zero while it rests, how many quick crossings there were in a row, the
+    time of the last one, and the span of the solve with the sign of its direction."""
 
     def __init__(self, f: Any, switches: Switches) -> None:
         super().__init__()
@@ -102,13 +102,14 @@ class HeldField(torch.nn.Module):
     @property
     def more(self) -> int:
         """How many further components there are."""
-        return 2 * len(self.switches.names) + 2
+        return 2 * len(self.switches.names) + 3
 
     def parts(self, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(the state of f, the sides, the widths, the count and the time) of a state."""
+        """(the state of f, the sides, the widths, the count with its time and the span) of a
+        state."""
         count = len(self.switches.names)
         size = y.shape[-1] - self.more
-        state, sides, widths, last = y.split([size, count, count, 2], -1)
+        state, sides, widths, last = y.split([size, count, count, 3], -1)
         return state, sides / UNIT, widths / UNIT, last / UNIT
 
     def forward(self, t: Tensor, y: Tensor, *args: Any) -> Tensor:
@@ -141,24 +142,18 @@ class Crossing:
 
 
 class Settled:
-    """The reset of this event: the sides that the conditions have just after a time.
+    """The reset of this event: the sides that the conditions have just after a time."""
 
-    start, span: of the solve, with the sign of its direction; floats, or (B, 1) for rows.
-    """
-
-    def __init__(self, field: HeldField, start: Any, span: Any) -> None:
+    def __init__(self, field: HeldField) -> None:
         self.field = field
-        self.start = start
-        self.span = span
 
-    def of_rows(self, t: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """(start, span) in the form of the rows."""
-        return torch.as_tensor(self.start).to(y), torch.as_tensor(self.span).to(y)
-
-    def begin(self, t: Tensor, y: Tensor, args: tuple) -> Tensor:
-        """The state with which a solve begins at y, (..., n)."""
+    def begin(self, t: Tensor, span: Tensor, y: Tensor, args: tuple) -> Tensor:
+        """The state with which a solve begins at y, (..., n). t, span: 0-d, or (rows, 1)."""
+        count = len(self.field.switches.names)
         tail = y.detach().new_zeros(*y.shape[:-1], self.field.more)
-        tail[..., : len(self.field.switches.names)] = UNIT
+        tail[..., :count] = UNIT
+        tail[..., -2:] = torch.cat((t - span, span), -1) if t.dim() else torch.stack((t - span, span))
+        tail[..., -2:] *= UNIT
         return self._settled(t, torch.cat((y, tail), -1), args)
 
     def __call__(self, t: Tensor, y: Tensor, *args: Any) -> Tensor:
@@ -169,13 +164,12 @@ class Settled:
     def _tail(self, t: Tensor, y: Tensor, args: tuple) -> Tensor:
         args = tuple(x.detach() if isinstance(x, Tensor) else x for x in args)
         state, sides, widths, more = self.field.parts(y.detach())
-        asked = _Sides(self.field.switches, t.detach(), state, args, self.span)
+        count, last, span = more.split(1, -1)
+        asked = _Sides(self.field.switches, t.detach(), state, args, span)
         new, widths = asked.after(sides, widths)
         changed = (new != sides).any(-1, keepdim=True)
-        count, last = more.split(1, -1)
-        start, span = self.of_rows(t, y)
-        now = ((t.detach() - start) / span).to(y).expand_as(last)
-        gap = now - last
+        now = t.detach().to(y).expand_as(last)
+        gap = (now - last) / span
         quick = torch.where(gap < INSTANT, count + AT_ONCE, count + 1)
         count = torch.where(changed, torch.where(gap < QUICK, quick, 0.0), count)
         last = torch.where(changed, now, last)
@@ -183,7 +177,12 @@ class Settled:
         lost = (new == GIVEN_UP) & (sides != GIVEN_UP)
         if bool(lost.any()):
             self._warn(lost)
-        return torch.cat((new, widths, count, last), -1) * UNIT
+        return torch.cat((new, widths, count, last, span), -1) * UNIT
+
+    def rests(self, y: Tensor) -> bool:
+        """Whether a condition of a state rests on its surface."""
+        _, sides, _, _ = self.field.parts(y.detach())
+        return bool(((sides.abs() > GIVEN_UP) & (sides.abs() < FULL_SIDE)).any())
 
     def _settled(self, t: Tensor, y: Tensor, args: tuple) -> Tensor:
         tail = self._tail(t, y, args)
@@ -210,17 +209,17 @@ def rounding_of(y: Tensor) -> Tensor:
 class _Sides:
     """Decides on which sides conditions are just after a time.
 
-    t: 0-d or (rows, 1); y: (..., n).
+    t: 0-d or (rows, 1); y: (..., n); span: of the solve, (..., 1).
     """
 
     def __init__(
-        self, switches: Switches, t: Tensor, y: Tensor, args: tuple, span: Any
+        self, switches: Switches, t: Tensor, y: Tensor, args: tuple, span: Tensor
     ) -> None:
         self.switches = switches
-        self.t = t
+        self.t = t.to(y)
         self.y = y
         self.args = args
-        self.span = torch.as_tensor(span).to(y)
+        self.span = span
         self.rounding = rounding_of(y)
 
     def after(self, sides: Tensor, widths: Tensor) -> tuple[Tensor, Tensor]:
@@ -293,7 +292,7 @@ class _Sides:
 
         for _ in range(order):
             value = _along(value, flow)
-        return value(self.t.to(self.y), self.y)
+        return value(self.t, self.y)
 
 
 def _along(value: Callable[..., Tensor], flow: Callable[..., Tensor]) -> Callable[..., Tensor]:

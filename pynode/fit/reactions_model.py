@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -100,17 +100,14 @@ class _BoundReactions(BoundModel):
         found = switches_of(self.model)
         if found is None:
             return None
-        own = found
 
-        def rate(t: Tensor, y: Tensor, sides: Tensor, free: Tensor, given: Tensor) -> Tensor:
-            return own.rate(t, y, sides, self.constants(free, given))
+        def changed(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+            def of_numbers(*args: Tensor) -> Tensor:
+                return function(*args[:-2], self.constants(*args[-2:]))
 
-        def differences(
-            t: Tensor, y: Tensor, sides: Tensor, free: Tensor, given: Tensor
-        ) -> Tensor:
-            return own.differences(t, y, sides, self.constants(free, given))
+            return of_numbers
 
-        return Switches(own.names, own.text, rate, differences)
+        return found.within(changed)
 
     def rate(self, t: Tensor, y: Tensor, free: Tensor, given: Tensor) -> Tensor:
         return self.model(t, y, self.constants(free, given))

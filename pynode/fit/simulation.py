@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -186,16 +187,11 @@ class _Single(torch.nn.Module):
         found = switches_of(self.bound)
         if found is None:
             return None
-        own = found
 
-        def rate(t: Tensor, y: Tensor, sides: Tensor, *args: Tensor) -> Tensor:
-            return own.rate(t.reshape(1, 1), y[None], sides[None], *(x[None] for x in args))[0]
+        def changed(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+            return lambda t, *args: function(t.reshape(1, 1), *(x[None] for x in args))[0]
 
-        def differences(t: Tensor, y: Tensor, sides: Tensor, *args: Tensor) -> Tensor:
-            found = own.differences(t.reshape(1, 1), y[None], sides[None], *(x[None] for x in args))
-            return found[0]
-
-        return Switches(own.names, own.text, rate, differences)
+        return found.within(changed)
 
     def forward(self, t: Tensor, y: Tensor, free: Tensor, given: Tensor) -> Tensor:
         if not self.bound.by_row:

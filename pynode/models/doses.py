@@ -309,16 +309,16 @@ class _DosedField(torch.nn.Module):
         found = switches_of(self.f)
         if found is None:
             return None
-        inner = found
+
+        def changed(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+            return lambda *args: function(*args[: len(args) - self.own])
+
+        inner = found.within(changed)
 
         def rate(t: Tensor, y: Tensor, sides: Tensor, *args: Tensor) -> Tensor:
-            slope = inner.rate(t, y, sides, *args[: len(args) - self.own])
-            return self._with_infusions(t, slope, args)
+            return self._with_infusions(t, inner.rate(t, y, sides, *args), args)
 
-        def differences(t: Tensor, y: Tensor, sides: Tensor, *args: Tensor) -> Tensor:
-            return inner.differences(t, y, sides, *args[: len(args) - self.own])
-
-        return Switches(inner.names, inner.text, rate, differences)
+        return replace(inner, rate=rate)
 
     def forward(self, t: Tensor, y: Tensor, *args: Tensor) -> Tensor:
         slope = self.f(t, y, *args[: len(args) - self.own])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -69,15 +69,16 @@ class DrivenModel(torch.nn.Module):
         found = getattr(self.model, "switches", None)
         if found is None:
             return None
-        own = found(self.names)
 
-        def rate(t: Tensor, y: Tensor, sides: Tensor, p: Tensor, *tables: Tensor) -> Tensor:
-            return own.rate(t, y, sides, self._driven(t, p, tables))
+        def changed(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+            def with_inputs(t: Tensor, *args: Tensor) -> Tensor:
+                count = len(args) - 2 * len(self.names)
+                p = self._driven(t, args[count - 1], args[count:])
+                return function(t, *args[: count - 1], p)
 
-        def differences(t: Tensor, y: Tensor, sides: Tensor, p: Tensor, *tables: Tensor) -> Tensor:
-            return own.differences(t, y, sides, self._driven(t, p, tables))
+            return with_inputs
 
-        return Switches(own.names, own.text, rate, differences)
+        return found(self.names).within(changed)
 
     def forward(self, t: Tensor, y: Tensor, p: Tensor, *tables: Tensor) -> Tensor:
         return self.model(t, y, self._driven(t, p, tables))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..core.problem import ODEProblem, as_problem, check_finite
 from ..core.status import SolveError
+from ..core.unseen_events import refuse_events
 from .conserved import Conserved, none, of_samples, of_sums
 from .newton import Equations, differentiable, newton
 from .rows import BatchOfSystems, SingleSystem
@@ -102,6 +103,7 @@ def steady_state(
         problem = f
     else:
         problem = as_problem(f, y0, [t, t + 1.0], args, None, None)
+    refuse_events(problem.f)
     rows: SingleSystem | BatchOfSystems
     if batched:
         rows = BatchOfSystems(problem, float(t), by_row, native=backend == "native")

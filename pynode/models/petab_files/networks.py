@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sympy as sp
@@ -123,13 +123,14 @@ class HybridField(nn.Module):
         """Where the model jumps while its states, or the outputs of the networks, move."""
         own = self.model.switches([self.model.constants[i] for i in self.replaced])
 
-        def rate(t: Tensor, y: Tensor, sides: Tensor, p: Tensor, *rest: Tensor) -> Tensor:
-            return own.rate(t, y, sides, self._constants(t, y, p, rest))
+        def changed(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+            def with_networks(t: Tensor, y: Tensor, sides: Tensor, p: Tensor, *rest: Any) -> Tensor:
+                return function(t, y, sides, self._constants(t, y, p, rest))
 
-        def differences(t: Tensor, y: Tensor, sides: Tensor, p: Tensor, *rest: Tensor) -> Tensor:
-            return own.differences(t, y, sides, self._constants(t, y, p, rest))
+            return with_networks
 
-        return Switches(own.names, own.text, rate, differences)
+        # The simulation gives the times that are known.
+        return replace(own, jumps=None).within(changed)
 
     def outputs(self, t: Tensor, y: Tensor, p: Tensor, arrays: Any, weights: Any) -> list[Tensor]:
         """The outputs of each network, (rows, outputs)."""

@@ -252,13 +252,11 @@ class ReactionModel(LearnedTerms, nn.Module):
         quantities that only events change."""
         if p is None:
             p = self.values
-        if self._jump_times is None:
-            self._jump_times = jump_times(self.network, self._derivatives())
-        if not self._jump_times:
+        if not self._known_jumps():
             return p.new_zeros((*p.shape[:-1], 0), dtype=torch.float64)
         if y is None:
             y = self.initial(p)
-        return self.quantities(self._jump_times)(t, y, p).double()
+        return self.quantities(self._known_jumps())(t, y, p).double()
 
     @property
     def pynode_switches(self) -> Switches:
@@ -287,7 +285,20 @@ class ReactionModel(LearnedTerms, nn.Module):
                 ("differences", moving), lambda: held.differences, t, y, p, sides, held.names, held
             )
 
-        return Switches(held.texts, held.text, rate, differences)
+        jumps = None
+        if self._known_jumps():
+            jumps = self._jumps_at
+        return Switches(held.texts, held.text, rate, differences, jumps)
+
+    def _jumps_at(self, t, y, p=None):
+        """``jumps`` of a solve that begins at t and y."""
+        return self.jumps(p, t, y)
+
+    def _known_jumps(self):
+        """The formulas of ``jumps``."""
+        if self._jump_times is None:
+            self._jump_times = jump_times(self.network, self._derivatives())
+        return self._jump_times
 
     def without_events(self) -> ReactionModel:
         """The model with its events left out on purpose, for ``solve`` and ``steady_state``. It has

@@ -106,10 +106,13 @@ class _Finder:
 
     def _rewritten(self, formula: sp.Basic) -> sp.Basic:
         """The same, from the inside to the outside."""
-        if not formula.args or isinstance(formula, Guarded):
+        if not formula.args:
             return formula
         if isinstance(formula, sp.Piecewise):
             return self._piecewise(formula)
+        if isinstance(formula, Guarded):
+            argument = self._rewritten(formula.args[0])
+            return Guarded(argument, self._condition(None, formula.args[1]))
         args = [self._rewritten(arg) for arg in formula.args]
         same = all(new is old for new, old in zip(args, formula.args, strict=True))
         own = formula if same else formula.func(*args)
@@ -120,32 +123,35 @@ class _Finder:
         return own
 
     def _piecewise(self, formula: sp.Piecewise) -> sp.Basic:
-        pairs = []
-        for value, condition in formula.args:
-            pairs.append((self._rewritten(value), self._condition(formula, condition)))
-        return sp.Piecewise(*pairs, evaluate=False)
+        # First the conditions: the guards of the branches have the same ones.
+        conditions = [self._condition(formula, condition) for _, condition in formula.args]
+        values = [self._rewritten(value) for value, _ in formula.args]
+        return sp.Piecewise(*zip(values, conditions, strict=True), evaluate=False)
 
-    def _condition(self, formula: sp.Piecewise, condition: sp.Basic) -> sp.Basic:
-        """A condition of a formula with sides in the place of its relations."""
+    def _condition(self, formula: sp.Piecewise | None, condition: sp.Basic) -> sp.Basic:
+        """A condition of a formula with sides in the place of its relations. Without a formula only
+        relations that are known to have sides get them."""
         if isinstance(condition, Relational):
             return self._relation(formula, condition)
         if not condition.args:
             return condition
         return condition.func(*(self._condition(formula, part) for part in condition.args))
 
-    def _relation(self, formula: sp.Piecewise, relation: Relational) -> sp.Basic:
+    def _relation(self, formula: sp.Piecewise | None, relation: Relational) -> sp.Basic:
         if not isinstance(relation, _ORDERED):
             # Equality of what moves holds at single times.
             return relation
         difference = relation.gts - relation.lts
-        if not self._crosses(difference) or not self._jumps(formula, relation):
-            return relation
         # One side serves both directions, and relations that are strict and those that are not.
         key = _primitive(difference)
         way = 1
         if key.could_extract_minus_sign():
             key = -key
             way = -1
+        if key not in self.switches and (
+            formula is None or not self._crosses(difference) or not self._jumps(formula, relation)
+        ):
+            return relation
         side = way * self._side(key, f"{relation.lhs} = {relation.rhs}", self._rewritten(key))
         return sp.Or(side > _HALF, sp.And(side > -_HALF, relation))
 
