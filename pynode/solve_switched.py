@@ -128,7 +128,7 @@ class _Held:
         own: list[Any] = [Event(self.crossing, direction=-1, reset=settled, name="jump of f")]
         if settled.rests(start) and len(given.jumps):
             # What rests may begin to move where f jumps.
-            own.append(PresetTimes(as_row_times(given.jumps, "jumps").detach(), settled))
+            own.append(PresetTimes(given.jumps, settled))
         changed: dict[str, Any] = {
             "f": self.field,
             "y0": start,

@@ -114,6 +114,12 @@ class _Finder:
             argument = self._rewritten(formula.args[0])
             return Guarded(argument, self._condition(None, formula.args[1]))
         args = [self._rewritten(arg) for arg in formula.args]
+        if isinstance(args[0], Guarded) and _needs_positive(formula):
+            # Behind the surface a step may leave the domain. There the function goes on evenly.
+            inner, held = args[0].args
+            actual = formula.args[0].args[1]
+            even = sp.Piecewise((inner, actual), (sp.Abs(inner), True), evaluate=False)
+            args[0] = Guarded(even, held)
         same = all(new is old for new, old in zip(args, formula.args, strict=True))
         own = formula if same else formula.func(*args)
         if isinstance(formula, _WHOLE):
@@ -279,6 +285,11 @@ def _precise(formula: sp.Basic) -> sp.Basic:
 def _may_jump(formula: sp.Basic) -> bool:
     """Whether a formula has parts that can jump."""
     return formula.has(sp.Piecewise, sp.sign, *_WHOLE)
+
+
+def _needs_positive(formula: sp.Basic) -> bool:
+    """Whether a function is defined for positive arguments alone."""
+    return isinstance(formula, sp.log) or (formula.is_Pow and not formula.exp.is_Integer)
 
 
 def _primitive(difference: sp.Basic) -> sp.Basic:
