@@ -35,6 +35,7 @@ from .core.solution import BatchSolution, DenseSegment, Solution
 from .core.stop_conditions import Limits
 from .core.suggestions import suggests_options
 from .core.torch_context import disallow_tracing, needs_clean_context, run_clean
+from .core.unseen_events import refuse_events
 from .core.vector_field import VectorField, clamp_negative
 from .failure import Case, examine, occurred
 from .failure.ending import ending
@@ -44,6 +45,7 @@ from .methods.compiled.steps import check as check_compiled
 from .methods.selection import choose, refuse_fixed_steps
 from .solve_batched import solve_batched
 from .solve_short import short_solve
+from .solve_switched import switched_solve, warn_of_transforms
 from .transforms import plan
 
 if TYPE_CHECKING:
@@ -336,8 +338,13 @@ def run(arguments: Arguments) -> Solution | BatchSolution:
     if needs_clean_context(problem):
         rest = replace(arguments, y0=None, t=None, args=(), jac=None, mass=None)
         return run_clean(lambda plain: run(replace(rest, f=plain)), problem)
+    refuse_events(problem.f)
     if plan.active(problem):
+        warn_of_transforms(problem)
         return plan.transformed(run, problem, arguments)
+    switched = switched_solve(run, arguments, problem)
+    if switched is not None:
+        return switched
     solution = short_solve(arguments, problem)
     if solution is not None:
         return solution

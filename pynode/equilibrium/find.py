@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..core.problem import ODEProblem, as_problem, check_finite
 from ..core.status import SolveError, Status
 from ..core.suggestions import suggests_options
+from ..core.unseen_events import refuse_events
 from .conserved import Conserved, none, of_samples, of_sums
 from .newton import Equations, differentiable, newton
 from .rows import BatchOfSystems, SingleSystem
@@ -110,6 +111,7 @@ def steady_state(
         problem = f
     else:
         problem = as_problem(f, y0, [time, time + 1.0], args, None, None)
+    refuse_events(problem.f)
     rows: SingleSystem | BatchOfSystems
     if batched:
         rows = BatchOfSystems(problem, time, by_row, native=backend == "native")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from ..core.switches import Switches, switches_of
 from .bound_model import BoundModel, NamedModel
 from .free_numbers import FreeNumbers, Place, labelled, network_of, with_numbers
 from .unknown_columns import unknown_column
@@ -134,6 +135,21 @@ class _BoundReactions(BoundModel):
         own = self.values.expand(*free.shape[:-1], -1)  # type: ignore[operator]  # a buffer
         return torch.cat((own, given, free), -1).index_select(-1, self.source)  # type: ignore[arg-type]
 
+    @property
+    def pynode_switches(self) -> Switches | None:
+        """Where the model jumps while its states move."""
+        found = switches_of(self.model)
+        if found is None:
+            return None
+
+        def changed(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+            def of_numbers(*args: Tensor) -> Tensor:
+                return function(*args[:-2], self.constants(*args[-2:]))
+
+            return of_numbers
+
+        return found.within(changed)
+
     def rate(self, t: Tensor, y: Tensor, free: Tensor, given: Tensor) -> Tensor:
         return self.model(t, y, self.constants(free, given))
 
@@ -156,7 +172,7 @@ class _BoundHybrid(_BoundReactions):
         places: Sequence[Place | None],
     ) -> None:
         super().__init__(model, values, free, given, columns, places)
-        self.parts = _Parts(model, self.quantities)
+        self.parts = _Parts(model)
         weights = dict(self.parts.named_parameters())
         self.chosen = [i for i, place in enumerate(places) if place is not None]
         self.weights = FreeNumbers(
@@ -167,26 +183,40 @@ class _BoundHybrid(_BoundReactions):
         """What dy/dt computes with (translate/key.py); the quantities are no part of it."""
         return self.model, self.source, self.values, self.weights, self.chosen
 
-    def _call(self, part, t, y, free, given):
+    @property
+    def pynode_switches(self) -> Switches | None:
+        """Where the model jumps while its states move."""
+        found = switches_of(self.model)
+        if found is None:
+            return None
+
+        def changed(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+            def of_row(t: Tensor, *args: Tensor) -> Tensor:
+                *states, free, given = args
+                return self._with_weights(function, free, t, *states, self.constants(free, given))
+
+            return lambda t, *args: torch.vmap(of_row)(t[..., 0], *args)
+
+        return found.within(changed)
+
+    def _with_weights(self, function: Callable[..., Tensor], free: Tensor, *args: Tensor) -> Tensor:
+        """function(*args), while the networks have the weights of one row."""
         weights = self.weights.parameters(torch.stack([free[i] for i in self.chosen]))
-        return functional_call(self.parts, weights, (part, t, y, self.constants(free, given)))
+        return functional_call(self.parts, weights, (function, *args))
 
     def rate(self, t: Tensor, y: Tensor, free: Tensor, given: Tensor) -> Tensor:
-        return self._call("rate", t, y, free, given)
+        return self._with_weights(self.model, free, t, y, self.constants(free, given))
 
     def measure(self, t: Tensor, y: Tensor, free: Tensor, given: Tensor) -> Tensor:
-        return self._call("measure", t, y, free, given)
+        return self._with_weights(self.quantities, free, t, y, self.constants(free, given))
 
 
 class _Parts(nn.Module):
-    """The model and its measured quantities as one module, for functional_call."""
+    """The model as a part of a module, whose weights functional_call replaces."""
 
-    def __init__(self, model: Any, quantities: Any) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
-        self.quantities = quantities
 
-    def forward(self, part: str, t: Tensor, y: Tensor, p: Tensor) -> Tensor:
-        if part == "rate":
-            return self.model(t, y, p)
-        return self.quantities(t, y, p)
+    def forward(self, function: Callable[..., Tensor], *args: Tensor) -> Tensor:
+        return function(*args)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from ..backends.packages import missing_for_native
 from ..core.memory import raise_if_exhausted
 from ..core.status import SolveError
+from ..core.switches import Switches, switches_of
 from ..integrate import solve
 from .bound_model import BoundModel, NamedModel
 
@@ -194,6 +196,18 @@ class _Single(torch.nn.Module):
     def __init__(self, bound: BoundModel) -> None:
         super().__init__()
         self.bound = bound
+
+    @property
+    def pynode_switches(self) -> Switches | None:
+        """Where the model jumps."""
+        found = switches_of(self.bound)
+        if found is None:
+            return None
+
+        def changed(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+            return lambda t, *args: function(t.reshape(1, 1), *(x[None] for x in args))[0]
+
+        return found.within(changed)
 
     def forward(self, t: Tensor, y: Tensor, free: Tensor, given: Tensor) -> Tensor:
         if not self.bound.by_row:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..core.events import PresetTimes, as_events
+from ..core.switches import Switches, switches_of
 from ..nn.path import Path
 
 
@@ -28,8 +29,29 @@ class DosedField(torch.nn.Module):
     def pynode_lasting(self) -> Callable:
         return self.f  # see nn.base.Autonomous
 
+    @property
+    def pynode_switches(self) -> Switches | None:
+        """Where f jumps."""
+        found = switches_of(self.f)
+        if found is None:
+            return None
+
+        def changed(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+            return lambda *args: function(*args[: len(args) - self.own])
+
+        inner = found.within(changed)
+
+        def rate(t: Tensor, y: Tensor, sides: Tensor, *args: Tensor) -> Tensor:
+            return self._with_infusions(t, inner.rate(t, y, sides, *args), args)
+
+        return replace(inner, rate=rate)
+
     def forward(self, t: Tensor, y: Tensor, *args: Tensor) -> Tensor:
         slope = self.f(t, y, *args[: len(args) - self.own])
+        return self._with_infusions(t, slope, args)
+
+    def _with_infusions(self, t: Tensor, slope: Tensor, args: tuple[Tensor, ...]) -> Tensor:
+        """dy/dt with the rates of infusion."""
         if not self.infused:
             return slope
         knots, rates = args[-2:]

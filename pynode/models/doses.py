@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..core.unseen_events import refuse_events
 from ..integrate import solve
 from .dose_tables import DoseTable, read_doses
 from .dosed_field import DosedField, kept_field, presets, trimmed
 from .inputs import keep
-from .unseen_events import refuse_events
 
 
 class Schedule(NamedTuple):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..core.switches import Switches
+from ..core.unseen_events import refuse_events
 from .inputs import InputTable
-from .unseen_events import refuse_events
 
 
 class DrivenModel(torch.nn.Module):
@@ -42,6 +43,7 @@ class DrivenModel(torch.nn.Module):
             if not u.single:
                 raise ValueError(f"the input of {name!r} has several channels: give one for each")
         self.model = model
+        self.names = tuple(inputs)
         self.inputs = torch.nn.ModuleList(inputs.values())
         places = [constants.index(name) for name in inputs]
         self.register_buffer("places", torch.tensor(places), persistent=False)
@@ -61,8 +63,29 @@ class DrivenModel(torch.nn.Module):
             options = u.stops(**options)  # type: ignore[operator]
         return options
 
+    @property
+    def pynode_switches(self) -> Switches | None:
+        """Where the model jumps while its states or inputs move."""
+        found = getattr(self.model, "switches", None)
+        if found is None:
+            return None
+
+        def changed(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+            def with_inputs(t: Tensor, *args: Tensor) -> Tensor:
+                count = len(args) - 2 * len(self.names)
+                p = self._driven(t, args[count - 1], args[count:])
+                return function(t, *args[: count - 1], p)
+
+            return with_inputs
+
+        return found(self.names).within(changed)
+
     def forward(self, t: Tensor, y: Tensor, p: Tensor, *tables: Tensor) -> Tensor:
+        return self.model(t, y, self._driven(t, p, tables))
+
+    def _driven(self, t: Tensor, p: Tensor, tables: tuple[Tensor, ...]) -> Tensor:
+        """The constants, with the inputs at the time t."""
         values = [u(t, *tables[2 * i : 2 * i + 2]) for i, u in enumerate(self.inputs)]
         driven = torch.stack(values, -1)
         p = p.expand(*driven.shape[:-1], p.shape[-1])
-        return self.model(t, y, p.index_copy(-1, self.places, driven))
+        return p.index_copy(-1, self.places, driven)

@@ -17,7 +17,7 @@ LAYERS = [
     ("methods",),
     ("backends", "failure"),
     ("adjoints",),
-    ("solve_batched", "solve_short"),
+    ("solve_batched", "solve_short", "solve_switched"),
     ("integrate",),
     ("nn", "compat", "diagnosis", "check", "doctor", "equilibrium"),
     ("compare", "models"),

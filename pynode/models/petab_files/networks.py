@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sympy as sp
 import torch
 from torch import Tensor, nn
 
+from ...core.switches import Switches
 from ..reactions.model import ReactionModel
 from ..reactions.refusal import UnsupportedFeature
 from ..reactions.symbols import symbol
@@ -106,12 +107,30 @@ class HybridField(nn.Module):
 
     def forward(self, t: Tensor, y: Tensor, p: Tensor, *rest: Tensor) -> Tensor:
         """dy/dt, (rows, n)."""
+        return self.model(t, y, self._constants(t, y, p, rest))
+
+    def _constants(self, t: Tensor, y: Tensor, p: Tensor, rest: tuple[Tensor, ...]) -> Tensor:
+        """The constants of the model, (rows, p), with those that networks compute."""
         count = sum(len(names) for names in self.array_names)
         outputs = self.outputs(t, y, p, rest[:count], rest[count:])
         columns = list(p.unbind(-1))
         for i, (number, place) in self.replaced.items():
             columns[i] = outputs[number][:, place]
-        return self.model(t, y, torch.stack(columns, -1))
+        return torch.stack(columns, -1)
+
+    @property
+    def pynode_switches(self) -> Switches:
+        """Where the model jumps while its states, or the outputs of the networks, move."""
+        own = self.model.switches([self.model.constants[i] for i in self.replaced])
+
+        def changed(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+            def with_networks(t: Tensor, y: Tensor, sides: Tensor, p: Tensor, *rest: Any) -> Tensor:
+                return function(t, y, sides, self._constants(t, y, p, rest))
+
+            return with_networks
+
+        # The simulation gives the times that are known.
+        return replace(own, jumps=None).within(changed)
 
     def outputs(self, t: Tensor, y: Tensor, p: Tensor, arrays: Any, weights: Any) -> list[Tensor]:
         """The outputs of each network, (rows, outputs)."""

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import sympy as sp
 from sympy.core.relational import Relational
 
-from .records import Network
-from .symbols import TIME, expanded, names, symbol
+from .records import START_OF_TIME, Network
+from .symbols import TIME, expanded, names
 
 _TRUE_FOR = {
     sp.StrictGreaterThan: (1,),
@@ -70,15 +70,21 @@ def frozen(network: Network) -> set[str]:
 def moves(expression: sp.Expr, network: Network, still: set[str]) -> bool:
     """Whether an expression can change between events. still: states that do not."""
     found = names([expanded(expression, network.definitions)])
-    return TIME.name in found or bool(found & (network.states.keys() - still))
+    return TIME.name in found or bool(_moving(found, network, still))
+
+
+def _moving(found: set[str], network: Network, still: set[str]) -> set[str]:
+    """The names among found, without the time, that can change between events: states, and what
+    the model does not define, such as learned rates."""
+    fixed = {*network.constants, *still, TIME.name, START_OF_TIME}
+    return found - fixed
 
 
 def crossing_time(expression: sp.Expr, network: Network, still: set[str]) -> sp.Expr | None:
     """The time at which an expression is zero, if it is linear in the time and depends on nothing
     else that changes between events; None otherwise. still: states that do not change."""
     full = expanded(expression, network.definitions)
-    moving = {symbol(name) for name in network.states if name not in still}
-    if full.free_symbols & moving or TIME not in full.free_symbols:
+    if _moving(names([full]), network, still) or TIME not in full.free_symbols:
         return None
     slope = sp.diff(full, TIME)
     if TIME in slope.free_symbols or slope.has(sp.Derivative) or full.has(sp.Piecewise):

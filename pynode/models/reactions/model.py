@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import itertools
 import math
 import os
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core.files import save_text
+from ...core.switches import Switches
 from .description import description
 from .formula_parser import parse
 from .formulas import plain, with_time
@@ -22,6 +25,7 @@ from .named_parts import LearnedConstants
 from .python_file import python_file
 from .records import START_OF_TIME, Network
 from .simulate import simulate
+from .switches import held_formulas
 from .symbols import TIME, at_start, symbol
 from .torch_source import FunctionSource, compiled
 
@@ -85,6 +89,9 @@ class ReactionModel(LearnedTerms, nn.Module):
         )
         self._functions: dict[Any, Callable] = {}
         self._jump_times: list[sp.Expr] | None = None
+        self._switches: dict[frozenset[str], Switches] = {}
+        # A list, because a module in an attribute would become a part of this one.
+        self._quiet: list[ReactionModel] = []
 
     def _check_learned(self, scales):
         for name, scale in scales.items():
@@ -252,13 +259,65 @@ class ReactionModel(LearnedTerms, nn.Module):
         quantities that only events change."""
         if p is None:
             p = self.values
-        if self._jump_times is None:
-            self._jump_times = jump_times(self.network, self._derivatives())
-        if not self._jump_times:
+        if not self._known_jumps():
             return p.new_zeros((*p.shape[:-1], 0), dtype=torch.float64)
         if y is None:
             y = self.initial(p)
-        return self.quantities(self._jump_times)(t, y, p).double()
+        return self.quantities(self._known_jumps())(t, y, p).double()
+
+    @property
+    def pynode_switches(self) -> Switches:
+        """The conditions at which dy/dt jumps while the states move (core/switches.py)."""
+        return self.switches()
+
+    def switches(self, moving: Sequence[str] = ()) -> Switches:
+        """The conditions of piecewise formulas at which dy/dt jumps, if their times are not known
+        beforehand. moving: constants that something else changes during a solve."""
+        known = frozenset(moving)
+        if known not in self._switches:
+            self._switches[known] = self._made_switches(known)
+        return self._switches[known]
+
+    def _made_switches(self, moving):
+        values = dict(zip(self.constants, self.given.detach().tolist()))
+        held = held_formulas(self.network, self._derivatives(), values, moving)
+
+        def rate(t: Tensor, y: Tensor, sides: Tensor, p: Tensor | None = None) -> Tensor:
+            return self._evaluated(
+                ("held", moving), lambda: held.derivatives, t, y, p, sides, held.names, held
+            )
+
+        def differences(t: Tensor, y: Tensor, sides: Tensor, p: Tensor | None = None) -> Tensor:
+            return self._evaluated(
+                ("differences", moving), lambda: held.differences, t, y, p, sides, held.names, held
+            )
+
+        jumps = None
+        if self._known_jumps():
+            jumps = self._jumps_at
+        return Switches(held.texts, held.text, rate, differences, jumps)
+
+    def _jumps_at(self, t, y, p=None):
+        """``jumps`` of a solve that begins at t and y."""
+        return self.jumps(p, t, y)
+
+    def _known_jumps(self):
+        """The formulas of ``jumps``."""
+        if self._jump_times is None:
+            self._jump_times = jump_times(self.network, self._derivatives())
+        return self._jump_times
+
+    def without_events(self) -> ReactionModel:
+        """The model with its events left out on purpose, for ``solve`` and ``steady_state``. It has
+        the same parameters and tensors as this model."""
+        if not self.events:
+            return self
+        if not self._quiet:
+            other = copy.copy(self)
+            other.network = dataclasses.replace(self.network, events=())
+            other.events = ()
+            self._quiet.append(other)
+        return self._quiet[0]
 
     @property
     def has_fast_reactions(self) -> bool:
@@ -310,13 +369,13 @@ class ReactionModel(LearnedTerms, nn.Module):
     def _derivatives(self):
         return [self.network.derivative(name) for name in self.states]
 
-    def _evaluated(self, key, outputs, t, y, p, e, extra=()):
+    def _evaluated(self, key, outputs, t, y, p, e, extra=(), held=None):
         """The function of a key at t, y, p and e. outputs() makes the expressions at the first
-        use."""
+        use. held: the HeldFormulas to which they belong, or None."""
         if self.terms and key != SEEN:
             e = self._with_learned(t, y, p, e)
             extra = (*extra, *self.terms)
-        function = self._functions.get(key) or self._make(key, outputs, extra)
+        function = self._functions.get(key) or self._make(key, outputs, extra, held)
         p = self.values if p is None else p
         if p.dim() > 1 and y.dim() == 1:
             y = y.expand(*p.shape[:-1], y.shape[-1])
@@ -327,12 +386,12 @@ class ReactionModel(LearnedTerms, nn.Module):
             result = result.expand(*rows, result.shape[-1])
         return result
 
-    def _make(self, key, outputs, extra):
+    def _make(self, key, outputs, extra, held=None):
         source = FunctionSource(
             name="value",
             vectors={"y": self.states, "p": self.constants, "e": extra},
             times={TIME.name: "t", START_OF_TIME: "torch.zeros_like(t)"},
-            definitions=self._running(extra),
+            definitions=self._running(extra, held),
             arguments=("t", "y", "p", "e"),
             first=self.constants,
         )
@@ -340,8 +399,10 @@ class ReactionModel(LearnedTerms, nn.Module):
         function.has_rows = source.has_rows
         return function
 
-    def _running(self, extra):
+    def _running(self, extra, held=None):
         definitions = self.network.definitions
+        if held is not None:
+            definitions = {**definitions, **held.definitions}
         return {name: found for name, found in definitions.items() if name not in extra}
 
     def _start_function(self, key, outputs, names):
@@ -385,7 +446,7 @@ class ReactionModel(LearnedTerms, nn.Module):
 
     def __getstate__(self):
         # Functions of generated source do not pickle. They are made again at their first use.
-        return {**self.__dict__, "_functions": {}}
+        return {**self.__dict__, "_functions": {}, "_switches": {}, "_quiet": []}
 
     def __str__(self) -> str:
         """The reactions with their rates, the rules and the events, as chemists write them."""

@@ -74,6 +74,8 @@ class _Course:
         self, model: ReactionModel, times: Tensor, p: Tensor, seed: int, options: dict
     ) -> None:
         self.model = model
+        # The events happen here, between solves.
+        self.field = model.without_events()
         self.p = p
         self.options = options
         self.outputs = times
@@ -231,12 +233,12 @@ class _Course:
             options["mass"] = self.model.mass
             options["consistent"] = "solve"
         if "backend" in options or self.model.mass is not None or missing_for_native():
-            return solve(self.model, y, times, args=args, **options)
+            return solve(self.field, y, times, args=args, **options)
         try:
-            return solve(self.model, y, times, args=args, backend="native", **options)
+            return solve(self.field, y, times, args=args, backend="native", **options)
         except TranslationRefused:
             self.options["backend"] = "torch"
-            return solve(self.model, y, times, args=args, backend="torch", **options)
+            return solve(self.field, y, times, args=args, backend="torch", **options)
 
     def _consistent(self, t, y):
         """The state with fast reactions at equilibrium and algebraic equations solved."""
