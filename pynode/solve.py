@@ -42,6 +42,7 @@ from .methods.compiled.steps import check as check_compiled
 from .methods.selection import choose, refuse_fixed_steps
 from .solve_batched import solve_batched
 from .solve_short import short_solve
+from .solve_short_rows import short_rows
 from .transforms import plan
 
 if TYPE_CHECKING:
@@ -281,7 +282,11 @@ def run(arguments: Arguments) -> Solution | BatchSolution:
         return run_clean(lambda plain: run(replace(rest, f=plain)), problem)
     if plan.active(problem):
         return plan.transformed(run, problem, arguments)
-    solution = short_solve(arguments, problem)
+    solution: Solution | BatchSolution | None
+    if arguments.batched:
+        solution = short_rows(arguments, problem)
+    else:
+        solution = short_solve(arguments, problem)
     if solution is not None:
         return solution
     options = arguments.options()

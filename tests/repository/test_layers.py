@@ -18,6 +18,7 @@ LAYERS = [
     ("backends", "failure"),
     ("adjoints",),
     ("solve_batched", "solve_short"),
+    ("solve_short_rows",),
     ("solve",),
     ("nn", "compat", "diagnosis", "check", "doctor", "steady_state"),
     ("compare", "models"),
