@@ -7,7 +7,9 @@ import torch
 
 pytest.importorskip("petab")
 pytest.importorskip("antimony")
-stats = pytest.importorskip("scipy.stats")
+pytest.importorskip("scipy")
+
+from scipy import stats
 
 from pynode.models import petab
 from tests.support.petab_problems import CHAIN, differences, version1, version2
