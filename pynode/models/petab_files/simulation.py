@@ -26,8 +26,8 @@ class SolveOptions:
     """
 
     method: Any = "radauiia9"
-    rtol: float = 1e-10
-    atol: float = 1e-11
+    rtol: float = 1e-9
+    atol: float = 1e-12
     backend: Any = "native"
     adjoint: Any = "auto"
     max_steps: int = 100_000
@@ -286,7 +286,7 @@ class Simulation:
             by_row=by_row,
             backend=self.options.backend,
             solver=self.options.method,
-            atol=self.options.atol * 1e-2,
+            atol=self.options.atol * 1e-1,
             **options,
         )
         if known is None:
