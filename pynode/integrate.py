@@ -45,6 +45,7 @@ from .methods.compiled.steps import check as check_compiled
 from .methods.selection import choose, refuse_fixed_steps
 from .solve_batched import solve_batched
 from .solve_short import short_solve
+from .solve_short_rows import short_rows
 from .solve_switched import switched_solve, warn_of_transforms
 from .transforms import plan
 
@@ -345,7 +346,11 @@ def run(arguments: Arguments) -> Solution | BatchSolution:
     switched = switched_solve(run, arguments, problem)
     if switched is not None:
         return switched
-    solution = short_solve(arguments, problem)
+    solution: Solution | BatchSolution | None
+    if arguments.batched:
+        solution = short_rows(arguments, problem)
+    else:
+        solution = short_solve(arguments, problem)
     if solution is not None:
         return solution
     options = arguments.options()

@@ -222,7 +222,9 @@ class _BatchSolve:
         ends = (self.values[0][:, None], self.values[-1][:, None])
         inside = crossed_inside(own, others, *ends)
         self.crossed = np.where(inside, own, np.nan)
-        self.jumps = torch.from_numpy(np.where(inside, np.nan, own))
+        left = np.where(inside, np.nan, own)
+        # A column that no row needs would cost a division into segments.
+        self.jumps = torch.from_numpy(left[:, ~np.isnan(left).all(0)])
 
     def _begin(self, t: Tensor) -> None:
         """The first evaluations of f. t: (B,) the starts."""

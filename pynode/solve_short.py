@@ -78,7 +78,7 @@ def short_solve(arguments: Arguments, problem: ODEProblem) -> Solution | None:
         bound = parts.BoundField(native)
     except parts.TranslationRefused:
         return None
-    method, options, atol = _settings(arguments, layout, start, native.kept, way)
+    method, options, atol = settings_of(arguments, layout, start, native.kept, way)
     if way.refuses(method, layout.dtype):
         return None
     times = _times(problem, native.kept)
@@ -334,7 +334,7 @@ def _julia_parts() -> SimpleNamespace:
     return SimpleNamespace(JuliaShortGradient=JuliaShortGradient, integrate=integrate)
 
 
-def _settings(
+def settings_of(
     arguments: Arguments,
     layout: Layout,
     start: Tensor,

@@ -80,8 +80,8 @@ class RowStatuses(Sequence[Any]):
 
     def present(self) -> list[Any]:
         """The statuses that occur."""
-        numbers = range(RUNNING, len(STATUSES))
-        return [_OBJECTS[number] for number in numbers if np.any(self.numbers == number)]
+        counts = np.bincount(self.numbers.astype(np.int64) - RUNNING)
+        return [_OBJECTS[number + RUNNING] for number in np.flatnonzero(counts)]
 
 
 def restored(names: Sequence[str], numbers: np.ndarray) -> RowStatuses:

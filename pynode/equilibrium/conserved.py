@@ -7,7 +7,8 @@ equations of the steady state (Vallabhajosyula, Chickarmane, Sauro, Bioinformati
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -19,7 +20,8 @@ WHOLE_TOLERANCE = 1e-9
 PIVOT_TOLERANCE = 1e-9
 
 
-class Conserved(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Conserved:
     """The conserved sums of one system with n states.
 
     sums: (c, n) coefficients in echelon form. own: (c,) the component that each sum replaces; it
@@ -29,7 +31,7 @@ class Conserved(NamedTuple):
     sums: np.ndarray
     own: np.ndarray
 
-    @property
+    @cached_property
     def free(self) -> np.ndarray:
         """(n - c,) the components that no sum replaces."""
         return np.setdiff1d(np.arange(self.sums.shape[1]), self.own)
@@ -37,6 +39,8 @@ class Conserved(NamedTuple):
     def reduced(self, jacobian: np.ndarray) -> np.ndarray:
         """The Jacobian of the free components, (n - c, n - c), where the sums give the others."""
         free = self.free
+        if not len(self.own):
+            return jacobian
         inner = jacobian[np.ix_(free, free)]
         return inner - jacobian[np.ix_(free, self.own)] @ self.sums[:, free]
 
@@ -59,7 +63,16 @@ def of_samples(samples: np.ndarray) -> Conserved:
 
 def of_sums(sums: np.ndarray) -> Conserved:
     """The same sums in echelon form. sums: (c, n). Raise ValueError if one follows from others."""
-    found = echelon(np.asarray(sums, dtype=np.float64))
+    sums = np.asarray(sums, dtype=np.float64)
+    return _of_sums(sums.tobytes(), sums.shape)
+
+
+# An estimation asks for the steady states of the same model thousands of times.
+@lru_cache(maxsize=64)
+def _of_sums(numbers: bytes, shape: tuple[int, int]) -> Conserved:
+    """The same for the bytes of float64 numbers."""
+    sums = np.frombuffer(numbers).reshape(shape)
+    found = echelon(sums)
     if len(found.own) < len(sums):
         raise ValueError("conserved has sums that follow from the others: leave them out")
     return found

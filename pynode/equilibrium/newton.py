@@ -80,20 +80,23 @@ class Equations:
 
     def matrix(self, y: Tensor, which: Tensor) -> Tensor:
         """The derivative of the residual in y, (m, n, n), detached."""
-        jacobian = self.rows.jacobians(y, which)
-        return torch.where(self.replaced[which].unsqueeze(2), self.sums[which], jacobian)
+        return self._matrix(self.rows.jacobians(y, which), which)
+
+    def _matrix(self, jacobians, which):
+        return torch.where(self.replaced[which].unsqueeze(2), self.sums[which], jacobians)
 
     def stable(self, y: Tensor, which: Tensor) -> Tensor:
         """(m,) whether every eigenvalue of the reduced Jacobian has a negative real part, and none
         is zero to rounding."""
-        jacobians = self.rows.jacobians(y, which).to(torch.float64).cpu().numpy()
+        jacobians = self.rows.jacobians(y, which)
+        numbers = jacobians.to(torch.float64).cpu().numpy()
         stable = [
             _is_stable(self.conserved[i].reduced(jacobian))
-            for i, jacobian in zip(which.tolist(), jacobians, strict=True)
+            for i, jacobian in zip(which.tolist(), numbers, strict=True)
         ]
         units = torch.maximum(y.abs(), self.rows.y0.detach()[which].abs())
         units = units + 1e-6 * units.amax(dim=1, keepdim=True)
-        regular = ~Factorised(self.matrix(y, which)).singular(units)
+        regular = ~Factorised(self._matrix(jacobians, which)).singular(units)
         return torch.tensor(stable, dtype=torch.bool, device=y.device) & regular
 
 

@@ -18,6 +18,7 @@ LAYERS = [
     ("backends", "failure"),
     ("adjoints",),
     ("solve_batched", "solve_short", "solve_switched"),
+    ("solve_short_rows",),
     ("integrate",),
     ("nn", "compat", "diagnosis", "check", "doctor", "equilibrium"),
     ("compare", "models"),

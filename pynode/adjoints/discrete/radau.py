@@ -61,7 +61,8 @@ class Replay(StepBatch):
             mass_matrix = torch.kron(
                 torch.eye(s, dtype=ys.dtype, device=ys.device), field.mass.to_dense()
             )
-        self.lu = products.lu_factor(mass_matrix - self.h.view(-1, 1, 1) * coupled)
+        self.matrices = mass_matrix - self.h.view(-1, 1, 1) * coupled
+        self.lu = products.lu_factor(self.matrices)
         field.stats.backward_nlu += m
         field.stats.backward_nsolve += m
         if self.inside:
@@ -99,9 +100,13 @@ class Replay(StepBatch):
         if self.interior is not None and outputs:
             g = g + self.interior[0].unsqueeze(3)
             start = start + self.interior[1].unsqueeze(2)
-        solved = products.lu_solve(*self.lu, g.reshape(m, s * n, width), adjoint=True).view(
-            m, s, n, width
-        )
+        right = g.reshape(m, s * n, width)
+        solved = products.lu_solve(*self.lu, right, adjoint=True)
+        # Elimination loses digits in a stiff step, and a refinement gives them back
+        # (adjoints/native/radau.py).
+        rest = right - products.bmm(self.matrices.transpose(1, 2), solved)
+        solved = solved + products.lu_solve(*self.lu, rest, adjoint=True)
+        solved = solved.view(m, s, n, width)
         weights = self.a.t().expand(m, s, s)
         slopes = products.bmm(weights, solved.reshape(m, s, n * width)).view(m, s, n, width)
         slopes = self.h.view(-1, 1, 1, 1) * slopes

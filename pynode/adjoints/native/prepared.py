@@ -101,6 +101,9 @@ class PreparedSweep:
         if sizes.implicit:
             rows, columns = field.pattern()
             matrices = n * sizes.width
+        copied = 0
+        if sizes.width > 1:
+            copied = matrices
         arrays = {
             "ybar": Own((n,), real, True),
             "start": Own((n,), real, True),
@@ -118,6 +121,8 @@ class PreparedSweep:
             "columns": columns,
             "matrix": Own((matrices, matrices), real),
             "pivots": Own((matrices,), np.int64),
+            "whole": Own((copied, copied), real),
+            "right": Own((2, copied), real),
             "cotangents": Given(2, real),
             **of_steps(real),
             **linear_arrays(n, rows, columns, real, sizes.sparse),

@@ -33,7 +33,7 @@ def pull_step(run: Any, tables: RadauTables, memory: Any, k: int) -> None:
             share(memory, i, output_weight(tables, i, theta), cotangent)
         add(memory.start, 1.0, cotangent)
     factorise_stages(run, tables, memory, k)
-    solve_transposed(memory.matrix, memory.pivots, flat(memory.bars, 0, count))
+    solve_stages(memory, flat(memory.bars, 0, count))
     run.nsolve += 1
     slope = row(memory.vectors, SLOPE)
     h = memory.sizes[k]
@@ -80,8 +80,27 @@ def factorise_stages(run: Any, tables: RadauTables, memory: Any, k: int) -> None
             for m in range(len(memory.rows)):
                 place = n * j + memory.columns[m]
                 matrix[n * i + memory.rows[m], place] -= weight * memory.jac[m]
+    for i in range(len(matrix)):
+        copy(row(matrix, i), row(memory.whole, i))
     factorise(matrix, memory.pivots)
     run.nlu += 1
+
+
+def solve_stages(memory: Any, bars: Any) -> None:
+    """bars = A^-T bars, (s n,), from the factors of A, refined once.
+
+    A stiff step has entries of the size h J beside ones. Elimination then loses as many digits, and
+    a refinement gives them back (Higham, Accuracy and Stability of Numerical Algorithms, ch. 12).
+    """
+    right = row(memory.right, 0)
+    rest = row(memory.right, 1)
+    copy(bars, right)
+    solve_transposed(memory.matrix, memory.pivots, bars)
+    copy(right, rest)
+    for i in range(len(bars)):
+        add(rest, -bars[i], row(memory.whole, i))
+    solve_transposed(memory.matrix, memory.pivots, rest)
+    add(bars, 1.0, rest)
 
 
 def finish(run: Any, tables: RadauTables, memory: Any) -> None:

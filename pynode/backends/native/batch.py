@@ -75,16 +75,19 @@ def integrate_batch(
     index: Tensor,
     watch: BatchEventDetector | None = None,
     jumps: np.ndarray | None = None,
+    fields: RowFields | None = None,
 ) -> NativeRows:
     """Every row from its start to its end.
 
     field: of the whole batch. starts: (m, n), of the rows with the numbers index, (m,). spans,
     atol: of these rows. record: keep the steps for a gradient. slopes: dy/dt at the outputs. watch:
     looks for events, or None. jumps: (m, k) the jumps of f in each row, NaN for missing ones.
+    fields: the native functions, where they are known.
     """
     check(field)
     numbers = index.numpy()
-    fields = RowFields(field, float(spans.start[0]), starts[0])
+    if fields is None:
+        fields = RowFields(field, float(spans.start[0]), starts[0])
     times: Any = shared_times(spans)
     wanted = times
     if times is None:

@@ -7,6 +7,7 @@ an input with many knots has many jumps.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -37,13 +38,23 @@ def stops_and_restarts(
     given: further times at which steps must end. jumps: of f, also outside of the span, or NaN.
     dtype: of the state.
     """
-    t = float(t)
-    end = float(end)
-    if not len(jumps):
+    times = np.asarray(jumps, dtype=np.float64)
+    return _stops_and_restarts(
+        tuple(map(float, given)), times[~np.isnan(times)].tobytes(), float(t), float(end), dtype
+    )
+
+
+# Solve after solve has the same times, and many small arrays take longer than a small solve.
+@functools.lru_cache(maxsize=256)
+def _stops_and_restarts(
+    given: tuple[float, ...], jumps: bytes, t: float, end: float, dtype: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same for jumps as the bytes of float64 numbers. Nobody may change the arrays."""
+    if not jumps:
         stops = np.array(stops_between(given, t, end, SMALLEST_NORMAL))
         return stops, stops
     direction = 1.0 if end > t else -1.0
-    values = np.unique(direction * np.asarray(jumps, dtype=np.float64)) * direction
+    values = np.unique(direction * np.frombuffer(jumps)) * direction
     largest = max(abs(t), abs(end))
     before = beside(values, dtype, -direction, largest)
     behind = beside(values, dtype, direction, largest)

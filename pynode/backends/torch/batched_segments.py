@@ -93,7 +93,12 @@ class BatchSegmentedSolve:
         self._outputs: list[tuple] = []
         self.segments = 0
         self._ends: list[tuple[np.ndarray, Tensor]] = []
-        self._order_bounds()
+        if any(len(moments) for _, moments in self.sources.values()):
+            self._order_bounds()
+        else:
+            # No row has any: nothing reads the rest.
+            self.owners = np.zeros((0, batch, 2), dtype=np.int64)
+            self.jumps = np.zeros((0, batch))
 
     def _by_row(self, times: Tensor, name: str) -> Tensor:
         """(k, B) times of (k,) for all rows, or of (B, k)."""

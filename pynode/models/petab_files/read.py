@@ -20,8 +20,8 @@ def petab(
     path: str | os.PathLike,
     *,
     method: Any = "auto",
-    rtol: float | None = None,
-    atol: float = 1e-11,
+    rtol: float = 1e-9,
+    atol: float = 1e-12,
     backend: Any = "auto",
     max_steps: int = 100_000,
 ) -> PetabProblem:
@@ -29,8 +29,8 @@ def petab(
 
     method, rtol, atol, backend, max_steps: of the solves, as in ``pynode.solve``. backend "auto"
         takes the native engine where it is installed. method "auto" takes RadauIIA9 there for
-        models of up to 16 states, and Rodas5P otherwise. rtol is 1e-10 for RadauIIA9 and 1e-9
-        otherwise, so that gradients are right to four digits also where they nearly cancel.
+        models of up to 16 states, and Rodas5P otherwise. The tolerances are those at which
+        gradients are right to four digits also where they nearly cancel.
 
     Raise UnsupportedFeature, a ValueError, for a feature that pynode refuses (docs/published.md),
     and FileNotFoundError for a file that is not there.
@@ -64,9 +64,5 @@ def petab(
         method = "rodas5p"
         if backend == "native" and model.mass is None and len(model.states) <= MOST_FOR_RADAU:
             method = "radauiia9"
-    if rtol is None:
-        rtol = 1e-9
-        if method == "radauiia9":
-            rtol = 1e-10
     options = SolveOptions(method, rtol, atol, backend, "auto", max_steps)
     return PetabProblem(definition, model, options, assigned)

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import sympy as sp
 import torch
 from torch import Tensor, nn
@@ -30,8 +31,6 @@ from .symbols import TIME, at_start, symbol
 from .torch_source import FunctionSource, compiled
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from .simulation import Simulation
 
 _COUNT = itertools.count()
@@ -382,7 +381,7 @@ class ReactionModel(LearnedTerms, nn.Module):
         time = self._time(t, y)
         result = function(time, y, p, e)
         if not function.has_rows and max(time.dim(), y.dim() - 1, p.dim() - 1) > 0:
-            rows = torch.broadcast_shapes(time.shape, y.shape[:-1], p.shape[:-1])
+            rows = np.broadcast_shapes(time.shape, y.shape[:-1], p.shape[:-1])
             result = result.expand(*rows, result.shape[-1])
         return result
 

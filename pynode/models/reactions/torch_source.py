@@ -24,6 +24,9 @@ _INVERSES = {"sec": "cos", "csc": "sin", "cot": "tan", "sech": "cosh", "csch": "
 _INVERSES["coth"] = "tanh"
 _ARCS = {"asec": "acos", "acsc": "asin", "acot": "atan", "asech": "acosh", "acsch": "asinh"}
 _ARCS["acoth"] = "atanh"
+# Vectors of which a function reads more components are taken apart at once. torch's derivative of
+# each single one is a vector of the whole length.
+MOST_SINGLE = 12
 # Powers of a symbol that are products.
 _WRITTEN_OUT = (2, 3)
 
@@ -219,11 +222,19 @@ class FunctionSource:
                 f"formulas of the model name {', '.join(lost)}, which it does not define"
             )
         inputs.sort(key=lambda name: (places[name][0] != "y", places[name]))
-        reserved = [*self.arguments, "torch", *shared]
+        parted = [vector for vector in self.vectors if _reads(inputs, places, vector) > MOST_SINGLE]
+        parts = {vector: f"{vector}_parts" for vector in parted}
+        reserved = [*self.arguments, *parts.values(), "torch", *shared]
         local = identifiers([*named, *(labels or ())], reserved)
         local |= {name: name for name in shared} | dict(self.times)
         printer = TorchPrinter(local, self.like, self.first)
-        lines = [f"{local[name]} = {places[name][0]}[..., {places[name][1]}]" for name in inputs]
+        lines = [f"{text} = {vector}.unbind(-1)" for vector, text in parts.items()]
+        for name in inputs:
+            vector, i = places[name]
+            if vector in parts:
+                lines.append(f"{local[name]} = {parts[vector]}[{i}]")
+            else:
+                lines.append(f"{local[name]} = {vector}[..., {i}]")
         for name in order:
             if name not in self._whole:
                 continue
@@ -277,6 +288,11 @@ class FunctionSource:
         """Whether an output has the shape of the rows, because it depends on a state."""
         found = needed([output], self._whole)
         return any(name in places and places[name][0] == "y" for name in found)
+
+
+def _reads(inputs: Sequence[str], places: Mapping[str, tuple[str, int]], vector: str) -> int:
+    """How many components of a vector are among the inputs."""
+    return sum(places[name][0] == vector for name in inputs)
 
 
 def _in_order(outputs: Sequence[sp.Basic], definitions: Mapping[str, sp.Basic]) -> list[str]:

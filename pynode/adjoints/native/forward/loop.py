@@ -80,6 +80,7 @@ class Memory(NamedTuple):
     columns: Any  # (nnz,) int64
     matrix: Any  # (n, n) T
     pivots: Any  # (n,) int64; linear.SPARSE comes first if the factors are sparse
+    whole: Any  # (m, m) T: a copy of a matrix of several stages, to refine its solutions
     plan_rows: Any  # (n + 1, 4) int64: the elimination.Plan; no rows if elimination is dense
     plan_entries: Any  # (nnz, 2) int64
     plan_columns: Any  # (f,) int64

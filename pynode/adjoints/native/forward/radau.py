@@ -15,14 +15,14 @@ from ..radau import factorise_stages
 from .columns import solve_rows
 from .loop import NOW, Sizes, add_targets, has_inside
 
-# Blocks: of df/dp at a stage, and of the stages.
+# Blocks: of df/dp at a stage, of the stages, and of their right-hand sides.
 FORCING = 1
 STATES = 2
 
 
 def sizes(tables: RadauTables) -> Sizes:
     count = len(tables.nodes)
-    return Sizes(blocks=STATES + count, width=count)
+    return Sizes(blocks=STATES + 2 * count, width=count)
 
 
 def begin(run: Any, tables: RadauTables, memory: Any) -> None:
@@ -42,7 +42,7 @@ def push_step(run: Any, tables: RadauTables, memory: Any, k: int) -> None:
         add_targets(run, memory, memory.starts[k] + tables.nodes[j] * h, state, 1.0, FORCING)
         for i in range(count):
             add(row(memory.blocks, STATES + i), h * tables.a[i, j], forcing)
-    solve_rows(memory.matrix, memory.pivots, memory.lines, STATES * len(memory.point))
+    solve_stages(memory, STATES * len(memory.point))
     run.nsolve += 1
     while has_inside(run, memory, k):
         target = row(memory.outputs, run.output)
@@ -57,6 +57,25 @@ def push_step(run: Any, tables: RadauTables, memory: Any, k: int) -> None:
     for i in range(count):
         share(memory, forcing, i, tables.ending[i])
     copy(forcing, row(memory.blocks, NOW))
+
+
+def solve_stages(memory: Any, first: int) -> None:
+    """X = A^-1 X from the factors of A, (s n, s n), refined once, as in native/radau.py. X is the
+    lines from ``first`` on; as many behind them may be overwritten."""
+    whole = memory.whole
+    lines = memory.lines
+    m = len(whole)
+    rest = first + m
+    for i in range(m):
+        copy(row(lines, first + i), row(lines, rest + i))
+    solve_rows(memory.matrix, memory.pivots, lines, first)
+    for i in range(m):
+        for j in range(m):
+            if whole[i, j] != 0.0:
+                add(row(lines, rest + i), -whole[i, j], row(lines, first + j))
+    solve_rows(memory.matrix, memory.pivots, lines, rest)
+    for i in range(m):
+        add(row(lines, first + i), 1.0, row(lines, rest + i))
 
 
 def share(memory: Any, target: Any, i: int, weight: float) -> None:

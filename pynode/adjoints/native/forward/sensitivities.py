@@ -199,6 +199,9 @@ def _memory(plan, field, trajectory, inputs, runs, size, directions):
     n = len(trajectory.y)
     rows, columns = field.pattern()
     matrices = n * sizes.width
+    copied = 0
+    if sizes.width > 1:
+        copied = matrices
     arrays = {
         "point": Own((n,), real, True),
         "unit": Own((n,), real, True),
@@ -214,6 +217,7 @@ def _memory(plan, field, trajectory, inputs, runs, size, directions):
         "columns": columns,
         "matrix": Own((matrices, matrices), real),
         "pivots": Own((matrices,), np.int64),
+        "whole": Own((copied, copied), real),
         **linear_arrays(n, rows, columns, real, sizes.sparse),
         **of_steps(real),
         "fresh": Given(1, np.int64),
