@@ -120,7 +120,7 @@ class PreparedSweep:
             "pivots": Own((matrices,), np.int64),
             "cotangents": Given(2, real),
             **of_steps(real),
-            **linear_arrays(n, rows, columns, real, sizes.sparse),
+            **linear_arrays(n, rows, columns, real, sizes.sparse, plan.mass),
         }
         return Blueprint(Memory, arrays)
 

@@ -23,6 +23,7 @@ from ...core.step_control import (
 from .arithmetic import copy, finite
 from .conditions import may_fire
 from .machine import call, row
+from .mass import INVERSE, has_mass, write_product
 from .run import (
     ACCEPTED,
     ALLOWED,
@@ -79,7 +80,7 @@ def start(run: Any, memory: Any) -> None:
     """The slope at the start, and the first step."""
     run.started = 1
     slope = row(memory.stages, 0)
-    evaluate(run, memory, run.t, memory.y, slope)
+    write_slope(run, memory, run.t, memory.y, slope)
     copy(slope, memory.first_slope)
     h = run.first_step
     if h == 0.0:
@@ -91,6 +92,14 @@ def start(run: Any, memory: Any) -> None:
         run.status = NONFINITE
     elif run.bounded and crossed(memory, memory.y, False):
         run.status = DOMAIN
+
+
+def write_slope(run: Any, memory: Any, t: float, y: Any, target: Any) -> None:
+    """target = y' at (t, y), (n,): f, or M^+ f with a mass matrix."""
+    evaluate(run, memory, t, y, target)
+    if has_mass(memory):
+        write_product(memory, INVERSE, target)
+        copy(memory.mass_product, target)
 
 
 def first_step(run: Any, memory: Any, slope: Any) -> float:
@@ -109,7 +118,7 @@ def first_step(run: Any, memory: Any, slope: Any) -> float:
     h0 = trial_step(floats, d0, d1, span, run.max_step)
     for k in range(len(y)):
         memory.point[k] = y[k] + run.direction * h0 * slope[k]
-    evaluate(run, memory, run.t + run.direction * h0, memory.point, memory.y1)
+    write_slope(run, memory, run.t + run.direction * h0, memory.point, memory.y1)
     d2 = 0.0
     for k in range(len(y)):
         scale = memory.atol[k] + run.rtol * abs(y[k])
@@ -230,7 +239,7 @@ def restart(family: Any, run: Any, tables: Any, memory: Any) -> None:
     method of one step keeps the size of its steps: the jump says nothing about it."""
     begin = memory.restarts[run.stop - 1]
     slope = row(memory.stages, 0)
-    evaluate(run, memory, begin, memory.y, slope)
+    write_slope(run, memory, begin, memory.y, slope)
     while run.position < len(memory.times):
         time = memory.times[run.position]
         if run.direction * (time - begin) > 0:

@@ -214,7 +214,7 @@ def _memory(plan, field, trajectory, inputs, runs, size, directions):
         "columns": columns,
         "matrix": Own((matrices, matrices), real),
         "pivots": Own((matrices,), np.int64),
-        **linear_arrays(n, rows, columns, real, sizes.sparse),
+        **linear_arrays(n, rows, columns, real, sizes.sparse, trajectory.plan.mass),
         **of_steps(real),
         "fresh": Given(1, np.int64),
     }
