@@ -80,8 +80,9 @@ def start(run: Any, memory: Any) -> None:
     """The slope at the start, and the first step."""
     run.started = 1
     slope = row(memory.stages, 0)
-    write_slope(run, memory, run.t, memory.y, slope)
+    evaluate(run, memory, run.t, memory.y, slope)
     copy(slope, memory.first_slope)
+    solve_mass(memory, slope)
     h = run.first_step
     if h == 0.0:
         h = first_step(run, memory, slope)
@@ -94,12 +95,11 @@ def start(run: Any, memory: Any) -> None:
         run.status = DOMAIN
 
 
-def write_slope(run: Any, memory: Any, t: float, y: Any, target: Any) -> None:
-    """target = y' at (t, y), (n,): f, or M^+ f with a mass matrix."""
-    evaluate(run, memory, t, y, target)
+def solve_mass(memory: Any, slope: Any) -> None:
+    """slope = M^+ slope, (n,): y' from f. Nothing to do without a mass matrix."""
     if has_mass(memory):
-        write_product(memory, INVERSE, target)
-        copy(memory.mass_product, target)
+        write_product(memory, INVERSE, slope)
+        copy(memory.mass_product, slope)
 
 
 def first_step(run: Any, memory: Any, slope: Any) -> float:
@@ -118,7 +118,8 @@ def first_step(run: Any, memory: Any, slope: Any) -> float:
     h0 = trial_step(floats, d0, d1, span, run.max_step)
     for k in range(len(y)):
         memory.point[k] = y[k] + run.direction * h0 * slope[k]
-    write_slope(run, memory, run.t + run.direction * h0, memory.point, memory.y1)
+    evaluate(run, memory, run.t + run.direction * h0, memory.point, memory.y1)
+    solve_mass(memory, memory.y1)
     d2 = 0.0
     for k in range(len(y)):
         scale = memory.atol[k] + run.rtol * abs(y[k])
@@ -239,7 +240,8 @@ def restart(family: Any, run: Any, tables: Any, memory: Any) -> None:
     method of one step keeps the size of its steps: the jump says nothing about it."""
     begin = memory.restarts[run.stop - 1]
     slope = row(memory.stages, 0)
-    write_slope(run, memory, begin, memory.y, slope)
+    evaluate(run, memory, begin, memory.y, slope)
+    solve_mass(memory, slope)
     while run.position < len(memory.times):
         time = memory.times[run.position]
         if run.direction * (time - begin) > 0:
