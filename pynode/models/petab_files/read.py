@@ -59,7 +59,7 @@ def petab(
             backend = "native"
     if method == "auto":
         method = "rodas5p"
-        if backend == "native" and model.mass is None and len(model.states) <= MOST_FOR_RADAU:
+        if backend == "native" and len(model.states) <= MOST_FOR_RADAU:
             method = "radauiia9"
     if rtol is None:
         rtol = 1e-9
