@@ -1,7 +1,7 @@
 """Radau IIA steps with the derivatives of their stages.
 
-The stages solve M (Y_i - y) = h sum_j a_ij f(Y_j). Their derivatives solve one system of s n equations,
-with the Jacobian of each stage.
+The stages solve M (Y_i - y) = h sum_j a_ij f(Y_j). Their derivatives solve one system of s n
+equations, with the Jacobian of each stage.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Rosenbrock steps with the derivatives of their stages.
 
-Stage i solves (M - c J) u_i = c (f(Y_i) + M sum_j C_ij / h u_j + h d_i df/dt), with c = gamma h, and
-J and df/dt at the start of the step. Its derivative solves a system with the same matrix, whose
+Stage i solves (M - c J) u_i = c (f(Y_i) + M sum_j C_ij / h u_j + h d_i df/dt), with c = gamma h,
+and J and df/dt at the start of the step. Its derivative solves a system with the same matrix, whose
 right-hand side also has the derivative of J u_i + h d_i df/dt: the second derivatives of f.
 """
 
