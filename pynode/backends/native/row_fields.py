@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 
 from ...translate import translated_before
 from .fields import FlatCall, translated
+from .mass import NativeMass
 
 if TYPE_CHECKING:
     from ...core.batched_field import RowField
@@ -29,6 +30,7 @@ class RowFields:
         one = [x[:1] if own else x for x, own in zip(leaves, owned, strict=True)]
         frame = FlatCall(field.layout, structure, field.nonnegative_mask, rows=True)
         self.bound = translated(field.f, one, frame, t0, y0)
+        self.bound.mass = NativeMass.of(field.mass)
         self.one_row = pytree.tree_unflatten(one, structure)
         # For the id of each leaf of these args that belongs to a row: how far the rows lie apart.
         self.apart = {
