@@ -152,8 +152,6 @@ class BatchSegmentedSolve:
         t = self.times[0].copy()
         while True:
             y, time, going = self._pass_stops(rows, t, y, time)
-            if self.segments:
-                y = self.settle(rows, t, y)
             self._write_output(rows, t, y, self.output_times[self.place[rows], rows] == t)
             going &= self._end_rows(rows, t, going & (t == self.end[rows]), Status.SUCCESS)
             rows, t, y, time = self._keep(going, rows, t, y, time)
