@@ -410,6 +410,9 @@ def _choose(arguments: Arguments, problem: ODEProblem) -> _Choice:
         refuse_fixed_steps(arguments.step_size)
         method_is_open = not batched and problem.mass is None
     engine, method = backends.choose(arguments.backend, method)
+    if arguments.method == "auto" and engine.name == "native":
+        # It chooses none that takes no mass matrix.
+        method_is_open = not batched
     if method == "auto":
         method = "bdf"
     method = engine.method(method)
@@ -707,6 +710,9 @@ class _SingleSolve:
         moved = jumps.requires_grad and torch.is_grad_enabled()
         looked = self.events or arguments.dense or arguments.callback is not None
         if self.engine.name != "native" or jumps.dim() > 1 or not len(jumps) or moved or looked:
+            return jumps
+        if self.field.mass is not None and self.field.mass.singular:
+            # Behind a jump the algebraic equations are others, and the state must satisfy them.
             return jumps
         gradient = self.moving_times or self._has_gradient(self.isolated, self.flat)
         from .backends.native.jumps import crossed_inside, serves

@@ -14,7 +14,9 @@ from .adjoints.base import Integrate, Rules
 from .adjoints.discrete.adjoint import DiscreteAdjoint
 from .adjoints.discrete.batched_gradient import RowGradient
 from .adjoints.forward import ForwardSensitivity
-from .algebra.structure import is_dense
+from .algebra.consistent import consistent_rows
+from .algebra.mass import Mass
+from .algebra.structure import is_dense, structure_of
 from .backends.julia.row_rules import RowsRefused
 from .backends.torch import masked_loop
 from .backends.torch.batched_loop import RowSpans, integrate
@@ -60,7 +62,9 @@ def serves(method: Method) -> bool:
     return STEPPERS.get(method) is not None
 
 
-def _check_arguments(arguments: Arguments, problem: ODEProblem, method: Method) -> None:
+def _check_arguments(
+    arguments: Arguments, problem: ODEProblem, method: Method, engine: str
+) -> None:
     """ValueError for what a solve row by row does not take."""
     if arguments.dense:
         raise ValueError(
@@ -69,10 +73,14 @@ def _check_arguments(arguments: Arguments, problem: ODEProblem, method: Method) 
         )
     if problem.jac is not None:
         raise ValueError("batched=True makes the Jacobians of all rows itself: leave out jac")
-    if problem.mass is not None or not is_dense(method.jacobian):
+    massive = problem.mass is not None
+    if (massive and engine != "native") or not is_dense(method.jacobian):
         raise ValueError(
-            "batched=True takes small dense systems without a mass matrix: leave out batched"
+            "batched=True takes small dense systems, and a mass matrix only with backend='native':"
+            " leave out batched"
         )
+    if massive:
+        structure_of("dense", method, problem)  # raises for a method that takes no mass matrix
 
 
 def solve_batched(
@@ -151,7 +159,7 @@ class _BatchSolve:
         engine: str,
         passes: int | None,
     ) -> None:
-        _check_arguments(arguments, problem, method)
+        _check_arguments(arguments, problem, method, engine)
         _check_method(problem, method, adjoint, engine)
         self.engine = engine
         self.passes = passes
@@ -164,6 +172,7 @@ class _BatchSolve:
         self.jumps = as_row_times(arguments.jumps, "jumps")
         self.field = field = RowField(problem, arguments.by_row)
         self.layout = field.layout
+        field.mass = Mass.of(problem.mass, self.layout)
         _check_dtype(method, self.layout.dtype)
         self.flat = self.layout.ravel_rows(problem.y0, field.batch)
         check_finite(self.flat.detach())
@@ -187,6 +196,9 @@ class _BatchSolve:
             field.see_nonnegative(self.nonnegative_mask)
         moments = self.times.detach()
         self._begin(moments[0])
+        self.flat = self._consistent(
+            np.arange(field.batch), moments[0].cpu().numpy(), self.flat, arguments.consistent
+        )
         if self._has_gradient(self.flat):
             check_sharding(field.module_state.modules)
         self.moving_times = self.times.requires_grad and torch.is_grad_enabled()
@@ -213,6 +225,9 @@ class _BatchSolve:
         moved = self.jumps.requires_grad and torch.is_grad_enabled()
         if moved or self.events[0] or self.limits is not None:
             return
+        if self.field.mass is not None and self.field.mass.singular:
+            # Behind a jump the algebraic equations are others, and the states must satisfy them.
+            return
         gradient = self.moving_times or self._has_gradient(self.flat)
         if not serves(self.method, gradient, True):
             return
@@ -225,6 +240,21 @@ class _BatchSolve:
         left = np.where(inside, np.nan, own)
         # A column that no row needs would cost a division into segments.
         self.jumps = torch.from_numpy(left[:, ~np.isnan(left).all(0)])
+
+    def _consistent(
+        self, rows: np.ndarray, t: np.ndarray, y: Tensor, mode: str = "solve"
+    ) -> Tensor:
+        """The states of some rows at t, (m,), made consistent with the algebraic equations."""
+        field = self.field
+        if field.mass is None or not field.mass.singular:
+            return y
+        index = torch.from_numpy(rows)
+        atol = self.atol
+        if atol.dim() == 2:
+            atol = atol[index]
+        return consistent_rows(
+            field.select(index), torch.from_numpy(t), y, atol, self.options.rtol, mode
+        )
 
     def _begin(self, t: Tensor) -> None:
         """The first evaluations of f. t: (B,) the starts."""
@@ -462,6 +492,7 @@ class _BatchSolve:
             presets,
             self.jumps,
             self.moving_times,
+            self._consistent,
         )
         segmented.run(self.flat, self.times[0])
         self.field.module_state.seal()
@@ -516,6 +547,7 @@ class _BatchSolve:
         )
         field = VectorField(single, Layout(end), span[0], [])
         field.module_state = self.field.module_state
+        field.mass = self.field.mass
         case = Case(
             problem=self.problem,
             field=field,

@@ -15,14 +15,21 @@ import torch
 from torch import Tensor
 
 from ..core.norm import ROUNDING
+from .mass import RANK
 from .newton import ImplicitCorrection, ImplicitSolve
 from .structure import linearise
 
 if TYPE_CHECKING:
+    from ..core.batched_field import RowField
     from ..core.vector_field import VectorField
 
 MODES = ("check", "solve")
 ITERATIONS = 20
+_UNDETERMINED = (
+    "the algebraic equations of M y' = f do not determine the algebraic components at y0 (the"
+    " index is above 1, or an equation is redundant): differentiate the constraint, or check"
+    " mass and f"
+)
 NEGLIGIBLE = 1e-4  # a correction this small, in units of the tolerance, is the last one
 
 
@@ -112,11 +119,7 @@ def _choose_c(field, linear, jac, y, span):
             return c, solver
         last_trial = trial
         c = c * 1e-2
-    raise ValueError(
-        "the algebraic equations of M y' = f do not determine the algebraic components at y0 (the"
-        " index is above 1, or an equation is redundant): differentiate the constraint, or check"
-        " mass and f"
-    )
+    raise ValueError(_UNDETERMINED)
 
 
 def _violated(residual, size, t, origin) -> str:
@@ -153,3 +156,64 @@ def _differentiable(field, t, flat, y, solver, c):
             solve.apply(c * (residual - residual.detach()), solver)
         )
     return moved
+
+
+def consistent_rows(
+    field: RowField, t: Tensor, y: Tensor, atol: Tensor, rtol: float, mode: str
+) -> Tensor:
+    """``consistent`` for rows: the states y, (m, n), at the times t, (m,), of a field with a
+    singular mass matrix. atol: 0-d, (n,) or (m, n). The result has first derivatives.
+
+    The limit of M - c J for small c is M + P J, where P projects onto the algebraic equations: the
+    solution of (M + P J) d = -P f is a Newton step on them, and M d = 0.
+    """
+    if mode not in MODES:
+        raise ValueError(f"consistent must be 'check' or 'solve', not {mode!r}")
+    with torch.no_grad():
+        corrected = _corrected_rows(field, t, y.detach(), atol, rtol, mode)
+    if corrected is None:
+        return y
+    states, limit = corrected
+    if not torch.is_grad_enabled():
+        return states
+    moved = states + (y - y.detach())
+    residual = field.mass.left_null(field.eval(t, moved))
+    return moved - torch.linalg.solve(limit, residual - residual.detach())
+
+
+def _corrected_rows(field, t, y, atol, rtol, mode):
+    """Return (consistent y, M + P J). Return None if mode is 'check' and all rows pass."""
+    noise = ROUNDING * torch.finfo(y.dtype).eps
+    for _ in range(ITERATIONS):
+        limit = _limit(field, t, y)
+        residual = field.mass.left_null(field(t, y))
+        change = -torch.linalg.solve(limit, residual)
+        scale = atol + rtol * y.abs()
+        sizes = (change.abs() / scale).amax(1)
+        if mode == "check":
+            if bool((sizes <= 1).all()):
+                return None
+            break
+        if not bool(sizes.isfinite().all()):
+            break
+        y = y + change
+        enough = (noise * y.abs() / scale).amax(1).clamp_min(NEGLIGIBLE)
+        if bool((sizes <= enough).all()):
+            return y, _limit(field, t, y)
+    row = int(torch.argmax(sizes.nan_to_num(math.inf)))
+    sentence = _violated(residual[row], float(sizes[row]), float(t[row]), None)
+    raise ValueError(f"row {row} of the batch: {sentence}")
+
+
+def _limit(field, t, y):
+    """M + P J, (m, n, n), with equations of like sizes."""
+    rows = torch.arange(len(y), device=y.device)
+    jacobian = field.jacobian(t, y, rows)
+    lifted = torch.matmul(field.mass.projector, jacobian)
+    mass = field.mass.to_dense()
+    size = torch.linalg.matrix_norm(lifted, keepdim=True) / torch.linalg.matrix_norm(mass)
+    limit = size.nan_to_num(1.0) * mass + lifted
+    singular = torch.linalg.svdvals(limit)
+    if not bool((singular[:, -1] > RANK * singular[:, 0]).all()):
+        raise ValueError(_UNDETERMINED)
+    return limit

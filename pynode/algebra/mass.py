@@ -105,10 +105,12 @@ class Mass:
         return products.matmul(v, self.matrix)
 
     def pinv_apply(self, f: Tensor) -> Tensor:
-        """M^+ f: y' from f, (n,)."""
+        """M^+ f over the last dimension of f, (..., n): y' from f."""
         if self.matrix is None:
             return self._inverse * f
-        return torch.mv(self._inverse, f)
+        if f.dim() == 1:
+            return torch.mv(self._inverse, f)
+        return products.matmul(f, self._inverse.t())
 
     def pinv_apply_transposed(self, v: Tensor) -> Tensor:
         """(M^+)^T v over the last dimension of v, (..., n)."""
@@ -123,13 +125,13 @@ class Mass:
         return products.mm(self._inverse, jac)
 
     def left_null(self, v: Tensor) -> Tensor:
-        """v - M M^+ v, (n,)."""
+        """v - M M^+ v over the last dimension of v, (..., n)."""
         if self.matrix is None:
             return torch.where(self.given == 0, v, 0.0)
         return v - self.times(self.pinv_apply(v))
 
     def right_null(self, v: Tensor) -> Tensor:
-        """v - M^+ M v, (n,)."""
+        """v - M^+ M v over the last dimension of v, (..., n)."""
         if self.matrix is None:
             return torch.where(self.given == 0, v, 0.0)
         return v - self.pinv_apply(self.times(v))

@@ -36,8 +36,9 @@ class RowField:
     whole steps (methods/compiled/batched_steps.py), or None. drawn: whether f draws random numbers.
     """
 
-    # A batch has small dense systems.
+    # Of each row (algebra/mass.py), or None; only the native engine takes one.
     mass: Any = None
+    # A batch has small dense systems.
     structure: Any = None
     compiled: Any = None
     nonnegative_mask: Any = None
@@ -143,6 +144,13 @@ class RowField:
         if self.reuse.open:
             return self.reuse.own(out)
         return out
+
+    def dydt(self, t: Tensor, y: Tensor) -> Tensor:
+        """y' of every row: f, or M^+ f with a mass matrix."""
+        out = self(t, y)
+        if self.mass is None:
+            return out
+        return self.mass.pinv_apply(out)
 
     def probe(self, t: Tensor, y: Tensor) -> Tensor:
         """dy/dt of every row, not counted and not stored."""

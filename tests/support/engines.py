@@ -128,7 +128,6 @@ class Native(Single):
         "RejectStep": Refusal("f raises where it tests a value", ("backend",)),
         "python": Refusal("only operations of torch become native code", ("backend",)),
         "jac": Refusal("the engine makes the Jacobian itself", ("jac", "native")),
-        "mass": Refusal("the engine solves y' = f", ("mass", "native")),
         "structure": Refusal("the engine has dense Jacobians", ("jacobian", "native")),
         "direct": Refusal("torch does not see the native loop", ("adjoint", "native")),
     }

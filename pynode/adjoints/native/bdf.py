@@ -24,6 +24,7 @@ from ...backends.native.bdf_history import (
 )
 from ...backends.native.linear import solve_system_transposed
 from ...backends.native.machine import row
+from ...backends.native.mass import INVERSE, MASS, has_mass, write_transposed
 from ...backends.native.newton import C
 from ...methods.bdf.formulas import redifference
 from .sweep import Sizes, end_outputs, factorise_at, has_output, pull, pull_targets
@@ -97,7 +98,10 @@ def pull_history(tables: BDFTables, memory: Any, k: int) -> None:
     numbers = memory.numbers
     write_reading(tables, numbers, k)
     move = row(memory.vectors, MOVE)
-    lam = row(memory.vectors, LAMBDA)
+    mass_lam = row(memory.vectors, LAMBDA)
+    if has_mass(memory):
+        write_transposed(memory, MASS, mass_lam)
+        mass_lam = memory.mass_product
     keep(memory)
     rows = memory.bars.shape[0]
     for j in range(rows):
@@ -111,7 +115,7 @@ def pull_history(tables: BDFTables, memory: Any, k: int) -> None:
                 add(bar, tables.moving[k, i, j], row(memory.vectors, OLD + i))
         if j <= k:
             value = numbers[VALUES + j]
-            add(bar, value - numbers[TERMS + j], lam)
+            add(bar, value - numbers[TERMS + j], mass_lam)
             if not tables.flags[VALUES_FORM]:
                 add(bar, -value, move)
 
@@ -147,5 +151,8 @@ def finish(run: Any, tables: BDFTables, memory: Any) -> None:
     if len(memory.starts) > 0:
         for i in range(len(second)):
             second[i] *= weight
+        if has_mass(memory):
+            write_transposed(memory, INVERSE, second)
+            copy(memory.mass_product, second)
         pull(run, memory, memory.starts[0], row(memory.states, 0), second)
     copy(memory.start, memory.ybar)

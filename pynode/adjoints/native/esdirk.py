@@ -12,6 +12,7 @@ from ...backends.native.arithmetic import copy
 from ...backends.native.esdirk import EXPLICIT_FIRST, STAGES, ESDIRKTables
 from ...backends.native.linear import solve_system_transposed
 from ...backends.native.machine import row
+from ...backends.native.mass import INVERSE, MASS, has_mass, write_transposed
 from .sweep import Sizes, end_outputs, factorise_at, inside_outputs, pull, pull_targets
 
 INCOMING = 0  # position in Memory.vectors: the cotangent of a slope from elsewhere
@@ -35,7 +36,11 @@ def pull_step(run: Any, tables: ESDIRKTables, memory: Any, k: int) -> None:
     for i in range(count - 1, -1, -1):
         t = memory.starts[k] + tables.nodes[i] * h
         if i == 0 and tables.flags[EXPLICIT_FIRST]:
-            pull(run, memory, t, row(memory.states, k), row(memory.bars, count + 1))
+            cotangent = row(memory.bars, count + 1)
+            if has_mass(memory):
+                write_transposed(memory, INVERSE, cotangent)
+                cotangent = memory.mass_product
+            pull(run, memory, t, row(memory.states, k), cotangent)
         else:
             pull_stage(run, tables, memory, k, i, t)
     copy(memory.start, memory.ybar)
@@ -53,9 +58,13 @@ def pull_stage(run: Any, tables: ESDIRKTables, memory: Any, k: int, i: int, t: f
     solve_system_transposed(memory, bar)
     run.nsolve += 1
     pull_targets(run, memory, t, y, bar)
+    mass_bar = bar
+    if has_mass(memory):
+        write_transposed(memory, MASS, bar)
+        mass_bar = memory.mass_product
     for m in range(len(bar)):
         # c J^T bar without the product, because a large J gives large rounding errors.
-        back = (bar[m] - incoming[m]) / c
+        back = (mass_bar[m] - incoming[m]) / c
         memory.start[m] += back
         incoming[m] = back
     for j in range(memory.bars.shape[0]):

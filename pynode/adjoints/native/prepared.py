@@ -125,7 +125,7 @@ class PreparedSweep:
             "right": Own((2, copied), real),
             "cotangents": Given(2, real),
             **of_steps(real),
-            **linear_arrays(n, rows, columns, real, sizes.sparse),
+            **linear_arrays(n, rows, columns, real, sizes.sparse, plan.mass),
         }
         return Blueprint(Memory, arrays)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from ...backends.native.arithmetic import add, clear, copy
 from ...backends.native.machine import flat, row
+from ...backends.native.mass import MASS, has_mass, write_transposed
 from ...backends.native.matrices import factorise, solve_transposed
 from ...backends.native.radau_stages import RadauTables, output_weight
 from .sweep import Sizes, end_outputs, has_output, linearise_at, pull_targets
@@ -38,7 +39,11 @@ def pull_step(run: Any, tables: RadauTables, memory: Any, k: int) -> None:
     slope = row(memory.vectors, SLOPE)
     h = memory.sizes[k]
     for j in range(count):
-        add(memory.start, 1.0, row(memory.bars, j))
+        part = row(memory.bars, j)
+        if has_mass(memory):
+            write_transposed(memory, MASS, part)
+            part = memory.mass_product
+        add(memory.start, 1.0, part)
         clear(slope)
         for i in range(count):
             add(slope, h * tables.a[i, j], row(memory.bars, i))
@@ -65,13 +70,14 @@ def share(memory: Any, i: int, weight: float, cotangent: Any) -> None:
 
 
 def factorise_stages(run: Any, tables: RadauTables, memory: Any, k: int) -> None:
-    """The factors of I - h a x J, (s n, s n), with the Jacobian of each stage of step k."""
+    """The factors of I x M - h a x J, (s n, s n), with the Jacobian of each stage of step k."""
     h = memory.sizes[k]
     n = len(memory.last)
     matrix = memory.matrix
     for i in range(len(matrix)):
         clear(row(matrix, i))
-        matrix[i, i] = 1.0
+        if not has_mass(memory):
+            matrix[i, i] = 1.0
     for j in range(len(tables.nodes)):
         state = row(row(memory.stages, k), j)
         linearise_at(run, memory, memory.starts[k] + tables.nodes[j] * h, state)
@@ -80,6 +86,12 @@ def factorise_stages(run: Any, tables: RadauTables, memory: Any, k: int) -> None
             for m in range(len(memory.rows)):
                 place = n * j + memory.columns[m]
                 matrix[n * i + memory.rows[m], place] -= weight * memory.jac[m]
+    if has_mass(memory):
+        for j in range(len(tables.nodes)):
+            for i in range(n):
+                for e in range(memory.mass_starts[i], memory.mass_starts[i + 1]):
+                    place = n * j + memory.mass_columns[e]
+                    matrix[n * j + i, place] += memory.mass_values[e]
     for i in range(len(matrix)):
         copy(row(matrix, i), row(memory.whole, i))
     factorise(matrix, memory.pivots)

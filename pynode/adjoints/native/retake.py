@@ -139,7 +139,7 @@ def _dirk(field: VectorField, solved: Any, recorded: Any, y0: Tensor) -> Retaken
         for i in range(count):
             time = t + float(tables.nodes[i]) * h
             if i == 0 and tables.flags[EXPLICIT_FIRST]:
-                slopes.append(field(time, start))
+                slopes.append(field.dydt(time, start))
                 continue
             base = start
             if i:
@@ -157,7 +157,7 @@ def _dirk(field: VectorField, solved: Any, recorded: Any, y0: Tensor) -> Retaken
 
 
 def _factorised(jacobian: Any, t: float, y: Tensor, c: float) -> Any:
-    """Solves with I - c J at (t, y)."""
+    """Solves with M - c J at (t, y)."""
     with torch.no_grad():
         return jacobian.factorised(jacobian(t, y), c)
 
@@ -190,7 +190,7 @@ def _bdf(field: VectorField, solved: Any, recorded: Any, y0: Tensor) -> Retaken:
     by_values = bool(tables.flags[bdf_history.VALUES_FORM])
     rows = tables.reading.shape[2]
     jacobian = Jacobian(field)
-    slope = solved.h0 * field(solved.t0, y0)
+    slope = solved.h0 * field.dydt(solved.t0, y0)
     if by_values:
         slope = y0 - slope
     history = torch.stack((y0, slope, *[torch.zeros_like(y0)] * (rows - 2)))

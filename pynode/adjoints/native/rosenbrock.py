@@ -7,6 +7,7 @@ from typing import Any
 from ...backends.native.arithmetic import combine, copy
 from ...backends.native.linear import solve_system_transposed
 from ...backends.native.machine import call, flat, row
+from ...backends.native.mass import MASS, has_mass, write_transposed
 from ...backends.native.rosenbrock import RosenbrockTables
 from .sweep import Sizes, collect, end_outputs, factorise_at, inside_outputs, pull
 
@@ -42,11 +43,15 @@ def pull_step(run: Any, tables: RosenbrockTables, memory: Any, k: int) -> None:
         copy(y, memory.point)
         combine(memory.point, 1.0, tables.a, i, stages)
         pull(run, memory, t + tables.nodes[i] * h, memory.point, v)
+        mass_v = v
+        if has_mass(memory):
+            write_transposed(memory, MASS, v)
+            mass_v = memory.mass_product
         for j in range(i):
             a = tables.a[i, j]
             coupling = tables.couplings[i, j] / h
             for m in range(n):
-                memory.bars[j, m] += a * memory.pulled[m] + coupling * v[m]
+                memory.bars[j, m] += a * memory.pulled[m] + coupling * mass_v[m]
     if n < count:
         write_rows(tables, memory, k)
     else:

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ...algebra.newton import MAX_ITERATIONS
+from ...algebra.newton import MAX_ITERATIONS, UNKNOWN
 from ...core import floats
 from ...methods.bdf.abdf2 import VariableHistory
 from ...methods.bdf.formulas import MAX_ORDER, DifferenceHistory
-from ...methods.bdf.step import SAFETY, SLOW, best_order, shrunk
+from ...methods.bdf.step import FAILURES, SAFETY, SLOW, best_order, shrunk
 from ...methods.jacobian_reuse import converges_slowly, remembered_rate
 from . import newton
 from .arithmetic import clear, copy
@@ -31,6 +31,7 @@ from .bdf_history import (
     PAST,
     PAST_AFTER,
     PSI,
+    REJECTIONS,
     ROWS,
     START,
     TAKEN,
@@ -50,7 +51,9 @@ from .bdf_history import (
     write_output_weights,
     write_slope_weights,
 )
+from .linear import solve_system
 from .machine import row
+from .mass import MASS, is_singular, write_product
 from .newton import (
     CHANGE,
     FRESH,
@@ -75,7 +78,7 @@ from .run import NEWTON, NO_FAILURE, NONFINITE
 from .steps import Sizes, fail
 
 
-def tables_of(method: Any) -> BDFTables:
+def tables_of(method: Any, mass: Any = None) -> BDFTables:
     """The tables of a BDF."""
     form = method.history
     rows = form.rows
@@ -112,7 +115,7 @@ def sizes(tables: BDFTables) -> Sizes:
         stages=tables.reading.shape[2],
         vectors=MOVED + ROWS,
         numbers=NUMBERS,
-        marks=NEXT_EQUAL + 1,
+        marks=REJECTIONS + 1,
         tape_stages=0,
         tape_numbers=TAPE,
         implicit=True,
@@ -127,6 +130,7 @@ def begin(run: Any, tables: BDFTables, memory: Any) -> None:
     marks[ORDER] = 1
     marks[EQUAL] = 0
     marks[TIMES] = 2
+    marks[REJECTIONS] = 0
     numbers[LAST_STEP] = run.h
     numbers[PAST] = 0.0
     numbers[PAST + 1] = run.h
@@ -173,6 +177,12 @@ def attempt(run: Any, tables: BDFTables, memory: Any) -> None:
         norm = norm_of(move, row(memory.vectors, SCALE), len(move))
     else:
         copy(row(memory.vectors, CHANGE), move)
+    if is_singular(memory):
+        if marks[FRESH]:
+            # This rate says little about the next point (methods/bdf/step.py: _algebraic).
+            rate = UNKNOWN
+        if marks[REJECTIONS] >= FAILURES:
+            norm = norm_without_return(run, memory, move)
     ratio = error_constant(tables, memory, k, h, equal) * norm
     safety = SAFETY[iterations]
     run.ratio = ratio
@@ -180,6 +190,9 @@ def attempt(run: Any, tables: BDFTables, memory: Any) -> None:
     run.accepted_last = 0
     if not ratio <= 1.0:
         marks[EQUAL] = 0
+        marks[REJECTIONS] += 1
+        if is_singular(memory) and marks[REJECTIONS] >= FAILURES:
+            marks[ORDER] = 1
         numbers[RATE] = rate
         run.factor = shrunk(ratio, k, safety)
         return
@@ -188,6 +201,15 @@ def attempt(run: Any, tables: BDFTables, memory: Any) -> None:
     numbers[NEXT_RATE] = rate
     advance(tables, memory, k, h, history)
     choose(run, tables, memory, k, h, equal + 1, safety)
+
+
+def norm_without_return(run: Any, memory: Any, move: Any) -> float:
+    """The norm of a step without the way back to the algebraic equations, which no shorter step
+    makes smaller."""
+    write_product(memory, MASS, move)
+    copy(memory.mass_product, memory.error)
+    solve_system(memory, memory.error, 1.0)
+    return norm_of(memory.error, row(memory.vectors, SCALE), len(move))
 
 
 def converged(run: Any, tables: BDFTables, memory: Any, t1: float) -> bool:
@@ -301,5 +323,6 @@ def accept(run: Any, tables: BDFTables, memory: Any) -> None:
     marks[ORDER] = marks[NEXT_ORDER]
     marks[EQUAL] = marks[NEXT_EQUAL]
     marks[TIMES] = min(marks[TIMES] + 1, rows)
+    marks[REJECTIONS] = 0
     numbers[LAST_STEP] = run.h
     numbers[RATE] = numbers[NEXT_RATE]

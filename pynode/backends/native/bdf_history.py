@@ -28,12 +28,13 @@ from .newton import SCALE, norm_of
 
 ROWS = MAX_ORDER + 3  # of the longer history
 # Positions in Memory.marks: order and equal steps for the next attempt; number of known times;
-# order and equal steps after the attempt.
+# order and equal steps after the attempt; rejections by the error since the last step.
 ORDER = newton.MARKS
 EQUAL = ORDER + 1
 TIMES = ORDER + 2
 NEXT_ORDER = ORDER + 3
 NEXT_EQUAL = ORDER + 4
+REJECTIONS = ORDER + 5
 # Positions in Memory.numbers. Of the attempted step, for the record: the ratio of its size to the
 # last one's if the history moved to another grid, otherwise 0; its order; its nodes. Then the size
 # of the last accepted step, and the rate after the attempt. The others begin arrays of a step:

@@ -22,8 +22,8 @@ from .run import NO_STEP, RUNNING
 
 # What every family keeps from step to step, what Newton's iteration keeps besides, and the factors.
 KEPT = ("y", "stages", "vectors", "numbers", "marks")
-DENSE = ("matrix", "pivots", "blocks", "block_pivots")
-SPARSE_FACTORS = ("pivots", "factors", "corner", "corner_pivots")
+DENSE = ("matrix", "pivots", "blocks", "block_pivots", "lift")
+SPARSE_FACTORS = ("pivots", "factors", "corner", "corner_pivots", "lift")
 COUNTS = ("nfe", "njac", "nlu", "nsolve")  # of Run
 MOST = 1000  # attempts between two looks at Ctrl-C
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import heapq
+import math
 import threading
 import weakref
 from typing import NamedTuple
@@ -48,29 +49,33 @@ class Plan(NamedTuple):
 
 DENSE = Plan(np.empty((0, 4), np.int64), np.empty((0, 2), np.int64), np.empty(0, np.int64), 0)
 
-_plans: dict[int, tuple[weakref.ref, Plan]] = {}
+_plans: dict[tuple[int, frozenset[int]], tuple[weakref.ref, Plan]] = {}
 _lock = threading.Lock()
 
 
-def plan_of(n: int, rows: np.ndarray, columns: np.ndarray) -> Plan:
-    """The plan for I - c J, where J has nonzeros at rows and columns, (nnz,) int64 each. DENSE if
-    sparse elimination does not pay.
+def plan_of(
+    n: int, rows: np.ndarray, columns: np.ndarray, empty: frozenset[int] = frozenset()
+) -> Plan:
+    """The plan for M - c J, where J has nonzeros at rows and columns, (nnz,) int64 each, and M is
+    diagonal. empty: the components without a number in M. DENSE if sparse elimination does not
+    pay.
 
     It is made once for an array ``rows``, which must not change.
     """
     if n < SMALLEST:
         return DENSE
-    known = _plans.get(id(rows))
+    key = (id(rows), empty)
+    known = _plans.get(key)
     if known is not None and known[0]() is rows:
         return known[1]
     with _lock:
-        known = _plans.get(id(rows))
+        known = _plans.get(key)
         if known is None or known[0]() is not rows:
             known = (
-                weakref.ref(rows, functools.partial(_forget, id(rows))),
-                plan(n, rows, columns),
+                weakref.ref(rows, functools.partial(_forget, key)),
+                plan(n, rows, columns, empty),
             )
-            _plans[id(rows)] = known
+            _plans[key] = known
     return known[1]
 
 
@@ -80,9 +85,11 @@ def _forget(key, reference):
         del _plans[key]
 
 
-def plan(n: int, rows: np.ndarray, columns: np.ndarray) -> Plan:
-    """The plan for a pattern; DENSE if sparse elimination does not pay."""
-    pivots, beside, below, time = choose_pivots(n, rows, columns)
+def plan(
+    n: int, rows: np.ndarray, columns: np.ndarray, empty: frozenset[int] = frozenset()
+) -> Plan:
+    """The plan for a pattern; DENSE if sparse elimination does not pay. empty: as in plan_of."""
+    pivots, beside, below, time = choose_pivots(n, rows, columns, empty)
     inner = len(pivots)
     if time + corner_time(n - inner) > ADVANTAGE * dense_time(n):
         return DENSE
@@ -117,10 +124,11 @@ def plan(n: int, rows: np.ndarray, columns: np.ndarray) -> Plan:
 
 
 def choose_pivots(
-    n: int, rows: np.ndarray, columns: np.ndarray
+    n: int, rows: np.ndarray, columns: np.ndarray, empty: frozenset[int] = frozenset()
 ) -> tuple[list[int], list[set[int]], list[set[int]], float]:
     """The pivots on the diagonal whose sparse elimination is faster than a dense one; for each
     component the other entries in its row and in its column when it is eliminated; and the time.
+    empty: components without a number in M. They are no pivots if J has none there either.
 
     The next pivot is the one with the least fill (Markowitz, Management Science 3, 1957, 255-269;
     Duff, Erisman & Reid, Direct Methods for Sparse Matrices, sec. 7.2). They end where the dense
@@ -128,11 +136,16 @@ def choose_pivots(
     """
     beside: list[set[int]] = [set() for _ in range(n)]
     below: list[set[int]] = [set() for _ in range(n)]
+    absent = set(empty)
     for i, j in zip(rows.tolist(), columns.tolist(), strict=True):
         if i != j:
             beside[i].add(j)
             below[j].add(i)
+        else:
+            absent.discard(i)
     times = [sparse_time(len(beside[k]), len(below[k])) for k in range(n)]
+    for k in absent:
+        times[k] = math.inf
     queue = [(time, k) for k, time in enumerate(times)]
     heapq.heapify(queue)
     pivots: list[int] = []
@@ -152,7 +165,7 @@ def choose_pivots(
         for j in beside[k]:
             below[j] |= below[k]
             below[j] -= {j, k}
-        for i in below[k] | beside[k]:
+        for i in (below[k] | beside[k]) - absent:
             times[i] = sparse_time(len(beside[i]), len(below[i]))
             heapq.heappush(queue, (times[i], i))
     return pivots, beside, below, total

@@ -128,6 +128,9 @@ class NativeBackend:
         field: VectorField, t0: float, t1: float, y0: Tensor, tol: Tolerance
     ) -> tuple[Method, str]:
         """(method, reason in one sentence) for method='auto', as methods/selection.choose."""
+        if field.mass is not None and field.size > SMALL:
+            why = f"QNDF: it takes a mass matrix, and {SMALL} states are few"
+            return registry.get("qndf"), why
         if field.size <= SMALL:
             why = (
                 f"Rodas5P: up to {SMALL} states its steps in native code cost little, stiff or not"
@@ -253,8 +256,11 @@ def _at_start(times, y0, status):
 def check(field: VectorField | RowField, device: bool = False) -> None:
     """ValueError for a problem that the native engine does not take. device: whether its kernel
     will run (cuda/), and not its loop on the CPU."""
-    if field.mass is not None:
-        raise ValueError(f"the native engine takes no mass matrix: leave out mass, {INSTEAD}")
+    if field.mass is not None and device:
+        raise ValueError(
+            "the kernel of the native engine takes no mass matrix: leave out mass, or pass"
+            " backend='native'"
+        )
     if field.user_jac is not None:
         raise ValueError(
             f"the native engine makes the Jacobian of f itself: leave out jac, {INSTEAD}"

@@ -25,6 +25,7 @@ from . import arithmetic, newton
 from .arithmetic import add, clear, combine, copy
 from .linear import solve_system
 from .machine import row
+from .mass import MASS, has_mass, write_product
 from .newton import (
     FACTORISED,
     FLOOR,
@@ -83,13 +84,13 @@ class ESDIRKTables(NamedTuple):
     flags: np.ndarray
 
 
-def tables_of(method: Any) -> ESDIRKTables:
+def tables_of(method: Any, mass: Any = None) -> ESDIRKTables:
     """The tables of a DIRK method."""
     stages, b, b_err = method.rows
     count = len(stages)
     explicit_first = method.begins_explicitly
     predictors = _padded(method.predictors, count, count + explicit_first)
-    dense = method.dense_weights(None)
+    dense = method.dense_weights(mass)
     return ESDIRKTables(
         _padded((*stages, b, b_err), count, count + 1),
         predictors,
@@ -137,7 +138,7 @@ def attempt(run: Any, tables: ESDIRKTables, memory: Any) -> None:
     numbers = memory.numbers
     c = tables.gamma[0] * run.h
     numbers[C_BEFORE] = numbers[C]
-    if below_rounding(run.h, numbers[C], numbers[FLOOR]):
+    if not has_mass(memory) and below_rounding(run.h, numbers[C], numbers[FLOOR]):
         marks[KNOWN] = 0
     set_c(memory, c)
     write_scale(run, memory, memory.y)
@@ -155,6 +156,9 @@ def attempt(run: Any, tables: ESDIRKTables, memory: Any) -> None:
         clear(memory.error)
         combine(memory.error, run.h, tables.a, count + 1, memory.stages)
         if tables.flags[FILTERED]:
+            if has_mass(memory):
+                write_product(memory, MASS, memory.error)
+                copy(memory.mass_product, memory.error)
             solve_system(memory, memory.error, 1.0)
             run.nsolve += 1
     judge(run, memory)

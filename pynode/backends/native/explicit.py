@@ -25,7 +25,7 @@ class ExplicitTables(NamedTuple):
     counts: np.ndarray
 
 
-def tables_of(method: Any) -> ExplicitTables:
+def tables_of(method: Any, mass: Any = None) -> ExplicitTables:
     """The tables of an ExplicitRungeKutta method."""
     tableau = method.tableau
     matrix = tableau.matrix()

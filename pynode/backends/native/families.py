@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...methods.base import ByFamily
 from ...methods.bdf.step import BDF
@@ -12,6 +12,9 @@ from ...methods.explicit import ExplicitRungeKutta
 from ...methods.radau import Radau
 from ...methods.rosenbrock import RosenbrockMethod
 from . import bdf, esdirk, explicit, radau, rosenbrock
+
+if TYPE_CHECKING:
+    from ...algebra.mass import Mass
 
 # By family of methods: the module with its attempts (steps.py).
 FAMILIES = ByFamily()
@@ -22,10 +25,13 @@ FAMILIES.register(Radau)(radau)
 FAMILIES.register(BDF)(bdf)
 
 
-def tables_of(family: ModuleType, method: Any) -> Any:
-    """The tables of a method. Each method makes its own once."""
-    kept = method.__dict__.get("_native_tables")
+def tables_of(family: ModuleType, method: Any, mass: Mass | None = None) -> Any:
+    """The tables of a method. Each method makes its own once, and once for all mass matrices."""
+    name = "_native_tables"
+    if mass is not None:
+        name = "_native_tables_with_mass"
+    kept = method.__dict__.get(name)
     if kept is None:
-        kept = family.tables_of(method)
-        object.__setattr__(method, "_native_tables", kept)
+        kept = family.tables_of(method, mass)
+        object.__setattr__(method, name, kept)
     return kept

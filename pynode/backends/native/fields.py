@@ -13,6 +13,7 @@ from torch.utils import _pytree as pytree
 
 from ...core.status import RejectStep
 from ...translate import NativeField, TranslationRefused, translate
+from .mass import NativeMass
 
 if TYPE_CHECKING:
     from collections.abc import Hashable
@@ -65,7 +66,8 @@ class FlatCall:
 class BoundField:
     """A NativeField with the tensors of one solve.
 
-    targets: the tensors that the native functions read, in their order. It has what
+    targets: the tensors that the native functions read, in their order. mass: the mass matrix, or
+    None. It has what
     backends/native/solve.py asks of a field. The numbers stay those of the solve, even if a
     parameter gets other memory.
     """
@@ -79,6 +81,7 @@ class BoundField:
         self.pattern = native.pattern
         self.python_source = native.python_source
         self.kept = native.kept
+        self.mass: NativeMass | None = None
         _check_apart(native.targets)
         self._held = [x.detach() for x in native.targets]
         self._addresses = np.array([x.data_ptr() for x in self._held], dtype=np.int64)
@@ -124,6 +127,7 @@ def native_field(field: VectorField, t0: float, y0: Tensor) -> BoundField:
         frame = FlatCall(field.layout, structure, field.nonnegative_mask, rows=False)
     try:
         bound = translated(field.f, leaves, frame, t0, y0)
+        bound.mass = NativeMass.of(field.mass)
         bound.function("f")
         return bound
     except TranslationRefused:

@@ -1,4 +1,5 @@
-"""The system (I - c J) x = b of an implicit step, by sparse or by dense elimination.
+"""The system (M - c J) x = b of an implicit step, by sparse or by dense elimination. M is the mass
+matrix or the identity.
 
 ``memory`` has the arrays of matrices.py and sparse.py: those of ``linear_arrays``.
 """
@@ -12,6 +13,15 @@ import numpy as np
 from .blocks import Own
 from .elimination import DENSE, plan_of
 from .machine import row
+from .mass import (
+    NativeMass,
+    choose_lift,
+    has_mass,
+    is_singular,
+    lift_rows,
+    mass_arrays,
+    write_matrix,
+)
 from .matrices import factorise, fill, solve, solve_transposed
 from .sparse import COMPONENT, DIAGONAL, FACTOR, eliminate_sparse
 
@@ -22,14 +32,21 @@ SPARSE = -1  # in place of the first pivot row: the factors are sparse
 
 
 def linear_arrays(
-    n: int, rows: np.ndarray, columns: np.ndarray, real: Any, sparse: bool
+    n: int,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    real: Any,
+    sparse: bool,
+    mass: NativeMass | None = None,
 ) -> dict[str, Any]:
     """The arrays of a Blueprint for systems of n components whose Jacobian has its nonzeros at rows
     and columns: the plan, which all solves share, and the factors, which each solve has for itself.
-    real: the dtype. sparse: whether sparse elimination is possible."""
+    real: the dtype. sparse: whether sparse elimination is possible. mass: None for the identity."""
     plan = DENSE
-    if sparse:
+    if sparse and mass is None:
         plan = plan_of(n, rows, columns)
+    elif sparse and mass is not None and mass.diagonal:
+        plan = plan_of(n, rows, columns, mass.without_derivative)
     width = n if plan is not DENSE else 0
     return {
         "plan_rows": plan.rows,
@@ -39,11 +56,12 @@ def linear_arrays(
         "corner": Own((plan.corner, plan.corner), real),
         "corner_pivots": Own((plan.corner,), np.int64),
         "ordered": Own((2, width), real),
+        **mass_arrays(mass, n, real),
     }
 
 
 def factorise_system(memory: Any, c: float) -> bool:
-    """The factors of I - c J, for the Jacobian in memory.jac. Returns whether the matrix is
+    """The factors of M - c J, for the Jacobian in memory.jac. Returns whether the matrix is
     regular.
 
     If a pivot of the sparse elimination is too small, dense elimination with row exchanges takes
@@ -59,17 +77,25 @@ def factorise_system(memory: Any, c: float) -> bool:
         if sparse:
             matrix = memory.corner
             pivots = memory.corner_pivots
+            lift = 1.0
+            if is_singular(memory):
+                choose_lift(memory, c)
+                lift = memory.lift[0]
             eliminated = eliminate_sparse(
                 memory.plan_rows,
                 memory.plan_entries,
                 memory.plan_columns,
                 memory.jac,
                 c,
+                memory.mass_values,
+                lift,
                 memory.factors,
                 matrix,
                 row(memory.ordered, VECTOR),
                 row(memory.ordered, BOUNDS),
             )
+        elif has_mass(memory):
+            write_matrix(memory, matrix, c)
         else:
             fill(matrix, c, memory.jac, memory.rows, memory.columns)
         regular = eliminated and factorise(matrix, pivots)
@@ -81,7 +107,9 @@ def factorise_system(memory: Any, c: float) -> bool:
 
 
 def solve_system(memory: Any, b: Any, factor: float) -> None:
-    """b = factor (I - c J)^-1 b, (n,), from the factors: with L, the dense corner, and U."""
+    """b = factor (M - c J)^-1 b, (n,), from the factors: with L, the dense corner, and U."""
+    if is_singular(memory):
+        lift_rows(memory, b)
     sparse = memory.pivots[0] == SPARSE
     matrix = memory.matrix
     pivots = memory.pivots
@@ -116,7 +144,7 @@ def solve_system(memory: Any, b: Any, factor: float) -> None:
 
 
 def solve_system_transposed(memory: Any, b: Any) -> None:
-    """b = (I - c J)^-T b, (n,), from the factors: with the transposes of U, the corner, and L."""
+    """b = (M - c J)^-T b, (n,), from the factors: with the transposes of U, the corner, and L."""
     sparse = memory.pivots[0] == SPARSE
     matrix = memory.matrix
     pivots = memory.pivots
@@ -146,3 +174,5 @@ def solve_system_transposed(memory: Any, b: Any) -> None:
             b[rows[i, COMPONENT]] = value
             for p in range(rows[i, FACTOR], rows[i, DIAGONAL]):
                 vector[columns[p]] -= factors[p] * value
+    if is_singular(memory):
+        lift_rows(memory, b)

@@ -23,6 +23,7 @@ from ...core.step_control import (
 from .arithmetic import copy, finite
 from .conditions import may_fire
 from .machine import call, row
+from .mass import INVERSE, has_mass, write_product
 from .run import (
     ACCEPTED,
     ALLOWED,
@@ -81,6 +82,7 @@ def start(run: Any, memory: Any) -> None:
     slope = row(memory.stages, 0)
     evaluate(run, memory, run.t, memory.y, slope)
     copy(slope, memory.first_slope)
+    solve_mass(memory, slope)
     h = run.first_step
     if h == 0.0:
         h = first_step(run, memory, slope)
@@ -91,6 +93,13 @@ def start(run: Any, memory: Any) -> None:
         run.status = NONFINITE
     elif run.bounded and crossed(memory, memory.y, False):
         run.status = DOMAIN
+
+
+def solve_mass(memory: Any, slope: Any) -> None:
+    """slope = M^+ slope, (n,): y' from f. Nothing to do without a mass matrix."""
+    if has_mass(memory):
+        write_product(memory, INVERSE, slope)
+        copy(memory.mass_product, slope)
 
 
 def first_step(run: Any, memory: Any, slope: Any) -> float:
@@ -110,6 +119,7 @@ def first_step(run: Any, memory: Any, slope: Any) -> float:
     for k in range(len(y)):
         memory.point[k] = y[k] + run.direction * h0 * slope[k]
     evaluate(run, memory, run.t + run.direction * h0, memory.point, memory.y1)
+    solve_mass(memory, memory.y1)
     d2 = 0.0
     for k in range(len(y)):
         scale = memory.atol[k] + run.rtol * abs(y[k])
@@ -231,6 +241,7 @@ def restart(family: Any, run: Any, tables: Any, memory: Any) -> None:
     begin = memory.restarts[run.stop - 1]
     slope = row(memory.stages, 0)
     evaluate(run, memory, begin, memory.y, slope)
+    solve_mass(memory, slope)
     while run.position < len(memory.times):
         time = memory.times[run.position]
         if run.direction * (time - begin) > 0:

@@ -18,6 +18,7 @@ from ...core.norm import ROUNDING, STAGES, floor_of_rounding
 from .arithmetic import add, copy
 from .linear import factorise_system, solve_system
 from .machine import flat, row
+from .mass import MASS, add_product, has_mass
 from .steps import evaluate, linearise
 
 # Positions in Memory.marks: whether there is a Jacobian, whether it belongs to this point, whether
@@ -28,7 +29,7 @@ FACTORISED = 2
 REGULAR = 3
 ITERATIONS = 4
 MARKS = 5
-# Positions in Memory.numbers: c of the matrix I - c J, the convergence rate with it, the rate and
+# Positions in Memory.numbers: c of the matrix M - c J, the convergence rate with it, the rate and
 # the norm of the last correction after an iteration, and of Tolerance (core/norm.py) the floor of
 # rounding and the fractions of the error that Newton's iteration may leave.
 C = 0
@@ -76,7 +77,7 @@ def set_c(memory: Any, c: float) -> None:
 
 
 def prepare(run: Any, memory: Any, t: float, y: Any) -> bool:
-    """Make the Jacobian at (t, y) and factorise I - c J, as far as they are missing. Returns
+    """Make the Jacobian at (t, y) and factorise M - c J, as far as they are missing. Returns
     whether the matrix is regular."""
     marks = memory.marks
     if not marks[HAS_JACOBIAN]:
@@ -120,7 +121,8 @@ def iterate(
     tolerance: float,
     limit: int,
 ) -> bool:
-    """Solve y - start + psi = c f(t, y) for y (algebra/newton.py: simplified_newton).
+    """Solve M (y - start + psi) = c f(t, y) for y (algebra/newton.py: simplified_newton). M is the
+    mass matrix or the identity.
 
     system: a module with ``correct``, as here. Before, y is the start, the vectors INCREMENT are
     psi, the vectors SCALE have the weights of the norm, and MEASURED is the last convergence rate
@@ -176,8 +178,13 @@ def correct(
     """change = the correction of the iterate y, (n,)."""
     c = memory.numbers[C]
     evaluate(run, memory, t, y, change)
-    for k in range(len(y)):
-        change[k] = increment[k] - c * change[k]
+    if has_mass(memory):
+        for k in range(len(y)):
+            change[k] *= -c
+        add_product(memory, MASS, 1.0, increment, change)
+    else:
+        for k in range(len(y)):
+            change[k] = increment[k] - c * change[k]
     solve_system(memory, change, -1.0)
 
 

@@ -14,6 +14,7 @@ from .blocks import Blueprint, Given, Own
 from .conditions import no_conditions
 from .families import FAMILIES, tables_of
 from .linear import linear_arrays
+from .mass import NativeMass
 from .repair import repairs, where
 from .run import HISTORY, RECORD, Memory, Run
 
@@ -46,7 +47,12 @@ class Prepared:
             )
         self.family = family
         self.method = method
-        self.tables = tables_of(family, method)
+        # A NativeMass; a NativeField by itself has none.
+        self.mass: NativeMass | None = getattr(field, "mass", None)
+        given = None
+        if self.mass is not None:
+            given = self.mass.given
+        self.tables = tables_of(family, method, given)
         self.sizes = family.sizes(self.tables)
         self.f = field.function("f")
         self.jac: Any = None
@@ -123,7 +129,7 @@ class Prepared:
             "tape_y": Own((capacity, n), real),
             "tape_stages": Own((capacity, tape_stages, n), real),
             "tape_numbers": Own((capacity, sizes.tape_numbers), np.float64),
-            **linear_arrays(n, rows, columns, real, sizes.sparse),
+            **linear_arrays(n, rows, columns, real, sizes.sparse, self.mass),
         }
         return Blueprint(Memory, arrays)
 
@@ -209,7 +215,8 @@ def prepared(
 ) -> Prepared:
     """The Prepared of these arguments, which the field keeps."""
     kept = field.kept
-    key = (id(method), real.char, record, dense, slopes)
+    mass = getattr(field, "mass", None)
+    key = (id(method), real.char, record, dense, slopes, mass and mass.key)
     found = kept.get(key)
     if found is None:
         found = Prepared(field, method, real, record, dense, slopes)

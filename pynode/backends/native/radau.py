@@ -17,6 +17,7 @@ from ...methods.radau import SMALLEST, predicted_factor
 from . import newton, radau_stages
 from .arithmetic import add, clear, copy, error_ratio
 from .machine import flat, row
+from .mass import MASS, has_mass, is_singular, lift_rows, write_product
 from .matrices import solve
 from .newton import (
     FACTORISED,
@@ -52,7 +53,7 @@ from .run import NEWTON, NO_FAILURE, NONFINITE
 from .steps import Sizes, evaluate, fail
 
 
-def tables_of(method: Any) -> RadauTables:
+def tables_of(method: Any, mass: Any = None) -> RadauTables:
     """The tables of a Radau method."""
     tableau = method.tableau
     mu, transform, inverse = tableau.eigen
@@ -86,7 +87,8 @@ def sizes(tables: RadauTables) -> Sizes:
 
 def begin(run: Any, tables: RadauTables, memory: Any) -> None:
     begin_newton(run, memory)
-    memory.marks[KNOWN] = 1
+    # With a mass matrix the slope at the start is M^+ f, but the error estimate needs f.
+    memory.marks[KNOWN] = not has_mass(memory)
     memory.marks[HAS_LAST] = 0
     memory.marks[CAREFUL] = 1
     memory.numbers[LAST_ERROR] = 0.0
@@ -181,6 +183,9 @@ def scaled_error(run: Any, tables: RadauTables, memory: Any) -> float:
         marks[KNOWN] = 1
     clear(known)
     add_stages(memory, tables.e, known)
+    if has_mass(memory):
+        write_product(memory, MASS, known)
+        copy(memory.mass_product, known)
     ratio = filtered(run, tables, memory, known, first)
     if ratio > 1.0 and marks[CAREFUL]:
         copy(memory.y, memory.point)
@@ -195,6 +200,8 @@ def filtered(run: Any, tables: RadauTables, memory: Any, known: Any, slope: Any)
     """The norm of the error with this slope at the start. Leaves the error in memory.error."""
     copy(known, memory.error)
     add(memory.error, run.h * tables.gamma0[0], slope)
+    if is_singular(memory):
+        lift_rows(memory, memory.error)
     solve(memory.matrix, memory.pivots, memory.error, 1.0)
     return error_ratio(memory.error, memory.y, memory.y1, memory.atol, run.rtol)
 

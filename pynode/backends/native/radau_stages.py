@@ -13,6 +13,15 @@ from ...methods.radau import LARGEST
 from . import newton
 from .arithmetic import add, clear, copy
 from .machine import flat, row
+from .mass import (
+    MASS,
+    PROJECTOR,
+    has_mass,
+    is_singular,
+    lift_rows,
+    write_matrix,
+    write_product,
+)
 from .matrices import factorise, fill, solve
 from .newton import FACTORISED, FRESH, HAS_JACOBIAN, INCREMENT, RATE, REGULAR, C
 from .steps import evaluate, linearise
@@ -66,12 +75,21 @@ def prepare(run: Any, tables: RadauTables, memory: Any) -> bool:
         marks[FACTORISED] = 0
     if not marks[FACTORISED]:
         h = memory.numbers[C]
-        fill(memory.matrix, h * tables.gamma0[0], memory.jac, memory.rows, memory.columns)
+        c = h * tables.gamma0[0]
+        if has_mass(memory):
+            write_matrix(memory, memory.matrix, c)
+        else:
+            fill(memory.matrix, c, memory.jac, memory.rows, memory.columns)
         marks[REGULAR] = factorise(memory.matrix, memory.pivots)
         run.nlu += 1
         for k in range(len(tables.reciprocals)):
             block = row(memory.blocks, k)
-            fill_pair(block, h * tables.reciprocals[k, 0], h * tables.reciprocals[k, 1], memory)
+            real = h * tables.reciprocals[k, 0]
+            imaginary = h * tables.reciprocals[k, 1]
+            if has_mass(memory):
+                write_pair(memory, block, real, imaginary)
+            else:
+                fill_pair(block, real, imaginary, memory)
             marks[REGULAR] &= factorise(block, row(memory.block_pivots, k))
             run.nlu += 1
         marks[FACTORISED] = 1
@@ -92,6 +110,35 @@ def fill_pair(block: Any, real: float, imaginary: float, memory: Any) -> None:
         block[n + i, n + j] -= real * memory.jac[k]
         block[i, n + j] += imaginary * memory.jac[k]
         block[n + i, j] -= imaginary * memory.jac[k]
+
+
+def write_pair(memory: Any, block: Any, real: float, imaginary: float) -> None:
+    """block = M - c J for the complex c, with the lift of memory.matrix (mass.write_matrix)."""
+    n = len(memory.y)
+    for i in range(2 * n):
+        clear(row(block, i))
+    for k in range(len(memory.rows)):
+        i = memory.rows[k]
+        j = memory.columns[k]
+        value = memory.jac[k]
+        add_entry(block, n, i, j, -real * value, -imaginary * value)
+        if is_singular(memory):
+            at = PROJECTOR * n + i
+            for e in range(memory.mass_starts[at], memory.mass_starts[at + 1]):
+                more = (memory.lift[0] - 1.0) * memory.mass_values[e] * value
+                over = memory.mass_columns[e]
+                add_entry(block, n, over, j, -real * more, -imaginary * more)
+    for i in range(n):
+        for e in range(memory.mass_starts[i], memory.mass_starts[i + 1]):
+            add_entry(block, n, i, memory.mass_columns[e], memory.mass_values[e], 0.0)
+
+
+def add_entry(block: Any, n: int, i: int, j: int, real: float, imaginary: float) -> None:
+    """Add a complex number at row i and column j of a matrix, (n, n), to its block."""
+    block[i, j] += real
+    block[n + i, n + j] += real
+    block[i, n + j] -= imaginary
+    block[n + i, j] += imaginary
 
 
 def guess(run: Any, tables: RadauTables, memory: Any) -> None:
@@ -135,11 +182,19 @@ def correct(
         evaluate(run, memory, time, row(memory.stages, i), row(memory.vectors, slopes + i))
     residuals = newton.CHANGE * count
     copy(increment, change)
+    if has_mass(memory):
+        for i in range(count):
+            residual = row(memory.vectors, residuals + i)
+            write_product(memory, MASS, row(memory.vectors, INCREMENT * count + i))
+            copy(memory.mass_product, residual)
     for i in range(count):
         for j in range(count):
             residual = row(memory.vectors, residuals + i)
             add(residual, -run.h * tables.a[i, j], row(memory.vectors, slopes + j))
     multiply(tables.inverse, memory.vectors, residuals, transformed, 1.0)
+    if is_singular(memory):
+        for i in range(count):
+            lift_rows(memory, row(memory.vectors, transformed + i))
     odd = count % 2
     if odd:
         solve(memory.matrix, memory.pivots, row(memory.vectors, transformed), 1.0)

@@ -10,6 +10,7 @@ from . import arithmetic
 from .arithmetic import clear, combine, copy
 from .linear import factorise_system, solve_system
 from .machine import row
+from .mass import INVERSE, MASS, add_product, has_mass, is_singular, write_product
 from .run import NONFINITE
 from .steps import Sizes, evaluate, fail, judge, linearise
 
@@ -18,7 +19,8 @@ class RosenbrockTables(NamedTuple):
     """The numbers of a Rosenbrock tableau with s stages.
 
     a: (s + 2, s), the rows of the stages, then b and b_err. couplings: (s, s), the matrix C. nodes,
-    drifts: (s,), c and d. dense: (s, degree). gamma: (1,).
+    drifts: (s,), c and d. dense: (s, degree). gamma: (1,). algebraic: (1,), the error of the
+    algebraic components over its estimate.
     """
 
     a: np.ndarray
@@ -27,9 +29,10 @@ class RosenbrockTables(NamedTuple):
     drifts: np.ndarray
     dense: np.ndarray
     gamma: np.ndarray
+    algebraic: np.ndarray
 
 
-def tables_of(method: Any) -> RosenbrockTables:
+def tables_of(method: Any, mass: Any = None) -> RosenbrockTables:
     """The tables of a RosenbrockMethod."""
     tableau = method.tableau
     gamma, nodes, drifts = method.numbers
@@ -40,6 +43,7 @@ def tables_of(method: Any) -> RosenbrockTables:
         np.array(drifts),
         np.ascontiguousarray(tableau.dense_weights),
         np.array([gamma]),
+        np.array([method.algebraic]),
     )
 
 
@@ -86,18 +90,37 @@ def attempt(run: Any, tables: RosenbrockTables, memory: Any) -> None:
             copy(memory.y, memory.point)
             combine(memory.point, 1.0, tables.a, i, memory.stages)
             evaluate(run, memory, t + tables.nodes[i] * h, memory.point, u)
-        combine(u, 1.0 / h, tables.couplings, i, memory.stages)
+        if has_mass(memory):
+            clear(memory.error)
+            combine(memory.error, 1.0 / h, tables.couplings, i, memory.stages)
+            add_product(memory, MASS, 1.0, memory.error, u)
+        else:
+            combine(u, 1.0 / h, tables.couplings, i, memory.stages)
         drift = h * tables.drifts[i]
         for k in range(len(u)):
             u[k] += drift * memory.jac[slope + k]
-        # (I/(gamma h) - J) u = rhs, scaled by gamma h so that the matrix is I - gamma h J.
+        # (M/(gamma h) - J) u = rhs, scaled by gamma h so that the matrix is M - gamma h J.
         solve_system(memory, u, c)
         run.nsolve += 1
     copy(memory.y, memory.y1)
     combine(memory.y1, 1.0, tables.a, count, memory.stages)
     clear(memory.error)
     combine(memory.error, 1.0, tables.a, count + 1, memory.stages)
+    if is_singular(memory):
+        correct_algebraic(memory, tables.algebraic[0])
     judge(run, memory)
+
+
+def correct_algebraic(memory: Any, factor: float) -> None:
+    """Multiply the algebraic components of memory.error, those in the null space of M."""
+    if factor == 1.0:
+        return
+    error = memory.error
+    write_product(memory, MASS, error)
+    clear(memory.point)
+    add_product(memory, INVERSE, 1.0, memory.mass_product, memory.point)
+    for k in range(len(error)):
+        error[k] -= (1.0 - factor) * (error[k] - memory.point[k])
 
 
 def complete(run: Any, tables: RosenbrockTables, memory: Any) -> None:

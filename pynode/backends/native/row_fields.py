@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 
 from ...translate import NativeField, TranslationRefused, translated_before
 from .fields import BoundField, FlatCall, translated
+from .mass import NativeMass
 
 if TYPE_CHECKING:
     from ...core.batched_field import RowField
@@ -35,6 +36,7 @@ class RowFields:
         part = part or FirstRow(field)
         one = part.args
         self.bound = bound or translated(field.f, one, part.frame, t0, y0)
+        self.bound.mass = NativeMass.of(field.mass)
         self.one_row = pytree.tree_unflatten(one, part.structure)
         # For the id of each leaf of these args that belongs to a row: how far the rows lie apart.
         self.apart = {

@@ -161,6 +161,11 @@ class Memory(NamedTuple):
     corner: Any  # (m, m) T: their dense corner
     corner_pivots: Any  # (m,) int64
     ordered: Any  # (2, n) T
+    mass_starts: Any  # (3 n + 1,) int64: the mass matrix (mass.py); no numbers without one
+    mass_columns: Any  # (e,) int64
+    mass_values: Any  # (e,) T
+    mass_product: Any  # (n,) T
+    lift: Any  # (1,) T; no number without algebraic equations
     blocks: Any  # (q, 2 n, 2 n) T: further matrices
     block_pivots: Any  # (q, 2 n) int64
     inputs: Any  # int64 addresses of the parameters

@@ -1,4 +1,5 @@
-"""The sparse factors of I - c J and its solutions, by the plan of elimination.py.
+"""The sparse factors of M - c J and its solutions, by the plan of elimination.py. M is a diagonal
+mass matrix or the identity.
 
 The pivots lie on the diagonal, and a test guards them (Duff, Erisman & Reid, Direct Methods for
 Sparse Matrices, sec. 5.2): the pivot must not be smaller than THRESHOLD times the largest entry
@@ -41,13 +42,19 @@ def eliminate_sparse(
     columns: Any,
     values: Any,
     c: float,
+    diagonal: Any,
+    lift: float,
     factors: Any,
     corner: Any,
     vector: Any,
     bounds: Any,
 ) -> bool:
-    """Write the factors of I - c J, and what is left of the matrix into its corner. Returns False
-    if a pivot is too small, zero or not finite. values: (nnz,) of J."""
+    """Write the factors of M - c J, and what is left of the matrix into its corner. Returns False
+    if a pivot is too small, zero or not finite.
+
+    values: (nnz,) of J. diagonal: its first n numbers are those of M; without numbers M is the
+    identity. lift: the factor of the rows without a number in M (mass.choose_lift).
+    """
     n = len(vector)
     inner = n - len(corner)
     for i in range(n):
@@ -59,8 +66,13 @@ def eliminate_sparse(
             for j in range(inner, n):
                 vector[j] = 0.0
         vector[i] = 1.0
+        weight = c
+        if len(diagonal) > 0:
+            vector[i] = diagonal[rows[i, COMPONENT]]
+            if vector[i] == 0.0:
+                weight = c * lift
         for p in range(rows[i, ENTRY], rows[i + 1, ENTRY]):
-            vector[entries[p, COLUMN]] -= c * values[entries[p, PLACE]]
+            vector[entries[p, COLUMN]] -= weight * values[entries[p, PLACE]]
         if not write_row(rows, columns, i, first, last, factors, vector, bounds):
             return False
         if i >= inner:

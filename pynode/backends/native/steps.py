@@ -1,7 +1,8 @@
 """What the attempts of all families share: evaluations, Jacobians, and the judgement of an error.
 
 A family is a module with these functions. ``run`` is a record (run.RECORD), ``memory`` a Memory,
-``tables`` the NamedTuple of arrays that its ``tables_of(method)`` makes.
+``tables`` the NamedTuple of arrays that its ``tables_of(method, mass)`` makes. mass: the Mass of
+the field, or None.
 
 - ``sizes(tables)``: a Sizes.
 - ``begin(run, tables, memory)``: before the first step, when memory.stages[0] is f at the start.

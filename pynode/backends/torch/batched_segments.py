@@ -53,7 +53,8 @@ class BatchSegmentedSolve:
     """Runs the segments. After ``run``: ys (q, n), the outputs, with places (q,) and rows (q,);
     slopes (q, n), or None; by row: statuses, t, records; ends: the states (n,) of rows that failed.
 
-    segment(rows, y, t, end, place, attempts, watch) -> BatchSegment of the rows named; times: (T,
+    segment(rows, y, t, end, place, attempts, watch) -> BatchSegment of the rows named; settle(rows,
+    t, y) -> y, the states behind events and jumps that satisfy the algebraic equations; times: (T,
     B) NumPy; events, presets: lists of (number, object); jumps: (k,) times at which f is
     discontinuous, or (B, k), float64. At the time of a reset the output is the state after it.
     """
@@ -67,9 +68,11 @@ class BatchSegmentedSolve:
         presets: Iterable[tuple[int, PresetTimes]],
         jumps: Tensor,
         with_slopes: bool,
+        settle: Callable[[np.ndarray, np.ndarray, Tensor], Tensor],
     ) -> None:
         self.field = field
         self.segment = segment
+        self.settle = settle
         self.times = times
         self.with_slopes = with_slopes
         batch = times.shape[1]
@@ -219,7 +222,7 @@ class BatchSegmentedSolve:
 
     def _slope(self, rows: np.ndarray, t: np.ndarray, y: Tensor) -> Tensor:
         with torch.no_grad():
-            return self._select(rows)(self._tensor(t), y.detach())
+            return self._select(rows).dydt(self._tensor(t), y.detach())
 
     def _begin(
         self, rows: np.ndarray, t: np.ndarray, stop: np.ndarray, direction: np.ndarray
@@ -242,6 +245,8 @@ class BatchSegmentedSolve:
         t = self._begin(rows, t, stop, direction)
         if time.requires_grad and torch.is_grad_enabled():
             y = saltated(y, self._slope(rows, t, y), -time)
+        if self.segments:
+            y = self.settle(rows, t, y)
         watch = self.row_events.watch(rows)
         segment = self.segment(rows, y, t, stop, self.place[rows], self.attempts[rows], watch)
         self.segments += 1

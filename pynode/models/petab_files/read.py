@@ -62,7 +62,7 @@ def petab(
             backend = "native"
     if method == "auto":
         method = "rodas5p"
-        if backend == "native" and model.mass is None and len(model.states) <= MOST_FOR_RADAU:
+        if backend == "native" and len(model.states) <= MOST_FOR_RADAU:
             method = "radauiia9"
     options = SolveOptions(method, rtol, atol, backend, "auto", max_steps)
     return PetabProblem(definition, model, options, assigned)

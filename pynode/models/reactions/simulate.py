@@ -232,7 +232,7 @@ class _Course:
         if self.model.mass is not None:
             options["mass"] = self.model.mass
             options["consistent"] = "solve"
-        if "backend" in options or self.model.mass is not None or missing_for_native():
+        if "backend" in options or missing_for_native():
             return solve(self.field, y, times, args=args, **options)
         try:
             return solve(self.field, y, times, args=args, backend="native", **options)

@@ -207,7 +207,7 @@ def test_a_pattern_has_one_plan():
     first = plan_of(36, rows, columns)
     assert plan_of(36, rows, columns) is first
     number = id(rows)
-    assert number in elimination._plans
+    assert (number, frozenset()) in elimination._plans
     del rows, columns
     gc.collect()
-    assert number not in elimination._plans
+    assert (number, frozenset()) not in elimination._plans

@@ -20,10 +20,11 @@ from ....backends.native.bdf_history import (
     write_reading,
 )
 from ....backends.native.machine import row
+from ....backends.native.mass import INVERSE, MASS
 from ....backends.native.newton import C
 from ....methods.bdf.formulas import redifference
 from ..sweep import factorise_at
-from .columns import solve_block
+from .columns import solve_block, write_mass
 from .loop import (
     NOW,
     Sizes,
@@ -53,6 +54,7 @@ def begin(run: Any, tables: BDFTables, memory: Any) -> None:
         clear(row(memory.blocks, HISTORY + i))
     copy(row(memory.blocks, NOW), row(memory.blocks, HISTORY))
     write_slope(run, memory, memory.starts[0], row(memory.states, 0), NOW, START)
+    write_mass(memory, INVERSE, START, SPARE)
     weight = run.h0
     if tables.flags[VALUES_FORM]:
         copy(row(memory.blocks, NOW), second)
@@ -81,6 +83,7 @@ def push_step(run: Any, tables: BDFTables, memory: Any, k: int) -> None:
     for j in range(order + 1):
         add(start, numbers[VALUES + j], row(memory.blocks, HISTORY + j))
         add(move, -numbers[TERMS + j], row(memory.blocks, HISTORY + j))
+    write_mass(memory, MASS, MOVE, SPARE)
     add_jacobian(memory, c, START, MOVE)
     add_targets(run, memory, t1, y1, c, MOVE)
     solve_block(memory, MOVE, SPARE)

@@ -7,15 +7,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from ....backends.native.arithmetic import add, copy
+from ....backends.native.arithmetic import add, clear, copy
 from ....backends.native.linear import SPARSE
 from ....backends.native.machine import row
+from ....backends.native.mass import PROJECTOR, has_mass, is_singular
 from ....backends.native.sparse import COMPONENT, DIAGONAL, FACTOR
 
 
 def solve_block(memory: Any, b: int, spare: int) -> None:
-    """Block b = (I - c J)^-1 times block b. spare: a block that may be overwritten."""
+    """Block b = (M - c J)^-1 times block b. spare: a block that may be overwritten."""
     n = len(memory.point)
+    if is_singular(memory):
+        clear(row(memory.blocks, spare))
+        add_mass(memory, PROJECTOR, memory.lift[0] - 1.0, b, spare)
+        add(row(memory.blocks, b), 1.0, row(memory.blocks, spare))
     matrix = memory.matrix
     pivots = memory.pivots
     first = b * n
@@ -28,6 +33,29 @@ def solve_block(memory: Any, b: int, spare: int) -> None:
     solve_rows(matrix, pivots, memory.lines, first)
     if sparse:
         eliminate_upper(memory, b, spare)
+
+
+def add_mass(memory: Any, operator: int, weight: float, source: int, target: int) -> None:
+    """Block target += weight A times block source. operator: which A (mass.py)."""
+    n = len(memory.point)
+    for i in range(n):
+        at = operator * n + i
+        for e in range(memory.mass_starts[at], memory.mass_starts[at + 1]):
+            add(
+                row(memory.lines, target * n + i),
+                weight * memory.mass_values[e],
+                row(memory.lines, source * n + memory.mass_columns[e]),
+            )
+
+
+def write_mass(memory: Any, operator: int, b: int, spare: int) -> None:
+    """Block b = A times block b, if there is a mass matrix. spare: a block that may be
+    overwritten."""
+    if not has_mass(memory):
+        return
+    copy(row(memory.blocks, b), row(memory.blocks, spare))
+    clear(row(memory.blocks, b))
+    add_mass(memory, operator, 1.0, spare, b)
 
 
 def eliminate_lower(memory: Any, b: int, spare: int) -> None:

@@ -1,7 +1,7 @@
 """Steps of diagonally implicit Runge-Kutta methods with the derivatives of their stages.
 
-Stage i solves Y = base + c f(t_i, Y), and its slope is (Y - base) / c. The implicit function
-theorem gives the derivative of Y: (I - c J) dY = dbase + c df/dp.
+Stage i solves M Y = M base + c f(t_i, Y), and its slope is (Y - base) / c. The implicit function
+theorem gives the derivative of Y: (M - c J) dY = M dbase + c df/dp.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from typing import Any
 from ....backends.native.arithmetic import add, copy
 from ....backends.native.esdirk import EXPLICIT_FIRST, STAGES, ESDIRKTables
 from ....backends.native.machine import row
+from ....backends.native.mass import INVERSE, MASS
 from ..sweep import factorise_at
-from .columns import scale, solve_block
+from .columns import scale, solve_block, write_mass
 from .loop import NOW, Sizes, add_targets, write_inside, write_slope
 
 # Blocks: of the known part of a stage; one that the solution of a system overwrites; of the slopes
@@ -37,6 +38,7 @@ def push_step(run: Any, tables: ESDIRKTables, memory: Any, k: int) -> None:
         t = memory.starts[k] + tables.nodes[i] * h
         if i == 0 and tables.flags[EXPLICIT_FIRST]:
             write_slope(run, memory, t, row(memory.states, k), NOW, SLOPES)
+            write_mass(memory, INVERSE, SLOPES, SPARE)
         else:
             push_stage(run, tables, memory, k, i, t)
     # The tables have columns for the states of the stages and the slope at the start before those
@@ -63,6 +65,7 @@ def push_stage(run: Any, tables: ESDIRKTables, memory: Any, k: int, i: int, t: f
         add(base, h * tables.a[i, count + 1 + j], row(memory.blocks, SLOPES + j))
     factorise_at(run, memory, t, y, c)
     copy(base, slope)
+    write_mass(memory, MASS, SLOPES + i, SPARE)
     add_targets(run, memory, t, y, c, SLOPES + i)
     solve_block(memory, SLOPES + i, SPARE)
     run.nsolve += 1

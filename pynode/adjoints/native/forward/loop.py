@@ -88,6 +88,11 @@ class Memory(NamedTuple):
     corner: Any  # (m, m) T: their dense corner
     corner_pivots: Any  # (m,) int64
     ordered: Any  # (2, n) T
+    mass_starts: Any  # (3 n + 1,) int64: the mass matrix (mass.py); no numbers without one
+    mass_columns: Any  # (e,) int64
+    mass_values: Any  # (e,) T
+    mass_product: Any  # (n,) T
+    lift: Any  # (1,) T; no number without algebraic equations
     inputs: Any  # int64 addresses of the parameters
     work: Any  # T: of the field's functions
     starts: Any  # (k,) float64: the recorded steps

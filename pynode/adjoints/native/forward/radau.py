@@ -1,7 +1,7 @@
 """Radau IIA steps with the derivatives of their stages.
 
-The stages solve Y_i = y + h sum_j a_ij f(Y_j). Their derivatives solve one system of s n equations,
-with the Jacobian of each stage.
+The stages solve M (Y_i - y) = h sum_j a_ij f(Y_j). Their derivatives solve one system of s n
+equations, with the Jacobian of each stage.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from typing import Any
 
 from ....backends.native.arithmetic import add, clear, copy
 from ....backends.native.machine import row
+from ....backends.native.mass import MASS
 from ....backends.native.radau_stages import RadauTables, output_weight
 from ..radau import factorise_stages
-from .columns import solve_rows
+from .columns import solve_rows, write_mass
 from .loop import NOW, Sizes, add_targets, has_inside
 
 # Blocks: of df/dp at a stage, of the stages, and of their right-hand sides.
@@ -35,6 +36,7 @@ def push_step(run: Any, tables: RadauTables, memory: Any, k: int) -> None:
     factorise_stages(run, tables, memory, k)
     for i in range(count):
         copy(row(memory.blocks, NOW), row(memory.blocks, STATES + i))
+        write_mass(memory, MASS, STATES + i, FORCING)
     forcing = row(memory.blocks, FORCING)
     for j in range(count):
         state = row(row(memory.stages, k), j)

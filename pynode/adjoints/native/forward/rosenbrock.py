@@ -1,7 +1,7 @@
 """Rosenbrock steps with the derivatives of their stages.
 
-Stage i solves (I - c J) u_i = c (f(Y_i) + sum_j C_ij / h u_j + h d_i df/dt), with c = gamma h, and
-J and df/dt at the start of the step. Its derivative solves a system with the same matrix, whose
+Stage i solves (M - c J) u_i = c (f(Y_i) + M sum_j C_ij / h u_j + h d_i df/dt), with c = gamma h,
+and J and df/dt at the start of the step. Its derivative solves a system with the same matrix, whose
 right-hand side also has the derivative of J u_i + h d_i df/dt: the second derivatives of f.
 """
 
@@ -11,9 +11,10 @@ from typing import Any
 
 from ....backends.native.arithmetic import add, combine, copy
 from ....backends.native.machine import call, row
+from ....backends.native.mass import MASS, has_mass
 from ....backends.native.rosenbrock import RosenbrockTables
 from ..sweep import factorise_at, linearise_at
-from .columns import scale, solve_block
+from .columns import add_mass, scale, solve_block
 from .loop import (
     NOW,
     Sizes,
@@ -56,11 +57,11 @@ def push_step(run: Any, tables: RosenbrockTables, memory: Any, k: int) -> None:
         add_jacobian(memory, 1.0, STATE, target)
         add_targets(run, memory, t + tables.nodes[i] * h, memory.point, 1.0, target)
         for j in range(i):
-            add(
-                row(memory.blocks, target),
-                tables.couplings[i, j] / h,
-                row(memory.blocks, STAGES + j),
-            )
+            coupling = tables.couplings[i, j] / h
+            if has_mass(memory):
+                add_mass(memory, MASS, coupling, STAGES + j, target)
+            else:
+                add(row(memory.blocks, target), coupling, row(memory.blocks, STAGES + j))
         scale(row(memory.blocks, target), c)
         solve_block(memory, target, STATE)
         run.nsolve += 1

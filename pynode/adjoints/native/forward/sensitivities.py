@@ -218,7 +218,7 @@ def _memory(plan, field, trajectory, inputs, runs, size, directions):
         "matrix": Own((matrices, matrices), real),
         "pivots": Own((matrices,), np.int64),
         "whole": Own((copied, copied), real),
-        **linear_arrays(n, rows, columns, real, sizes.sparse),
+        **linear_arrays(n, rows, columns, real, sizes.sparse, trajectory.plan.mass),
         **of_steps(real),
         "fresh": Given(1, np.int64),
     }
