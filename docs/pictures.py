@@ -1,10 +1,13 @@
 """Draws the pictures of the documentation with the package itself, into docs/img.
 
 python docs/pictures.py [NAME ...]        # all of the pages by default; a minute
+python docs/pictures.py tutorial          # what the pages of the tutorial draw; a minute
 python docs/pictures.py demo pendulum     # what make demo and pendulum.py drew into out, scaled
 """
 
+import os
 import sys
+import tempfile
 from pathlib import Path
 
 import matplotlib
@@ -12,6 +15,7 @@ import matplotlib
 matplotlib.use("Agg")
 import torch
 from matplotlib import pyplot
+from notebooks import TUTORIAL, cells
 
 from pynode import Event, problems, solve
 from pynode.methods import registry
@@ -203,6 +207,32 @@ def draw(picture):
     pyplot.close(figure)
 
 
+def tutorial():
+    """Runs the pages of the tutorial, block by block. Each block whose picture a page shows has
+    drawn it last."""
+    for page in sorted(TUTORIAL.glob("*.md")):
+        names = {"__name__": "__main__"}
+        with tempfile.TemporaryDirectory() as folder:
+            os.chdir(folder)
+            for cell in cells(page):
+                if cell.kind == "code":
+                    exec(compile(cell.source, str(page), "exec"), names)
+                if cell.picture is not None:
+                    save(pyplot.gcf(), cell.picture)
+                    pyplot.close("all")
+            os.chdir(ROOT)
+
+
+def save(figure, path):
+    """The figure as a file of few colours."""
+    from PIL import Image
+
+    if figure.get_layout_engine() is None:
+        figure.tight_layout()
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    Image.open(path).convert("RGB").quantize(64).save(path, optimize=True)
+
+
 PICTURES = (limit, regions, steps, ladder, circles, solution_time, solution_plane)
 
 if __name__ == "__main__":
@@ -211,6 +241,8 @@ if __name__ == "__main__":
     for name in sys.argv[1:] or own:
         if name in own:
             draw(own[name])
+        elif name == "tutorial":
+            tutorial()
         else:
             scaled(name)
         print(f"docs/img/{name}.png")
