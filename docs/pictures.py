@@ -190,10 +190,11 @@ def solution_plane():
 
 
 def scaled(name):
-    """The picture of an example, small: of the demo its fit."""
+    """The picture of an example, small: of those with several the fit."""
     from PIL import Image
 
-    (path,) = (ROOT / "out" / name).glob("fit.png" if name == "demo" else "*.png")
+    pattern = "fit.png" if name in ("demo", "fit_arrhenius") else "*.png"
+    (path,) = (ROOT / "out" / name).glob(pattern)
     image = Image.open(path).convert("RGB")
     small = image.resize((900, round(image.height * 900 / image.width)), Image.Resampling.LANCZOS)
     small.quantize(64).save(IMAGES / f"{name}.png", optimize=True)
