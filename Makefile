@@ -1,5 +1,5 @@
 # make demo   trains a neural ODE on Robertson's reaction and compares the methods on what it learned
-# make test   the linter and the tests, with the coverage of the package
+# make test   the linter, the spelling and the tests, with the coverage of the package
 # make test-julia   what a real Julia can run, with Pkg.test, and a list of what it could not run and why; not in continuous integration
 # make test ROOM=methods   the tests of one folder of tests/, in two processes, without the coverage
 # make quick  the linter and the fast tests: less than two minutes
@@ -61,6 +61,7 @@ lint: $(READY)
 	@.venv/bin/python -m ruff check .
 	@.venv/bin/python -m ruff format --check --quiet .
 	@.venv/bin/python -m mypy
+	@.venv/bin/python -m codespell_lib .
 
 test-oldest: .venv-oldest/.installed
 	@.venv-oldest/bin/python -m pytest $(OLDEST_TESTS:%=tests/%.py)

@@ -1,6 +1,7 @@
 """Draws the pictures of the documentation with the package itself, into docs/img.
 
 python docs/pictures.py [NAME ...]        # all of the pages by default; a minute
+python docs/pictures.py tutorial          # what the pages of the tutorial draw; a minute
 python docs/pictures.py tutorial_petab    # the picture that the code of a page draws
 python docs/pictures.py demo pendulum     # what make demo and pendulum.py drew into out, scaled
 """
@@ -18,6 +19,7 @@ import matplotlib
 matplotlib.use("Agg")
 import torch
 from matplotlib import pyplot
+from notebooks import TUTORIAL, cells
 
 from pynode import Event, problems, solve
 from pynode.methods import registry
@@ -192,10 +194,11 @@ def solution_plane():
 
 
 def scaled(name):
-    """The picture of an example, small: of the demo its fit."""
+    """The picture of an example, small: of those with several the fit."""
     from PIL import Image
 
-    (path,) = (ROOT / "out" / name).glob("fit.png" if name == "demo" else "*.png")
+    pattern = "fit.png" if name in ("demo", "fit_arrhenius") else "*.png"
+    (path,) = (ROOT / "out" / name).glob(pattern)
     image = Image.open(path).convert("RGB")
     small = image.resize((900, round(image.height * 900 / image.width)), Image.Resampling.LANCZOS)
     small.quantize(64).save(IMAGES / f"{name}.png", optimize=True)
@@ -219,6 +222,32 @@ def draw(picture):
     pyplot.close(figure)
 
 
+def tutorial():
+    """Runs the pages of the tutorial, block by block. Each block whose picture a page shows has
+    drawn it last."""
+    for page in sorted(TUTORIAL.glob("*.md")):
+        names = {"__name__": "__main__"}
+        with tempfile.TemporaryDirectory() as folder:
+            os.chdir(folder)
+            for cell in cells(page):
+                if cell.kind == "code":
+                    exec(compile(cell.source, str(page), "exec"), names)
+                if cell.picture is not None:
+                    save(pyplot.gcf(), cell.picture)
+                    pyplot.close("all")
+            os.chdir(ROOT)
+
+
+def save(figure, path):
+    """The figure as a file of few colours."""
+    from PIL import Image
+
+    if figure.get_layout_engine() is None:
+        figure.tight_layout()
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    Image.open(path).convert("RGB").quantize(64).save(path, optimize=True)
+
+
 PICTURES = (limit, regions, steps, ladder, circles, solution_time, solution_plane)
 
 if __name__ == "__main__":
@@ -227,7 +256,9 @@ if __name__ == "__main__":
     for name in sys.argv[1:] or own:
         if name in own:
             draw(own[name])
-        elif name.startswith("tutorial"):
+        elif name == "tutorial":
+            tutorial()
+        elif name.startswith("tutorial_"):
             drawn_by_page(name)
         else:
             scaled(name)
