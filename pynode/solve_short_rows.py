@@ -59,7 +59,7 @@ def short_rows(arguments: Arguments, problem: ODEProblem) -> BatchSolution | Non
         return None
     parts = _parts()
     start = problem.y0.detach()  # type: ignore[union-attr]  # a tensor
-    layout, batch = row_layout(start)
+    layout, batch = row_layout(problem)
     if not np.isfinite(start.numpy()).all():
         return None  # The long way says which component.
     by_row = args_by_row(problem.args, batch, arguments.by_row)
@@ -99,6 +99,7 @@ def short_rows(arguments: Arguments, problem: ODEProblem) -> BatchSolution | Non
         method=method.name,
         backend="native",
         events=RowRecords(batch),
+        layout=layout,
     )
 
 

@@ -114,7 +114,7 @@ def judge(
     if scaling.warp is not None:
         data = scaling.warp.restored(data)
         found = [scaling.warp.inverse(solution) for solution in found]
-        scales = _ranges(data)
+        scales = tuple(_ranges(data))
     states = tuple(
         _state(data, objective, scales[i], found, held_out, i) for i in range(len(columns))
     )
