@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .core.batched_field import row_layout
 from .core.events import Event, EventRecord, PresetTimes, RowRecords, as_events, as_row_times
+from .core.layout import Layout
 from .core.solution import BatchSolution, Solution
 from .core.switches import Crossing, HeldField, Settled, Switches, switches_of
 
@@ -141,6 +143,7 @@ class _Held:
             "jac": self._jacobian(),
             "callback": self._of_state(given.callback),
             "domain": self._of_state(given.domain),
+            "names": None,
         }
         if given.nonnegative is True:
             changed["nonnegative"] = list(range(self.size))
@@ -210,9 +213,10 @@ class _Held:
         if isinstance(solution, BatchSolution):
             lists = {row: self._records(found) for row, found in solution.events.lists.items()}
             solution.events = RowRecords(solution.events.rows, lists)
+            solution._layout = row_layout(self.problem)[0]
         else:
             solution.events = self._records(solution.events)
-            solution._layout = _Cut(solution._layout, self.more)
+            solution._layout = _Cut(self.start, self.problem.state_names())
         solution.y = solution.y[..., : self.size]
         return solution
 
@@ -248,14 +252,12 @@ class _Reset:
         return torch.cat((self.reset(t, y[..., :own], *args), y[..., own:]), -1)
 
 
-class _Cut:
-    """The layout of a state without its last components."""
-
-    def __init__(self, layout: Any, more: int) -> None:
-        self.layout = layout
-        self.more = more
+class _Cut(Layout):
+    """The layout of the state of f. The dense output has more components behind it."""
 
     def unravel(self, flat: Tensor) -> Any:
-        """The state of f, from (..., n + more)."""
-        whole = self.layout.unravel(flat)
-        return whole[..., : whole.shape[-1] - self.more]
+        """The state of f, from (..., n) or from (..., n + more)."""
+        if flat.shape[-1] == self.size:
+            return super().unravel(flat)
+        whole = flat.reshape(*flat.shape[:-1], *self.shapes[0][:-1], -1)
+        return whole[..., : self.shapes[0][-1]]

@@ -132,6 +132,11 @@ class ReactionModel(LearnedTerms, nn.Module):
         return {name: self.network.derivative(name) for name in self.states}
 
     @property
+    def state_names(self) -> tuple[str, ...]:
+        """The names of the components of y."""
+        return self.states
+
+    @property
     def stoichiometry(self) -> Tensor:
         """(n, m), sparse: how much of each state one unit of each reaction makes. Entries that are
         no numbers have their value at the first time."""
