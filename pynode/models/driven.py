@@ -53,6 +53,11 @@ class DrivenModel(torch.nn.Module):
         """The names of the components of y."""
         return self.model.states  # type: ignore[return-value]
 
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """The names of the components of y."""
+        return self.states
+
     def args(self, p: Tensor) -> tuple[Tensor, ...]:
         """p, (p,) or (B, p), and the tables of the inputs."""
         return (p, *(tensor for u in self.inputs for tensor in u.args))  # type: ignore[union-attr]
