@@ -7,15 +7,14 @@ from torch import Tensor
 
 
 def central(value: Callable[[Tensor], Tensor], p: Tensor, size: float = 1e-5) -> Tensor:
-    """The gradient of value(p), a number, in p, (k,): error of order four."""
+    """The derivatives of value(p), a number or a vector, in p, (k,), as (..., k): error of order
+    two."""
     found = []
     for i in range(len(p)):
         step = torch.zeros_like(p)
         step[i] = size * max(1.0, abs(float(p[i])))
-        near = value(p + step) - value(p - step)
-        far = value(p + 2 * step) - value(p - 2 * step)
-        found.append((8 * near - far) / (12 * step[i]))
-    return torch.stack(found).detach()
+        found.append((value(p + step) - value(p - step)) / (2 * step[i]))
+    return torch.stack(found, -1).detach()
 
 
 def gradient(value: Callable[[Tensor], Tensor], p: Tensor) -> Tensor:
