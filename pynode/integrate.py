@@ -169,7 +169,8 @@ def solve(
     args: further arguments of f.
     mass: the constant M of M y' = f(t, y), (n, n) or its diagonal. A singular M makes a
         differential-algebraic system of index 1. BDF, Rosenbrock and Radau methods take it, and
-        the diagonally implicit methods that are L-stable and stiffly accurate.
+        the diagonally implicit methods that are L-stable and stiffly accurate. With batched=True M
+        is that of each row, and backend must be 'native'.
     consistent: 'check' raises ValueError where y0 violates the algebraic equations of a singular
         M; 'solve' corrects y0.
     jac: jac(t, y, *args) -> df/dy, (n, n), instead of reverse-mode differentiation of f.

@@ -140,7 +140,7 @@ class NativeRows(Rows):
     """The native engine for rows, with a batch of one row."""
 
     refuses: ClassVar[dict] = {
-        **Rows.refuses,
+        **{name: refusal for name, refusal in Rows.refuses.items() if name != "mass"},
         "RejectStep": Native.refuses["RejectStep"],
         "python": Native.refuses["python"],
         "structure": Native.refuses["structure"],

@@ -129,7 +129,7 @@ class NativeBackend:
     ) -> tuple[Method, str]:
         """(method, reason in one sentence) for method='auto', as methods/selection.choose."""
         if field.mass is not None and field.size > SMALL:
-            why = f"QNDF: it takes a mass matrix, and {SMALL} states are few"
+            why = f"QNDF: M y' = f with more than {SMALL} states"
             return registry.get("qndf"), why
         if field.size <= SMALL:
             why = (
