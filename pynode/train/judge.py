@@ -109,7 +109,7 @@ def judge(
         sentence = f"not learned: the field cannot be solved. {failure}"
         return Verdict(NOT_LEARNED, sentence, "try another --seed or a lower --lr", states)
     scaling = field.scaling
-    scales = scaling.y_scale
+    scales: Sequence[float] = scaling.y_scale
     found = [scaling.physical(solution) for solution in found]
     if scaling.warp is not None:
         data = scaling.warp.restored(data)
