@@ -32,8 +32,8 @@ from .core.problem import ODEProblem
 from .core.sharding import check_sharding
 from .core.solution import BatchSolution, DenseSegment, Solution
 from .core.stop_conditions import Limits
-from .core.unseen_events import refuse_events
 from .core.torch_context import disallow_tracing, needs_clean_context, run_clean
+from .core.unseen_events import refuse_events
 from .core.vector_field import VectorField, clamp_negative
 from .failure import Case, examine, occurred
 from .failure.ending import ending

@@ -152,7 +152,9 @@ class Settled:
         count = len(self.field.switches.names)
         tail = y.detach().new_zeros(*y.shape[:-1], self.field.more)
         tail[..., :count] = UNIT
-        tail[..., -2:] = torch.cat((t - span, span), -1) if t.dim() else torch.stack((t - span, span))
+        tail[..., -2:] = (
+            torch.cat((t - span, span), -1) if t.dim() else torch.stack((t - span, span))
+        )
         tail[..., -2:] *= UNIT
         return self._settled(t, torch.cat((y, tail), -1), args)
 
@@ -212,9 +214,7 @@ class _Sides:
     t: 0-d or (rows, 1); y: (..., n); span: of the solve, (..., 1).
     """
 
-    def __init__(
-        self, switches: Switches, t: Tensor, y: Tensor, args: tuple, span: Tensor
-    ) -> None:
+    def __init__(self, switches: Switches, t: Tensor, y: Tensor, args: tuple, span: Tensor) -> None:
         self.switches = switches
         self.t = t.to(y)
         self.y = y
