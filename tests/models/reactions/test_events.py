@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from pynode import solve, steady_state
 from tests.support.cases import tensor
 from tests.support.sbml_texts import antimony
 
@@ -210,3 +211,22 @@ def test_values_that_the_file_leaves_out():
 def test_an_event_that_divides_by_zero():
     with pytest.raises(ValueError, match="the event E1 at the time 1 makes S infinite"):
         course("S' = -S; S = 1; z = 0; E1: at (time > 1): S = S/z", [0.0, 2.0])
+
+
+def test_a_plain_solve_refuses_a_model_with_events():
+    """Rows, Newton's iteration and the plain solve say what to call; who wants none says so."""
+    model = antimony(
+        "model m; S' = 1 - S; S = 1; k = 0.1; E: at (time >= 1): S = 2; end", learn=["k"]
+    )
+    options = {"args": (model.values,), **TIGHT}
+    with pytest.raises(ValueError, match=r"events \(E\).*model\.simulate.*without_events"):
+        solve(model, model.initial(), [0.0, 2.0], **options)
+    with pytest.raises(ValueError, match=r"model\.simulate"):
+        solve(model, model.initial()[None], [0.0, 2.0], batched=True, **options)
+    with pytest.raises(ValueError, match=r"model\.simulate"):
+        steady_state(model, model.initial(), args=(model.values,))
+    plain = model.without_events()
+    assert plain.without_events() is plain and not plain.events and model.events
+    assert list(plain.parameters())[0] is list(model.parameters())[0]
+    found = solve(plain, plain.initial(), [0.0, 2.0], **options)
+    close(found.y[:, 0].tolist(), [1.0, 1.0])

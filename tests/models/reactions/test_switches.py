@@ -128,8 +128,8 @@ def test_differences(kind):
 
 def test_where_nothing_jumps_nothing_is_watched():
     text = (
-        "S' = piecewise(S - c, S > c, 0) - k*abs(S - c) - max(0, S - c) + piecewise(c, S*k < c, S*k)"
-        "- piecewise(0.1, S < 0.1, 2, S > 2, S); S = 1; k = 0.5; c = 0.4"
+        "S' = piecewise(S - c, S > c, 0) - k*abs(S - c) - max(0, S - c)"
+        "+ piecewise(c, S*k < c, S*k) - piecewise(0.1, S < 0.1, 2, S > 2, S); S = 1; k = 0.5; c = 0.4"
     )
     model = made(text)
     assert model.pynode_switches.names == ()
@@ -177,7 +177,8 @@ def test_sliding_is_said_and_does_not_hang():
 def test_what_rests_on_the_surface_begins_to_move():
     """S stays at c until its input begins, and then crosses."""
     model = made(
-        "S' = piecewise(0, time < e, k) + piecewise(0.2, S > c, 0); S = 0.4; k = 0.5; c = 0.4; e = 1.3"
+        "S' = piecewise(0, time < e, k) + piecewise(0.2, S > c, 0); S = 0.4; k = 0.5; c = 0.4;"
+        "e = 1.3"
     )
     p = model.values.clone().requires_grad_()
     end = model.simulate([0.0, 1.0, 3.0], p, **TIGHT)["S"][-1]
