@@ -280,10 +280,20 @@ class Programs:
         if "vjp_time" in results and slopes is not None:
             outs = outs + slopes
         elif "vjp_time" in results:
-            outs = outs + evaluated(self._graph(True), ("jvp_time",), {}, limit, pool)[1]
+            outs = outs + self._time_slopes(pool, limit)
         if "f" in results:
             outs = outs + evaluated(self._graph(False), ("f",), {}, limit, pool)[1]
         return pool, outs
+
+    def _time_slopes(self, pool: Expressions, limit: int) -> list[int]:
+        """df/dt: the products of its unit vectors with it, which need no second derivatives, unless
+        these are too much work."""
+        graph = self._graph(False)
+        work = self._n * sum(work_of(s) for s in graph.live(["vjp_time"]))
+        if work > _MOST_WORK:
+            return evaluated(self._graph(True), ("jvp_time",), {}, limit, pool)[1]
+        _, found = basis_rows(graph, ("vjp_time",), np.eye(self._n), limit, pool)
+        return [row["vjp_time"][0] for row in found]
 
     def _basis(self) -> tuple[Expressions, list[tuple[int, int, int]], list[int] | None] | None:
         """The nonzeros of df/dy as (row, column, expression), and those of df/dt if every row has

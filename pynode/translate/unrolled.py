@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -339,13 +340,17 @@ def evaluated(
 
 
 def basis_rows(
-    graph: Graph, names: Sequence[str], seeds: np.ndarray, limit: int
+    graph: Graph,
+    names: Sequence[str],
+    seeds: np.ndarray,
+    limit: int,
+    pool: Expressions | None = None,
 ) -> tuple[Expressions, list[dict[str, list[int]]]]:
     """The results for w = each row of seeds, zeros and ones, (rows, n): expressions by name.
 
-    What does not depend on w is evaluated once.
+    What does not depend on w is evaluated once. pool: where they are made; None for a new one.
     """
-    pool = Expressions()
+    pool = pool or Expressions()
     statements = graph.live(list(names))
     dependent = dependents(statements, "w")
     base = Evaluation(pool, loader({}), limit)
@@ -356,14 +361,74 @@ def basis_rows(
             for view in (statement.left, statement.right):
                 if view.buffer not in dependent and view.buffer.role is None:
                     base.factor(view)
+    reach = _Reach(rest, dependent, base, seeds.shape[1])
     rows = []
     for seed in seeds:
-        row = Evaluation(pool, _seed_loader(seed), limit)
-        row.memory = {b: a for b, a in base.memory.items() if b.role is None}
-        row.arrays = {b: a for b, a in base.arrays.items() if b.role is None}
-        row.run(rest)
+        row = _evaluation_of(base, seed)
+        reach.run(row, seed)
         rows.append({name: results(row, graph.results[name]) for name in names})
     return pool, rows
+
+
+def _evaluation_of(base: Evaluation, seed: np.ndarray) -> Evaluation:
+    """The memory for one w, with what does not depend on it."""
+    row = Evaluation(base.pool, _seed_loader(seed), base.limit)
+    row.memory = {b: a for b, a in base.memory.items() if b.role is None}
+    row.arrays = {b: a for b, a in base.arrays.items() if b.role is None}
+    return row
+
+
+class _Reach:
+    """Runs the statements that depend on w, for one w with few numbers after another: only those to
+    which something else than zero comes. A field of 500 species has thousands, of which one number
+    of w reaches ten.
+
+    statements: all that depend on w, in order. dependent: the buffers that do. n: numbers in w.
+    """
+
+    def __init__(
+        self, statements: list[Statement], dependent: set[Buffer], base: Evaluation, n: int
+    ) -> None:
+        self._statements = statements
+        self._of_w: list[list[int]] = [[] for _ in range(n)]
+        self._readers: dict[Buffer, list[int]] = {}
+        for i, statement in enumerate(statements):
+            # A later statement can write over what an earlier one left.
+            self._readers.setdefault(statement.out.buffer, []).append(i)
+            for view in statement.reads:
+                if view.buffer.role == "w":
+                    for place in set(view.flat_places):
+                        self._of_w[place].append(i)
+                elif view.buffer in dependent:
+                    self._readers.setdefault(view.buffer, []).append(i)
+        # They are linear in w. What is not zero without w runs each time, to be sure.
+        without = _evaluation_of(base, np.zeros(n))
+        without.run(statements)
+        zero = base.pool.zero
+        self._always = [
+            i
+            for i, statement in enumerate(statements)
+            if any(x != zero for x in without.array(statement.out.buffer))
+        ]
+
+    def run(self, row: Evaluation, seed: np.ndarray) -> None:
+        """Evaluate what seed, (n,), reaches."""
+        waiting = set(self._always)
+        for place in np.flatnonzero(seed).tolist():
+            waiting.update(self._of_w[place])
+        queue = sorted(waiting)
+        zero = row.pool.zero
+        while queue:
+            i = heapq.heappop(queue)
+            statement = self._statements[i]
+            row.run([statement])
+            array = row.array(statement.out.buffer)
+            if all(array[place] == zero for place in statement.out.flat_places):
+                continue
+            for reader in self._readers.get(statement.out.buffer, ()):
+                if reader > i and reader not in waiting:
+                    waiting.add(reader)
+                    heapq.heappush(queue, reader)
 
 
 def dependents(statements: Sequence[Statement], role: str) -> set[Buffer]:
