@@ -221,7 +221,7 @@ def linearise_at(run: Any, memory: Any, t: float, y: Any) -> None:
 
 
 def factorise_at(run: Any, memory: Any, t: float, y: Any, c: float) -> None:
-    """The factors of I - c J at (t, y). The solve has found them regular."""
+    """The factors of M - c J at (t, y). The solve has found them regular."""
     linearise_at(run, memory, t, y)
     factorise_system(memory, c)
     run.nlu += 1
