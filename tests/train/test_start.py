@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from importlib import import_module
 
 import pytest
 
@@ -71,9 +72,10 @@ def test_no_start_that_can_be_solved(chosen):
         chosen(WARM, (math.inf,) * STARTS)
 
 
-def test_the_start_ends_with_its_share_of_the_time(clock):
+def test_the_start_ends_with_its_share_of_the_time(clock, monkeypatch):
     """Of a limit of 100 seconds, collocation takes a quarter at most, and no new start is drawn."""
-    clock.serve("pynode.train.run", "pynode.train.start", "pynode.train.collocation")
+    clock.serve("pynode.train.run", "pynode.train.start")
+    monkeypatch.setattr(import_module("pynode.train.collocation"), "time", clock)
     done = []
 
     class Slow(SilentProgress):
