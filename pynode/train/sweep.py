@@ -51,5 +51,9 @@ def _begun(folder) -> bool:
 
 
 def _one(data, options, folder, resume, time_left, known) -> Fit:
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    return fit(data, options, folder, resume, time_left=time_left, known=known)
+    try:
+        return fit(data, options, folder, resume, time_left=time_left, known=known)
+    finally:
+        torch.set_num_threads(threads)

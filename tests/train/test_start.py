@@ -2,13 +2,15 @@
 
 import math
 from dataclasses import replace
+from importlib import import_module
 
 import pytest
 
-from pynode.train import Options
+from pynode.train import Options, fit
 from pynode.train import start as module
 from pynode.train.progress import SilentProgress
 from pynode.train.start import STARTS, Clock, TrainingError, first_field
+from tests.support.training import QUICK, stiff_linear
 
 WARM = Options(warm_start=10)
 COLD = replace(WARM, warm_start=0)
@@ -68,3 +70,19 @@ def test_starts(chosen, options, losses, start, tried):
 def test_no_start_that_can_be_solved(chosen):
     with pytest.raises(TrainingError, match="could be solved"):
         chosen(WARM, (math.inf,) * STARTS)
+
+
+def test_the_start_ends_with_its_share_of_the_time(clock, monkeypatch):
+    """Of a limit of 100 seconds, collocation takes a quarter at most, and no new start is drawn."""
+    clock.serve("pynode.train.run", "pynode.train.start")
+    monkeypatch.setattr(import_module("pynode.train.collocation"), "time", clock)
+    done = []
+
+    class Slow(SilentProgress):
+        def warm(self, at, of, loss):
+            clock.now += 1.0
+            done.append(at)
+
+    options = replace(QUICK, warm_start=0, collocation=10**6, epochs=0, polish=0, time_limit=100.0)
+    fit(stiff_linear(), options, progress=Slow())
+    assert len(done) == 25
