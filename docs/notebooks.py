@@ -2,7 +2,7 @@
 
 A page is the only source. Its blocks of Python become cells. A block of text after one is what the
 cell prints, and a picture after one is what it draws, so that a reader sees both before the first
-run. `python docs/pictures.py tutorial` draws the pictures.
+run. `python docs/pictures.py tutorial` makes both.
 """
 
 import base64
@@ -23,12 +23,13 @@ LINK = re.compile(r"(?<!!)\[([^\]]+)\]\(([^)]+)\)")
 
 @dataclass
 class Cell:
-    """A cell of text or code. printed: what the code prints. picture: the file of what it
-    draws."""
+    """A cell of text or code. printed: what the code prints. place: where in the page this stands,
+    or would stand. picture: the file of what the code draws."""
 
     kind: str
     source: str
     printed: str = ""
+    place: tuple[int, int] = (0, 0)
     picture: Path | None = None
     words: str = field(default="", repr=False)
 
@@ -45,9 +46,11 @@ def cells(page: Path) -> list[Cell]:
             found.append(Cell("markdown", between))
         after_code = not between and bool(found) and found[-1].kind == "code"
         if piece["language"] == "python":
-            found.append(Cell("code", piece["code"].rstrip("\n")))
+            place = (at, at)
+            found.append(Cell("code", piece["code"].rstrip("\n"), place=place))
         elif after_code and piece["language"] == "text":
             found[-1].printed = piece["code"]
+            found[-1].place = (found[-1].place[0], at)
         elif after_code and piece["path"]:
             found[-1].picture = (page.parent / piece["path"]).resolve()
             found[-1].words = piece["words"]

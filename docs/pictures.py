@@ -1,11 +1,13 @@
 """Draws the pictures of the documentation with the package itself, into docs/img.
 
 python docs/pictures.py [NAME ...]        # all of the pages by default; a minute
-python docs/pictures.py tutorial          # what the pages of the tutorial draw; a minute
+python docs/pictures.py tutorial          # what the pages of the tutorial draw and print; a minute
 python docs/pictures.py tutorial_petab    # the picture that the code of a page draws
 python docs/pictures.py demo pendulum     # what make demo and pendulum.py drew into out, scaled
 """
 
+import contextlib
+import io
 import os
 import re
 import shutil
@@ -223,19 +225,37 @@ def draw(picture):
 
 
 def tutorial():
-    """Runs the pages of the tutorial, block by block. Each block whose picture a page shows has
-    drawn it last."""
+    """Runs the pages of the tutorial, draws their pictures, and writes what the blocks print into
+    the pages."""
     for page in sorted(TUTORIAL.glob("*.md")):
-        names = {"__name__": "__main__"}
+        text = page.read_text(encoding="utf-8")
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
-            for cell in cells(page):
-                if cell.kind == "code":
-                    exec(compile(cell.source, str(page), "exec"), names)
-                if cell.picture is not None:
-                    save(pyplot.gcf(), cell.picture)
-                    pyplot.close("all")
+            printed = run(page)
             os.chdir(ROOT)
+        for (start, end), output in reversed(printed):
+            text = f"{text[:start]}\n\n```text\n{output}\n```{text[end:]}"
+        page.write_text(text, encoding="utf-8")
+
+
+def run(page):
+    """Runs the blocks of a page. Returns the place and the text of each output. The picture of a
+    block is the figure that it drew last."""
+    names = {"__name__": "__main__"}
+    printed = []
+    for cell in cells(page):
+        if cell.kind != "code":
+            continue
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+            exec(compile(cell.source, str(page), "exec"), names)
+        lines = [line.rstrip() for line in out.getvalue().strip("\n").splitlines()]
+        if lines:
+            printed.append((cell.place, "\n".join(lines)))
+        if cell.picture is not None:
+            save(pyplot.gcf(), cell.picture)
+            pyplot.close("all")
+    return printed
 
 
 def save(figure, path):
@@ -262,4 +282,4 @@ if __name__ == "__main__":
             drawn_by_page(name)
         else:
             scaled(name)
-        print(f"docs/img/{name}.png")
+        print(f"drawn: {name}")
