@@ -121,7 +121,9 @@ class _Finder:
             even = sp.Piecewise((inner, actual), (sp.Abs(inner), True), evaluate=False)
             args[0] = Guarded(even, held)
         same = all(new is old for new, old in zip(args, formula.args, strict=True))
-        own = formula if same else formula.func(*args)
+        own = formula
+        if not same:
+            own = formula.func(*args)
         if isinstance(formula, _WHOLE):
             return self._whole(formula, own, args)
         if isinstance(formula, sp.sign):
@@ -256,7 +258,8 @@ class _Finder:
         return None
 
     def _point(self, wanted, solved, chance, number):
-        """Numbers for all symbols, on the surface: constants near their values, states at random."""
+        """Numbers for all symbols, on the surface: constants near their values, other ones at
+        random."""
         place = {}
         for part in sorted(wanted, key=lambda part: part.name):
             value = self.values.get(part.name, math.nan)

@@ -227,6 +227,6 @@ def test_a_plain_solve_refuses_a_model_with_events():
         steady_state(model, model.initial(), args=(model.values,))
     plain = model.without_events()
     assert plain.without_events() is plain and not plain.events and model.events
-    assert list(plain.parameters())[0] is list(model.parameters())[0]
+    assert next(plain.parameters()) is next(model.parameters())
     found = solve(plain, plain.initial(), [0.0, 2.0], **options)
     close(found.y[:, 0].tolist(), [1.0, 1.0])

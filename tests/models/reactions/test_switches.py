@@ -1,4 +1,4 @@
-"""Formulas that jump where a state crosses a value: gradients through the times of the crossings."""
+"""Formulas that jump where a state crosses a value: gradients through the times of crossings."""
 
 import pytest
 import torch
@@ -129,7 +129,8 @@ def test_differences(kind):
 def test_where_nothing_jumps_nothing_is_watched():
     text = (
         "S' = piecewise(S - c, S > c, 0) - k*abs(S - c) - max(0, S - c)"
-        "+ piecewise(c, S*k < c, S*k) - piecewise(0.1, S < 0.1, 2, S > 2, S); S = 1; k = 0.5; c = 0.4"
+        "+ piecewise(c, S*k < c, S*k) - piecewise(0.1, S < 0.1, 2, S > 2, S);"
+        "S = 1; k = 0.5; c = 0.4"
     )
     model = made(text)
     assert model.pynode_switches.names == ()
