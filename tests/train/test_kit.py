@@ -321,7 +321,9 @@ def test_the_page_runs():
     """The code of docs/training.md, which lowers what it says it lowers."""
     page = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
     names = {}
-    exec(page.split("```python\n")[1].split("```")[0], names)
+    blocks = [part.split("```")[0] for part in page.split("```python\n")[1:]]
+    (block,) = [block for block in blocks if "LevenbergMarquardt(" in block]
+    exec(block, names)
     assert torch.isfinite(names["loss"]) and names["net"][0].weight.grad is not None
     first, lm, u = names["lm"].cost, names["lm"], names["u"]
     lm.step(
