@@ -36,8 +36,8 @@ LOOK = """(width) => {
   if (document.documentElement.scrollWidth > width) found.push("the page scrolls sideways");
   for (const node of document.querySelectorAll(".md-content *"))
     if (beyond(node)) found.push(`${node.tagName} is cut: ${node.textContent.slice(0, 40)}`);
-  for (const node of document.querySelectorAll(".arithmatex"))
-    if (!node.querySelector(".katex") || node.querySelector(".katex-error"))
+  for (const node of document.querySelectorAll(".arithmatex, .formula"))
+    if (!node.querySelector("math"))
       found.push(`a formula is not typeset: ${node.textContent.slice(0, 40)}`);
   return found.slice(0, 5);
 }"""
