@@ -73,7 +73,10 @@ def test_a_field_of_ones_own(capsys, own):
         capsys, "solve", f"{own}:Pendulum", "--y0", "1,0", "--t", "0,2", "--points", "3", "--quiet"
     )
     head, rows = table(out)
-    assert code == 0 and head == ["t", "y[0]", "y[1]"] and rows[:, 0].tolist() == [0, 1, 2] and not said
+    assert code == 0
+    assert head == ["t", "y[0]", "y[1]"]
+    assert rows[:, 0].tolist() == [0, 1, 2]
+    assert not said
     assert (
         table(run(capsys, "solve", f"{own}:Started", "--points", "3")[1])[1].tolist()
         == rows.tolist()
