@@ -1,5 +1,7 @@
 """Formulas that jump at a state within other fields: inputs, doses, learned rates, estimation."""
 
+import math
+
 import pytest
 import torch
 
@@ -8,7 +10,7 @@ from pynode.backends.packages import missing_for_native
 from pynode.models import Doses, DrivenModel, InputTable
 from tests.support.cases import tensor
 from tests.support.difference_quotients import central, gradient
-from tests.support.sbml_texts import antimony
+from tests.support.sbml_texts import add_algebraic, antimony, changed, free, sbml
 
 TIGHT = {"rtol": 1e-9, "atol": 1e-11, "method": "rodas5p"}
 NATIVE = pytest.param(
@@ -129,3 +131,25 @@ def test_transforms_say_what_they_leave_out():
 
     with pytest.warns(UserWarning, match=r"S = c.*leaves out the times of the jumps"):
         torch.func.grad(end)(model.values)
+
+
+def test_an_algebraic_rule():
+    """The unknown z of z^3 + z = S crosses c where S crosses c^3 + c."""
+
+    def change(model):
+        free(model, "z")
+        add_algebraic(model, "z^3 + z - S")
+
+    text = "S' = piecewise(-k*S, z > c, -0.5); S = 10; k = 0.5; z = 1; c = 1.5"
+    model = sbml(changed(text, change))
+    assert model.mass.tolist() == [1.0, 0.0] and len(model.pynode_switches.names) == 1
+    p = model.values.clone().requires_grad_()
+    end = model.simulate([0.0, 2.0], p, rtol=1e-9, atol=1e-12)["S"][-1]
+    (found,) = torch.autograd.grad(end, p)
+    surface = 1.5**3 + 1.5
+    crossing = math.log(10 / surface) / 0.5
+    assert float(end.detach()) == pytest.approx(surface - 0.5 * (2 - crossing), rel=1e-7)
+    # dS/ds = 1 + 0.5 dt*/ds with dt*/ds = -1/(k s), and ds/dc = 3 c^2 + 1.
+    right = (1 - 0.5 / (0.5 * surface)) * (3 * 1.5**2 + 1)
+    assert float(found[model.constants.index("c")]) == pytest.approx(right, rel=1e-5)
+    assert float(found[model.constants.index("k")]) == pytest.approx(-crossing, rel=1e-5)
