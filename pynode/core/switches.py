@@ -135,7 +135,7 @@ class Crossing:
         value = self.field.switches.differences(t, state, sides, *args)
         size = sides.abs()
         rests = (size > RESTS / 2) & (size < FULL_SIDE)
-        resting = 1.0 - value.abs() / torch.where(rests, widths, 1.0)
+        resting = 1.0 - value.abs() / torch.where(rests, widths, 1.0).clamp(min=least_width(y))
         free = torch.where(rests, resting, 1.0)
         watched = torch.where(size > FULL_SIDE, value * sides, free)
         # A condition that has no value has no side.
@@ -207,7 +207,12 @@ class Settled:
 def rounding_of(y: Tensor) -> Tensor:
     """A difference of the state y, (..., n), that may be rounding, (..., 1)."""
     size = y.abs().sum(-1, keepdim=True)
-    return NEAR_STATE * torch.finfo(y.dtype).eps * size + torch.finfo(y.dtype).tiny
+    return NEAR_STATE * torch.finfo(y.dtype).eps * size + least_width(y)
+
+
+def least_width(y: Tensor) -> float:
+    """The smallest width of a surface in the dtype of y. Its inverse is finite, too."""
+    return torch.finfo(y.dtype).tiny ** 0.5
 
 
 class _Sides:
@@ -302,9 +307,11 @@ class _Sides:
         def flow(t: Tensor, y: Tensor) -> Tensor:
             return self._flow(t, y, sides)
 
-        for _ in range(order - 1):
+        if order == 1:
+            return _tangent(value, self.t, self.y, flow(self.t, self.y))
+        for _ in range(order):
             value = _along(value, flow)
-        return _tangent(value, self.t, self.y, flow(self.t, self.y))
+        return value(self.t, self.y)
 
     def _flow(self, t: Tensor, y: Tensor, sides: Tensor) -> Tensor:
         """The derivative of the state in time, (..., n). Where f is the residual of an algebraic
@@ -324,7 +331,8 @@ class _Sides:
 
 
 def _tangent(value: Callable[..., Tensor], t: Tensor, y: Tensor, slope: Tensor) -> Tensor:
-    """The derivative of value(t, y) where y moves with a slope. It costs less than torch.func."""
+    """The derivative of value(t, y) where y moves with a slope. It costs less than torch.func,
+    but does not nest."""
     with forward_ad.dual_level():
         moving = (
             forward_ad.make_dual(t, torch.ones_like(t)),

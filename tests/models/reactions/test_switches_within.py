@@ -153,3 +153,19 @@ def test_an_algebraic_rule():
     right = (1 - 0.5 / (0.5 * surface)) * (3 * 1.5**2 + 1)
     assert float(found[model.constants.index("c")]) == pytest.approx(right, rel=1e-5)
     assert float(found[model.constants.index("k")]) == pytest.approx(-crossing, rel=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["torch", NATIVE])
+def test_elimination_of_order_zero(backend):
+    """S rests at zero, receives a dose, falls at a constant rate, and rests again."""
+    model = antimony("model m; S' = piecewise(-k, S > 0, 0); S = 0; k = 0.7; end")
+    x = tensor(0.7, 1.0, 1.3).requires_grad_()
+    p = torch.stack([x[0] if name == "k" else x[0] * 0 for name in model.constants])
+    doses = Doses(x[1:2], x[2:3], target="S")
+    options = {"args": (p,), "backend": backend, "rtol": 1e-8, "atol": 1e-10, "method": "rodas5p"}
+    y = doses.solve(model, model.initial(p), [0.0, 0.5, 1.5, 5.0], **options).y[:, 0]
+    torch.testing.assert_close(y.detach(), tensor(0.0, 0.0, 1.3 - 0.35, 0.0), rtol=0, atol=1e-7)
+    (found,) = torch.autograd.grad(y[2], x, retain_graph=True)
+    torch.testing.assert_close(found, tensor(-0.5, 0.7, 1.0), rtol=0, atol=1e-6)
+    (found,) = torch.autograd.grad(y[3], x)
+    torch.testing.assert_close(found, tensor(0.0, 0.0, 0.0), rtol=0, atol=1e-6)
