@@ -125,7 +125,7 @@ class _Held:
         # The norm of an error is a mean over the components, and these have no error.
         share = math.sqrt(self.size / (self.size + self.more))
         first, span = self._times()
-        settled = Settled(self.field)
+        settled = Settled(self.field, self._algebraic())
         start = settled.begin(first, span, self.start, self.problem.args)
         own: list[Any] = [Event(self.crossing, direction=-1, reset=settled, name="jump of f")]
         if settled.rests(start) and len(given.jumps):
@@ -167,6 +167,15 @@ class _Held:
             return float(values)
         more = values.new_ones(*values.shape[:-1], self.more)
         return torch.cat((values, more), -1)
+
+    def _algebraic(self) -> Tensor | None:
+        """The components that algebraic equations determine, (n,), or None."""
+        if self.problem.mass is None:
+            return None
+        mass = torch.as_tensor(self.problem.mass)
+        if mass.dim() == 2:
+            mass = mass.abs().sum(-1)
+        return (mass == 0).to(self.start.device)
 
     def _mass(self) -> Any:
         """The mass matrix, or its diagonal, with ones for the further components."""

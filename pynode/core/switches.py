@@ -135,7 +135,7 @@ class Crossing:
         value = self.field.switches.differences(t, state, sides, *args)
         size = sides.abs()
         rests = (size > RESTS / 2) & (size < FULL_SIDE)
-        resting = 1.0 - value.abs() / torch.where(rests, widths, 1.0)
+        resting = 1.0 - value.abs() / torch.where(rests, widths, 1.0).clamp(min=least_width(y))
         free = torch.where(rests, resting, 1.0)
         watched = torch.where(size > FULL_SIDE, value * sides, free)
         # A condition that has no value has no side.
@@ -143,10 +143,14 @@ class Crossing:
 
 
 class Settled:
-    """The reset of this event: the sides that the conditions have just after a time."""
+    """The reset of this event: the sides that the conditions have just after a time.
 
-    def __init__(self, field: HeldField) -> None:
+    algebraic: (n,) bool, the components that algebraic equations determine, or None.
+    """
+
+    def __init__(self, field: HeldField, algebraic: Tensor | None = None) -> None:
         self.field = field
+        self.algebraic = algebraic
 
     def begin(self, t: Tensor, span: Tensor, y: Tensor, args: tuple) -> Tensor:
         """The state with which a solve begins at y, (..., n). t, span: 0-d, or (rows, 1)."""
@@ -165,7 +169,7 @@ class Settled:
         args = tuple(x.detach() if isinstance(x, Tensor) else x for x in args)
         state, sides, widths, more = self.field.parts(y.detach())
         count, last, span = more.split(1, -1)
-        asked = _Sides(self.field.switches, t.detach(), state, args, span)
+        asked = _Sides(self.field.switches, t.detach(), state, args, span, self.algebraic)
         new, widths = asked.after(sides, widths)
         changed = (new != sides).any(-1, keepdim=True)
         now = t.detach().to(y).expand_as(last)
@@ -203,17 +207,32 @@ class Settled:
 def rounding_of(y: Tensor) -> Tensor:
     """A difference of the state y, (..., n), that may be rounding, (..., 1)."""
     size = y.abs().sum(-1, keepdim=True)
-    return NEAR_STATE * torch.finfo(y.dtype).eps * size + torch.finfo(y.dtype).tiny
+    return NEAR_STATE * torch.finfo(y.dtype).eps * size + least_width(y)
+
+
+def least_width(y: Tensor) -> float:
+    """The smallest width of a surface in the dtype of y. Its inverse is finite, too."""
+    return torch.finfo(y.dtype).tiny ** 0.5
 
 
 class _Sides:
     """Decides on which sides conditions are just after a time.
 
-    t: 0-d or (rows, 1); y: (..., n); span: of the solve, (..., 1).
+    t: 0-d or (rows, 1); y: (..., n); span: of the solve, (..., 1). algebraic: as for Settled; y is
+    (n,) then.
     """
 
-    def __init__(self, switches: Switches, t: Tensor, y: Tensor, args: tuple, span: Tensor) -> None:
+    def __init__(
+        self,
+        switches: Switches,
+        t: Tensor,
+        y: Tensor,
+        args: tuple,
+        span: Tensor,
+        algebraic: Tensor | None,
+    ) -> None:
         self.switches = switches
+        self.algebraic = algebraic
         self.t = t.to(y)
         self.y = y
         self.args = args
@@ -286,15 +305,34 @@ class _Sides:
             return self.switches.differences(t, y, sides, *self.args)
 
         def flow(t: Tensor, y: Tensor) -> Tensor:
+            return self._flow(t, y, sides)
+
+        if order == 1:
+            return _tangent(value, self.t, self.y, flow(self.t, self.y))
+        for _ in range(order):
+            value = _along(value, flow)
+        return value(self.t, self.y)
+
+    def _flow(self, t: Tensor, y: Tensor, sides: Tensor) -> Tensor:
+        """The derivative of the state in time, (..., n). Where f is the residual of an algebraic
+        equation, the derivative of the equation determines it."""
+
+        def rate(t: Tensor, y: Tensor) -> Tensor:
             return self.switches.rate(t, y, sides, *self.args)
 
-        for _ in range(order - 1):
-            value = _along(value, flow)
-        return _tangent(value, self.t, self.y, flow(self.t, self.y))
+        slope = rate(t, y)
+        if self.algebraic is None:
+            return slope
+        places = self.algebraic.nonzero().squeeze(-1)
+        slope = torch.where(self.algebraic, 0.0, slope)
+        _, change = torch.func.jvp(rate, (t, y), (torch.ones_like(t), slope))
+        jacobian = torch.func.jacfwd(rate, argnums=1)(t, y)[places][:, places]
+        return slope.index_copy(-1, places, -torch.linalg.solve(jacobian, change[places]))
 
 
 def _tangent(value: Callable[..., Tensor], t: Tensor, y: Tensor, slope: Tensor) -> Tensor:
-    """The derivative of value(t, y) where y moves with a slope. It costs less than torch.func."""
+    """The derivative of value(t, y) where y moves with a slope. It costs less than torch.func,
+    but does not nest."""
     with forward_ad.dual_level():
         moving = (
             forward_ad.make_dual(t, torch.ones_like(t)),

@@ -1,5 +1,7 @@
 """Formulas that jump at a state within other fields: inputs, doses, learned rates, estimation."""
 
+import math
+
 import pytest
 import torch
 
@@ -8,7 +10,7 @@ from pynode.backends.packages import missing_for_native
 from pynode.models import Doses, DrivenModel, InputTable
 from tests.support.cases import tensor
 from tests.support.difference_quotients import central, gradient
-from tests.support.sbml_texts import antimony
+from tests.support.sbml_texts import add_algebraic, antimony, changed, free, sbml
 
 TIGHT = {"rtol": 1e-9, "atol": 1e-11, "method": "rodas5p"}
 NATIVE = pytest.param(
@@ -129,3 +131,41 @@ def test_transforms_say_what_they_leave_out():
 
     with pytest.warns(UserWarning, match=r"S = c.*leaves out the times of the jumps"):
         torch.func.grad(end)(model.values)
+
+
+def test_an_algebraic_rule():
+    """The unknown z of z^3 + z = S crosses c where S crosses c^3 + c."""
+
+    def change(model):
+        free(model, "z")
+        add_algebraic(model, "z^3 + z - S")
+
+    text = "S' = piecewise(-k*S, z > c, -0.5); S = 10; k = 0.5; z = 1; c = 1.5"
+    model = sbml(changed(text, change))
+    assert model.mass.tolist() == [1.0, 0.0] and len(model.pynode_switches.names) == 1
+    p = model.values.clone().requires_grad_()
+    end = model.simulate([0.0, 2.0], p, rtol=1e-9, atol=1e-12)["S"][-1]
+    (found,) = torch.autograd.grad(end, p)
+    surface = 1.5**3 + 1.5
+    crossing = math.log(10 / surface) / 0.5
+    assert float(end.detach()) == pytest.approx(surface - 0.5 * (2 - crossing), rel=1e-7)
+    # dS/ds = 1 + 0.5 dt*/ds with dt*/ds = -1/(k s), and ds/dc = 3 c^2 + 1.
+    right = (1 - 0.5 / (0.5 * surface)) * (3 * 1.5**2 + 1)
+    assert float(found[model.constants.index("c")]) == pytest.approx(right, rel=1e-5)
+    assert float(found[model.constants.index("k")]) == pytest.approx(-crossing, rel=1e-5)
+
+
+@pytest.mark.parametrize("backend", ["torch", NATIVE])
+def test_elimination_of_order_zero(backend):
+    """S rests at zero, receives a dose, falls at a constant rate, and rests again."""
+    model = antimony("model m; S' = piecewise(-k, S > 0, 0); S = 0; k = 0.7; end")
+    x = tensor(0.7, 1.0, 1.3).requires_grad_()
+    p = torch.stack([x[0] if name == "k" else x[0] * 0 for name in model.constants])
+    doses = Doses(x[1:2], x[2:3], target="S")
+    options = {"args": (p,), "backend": backend, "rtol": 1e-8, "atol": 1e-10, "method": "rodas5p"}
+    y = doses.solve(model, model.initial(p), [0.0, 0.5, 1.5, 5.0], **options).y[:, 0]
+    torch.testing.assert_close(y.detach(), tensor(0.0, 0.0, 1.3 - 0.35, 0.0), rtol=0, atol=1e-7)
+    (found,) = torch.autograd.grad(y[2], x, retain_graph=True)
+    torch.testing.assert_close(found, tensor(-0.5, 0.7, 1.0), rtol=0, atol=1e-6)
+    (found,) = torch.autograd.grad(y[3], x)
+    torch.testing.assert_close(found, tensor(0.0, 0.0, 0.0), rtol=0, atol=1e-6)
