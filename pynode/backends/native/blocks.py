@@ -16,6 +16,9 @@ import numpy as np
 from .machine import SLOT, address
 
 ALIGNMENT = 64  # bytes
+# Arrays without which compiled code leaves out what uses them (mass.py): if they have no numbers,
+# their lengths are known when the loops are compiled.
+OPTIONAL = ("mass_starts", "lift")
 
 
 class Own(NamedTuple):
@@ -46,13 +49,15 @@ class Blueprint:
     """Where the arrays of a NamedTuple lie in a block.
 
     kind: the NamedTuple. arrays: for each of its names an Own, a Part, a Given, or an array that
-    all solves share. real: the dtype of the first array, as a letter.
+    all solves share. real: the dtype of the first array, as a letter. absent: the names of the
+    OPTIONAL arrays that have no numbers.
     """
 
     def __init__(self, kind: Any, arrays: Mapping[str, Any]) -> None:
         self.kind = kind
         self.arrays = {name: arrays[name] for name in kind._fields}
         self.real = np.dtype(next(iter(self.arrays.values())).dtype).char
+        self.absent = tuple(name for name in OPTIONAL if self._is_empty(name))
         self.places = {name: SLOT * i for i, name in enumerate(kind._fields)}
         self.template = np.ones(SLOT * len(kind._fields), np.int64)
         self.offsets: dict[str, int] = {}
@@ -79,6 +84,10 @@ class Blueprint:
                 self._describe(place, address(item), item.shape)
         self._places_of: dict[tuple[str, ...], np.ndarray] = {}
         self.own_places = np.array([self.places[name] for name in self.offsets])
+
+    def _is_empty(self, name: str) -> bool:
+        item = self.arrays.get(name)
+        return item is not None and not isinstance(item, Given) and 0 in item.shape
 
     def _describe(self, place: int, where: int, shape: tuple[int, ...]) -> None:
         self.template[place] = where

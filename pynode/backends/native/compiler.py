@@ -168,7 +168,7 @@ def entry(work: Callable, family: Any, record: Any, tables: Any, blueprint: Blue
 
     record: the dtype of run.
     """
-    key = (work, family, blueprint.real)
+    key = (work, family, blueprint.real, blueprint.absent)
     found = _loaded.get(key)
     if found is None:
         with _lock:
@@ -189,7 +189,8 @@ def load(work: Callable, family: Any, record: Any, tables: Any, blueprint: Bluep
     """The compiled function from the disk. If it is not there, compile and store it."""
     functions = list(reached(work, family))
     shapes = [*_kinds(tables).values(), *blueprint.kinds.values()]
-    key = key_of(functions, [work.__qualname__, family.__name__, str(shapes), str(record)])
+    more = [work.__qualname__, family.__name__, str(shapes), str(blueprint.absent), str(record)]
+    key = key_of(functions, more)
     code = store.read(key, ENDING)
     if code is None:
         code = _compile(functions, work, family, record, tables, blueprint)
@@ -272,7 +273,8 @@ def _compile(functions, work, family, record, tables, blueprint):
             _registered.add(function)
     run_at = machine.record_at(from_dtype(record))
     tables_at = machine.arrays_at(type(tables).__qualname__, _kinds(tables))
-    memory_at = machine.arrays_at(blueprint.kind.__qualname__, blueprint.kinds)
+    name = blueprint.kind.__qualname__
+    memory_at = machine.arrays_at(name, blueprint.kinds, blueprint.absent)
 
     def whole(run, tables, memory):
         work(family, run_at(run), tables_at(tables), memory_at(memory))

@@ -158,9 +158,11 @@ def record_at(kind: Any) -> Any:
     return at
 
 
-def arrays_at(name: str, arrays: Mapping[str, tuple[Any, int]]) -> Any:
+def arrays_at(
+    name: str, arrays: Mapping[str, tuple[Any, int]], absent: tuple[str, ...] = ()
+) -> Any:
     """A compiled function address -> object with these arrays: for each name the dtype and the
-    number of dimensions.
+    number of dimensions. absent: names of those without numbers, whose lengths are constants.
 
     At the address are int64 numbers, four for each array: its address and its shape, filled up with
     ones. Compiled code passes the address on, and reads the numbers of an array where it needs the
@@ -174,7 +176,7 @@ def arrays_at(name: str, arrays: Mapping[str, tuple[Any, int]]) -> Any:
         key: types.Array(from_dtype(np.dtype(dtype)), ndim, "C")
         for key, (dtype, ndim) in arrays.items()
     }
-    kind = _arrays_type()(name, fields)
+    kind = _arrays_type()(name, fields, absent)
 
     @intrinsic
     def at(context, address):
@@ -196,9 +198,10 @@ def _arrays_type():
     from numba.extending import infer_getattr, lower_getattr_generic, register_model
 
     class Arrays(types.Type):
-        def __init__(self, name, fields):
+        def __init__(self, name, fields, absent):
             self.fields = fields
-            super().__init__(f"Arrays({name}, {fields})")
+            self.absent = absent
+            super().__init__(f"Arrays({name}, {fields}, {absent})")
 
     register_model(Arrays)(models.OpaqueModel)
 
@@ -222,6 +225,8 @@ def _arrays_type():
             number = builder.load(builder.gep(slots, [ir.Constant(word, first + i)]))
             number.set_metadata("invariant.load", constant)
             numbers.append(number)
+        if name in kind.absent:
+            numbers[1:] = [ir.Constant(word, 0)] * field.ndim
         item = context.get_data_type(field.dtype).as_pointer()
         data = builder.inttoptr(numbers[0], item)
         return array_value(context, builder, field, data, numbers[1:])
