@@ -25,7 +25,7 @@ from .symbols import TIME, expanded, symbol
 _HALF = sp.Rational(1, 2)
 # Points on a surface at which branches are compared, with so many digits. Equal branches differ by
 # rounding alone.
-_POINTS = 12
+_POINTS = 40
 _DIGITS = 100
 _EQUAL = 1e-60
 # Further relations of the same formula: so many of their values are tried at each point.
@@ -219,15 +219,11 @@ class _Finder:
     def _jumps(self, formula: sp.Piecewise, relation: Relational) -> bool:
         """Whether a formula can jump where a relation changes."""
         definitions = self.network.definitions
-        whole = expanded(formula, definitions)
-        full = expanded(relation, definitions)
+        whole = _precise(expanded(formula, definitions))
+        full = _precise(expanded(relation, definitions))
         if not isinstance(full, Relational):
             return False
-        yes = _precise(whole.xreplace({full: sp.true}))
-        no = _precise(whole.xreplace({full: sp.false}))
-        if yes.xreplace({full.lhs: full.rhs}) == no.xreplace({full.lhs: full.rhs}):
-            return False
-        difference = _precise(full.lhs - full.rhs)
+        difference = full.lhs - full.rhs
         solved = self._solved(difference)
         if solved is None:
             return True
@@ -242,7 +238,9 @@ class _Finder:
             for _ in range(_CHOICES if others else 1):
                 chosen = {part: sp.sympify(chance.random() < 0.5) for part in others}
                 place = self._point(whole.free_symbols | full.free_symbols, solved, chance, point)
-                if self._differs(yes.xreplace(chosen), no.xreplace(chosen), place):
+                yes = _value(whole, place, {**chosen, full: sp.true})
+                no = _value(whole, place, {**chosen, full: sp.false})
+                if _differ(yes, no):
                     return True
         return False
 
@@ -265,24 +263,50 @@ class _Finder:
             value = self.values.get(part.name, math.nan)
             if not math.isfinite(value):
                 value = 10 ** chance.uniform(-2, 2)
+                # Most states are positive. The others need their other side.
+                if number % 2:
+                    value = chance.choice((-1, 1)) * value
             elif number:
                 value = value * chance.uniform(0.99, 1.01)
             place[part] = sp.Float(value, _DIGITS)
         place[solved[0]] = solved[1].xreplace(place)
         return place
 
-    def _differs(self, yes, no, place):
-        """Whether two expressions differ at a point."""
-        gap = (yes - no).xreplace(place).evalf(_DIGITS)
-        try:
-            return not abs(complex(gap)) <= _EQUAL
-        except (TypeError, ValueError):
-            return True
+
+def _value(
+    formula: sp.Basic, place: Mapping[sp.Symbol, sp.Basic], truths: Mapping[sp.Basic, sp.Basic]
+) -> sp.Basic:
+    """The value of a formula at a place. truths: of relations that are not asked there. sympy's own
+    substitution can simplify a piecewise formula without end."""
+    if formula in truths:
+        return truths[formula]
+    if formula in place:
+        return place[formula]
+    if not formula.args:
+        return formula
+    if isinstance(formula, sp.Piecewise):
+        for branch, condition in formula.args:
+            if _value(condition, place, truths) == sp.true:
+                return _value(branch, place, truths)
+        return sp.nan
+    if isinstance(formula, Guarded) and _value(formula.args[1], place, truths) != sp.true:
+        return sp.Integer(1)
+    if isinstance(formula, Guarded):
+        return _value(formula.args[0], place, truths)
+    return formula.func(*(_value(part, place, truths) for part in formula.args))
+
+
+def _differ(first: sp.Basic, second: sp.Basic) -> bool:
+    """Whether two numbers differ by more than rounding, or are no numbers."""
+    try:
+        return not abs(complex((first - second).evalf(_DIGITS))) <= _EQUAL
+    except (TypeError, ValueError):
+        return True
 
 
 def _precise(formula: sp.Basic) -> sp.Basic:
-    """A formula whose numbers have all digits."""
-    return formula.xreplace({part: sp.Float(part, _DIGITS) for part in formula.atoms(sp.Float)})
+    """A formula whose numbers are exact."""
+    return formula.xreplace({part: sp.Rational(str(part)) for part in formula.atoms(sp.Float)})
 
 
 def _may_jump(formula: sp.Basic) -> bool:
