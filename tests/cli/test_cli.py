@@ -242,6 +242,8 @@ def test_a_fit_that_cannot_be_solved_leaves_the_plot_of_the_loss(tmp_path, monke
         backend="torch",
         options=Options(),
         verdict=SimpleNamespace(sentence="learned"),
+        members=(),
+        held_out=(),
     )
     monkeypatch.setattr(cli_train, "plot_fit", failing)
     assert cli_train.draw(run, None, tmp_path, said.append) == [tmp_path / "loss.png"]
