@@ -167,7 +167,10 @@ class _Attempts:
         return best
 
     def _save(self):
-        if self.out is not None and self.ranks.first:
+        """Write the record, unless one run is all there is."""
+        record = self.record
+        several = record.choices or record.seeds > 1 or record.ensemble
+        if several and self.out is not None and self.ranks.first:
             self.out.mkdir(parents=True, exist_ok=True)
             save_text(self.out / RECORD, json.dumps(asdict(self.record), indent=1))
 

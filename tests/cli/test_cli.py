@@ -230,7 +230,7 @@ def test_without_matplotlib_the_plots_are_left_out(csv_file, tmp_path, capsys, m
 
 
 def test_a_fit_that_cannot_be_solved_leaves_the_plot_of_the_loss(tmp_path, monkeypatch):
-    def failing(*given, backend, title):
+    def failing(*given, **options):
         solve(lambda t, y: y, torch.ones(1), (0.0, 1.0), max_steps=1)
 
     said = []
@@ -242,6 +242,8 @@ def test_a_fit_that_cannot_be_solved_leaves_the_plot_of_the_loss(tmp_path, monke
         backend="torch",
         options=Options(),
         verdict=SimpleNamespace(sentence="learned"),
+        members=(),
+        held_out=(),
     )
     monkeypatch.setattr(cli_train, "plot_fit", failing)
     assert cli_train.draw(run, None, tmp_path, said.append) == [tmp_path / "loss.png"]

@@ -176,7 +176,6 @@ def test_an_end_before_anything_is_saved(uninterrupted, tmp_path, monkeypatch, c
     def early(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli_train, "fit", early)
     monkeypatch.setattr(cli_train, "fit_best", early)
     assert main([*TRAIN, "4", "--out", str(tmp_path)]) == 130
     assert "interrupted; nothing had been saved yet." in capsys.readouterr().err
