@@ -74,3 +74,12 @@ def test_what_a_solution_has_exists(page):
             status = re.fullmatch(r"(?:Status\.)?([A-Z]+(?:_[A-Z]+)*)", text)
             if status and "tatus" in cell:
                 assert status[1] in pynode.Status.__members__, f"{page.name}: {text}"
+
+
+def test_the_methods_of_sciml_exist():
+    text = (ROOT / "docs" / "coming_from" / "sciml.md").read_text(encoding="utf-8")
+    paragraph = re.search(r"^Methods have the same names.*?[Aa]ll methods\]", text, re.M | re.S)[0]
+    names = code(paragraph)
+    assert len(names) > 20
+    for name in names:
+        assert registry.get(name).name == name

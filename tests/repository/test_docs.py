@@ -157,6 +157,19 @@ def test_the_site_asks_the_network_for_nothing(site):
         assert not re.search(r"url\([\"']?https?:", sheet.read_text(encoding="utf-8")), sheet.name
 
 
+def test_the_search_needs_no_server(site):
+    """A page from a folder may load scripts, but no other files and no workers."""
+    assert (site / "search" / "search_index.js").exists()
+    assert "iframe-worker/shim.js" in (site / "index.html").read_text(encoding="utf-8")
+
+
+def test_each_page_of_the_tutorial_offers_its_notebook(site):
+    for page in (DOCS / "tutorial").glob("*.md"):
+        made = site / "tutorial" / f"{page.stem}.html"
+        assert f'href="{page.stem}.ipynb"' in made.read_text(encoding="utf-8")
+        assert made.with_suffix(".ipynb").stat().st_size > 10_000
+
+
 def test_hints_name_the_distribution_and_its_extras():
     """Every hint how to install an extra, in the code, the tests and the pages."""
     project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
