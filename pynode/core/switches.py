@@ -325,7 +325,7 @@ class _Sides:
             return slope
         places = self.algebraic.nonzero().squeeze(-1)
         slope = torch.where(self.algebraic, 0.0, slope)
-        _, change = torch.func.jvp(rate, (t, y), (torch.ones_like(t), slope))
+        change = torch.func.jvp(rate, (t, y), (torch.ones_like(t), slope))[1]
         jacobian = torch.func.jacfwd(rate, argnums=1)(t, y)[places][:, places]
         return slope.index_copy(-1, places, -torch.linalg.solve(jacobian, change[places]))
 
