@@ -36,7 +36,8 @@ LOOK = """(width) => {
   if (document.documentElement.scrollWidth > width) found.push("the page scrolls sideways");
   // KaTeX hides a second form of each formula, for readers aloud.
   for (const node of document.querySelectorAll(".md-content *"))
-    if (!node.closest(".katex-mathml") && beyond(node)) found.push(`${node.tagName} is cut: ${node.textContent.slice(0, 40)}`);
+    if (!node.closest(".katex-mathml") && beyond(node))
+      found.push(`${node.tagName} is cut: ${node.textContent.slice(0, 40)}`);
   for (const node of document.querySelectorAll(".arithmatex"))
     if (!node.querySelector(".katex") || node.querySelector(".katex-error"))
       found.push(`a formula is not typeset: ${node.textContent.slice(0, 40)}`);
