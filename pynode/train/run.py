@@ -205,7 +205,8 @@ class Run:
         record = self.record() | {"epoch": self.epoch + 1}
         loss, held_out = work(self, record)
         self.ranks.add_counts(record, WORK)
-        record["loss"], record["seconds"] = loss, self.elapsed
+        record["loss"] = loss
+        record["seconds"] = self.elapsed
         judged = loss
         if self.options.validation:
             record["held_out"] = held_out

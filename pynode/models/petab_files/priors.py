@@ -74,7 +74,8 @@ class Prior:
         is uniform between the bounds. item: a petab.v2.Parameter with estimate=True."""
         name = item.prior_distribution
         if name is None:
-            low, high = float(item.lb), float(item.ub)
+            low = float(item.lb)
+            high = float(item.ub)
             return cls("uniform", (low, high), "value", -math.log(high - low))
         name = str(getattr(name, "value", name))
         of = "value"
