@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .core.batched_field import row_layout
+from .core.caller import level_of_caller
 from .core.events import Event, EventRecord, PresetTimes, RowRecords, as_events, as_row_times
 from .core.layout import Layout
 from .core.solution import BatchSolution, Solution
@@ -55,7 +56,7 @@ def warn_of_transforms(problem: ODEProblem) -> None:
             f"dy/dt jumps ({', '.join(switches.names)}), and the derivative inside torch.func's"
             " transforms leaves out the times of the jumps: differentiate by backward() or"
             " torch.autograd.grad",
-            stacklevel=3,
+            stacklevel=level_of_caller(),
         )
 
 

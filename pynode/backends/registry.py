@@ -6,6 +6,7 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from ..core.caller import level_of_caller
 from ..core.suggestions import SuggestsOptions
 from ..methods import registry
 from ..methods.base import Method
@@ -175,7 +176,8 @@ def choose(backend: Backend, method: str | type[Method] | Method) -> tuple[Any, 
     if near is None:
         raise ValueError(f"{method} is Julia's alone. {problem}")
     warnings.warn(
-        f"{method} is Julia's alone. {problem} The torch engine serves with {near}.", stacklevel=6
+        f"{method} is Julia's alone. {problem} The torch engine serves with {near}.",
+        stacklevel=level_of_caller(),
     )
     return TorchBackend(), registry.get(near)
 

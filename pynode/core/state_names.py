@@ -12,7 +12,7 @@ def names_of_field(f: Any) -> tuple[str, ...] | None:
     names = getattr(f, "__dict__", {}).get("state_names")
     # Through the class, because a module looks for a missing attribute for a microsecond.
     if names is None and hasattr(type(f), "state_names"):
-        names = f.state_names
+        names = getattr(f, "state_names", None)
     if names is None:
         return None
     return tuple(map(str, names))

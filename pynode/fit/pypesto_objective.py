@@ -14,6 +14,7 @@ import pypesto
 import torch
 from pypesto.C import FVAL, GRAD, HESS, MODE_FUN, MODE_RES, RES, SRES
 
+from ..core.memory import raise_if_exhausted
 from ..core.parameter_info import to_scale
 from ..core.status import SolveError
 from .protocol import EstimationProblem, estimated
@@ -85,6 +86,7 @@ class Objective(pypesto.objective.ObjectiveBase):
             k = len(theta)
             return {FVAL: np.inf, GRAD: np.zeros(k), HESS: np.zeros((k, k))}
         except RuntimeError as error:
+            raise_if_exhausted(error)
             # Optimisers take a RuntimeError for the end of their start, and say nothing.
             raise ModelBroken(f"the model cannot be evaluated: {error}") from error
 

@@ -97,7 +97,10 @@ class ReactionsModel(NamedModel):
 
 def _weights(model: Any) -> dict[str, Tensor]:
     """The parameters of the networks of a hybrid model that require a gradient, by name."""
-    found = {f"nets.{name}": weight for name, weight in model.nets.named_parameters()}
+    nets = getattr(model, "nets", None)
+    if nets is None:
+        return {}
+    found = {f"nets.{name}": weight for name, weight in nets.named_parameters()}
     return {name: weight for name, weight in found.items() if weight.requires_grad}
 
 

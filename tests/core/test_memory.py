@@ -25,6 +25,7 @@ KEPT = {
     "translate/",  # on the CPU, in recordings of one call
     "data/formats.py",  # reads a file, and shows the error
     "fit/tasks.py",  # raised again in the first thread
+    "fit/together.py",  # raised again in the threads that asked
     "train/model.py",  # reads a file, and shows the error
 }
 

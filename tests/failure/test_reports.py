@@ -312,7 +312,7 @@ def test_the_page():
         "Cause: stiffness",
         "What to do next",
         "The last steps tried",
-        "y[1]",
+        "B  ",
     ):
         assert part in page
     assert page.count("\n") < 50 and max(map(len, page.splitlines())) <= 130

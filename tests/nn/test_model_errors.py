@@ -58,7 +58,7 @@ STATES = {
     "integers": (torch.ones(3, 2, dtype=torch.int64), TypeError, r"torch.int64.*use y0.double\(\)"),
     "complex": (torch.ones(3, 2, dtype=torch.complex64), TypeError, "must be real"),
     "nothing": (None, TypeError, "must be a tensor.*not NoneType"),
-    "numbers": ([1.0, 2.0], TypeError, "must be a tensor"),
+    "a tensor and a number": ([torch.ones(1), 2.0], TypeError, "must be a tensor"),
     "NaN": (Y + float("nan"), ValueError, "y0 is not finite"),
     "an empty batch": (torch.zeros(0, 2), ValueError, "y0 is empty"),
     "another dtype": (

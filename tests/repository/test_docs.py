@@ -160,7 +160,7 @@ def test_the_site_asks_the_network_for_nothing(site):
 def test_the_search_needs_no_server(site):
     """A page from a folder may load scripts, but no other files and no workers."""
     assert (site / "search" / "search_index.js").exists()
-    assert "iframe-worker/shim.js" in (site / "index.html").read_text(encoding="utf-8")
+    assert "iframe-worker.js" in (site / "index.html").read_text(encoding="utf-8")
 
 
 def test_each_page_of_the_tutorial_offers_its_notebook(site):

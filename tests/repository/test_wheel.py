@@ -124,6 +124,8 @@ def test_the_wheel_is_complete(tmp_path):
         "fit",
         "samples",
         "data",
+        "sweep",
+        "track",
         "docs",
         "dev",
     }
