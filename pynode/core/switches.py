@@ -238,32 +238,34 @@ class _Sides:
         self.args = args
         self.span = span
         self.rounding = rounding_of(y)
+        self.room = self.rounding
 
     def after(self, sides: Tensor, widths: Tensor) -> tuple[Tensor, Tensor]:
         """The new sides and widths, (..., m). Each condition is asked with the sides of the
         others."""
         given = sides
         came = self._rates(sides)
+        self.room = NEAR_TIME * (came * self.span).abs() + self.rounding
         for _ in range(1 + sides.shape[-1]):
             before = sides
             for i in range(sides.shape[-1]):
-                sides = self._one(sides, i, came[..., i], widths[..., i])
+                sides = self._one(sides, i, widths[..., i])
             if sides.shape[-1] == 1 or torch.equal(before, sides):
                 break
+        sides = self._without_followers(given, sides)
         value = self._differences(sides).abs()
         return sides, torch.where(sides == given, widths, 4 * value + self.rounding)
 
     def _differences(self, sides: Tensor) -> Tensor:
         return self.switches.differences(self.t, self.y, sides, *self.args)
 
-    def _one(self, sides: Tensor, i: int, came: Tensor, width: Tensor) -> Tensor:
-        """The sides with a new one for the condition i. came: the derivative of its difference
-        before; width: how far it may be from zero while it rests."""
+    def _one(self, sides: Tensor, i: int, width: Tensor) -> Tensor:
+        """The sides with a new one for the condition i. width: how far it may be from zero while it
+        rests."""
         old = sides[..., i]
         value = self._differences(sides)[..., i]
         side = torch.where(value == value, torch.sign(value), GIVEN_UP)
-        room = NEAR_TIME * (came * self.span.squeeze(-1)).abs() + self.rounding.squeeze(-1)
-        near = value.abs() <= room
+        near = value.abs() <= self.room[..., i]
         if bool((near & (old != GIVEN_UP)).any()):
             side = torch.where(near, self._near(sides, i), side)
         # What rested, is no longer zero, and does not move is a matter of rounding.
@@ -286,8 +288,7 @@ class _Sides:
 
     def _direction(self, sides: Tensor, i: int, side: float) -> Tensor:
         """-1, 0 or 1: where the difference goes from zero if the condition has a side."""
-        held = sides.clone()
-        held[..., i] = side
+        held = self._followed(sides, i, side)
         span = self.span.squeeze(-1)
         room = self.rounding.squeeze(-1) / 16
         found = torch.zeros_like(sides[..., i])
@@ -297,6 +298,31 @@ class _Sides:
             if bool((found != 0).all()):
                 break
         return found
+
+    def _followed(self, sides: Tensor, i: int, side: float) -> Tensor:
+        """The sides if the condition i has a given one. Differences that jump with it, such as
+        c - floor(x) with floor(x), can change theirs."""
+        held = sides.clone()
+        held[..., i] = side
+        for _ in range(sides.shape[-1] - 1):
+            before = held
+            value = self._differences(held)
+            moved = (value.abs() > self.room) & (held != GIVEN_UP)
+            moved[..., i] = False
+            held = torch.where(moved, torch.sign(value), held)
+            if torch.equal(before, held):
+                break
+        return held
+
+    def _without_followers(self, given: Tensor, sides: Tensor) -> Tensor:
+        """The sides, where conditions that follow one that has just given up do so, too."""
+        lost = (sides == GIVEN_UP) & (given != GIVEN_UP)
+        if sides.shape[-1] == 1 or not bool(lost.any()):
+            return sides
+        for i in range(sides.shape[-1]):
+            follows = self._followed(sides, i, 1.0) != self._followed(sides, i, -1.0)
+            sides = torch.where(lost[..., i : i + 1] & follows, GIVEN_UP, sides)
+        return sides
 
     def _rates(self, sides: Tensor, order: int = 1) -> Tensor:
         """The derivatives of all differences in time, (..., m), for given sides."""

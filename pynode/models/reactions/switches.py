@@ -146,9 +146,10 @@ class _Finder:
         return condition.func(*(self._condition(formula, part) for part in condition.args))
 
     def _relation(self, formula: sp.Piecewise | None, relation: Relational) -> sp.Basic:
+        own = self._with_held_parts(relation)
         if not isinstance(relation, _ORDERED):
             # Equality of what moves holds at single times.
-            return relation
+            return own
         difference = relation.gts - relation.lts
         # One side serves both directions, and relations that are strict and those that are not.
         key = _primitive(difference)
@@ -159,9 +160,21 @@ class _Finder:
         if key not in self.switches and (
             formula is None or not self._crosses(difference) or not self._jumps(formula, relation)
         ):
-            return relation
+            return own
         side = way * self._side(key, f"{relation.lhs} = {relation.rhs}", self._rewritten(key))
-        return sp.Or(side > _HALF, sp.And(side > -_HALF, relation))
+        return sp.Or(side > _HALF, sp.And(side > -_HALF, own))
+
+    def _with_held_parts(self, relation: Relational) -> sp.Basic:
+        """A relation whose own parts have sides. Where whole numbers in it jump, it can change
+        without being zero: rem(time, P) > c does so at P."""
+        if not _may_jump(relation):
+            return relation
+        own = relation.func(self._rewritten(relation.lhs), self._rewritten(relation.rhs))
+        # sympy allows no choices within conditions, but choices between conditions.
+        folded = sp.piecewise_fold(own)
+        if isinstance(folded, sp.Piecewise):
+            return sp.to_nnf(folded.rewrite(sp.ITE), simplify=False)
+        return folded
 
     def _whole(self, formula: sp.Basic, own: sp.Basic, args: list[sp.Basic]) -> sp.Basic:
         """A function that jumps at whole numbers. With a side the number below its argument is the

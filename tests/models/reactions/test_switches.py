@@ -201,3 +201,35 @@ def test_a_root_that_ends_at_the_surface():
     assert float(end.detach()) == pytest.approx(0.4 - 0.1 * (4 - float(crossing)), rel=1e-6)
     right = -0.1 * float(crossing) / 0.5
     assert float(found[model.constants.index("k")]) == pytest.approx(right, rel=1e-2)
+
+
+RELATIONS_BETWEEN_WHOLE_NUMBERS = {
+    "one that follows from another one": (
+        "S' = -S + piecewise(0.3, (rem(time, P) <= h) || (rem(time, P) <= 0.45*h), 1);"
+        "S = 0.14; P = 1.13; h = 0.3154"
+    ),
+    "with another condition": (
+        "S' = -0.5*S + piecewise(0.3*S, (rem(time, P) <= h) || (rem(time, P) <= 0.17), 0.31)"
+        "+ piecewise(b, S > 0.2, b, rem(time, P) > 0.664, 0.3*S);"
+        "S = 0.14; b = 0.2; P = 1.13; h = 0.3154"
+    ),
+    "equality": "S' = piecewise(2*k, floor(S/q) == 2, k); S = 0.1; k = 0.3; q = 0.37",
+}
+
+
+@pytest.mark.parametrize("kind", RELATIONS_BETWEEN_WHOLE_NUMBERS)
+def test_relations_between_whole_numbers(kind):
+    """They change where the whole numbers jump, too."""
+    model = made(RELATIONS_BETWEEN_WHOLE_NUMBERS[kind])
+    value = weighted(model, torch.linspace(0, 4, 6, dtype=torch.float64))
+    right = central(lambda p: value(p.requires_grad_()), model.values)
+    close(gradient(value, model.values), right)
+
+
+def test_sliding_where_a_whole_number_decides():
+    """S slides along 1/2, as it does where the condition is S < 1/2."""
+    model = made("S' = b + piecewise(a, floor(2*S) < c, -a); S = 0; a = 0.5; b = 0.1; c = 0.4")
+    p = model.values.clone().requires_grad_()
+    with pytest.warns(UserWarning, match=r"floor\(2\*S\).*the gradient is not right there"):
+        end = model.simulate([0.0, 1.5], p, rtol=1e-4, atol=1e-5)["S"][-1]
+    assert float(end.detach()) == pytest.approx(0.5, abs=1e-3)
