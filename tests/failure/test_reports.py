@@ -320,7 +320,7 @@ def test_the_page():
     assert (
         plain["cause"] == "stiffness"
         and plain["status"] == "MAX_STEPS"
-        and plain["shares"][0]["component"] == "y[1]"
+        and plain["shares"][0]["component"] == "B"
     )
     assert len(plain["attempts"]) == 32 and plain["attempts"][-1]["accepted"] in (True, False)
 
