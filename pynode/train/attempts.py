@@ -59,7 +59,7 @@ class _Record:
 
     @classmethod
     def of(cls, out: Path) -> _Record | None:
-        """That of an earlier run in the folder, None if there is none."""
+        """The record of an earlier run in the folder, None if there is none."""
         try:
             text = (out / RECORD).read_text(encoding="utf-8")
         except FileNotFoundError:

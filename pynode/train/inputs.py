@@ -32,7 +32,7 @@ class Inputs:
 
     @classmethod
     def of(cls, data: Dataset) -> Inputs | None:
-        """Those of a data set, None if it has none. A constant input is scaled by its magnitude."""
+        """The Inputs of a data set, None if it has none. A constant input is scaled by its size."""
         if not data.inputs:
             return None
         every = torch.cat([run.u for run in data.trajectories if run.u is not None])

@@ -56,7 +56,7 @@ class Ranks:
         return self.rank == 0
 
     def mine(self, items: Sequence[Item]) -> Sequence[Item]:
-        """Those of the items that this process works on."""
+        """The items that this process works on."""
         return items[self.rank :: self.size]
 
     def total(self, part: Tensor) -> Tensor:

@@ -376,5 +376,5 @@ class Run:
 
 
 def net_weights(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Those of the network."""
+    """The weights that belong to the network."""
     return {name: value for name, value in weights.items() if name != STARTS}

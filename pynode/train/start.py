@@ -41,7 +41,7 @@ class Clock:
 
     @property
     def left(self) -> float:
-        """Those of the first process, which all must ask together."""
+        """The seconds left, by the clock of the first process. All processes must ask together."""
         return self._ranks.agreed(max(0.0, self._end - time.monotonic()))
 
 

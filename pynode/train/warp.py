@@ -40,7 +40,7 @@ class Warp:
 
     @classmethod
     def of(cls, data: Dataset) -> Warp | None:
-        """That of a data set, None if all its states are best learned as they are."""
+        """The Warp for a data set, None if all states are best learned as they are."""
         kinds = []
         sizes = []
         for i in range(len(data.columns)):

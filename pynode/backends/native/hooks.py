@@ -45,7 +45,7 @@ class StepArrays(NamedTuple):
 
     @staticmethod
     def of(blocks: Blocks) -> StepArrays:
-        """Those of one solve. All arrays would take a tenth of the time of a short solve."""
+        """The arrays of one solve. All of them would take a tenth of the time of a short solve."""
         return StepArrays(*(blocks.of(name) for name in StepArrays._fields))
 
 

@@ -54,7 +54,7 @@ class NativeMass:
 
     @classmethod
     def of(cls, given: Mass | None) -> NativeMass | None:
-        """That of a Mass, which keeps it; None for None."""
+        """The NativeMass of a Mass, which keeps it; None for None."""
         if given is None:
             return None
         kept = given.__dict__.get("_native")

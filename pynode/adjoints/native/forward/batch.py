@@ -94,7 +94,7 @@ class NativeRowSensitivities:
                 total += torch.from_numpy(part)
 
     def _sensitivities(self):
-        """Those of each row, side by side."""
+        """The sensitivities of each row, side by side."""
         rows = self.rows
         addresses = rows.fields.addresses(rows.index)
         found = rows.found
