@@ -209,9 +209,10 @@ RELATIONS_BETWEEN_WHOLE_NUMBERS = {
         "S = 0.14; P = 1.13; h = 0.3154"
     ),
     "with another condition": (
-        "S' = -0.5*S + piecewise(0.3*S, (rem(time, P) <= h) || (rem(time, P) <= 0.17), 0.31)"
-        "+ piecewise(b, S > 0.2, b, rem(time, P) > 0.664, 0.3*S);"
-        "S = 0.14; b = 0.2; P = 1.13; h = 0.3154"
+        "x' = -0.5*x + 0.8*y"
+        "+ piecewise(0.3*x, (rem(time, P) <= 0.38*c) || (rem(time, P) <= 0.17*c), a);"
+        "y' = -0.9*x - 0.2*y + piecewise(b*x, x > -0.3*c, b*x, rem(time, P) > 0.8*c, 0.3*x);"
+        "x = 0.14; y = -0.54; a = 0.31; b = -0.7; c = 0.83; P = 1.13"
     ),
     "equality": "S' = piecewise(2*k, floor(S/q) == 2, k); S = 0.1; k = 0.3; q = 0.37",
 }
