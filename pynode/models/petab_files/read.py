@@ -14,13 +14,15 @@ from .targets import with_free_constants
 
 # Numbers of states for which RadauIIA9 is faster than Rodas5P at such tolerances.
 MOST_FOR_RADAU = 16
+RTOL = 1e-9
+RTOL_OF_NETWORKS = 1e-10
 
 
 def petab(
     path: str | os.PathLike,
     *,
     method: Any = "auto",
-    rtol: float = 1e-9,
+    rtol: float | None = None,
     atol: float = 1e-12,
     backend: Any = "auto",
     max_steps: int = 100_000,
@@ -30,7 +32,8 @@ def petab(
     method, rtol, atol, backend, max_steps: of the solves, as in ``pynode.solve``. backend "auto"
         takes the native engine where it is installed. method "auto" takes RadauIIA9 there for
         models of up to 16 states, and Rodas5P otherwise. The tolerances are those at which
-        gradients are right to four digits also where they nearly cancel.
+        gradients are right to four digits also where they nearly cancel: rtol is 1e-9, and 1e-10
+        for problems with networks, whose gradients cancel more.
 
     Raise UnsupportedFeature, a ValueError, for a feature that pynode refuses (docs/published.md),
     and FileNotFoundError for a file that is not there.
@@ -64,5 +67,9 @@ def petab(
         method = "rodas5p"
         if backend == "native" and len(model.states) <= MOST_FOR_RADAU:
             method = "radauiia9"
+    if rtol is None:
+        rtol = RTOL
+        if definition.networks:
+            rtol = RTOL_OF_NETWORKS
     options = SolveOptions(method, rtol, atol, backend, "auto", max_steps)
     return PetabProblem(definition, model, options, assigned)
