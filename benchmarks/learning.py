@@ -131,8 +131,8 @@ def enzyme(generator):
 
 
 def patients(generator):
-    """Two compartments after a bolus in 20 patients: doses differ, sampling times are those of a
-    clinic."""
+    """Two compartments after a bolus in 20 patients: the doses differ, and a clinic takes the
+    samples."""
 
     def f(t, y):
         centre, other = y.unbind(-1)
@@ -257,8 +257,8 @@ def write(name: str, folder: Path) -> Path:
 
 
 def train(name: str, folder: Path) -> dict:
-    """Run ``pynode train FILE --json`` with no option but the group column, and those of the
-    set."""
+    """Run ``pynode train FILE --json`` with the group column and the options of the set, and no
+    other option."""
     path = write(name, folder)
     command = [sys.executable, "-m", "pynode", "train", str(path), "--out", str(folder / name)]
     command += SETS[name].options

@@ -259,15 +259,14 @@ def solve(
 
     Raises ValueError or TypeError for input that makes no sense, SolveError where the solve fails.
     """
-    if hasattr(type(f), "ode_problem"):
-        rtol, atol = _suggested(f, rtol, atol)
+    rtol, atol = _tolerances(f, rtol, atol)
     arguments = Arguments(
         f=f,
         y0=y0,
         t=t,
         method=method,
-        rtol=_RTOL if rtol is None else rtol,
-        atol=_ATOL if atol is None else atol,
+        rtol=rtol,
+        atol=atol,
         dense=dense,
         adjoint=adjoint,
         args=args,
@@ -299,14 +298,20 @@ def solve(
     return _in_kind(arguments)
 
 
-def _suggested(problem: Any, rtol: Any, atol: Any) -> tuple[Any, Any]:
-    """The tolerances, where they are open those that a problem of pynode.problems suggests."""
+def _tolerances(f: Any, rtol: Any, atol: Any) -> tuple[Any, Any]:
+    """The tolerances; where they are open, what a problem of pynode.problems suggests, or the
+    defaults."""
+    suggests = hasattr(type(f), "ode_problem")
     if rtol is None:
-        rtol = problem.rtol
+        rtol = _RTOL
+        if suggests:
+            rtol = f.rtol
     if atol is None:
-        atol = problem.atol
-        if isinstance(atol, tuple):
-            atol = torch.tensor(atol, dtype=problem.y0.dtype)
+        atol = _ATOL
+        if suggests:
+            atol = f.atol
+            if isinstance(atol, tuple):
+                atol = torch.tensor(atol, dtype=f.y0.dtype)
     return rtol, atol
 
 

@@ -232,8 +232,9 @@ class _Held:
 
     def _records(self, records: list[EventRecord]) -> list[EventRecord]:
         """The records of the user's events."""
+        size = self.size
         return [
-            replace(record, y=record.y[..., : self.size], after=record.after[..., : self.size])  # type: ignore[index]
+            replace(record, y=record.y[..., :size], after=record.after[..., :size])  # type: ignore[index]
             for record in records
             if record.event < self.count
         ]

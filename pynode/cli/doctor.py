@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 from .. import doctor
 from .command import finish
@@ -33,12 +34,16 @@ def add_options(own: argparse.ArgumentParser) -> None:
 
 
 def _run(arguments) -> int:
-    findings = doctor.examine(
-        arguments.limit,
-        report=None if arguments.json else lambda finding: print(finding, flush=True),
-    )
+    report: Callable | None = _show
+    if arguments.json:
+        report = None
+    findings = doctor.examine(arguments.limit, report)
     if arguments.json:
         print(doctor.as_json(findings))
     if doctor.healthy(findings):
         return 0
     return 1
+
+
+def _show(finding) -> None:
+    print(finding, flush=True)

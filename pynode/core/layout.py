@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -199,6 +200,17 @@ def in_order(state: Any) -> list[Any]:
     if isinstance(state, (tuple, list)):
         return [leaf for part in state for leaf in in_order(part)]
     return [state]
+
+
+def joined(state: Any, lead: int) -> Any:
+    """The components of a nested state of tensors or arrays as one, (..., n). lead: how many
+    dimensions stand in front of each leaf."""
+    parts = [leaf.reshape(*leaf.shape[:lead], -1) for leaf in in_order(state)]
+    if len(parts) == 1:
+        return parts[0]
+    if isinstance(parts[0], torch.Tensor):
+        return torch.cat(parts, -1)
+    return np.concatenate(parts, -1)
 
 
 def check_values(out: Tensor, what: str) -> None:

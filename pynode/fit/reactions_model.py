@@ -70,7 +70,7 @@ class ReactionsModel(NamedModel):
                 known = [name for name in names if "(" not in name]
                 raise unknown_column(column, known) from None
         places = [self.places.get(name) for name in free]
-        kind = _BoundReactions
+        kind: Callable[..., _BoundReactions] = _BoundReactions
         if any(places):
             kind = _BoundHybrid
         self.bound = kind(
@@ -121,6 +121,7 @@ class _BoundReactions(BoundModel):
     ) -> None:
         super().__init__()
         self.model = model
+        self.places = places
         self.register_buffer("values", values)
         self.quantities = model.quantities(list(columns))
         # Where each constant comes from: the values, then the conditions, then the free ones.
@@ -165,22 +166,13 @@ class _BoundHybrid(_BoundReactions):
 
     by_row = False
 
-    def __init__(
-        self,
-        model: Any,
-        values: Tensor,
-        free: Sequence[int | None],
-        given: Sequence[int],
-        columns: Sequence[str],
-        places: Sequence[Place | None],
-    ) -> None:
-        super().__init__(model, values, free, given, columns, places)
+    def __init__(self, model: Any, *numbers: Any) -> None:
+        super().__init__(model, *numbers)
         self.parts = _Parts(model)
         weights = dict(self.parts.named_parameters())
-        self.chosen = [i for i, place in enumerate(places) if place is not None]
-        self.weights = FreeNumbers(
-            weights, [(f"model.{place[0]}", place[1]) for place in places if place is not None]
-        )
+        self.chosen = [i for i, place in enumerate(self.places) if place is not None]
+        places = [place for place in self.places if place is not None]
+        self.weights = FreeNumbers(weights, [(f"model.{name}", i) for name, i in places])
 
     def __field_parts__(self) -> tuple:
         """What dy/dt computes with (translate/key.py); the quantities are no part of it."""

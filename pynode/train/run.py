@@ -64,7 +64,9 @@ class Run:
         self.warp = None
         if options.warp:
             self.warp = Warp.of(data)
-        warped = data if self.warp is None else self.warp.warped(data)
+        warped = data
+        if self.warp is not None:
+            warped = self.warp.warped(data)
         self.whole_data = with_hidden(warped, options.augment, options.neighbours)
         self.held_out = held_out(self.whole_data, options.hold_out)
         pairs = zip(self.whole_data.trajectories, self.held_out, strict=True)
@@ -112,7 +114,8 @@ class Run:
         self.best = math.inf
         self.best_weights: dict[str, Any] | None = None
         self.whole: dict[str, Any] | None = None
-        self._began = self._saved = time.monotonic()
+        self._began = time.monotonic()
+        self._saved = self._began
 
     @property
     def elapsed(self) -> float:

@@ -73,11 +73,10 @@ def test_imports_point_one_way():
         rank = RANK["nn"] if module == "__init__" else RANK[mine]
         for name in inside(path):
             other = room(name)
-            allowed = (
-                rank > RANK["integrate"]
-                if other == "__init__"
-                else other == mine or RANK[other] < rank
-            )
+            if other == "__init__":
+                allowed = rank > RANK["integrate"]
+            else:
+                allowed = other == mine or RANK[other] < rank
             if not allowed:
                 wrong.append(f"{module} imports {name}")
     assert not wrong, f"{wrong}: only lines above may be imported, in {LAYERS}"

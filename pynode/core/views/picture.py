@@ -10,6 +10,9 @@ import numpy as np
 import torch
 
 from ..colours import COLOURS
+from ..events import RowRecords
+from ..in_kind import as_arrays
+from ..layout import joined
 from ..suggestions import suggestion
 from .tables import components
 
@@ -97,7 +100,9 @@ def _place(solution, name):
 
 def _axes(ax, count, panels):
     """A list of Axes: one, or one for each component."""
-    wanted = count if panels else 1
+    wanted = 1
+    if panels:
+        wanted = count
     if ax is not None:
         axes = list(np.ravel(ax))
         if len(axes) < wanted:
@@ -148,11 +153,7 @@ def _curves(solution, logarithmic):
 def _dense(solution, t):
     """The states, (m, n), at times within the span."""
     with torch.no_grad():
-        values = solution(t)
-    from ..layout import in_order
-
-    parts = [np.asarray(torch.as_tensor(leaf).cpu()) for leaf in in_order(values)]
-    return np.concatenate([part.reshape(len(t), -1) for part in parts], -1)
+        return joined(as_arrays(solution(t)), 1)
 
 
 def _draw(axis, solution, curves, x, name, style):
@@ -165,9 +166,8 @@ def _draw(axis, solution, curves, x, name, style):
     count = values.shape[1]
     if count > 1:
         style = {"lw": 1.0, "alpha": max(0.15, min(1.0, 8 / count)), **style}
-    for row in range(count):
-        label = name if row == 0 else None
-        axis.plot(positions[:, row], values[:, row], label=label, **style)
+    lines = axis.plot(positions, values, **style)
+    lines[0].set_label(name)
 
 
 def _mark(axis, solution, x, name, labelled):
@@ -189,23 +189,13 @@ def _mark(axis, solution, x, name, labelled):
                 **shade,
             )
             continue
-        state = np.concatenate(
-            [np.ravel(torch.as_tensor(leaf).detach().cpu()) for leaf in _leaves(record.y)]
-        )
+        state = joined(as_arrays(record.y), 0)
         at = state[_place(solution, x)], state[_place(solution, name)]
         axis.plot(*at, "o", ms=6, mfc="white", label=label, **{**shade, "zorder": 4})
 
 
-def _leaves(state):
-    from ..layout import in_order
-
-    return in_order(state)
-
-
 def _records(solution):
     """The events of a solution; of a batch, those of its rows."""
-    from ..events import RowRecords
-
     if isinstance(solution.events, RowRecords):
         return []
     return solution.events

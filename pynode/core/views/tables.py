@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..layout import in_order
+from ..layout import joined
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,8 +55,7 @@ def dataset(solution: Viewable) -> xr.Dataset:
 def components(solution: Viewable) -> tuple[np.ndarray, np.ndarray]:
     """The times, and the states as one array whose last dimension has the n components."""
     arrays = solution.to_numpy()
-    parts = [leaf.reshape(*leaf.shape[: arrays.t.ndim], -1) for leaf in in_order(arrays.y)]
-    return arrays.t, np.concatenate(parts, -1)
+    return arrays.t, joined(arrays.y, arrays.t.ndim)
 
 
 def _variables(solution):

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from ..in_kind import as_arrays
-from ..layout import in_order
+from ..layout import joined
 from ..suggestions import suggestion
 
 if TYPE_CHECKING:
@@ -58,18 +56,8 @@ class Viewable:
         if isinstance(self.y, dict) and name in self.y:
             return self.y[name]
         if name in self.names:
-            return self._components()[..., self.names.index(name)]
+            return joined(self.y, np.ndim(self.t))[..., self.names.index(name)]
         raise KeyError(f"there is no component {name!r}: {suggestion(str(name), self.names)}")
-
-    def _components(self):
-        """The states as a tensor or an array whose last dimension has the n components."""
-        lead = np.ndim(self.t)
-        parts = [leaf.reshape(*leaf.shape[:lead], -1) for leaf in in_order(self.y)]
-        if len(parts) == 1:
-            return parts[0]
-        if isinstance(parts[0], Tensor):
-            return torch.cat(parts, -1)
-        return np.concatenate(parts, -1)
 
     def with_arrays(self) -> Any:
         """The same object, whose times, states and events are NumPy arrays from now on."""
