@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pynode.core.layout import Layout
+from pynode.core.layout import Layout, joined
 from tests.support.cases import tensor
 
 STATE = {
@@ -37,3 +37,11 @@ def test_dicts_are_the_same_in_any_order():
     )
     rows = layout.ravel_rows({"mass": back["mass"], "rest": back["rest"]}, 2)
     assert torch.equal(rows, torch.stack((flat, 2 * flat)))
+
+
+def test_leaves_have_the_order_of_the_flat_vector():
+    """Also in a dict whose keys come in another order, such as one that a reset returns."""
+    state = {"b": torch.tensor([1.0]), "a": (torch.tensor([[2.0], [3.0]]), torch.tensor([4.0]))}
+    flat = Layout(state).ravel(state)
+    assert torch.equal(joined(state, 0), flat)
+    assert flat.tolist() == [2.0, 3.0, 4.0, 1.0]
