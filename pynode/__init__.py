@@ -3,6 +3,8 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from .core.lazy import lazily
+
 if TYPE_CHECKING:
     from .adjoints.continuous.backsolve import BacksolveAdjoint
     from .adjoints.continuous.gauss import GaussAdjoint, GaussKronrodAdjoint, QuadratureAdjoint
@@ -109,7 +111,7 @@ _PLACES = {
     "failure": ("FailureReport",),
     "integrate": ("solve",),
 }
-_LAZY = {name: place for place, names in _PLACES.items() for name in names}
+_LOAD, _LISTED = lazily(__name__, _PLACES)
 
 
 def __getattr__(name: str) -> Any:
@@ -117,16 +119,13 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"pynode.{name}")
     if name == "julia":
         return importlib.import_module("pynode.backends.julia.api")
-    if name in _LAZY:
-        found = getattr(importlib.import_module(f"pynode.{_LAZY[name]}"), name)
-    elif name[:1].isupper() and name in dir(importlib.import_module("pynode.methods")):
+    if name[:1].isupper() and name in dir(importlib.import_module("pynode.methods")):
         found = getattr(importlib.import_module("pynode.methods"), name)
-    else:
-        raise AttributeError(f"module 'pynode' has no attribute {name!r}")
-    globals()[name] = found
-    return found
+        globals()[name] = found
+        return found
+    return _LOAD(name)
 
 
 def __dir__() -> list[str]:
     methods = importlib.import_module("pynode.methods")
-    return sorted({*globals(), *_LAZY, *_ROOMS, "julia", *dir(methods)})
+    return sorted({*_LISTED(), *_ROOMS, "julia", *dir(methods)})

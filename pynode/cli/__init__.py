@@ -10,47 +10,20 @@ traceback.
 from __future__ import annotations
 
 import errno
-import importlib
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from .. import __version__
+from cyclopts import App, CycloptsError, MissingArgumentError, ValidationError
+
 from ..core.explained import ExplainedError
-from .command import Mistake, Parser, failed
-from .signals import ends_politely
+from .app import application
+from .common import Command
+from .config import config_of
+from .output import Unfinished, failed
+from .signals import Ending, ends_politely
 
-# The commands: the module of each, and one line about it. The module is imported when its command
-# runs, because the list of commands must not wait for torch.
-COMMANDS = {
-    "data": ("data", "say what a table holds, and draw it"),
-    "train": ("train", "learn dynamics from a table"),
-    "fit": ("fit", "estimate parameters from measurements, with intervals"),
-    "compare": ("compare", "compare methods on one vector field"),
-    "diagnose": ("diagnose", "find out what makes a problem hard, and how to solve it"),
-    "solve": ("solve", "solve a problem and write CSV or a plot"),
-    "methods": ("methods", "list the methods"),
-    "adjoints": ("adjoints", "list the adjoints"),
-    "reproduce": ("reproduce", "train the set-ups of Kim et al. 2021"),
-    "julia": ("julia", "install, choose or show Julia"),
-    "doctor": ("doctor", "check the installation"),
-    "completion": ("completion", "print completions for a shell"),
-}
-CODES = """\
-exit codes:
-  0    success
-  1    a solve or a training failed, the disk failed, or doctor found a problem
-  2    a mistake in the arguments
-  3    a training ended, and has not learned the data (its verdict says why)
-  129  ended by SIGHUP
-  130  ended by Ctrl-C
-  143  ended by SIGTERM
-
-Before a signal ends a training, the training saves its state.
-
-Every command has --help, --quiet, --verbose and --debug. Commands that print tables have --json.
-With --json, a failing command also prints an object with "error" and "code" to the standard output.
-"""
+NO_COMMAND = "give a command, such as pynode train DATA. See pynode --help."
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,36 +31,67 @@ def main(argv: Sequence[str] | None = None) -> int:
     code."""
     if argv is None:
         argv = sys.argv[1:]
+    words = list(argv)
+    if not words:
+        return failed(
+            "pynode: give a command, such as pynode train DATA. See pynode --help.", 2, False
+        )
+    app = application()
     try:
-        arguments = parser(argv).parse_args(argv)
-    except Mistake as mistake:
-        failed(mistake.sentence, 2, "--json" in argv)
-        raise
-    with ends_politely() as arguments.ending:
-        return _run(arguments)
+        config = config_of(words)
+        if config is not None:
+            app.config = (config,)
+        found, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
+    except CycloptsError as mistake:
+        return failed(_mistake(app, mistake), 2, "--json" in words)
+    except (OSError, ValueError) as error:
+        return failed(f"pynode: {error}", 2, "--json" in words)
+    made = found(*bound.args, **bound.kwargs)
+    if not isinstance(made, Command):
+        return 0  # help or the version was printed
+    with ends_politely() as ending:
+        return _run(made, ending)
 
 
-def _run(arguments) -> int:
-    as_json = getattr(arguments, "json", False)
+def _mistake(app: App, mistake: CycloptsError) -> str:
+    """The sentence about a mistake in the arguments."""
+    chain = " ".join([app.name[0], *(mistake.command_chain or ())])
+    text = str(mistake)
+    if isinstance(mistake, MissingArgumentError) and mistake.argument is not None:
+        wanted = mistake.argument.parameter.metavar
+        text = f"{wanted} is missing."
+    elif isinstance(mistake, ValidationError) and mistake.group is not None:
+        text = f"{mistake.exception_message}."
+    return f"{chain}: {text} See {chain} --help."
+
+
+def _run(command: Command, ending: Ending) -> int:
+    as_json = getattr(command, "json", False)
     try:
-        code = arguments.run(arguments)
+        code = command.run(ending)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        return failed("pynode: interrupted.", arguments.ending.code, as_json)
+        return failed("pynode: interrupted.", ending.code, as_json)
     except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except Unfinished as end:
+        return _explain(command, end.__cause__, end.results)
     except (ExplainedError, OSError, ValueError, TypeError) as error:
-        if arguments.debug:
-            raise
-        if arguments.verbose and hasattr(error, "report"):
-            print(error.report(), file=sys.stderr)
-        code = 1
-        if isinstance(error, (ValueError, TypeError)):
-            code = 2
-        results = getattr(arguments, "results", None)
-        return failed(f"pynode: {_sentence(error)}", code, as_json, results)
+        return _explain(command, error, None)
+
+
+def _explain(command, error, results) -> int:
+    """Say why a command failed; returns the exit code."""
+    if command.talk.debug:
+        raise error
+    if command.talk.verbose and hasattr(error, "report"):
+        print(error.report(), file=sys.stderr)
+    code = 1
+    if isinstance(error, (ValueError, TypeError)):
+        code = 2
+    return failed(f"pynode: {_sentence(error)}", code, getattr(command, "json", False), results)
 
 
 def _sentence(error) -> str:
@@ -104,24 +108,3 @@ def _sentence(error) -> str:
     if plain:
         return f"the standard output could not be written: {error.strerror.lower()}."
     return error.strerror
-
-
-def parser(argv: Sequence[str] | None = None) -> Parser:
-    """The commands and their options. With argv, only the command there has its options."""
-    top = Parser(
-        prog="pynode",
-        description="Stiff and non-stiff neural differential equations in PyTorch.",
-        epilog=CODES,
-    )
-    top.add_argument("--version", action="version", version=f"pynode {__version__}")
-    commands = top.add_subparsers(
-        dest="command", required=True, metavar="COMMAND", parser_class=Parser
-    )
-    wanted: Iterable[str] = COMMANDS
-    if argv is not None:
-        wanted = [word for word in argv if not word.startswith("-")][:1]
-    for name, (module, summary) in COMMANDS.items():
-        own = commands.add_parser(name, help=summary)
-        if name in wanted:
-            importlib.import_module(f".{module}", __name__).add_options(own)
-    return top

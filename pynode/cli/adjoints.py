@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import asdict
 
 from ..compare.tables import aligned
 from . import catalogue
-from .command import finish, print_json
-
-ADJOINTS = """\
-List the adjoints, the default first. An adjoint computes the gradient of a solve, see
-docs/adjoints.md.
-"""
+from .commands.adjoints import Adjoints
+from .output import print_json
 
 
-def add_options(own: argparse.ArgumentParser) -> None:
-    """Add the options of 'pynode adjoints'."""
-    own.description = ADJOINTS
-    finish(own, _run, "print a JSON list of objects")
-
-
-def _run(arguments) -> int:
+def run(command: Adjoints) -> int:
+    """List them; returns the exit code."""
     entries = catalogue.adjoints()
-    if arguments.json:
+    if command.json:
         print_json([asdict(entry) for entry in entries])
         return 0
     cells = [

@@ -17,11 +17,6 @@ from ..core.problem import ODEProblem
 from ..problems import Problem
 from ..train import ModelError, load_model
 
-HELP = (
-    "a trained model, MODULE:OBJECT or FILE.py:OBJECT (a Problem, an ODEProblem or a vector field),"
-    " or one of: "
-)
-
 
 def target(
     name: str, y0: Sequence[float] | None = None, tspan: tuple[float, float] | None = None

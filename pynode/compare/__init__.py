@@ -8,12 +8,18 @@ report("report.html", {"before": a, "after": b})   # all of it on one page
 print(crosscheck("robertson"))                  # both engines, in states and gradients
 """
 
-from .dependence import Dependence, solver_dependence
-from .engines import Crosscheck, crosscheck
-from .epochs import Epochs, stiffness_over
-from .gradients import GradientComparison, compare_gradients
-from .report import report
-from .work import MAX_NFE, METHODS, RTOLS, Comparison, Row, compare
+from typing import TYPE_CHECKING
+
+from ..core.lazy import lazily
+
+if TYPE_CHECKING:
+    from .defaults import MAX_NFE, METHODS, RTOLS
+    from .dependence import Dependence, solver_dependence
+    from .engines import Crosscheck, crosscheck
+    from .epochs import Epochs, stiffness_over
+    from .gradients import GradientComparison, compare_gradients
+    from .report import report
+    from .work import Comparison, Row, compare
 
 __all__ = [
     "MAX_NFE",
@@ -32,3 +38,15 @@ __all__ = [
     "solver_dependence",
     "stiffness_over",
 ]
+
+# Everything is loaded at its first use, because the command line reads only the defaults here.
+_PLACES = {
+    "defaults": ("MAX_NFE", "METHODS", "RTOLS"),
+    "dependence": ("Dependence", "solver_dependence"),
+    "engines": ("Crosscheck", "crosscheck"),
+    "epochs": ("Epochs", "stiffness_over"),
+    "gradients": ("GradientComparison", "compare_gradients"),
+    "report": ("report",),
+    "work": ("Comparison", "Row", "compare"),
+}
+__getattr__, __dir__ = lazily(__name__, _PLACES)

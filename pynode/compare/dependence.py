@@ -16,7 +16,8 @@ import torch
 
 from ..methods import registry
 from ..problems import Problem, get
-from .runs import REFERENCE_RTOLS, deviation, output_times, reference, solve_problem
+from .defaults import REFERENCE_RTOLS
+from .runs import deviation, output_times, reference, solve_problem
 from .tables import PlottableTable
 
 if TYPE_CHECKING:

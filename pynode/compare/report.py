@@ -10,12 +10,13 @@ from pathlib import Path
 import torch
 
 from ..problems import Problem
+from .defaults import MAX_NFE, METHODS, REFERENCE_RTOLS, RTOLS
 from .dependence import solver_dependence
 from .epochs import stiffness_over
 from .gradients import compare_gradients
 from .page import Section, write_page
-from .runs import REFERENCE_RTOLS, output_times, reference
-from .work import MAX_NFE, METHODS, RTOLS, Comparison, compare
+from .runs import output_times, reference
+from .work import Comparison, compare
 
 ADJOINTS = ("discrete", "forward", "gauss", "backsolve")  # one of each kind
 

@@ -14,9 +14,9 @@ from ..core.status import SolveError
 from ..integrate import solve
 from ..methods.base import Method
 from ..problems import Problem
+from .defaults import REFERENCE_RTOLS
 
 REFERENCE = "rodas5p"  # the method of the reference solve
-REFERENCE_RTOLS = (1e-11, 1e-10, 1e-9)
 
 
 def output_times(problem: Problem) -> torch.Tensor:

@@ -20,15 +20,13 @@ from ..backends.julia import algorithms
 from ..core.csv_records import write_csv
 from ..methods.base import Method
 from ..problems import Problem, get
-from .runs import REFERENCE_RTOLS, deviation, output_times, reference, solve_problem
+from .defaults import MAX_NFE, METHODS, REFERENCE_RTOLS, RTOLS
+from .runs import deviation, output_times, reference, solve_problem
 from .tables import PlottableTable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-METHODS = ("fbdf", "rodas5p", "tsit5", "dp5")
-RTOLS = (1e-3, 1e-5, 1e-7)
-MAX_NFE = 50_000
 JULIA = "julia:"
 BACKENDS = ("auto", "torch", "native")  # the engines of methods without this prefix
 

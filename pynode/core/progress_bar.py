@@ -10,7 +10,7 @@ Display = TypeVar("Display")
 
 
 class Bars:
-    """A bar of rich for each part of a command. Raises ImportError without rich."""
+    """A bar of rich for each part of a command."""
 
     def __init__(self) -> None:
         self.bar = _bar()
@@ -33,17 +33,15 @@ class Bars:
 
 
 def best_display(live: Callable[[], Display], lines: Callable[[], Display]) -> Display:
-    """The live display if there is a terminal and rich, otherwise the one of lines."""
-    if sys.stdout.isatty():
-        try:
-            return live()
-        except ImportError:
-            pass
+    """The live display if there is a terminal, otherwise the one of lines."""
+    if sys.stderr.isatty():
+        return live()
     return lines()
 
 
 def _bar() -> Any:
     """A progress bar with a count, a text (the field ``text`` of its tasks) and times."""
+    from rich.console import Console
     from rich.progress import (
         BarColumn,
         Progress,
@@ -59,4 +57,5 @@ def _bar() -> Any:
         TextColumn("{task.fields[text]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
+        console=Console(stderr=True),
     )

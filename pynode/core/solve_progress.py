@@ -101,7 +101,7 @@ class SolveProgress:
 
 
 class Bar:
-    """A bar of rich, in a terminal or a notebook. Raises ImportError without rich."""
+    """A bar of rich, in a terminal or a notebook."""
 
     interval = OF_BAR
 
@@ -158,12 +158,9 @@ class Lines:
 
 
 def best_display() -> Display:
-    """A bar in a terminal and in a notebook if rich is there, otherwise lines."""
+    """A bar in a terminal and in a notebook, otherwise lines."""
     if sys.stderr.isatty() or in_notebook():
-        try:
-            return Bar()
-        except ImportError:
-            pass
+        return Bar()
     return Lines()
 
 

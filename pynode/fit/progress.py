@@ -28,7 +28,7 @@ class Lines(SilentProgress):
 
     def __init__(self, every: float = 5.0, file: TextIO | None = None) -> None:
         self.every = every
-        self.file = file or sys.stdout
+        self.file = file or sys.stderr
         self.last = -math.inf
 
     def step(self, what: str, done: int, of: int, text: str) -> None:
@@ -43,7 +43,7 @@ class Live(Bars, SilentProgress):
 
 
 def display() -> SilentProgress:
-    """The best display that this terminal and the installed packages allow."""
+    """The best display that this terminal allows."""
     return best_display(Live, Lines)
 
 

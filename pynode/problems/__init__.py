@@ -7,30 +7,25 @@ A problem is a module of this folder with a function of the same name. To add a 
 file.
 """
 
+from __future__ import annotations
+
 import difflib
 import pkgutil
 import re
-from collections.abc import Callable
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-import torch
+from ..core.lazy import lazily
 
-from pynode.problems.base import Field, Problem
+if TYPE_CHECKING:
+    import torch
+
+    from .base import Field, Problem
 
 __all__ = ["Field", "Problem", "get", "names"]
 
-
-def _discover() -> dict[str, Callable[..., Problem]]:
-    """The factories by name, from the modules that define a function of their own name."""
-    modules = {
-        info.name: import_module(f"{__name__}.{info.name}")
-        for info in pkgutil.iter_modules(__path__)
-    }
-    return {
-        name: getattr(module, name)
-        for name, module in sorted(modules.items())
-        if hasattr(module, name)
-    }
+# The command line lists the problems in its help, for which it must not wait for torch.
+__getattr__, __dir__ = lazily(__name__, {"base": ("Field", "Problem")})
 
 
 def _key(name: str) -> str:
@@ -39,20 +34,22 @@ def _key(name: str) -> str:
     return re.sub("[^a-z0-9]", "", name.lower())
 
 
-_FACTORIES = _discover()
-_NAMES = {_key(name): name for name in _FACTORIES}
+# What the modules of problems share.
+_SHARED = ("base", "bilinear")
+_MODULES = sorted(info.name for info in pkgutil.iter_modules(__path__))
+_NAMES = {_key(name): name for name in _MODULES if name not in _SHARED}
 
 
 def names() -> tuple[str, ...]:
     """Names of all problems, sorted."""
-    return tuple(_FACTORIES)
+    return tuple(_NAMES.values())
 
 
 def get(
-    name: str, dtype: torch.dtype = torch.float64, device: torch.device | str | None = None
+    name: str, dtype: torch.dtype | None = None, device: torch.device | str | None = None
 ) -> Problem:
-    """The problem of that name with a fresh field; case, spaces and punctuation in the name do not
-    matter."""
+    """The problem of that name with a fresh field. Case, spaces and punctuation in the name do not
+    matter. dtype None means float64."""
     key = _key(name)
     if key not in _NAMES:
         near = [_NAMES[match] for match in difflib.get_close_matches(key, _NAMES, n=3, cutoff=0.5)]
@@ -63,4 +60,8 @@ def get(
         raise ValueError(
             f"There is no problem named {name!r}: {hint} pynode.problems.names() lists them all."
         )
-    return _FACTORIES[_NAMES[key]](dtype=dtype, device=device)
+    found = _NAMES[key]
+    make = getattr(import_module(f"{__name__}.{found}"), found)
+    if dtype is None:
+        return make(device=device)
+    return make(dtype=dtype, device=device)

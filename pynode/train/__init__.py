@@ -10,26 +10,31 @@ The pieces for your own module and loop (docs/training.md) are ``Scaling`` and `
 ``normalise_gradients``, ``EarlyStopping``, ``LevenbergMarquardt``.
 """
 
-from .attempts import fit_best
-from .collocation import Slopes, collocation, slopes
-from .export import export_program, write_pytorch
-from .gradients import normalise_gradients
-from .judge import StateVerdict, Verdict, judge
-from .least_squares import LevenbergMarquardt
-from .loop import Fit, fit
-from .model import ModelError, load_model
-from .options import Options
-from .progress import display
-from .report import plot_fit, plot_loss
-from .scaling import PhysicalField, ScaledField, Scaling
-from .shooting import multiple_shooting
-from .start import TrainingError
-from .stopping import EarlyStopping
-from .sweep import sweep
-from .synthetic import observe
-from .times import log_times, sample_times
-from .trackers import TRACKERS, Tracked, tracked
-from .understand import Understanding, understand
+from typing import TYPE_CHECKING
+
+from ..core.lazy import lazily
+
+if TYPE_CHECKING:
+    from .attempts import fit_best
+    from .collocation import Slopes, collocation, slopes
+    from .export import export_program, write_pytorch
+    from .gradients import normalise_gradients
+    from .judge import StateVerdict, Verdict, judge
+    from .least_squares import LevenbergMarquardt
+    from .loop import Fit, fit
+    from .model import ModelError, load_model
+    from .options import Options
+    from .progress import display
+    from .report import plot_fit, plot_loss
+    from .scaling import PhysicalField, ScaledField, Scaling
+    from .shooting import multiple_shooting
+    from .start import TrainingError
+    from .stopping import EarlyStopping
+    from .sweep import sweep
+    from .synthetic import observe
+    from .times import log_times, sample_times
+    from .trackers import TRACKERS, Tracked, tracked
+    from .understand import Understanding, understand
 
 __all__ = [
     "TRACKERS",
@@ -67,3 +72,28 @@ __all__ = [
     "understand",
     "write_pytorch",
 ]
+
+# Everything is loaded at its first use, because the command line reads only the options here.
+_PLACES = {
+    "attempts": ("fit_best",),
+    "collocation": ("Slopes", "collocation", "slopes"),
+    "export": ("export_program", "write_pytorch"),
+    "gradients": ("normalise_gradients",),
+    "judge": ("StateVerdict", "Verdict", "judge"),
+    "least_squares": ("LevenbergMarquardt",),
+    "loop": ("Fit", "fit"),
+    "model": ("ModelError", "load_model"),
+    "options": ("Options",),
+    "progress": ("display",),
+    "report": ("plot_fit", "plot_loss"),
+    "scaling": ("PhysicalField", "ScaledField", "Scaling"),
+    "shooting": ("multiple_shooting",),
+    "start": ("TrainingError",),
+    "stopping": ("EarlyStopping",),
+    "sweep": ("sweep",),
+    "synthetic": ("observe",),
+    "times": ("log_times", "sample_times"),
+    "trackers": ("TRACKERS", "Tracked", "tracked"),
+    "understand": ("Understanding", "understand"),
+}
+__getattr__, __dir__ = lazily(__name__, _PLACES)

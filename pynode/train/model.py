@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..core.files import save_torch, unsealed
 from ..core.memory import raise_if_exhausted
+from ..core.sealed_files import save_torch, unsealed
 from .laws import Known, Laws
 from .scaling import PhysicalField, ScaledField, Scaling
 

@@ -12,18 +12,25 @@ from ..adjoints.forward import COLUMNS, NATIVE_COLUMNS
 from ..backends import registry as backends
 from .adam import Adam
 from .model import ACTIVATIONS
+from .option_groups import (
+    EndOptions,
+    KnownOptions,
+    LossOptions,
+    ModelOptions,
+    SolveOptions,
+    StartOptions,
+    StepOptions,
+)
 from .scaling import KINDS
 
-LOSSES = ("mae", "mse")
 OPTIMIZERS: dict[str, Callable[..., Adam]] = {"adam": Adam, "adamw": partial(Adam, decoupled=True)}
-SCHEDULES = ("cosine", "constant")
 # The values that these options may have.
 CHOICES = {
     "activation": ACTIVATIONS,
     "scaling": KINDS,
-    "loss": LOSSES,
+    "loss": ("mae", "mse"),
     "optimizer": OPTIMIZERS,
-    "schedule": SCHEDULES,
+    "schedule": ("cosine", "constant"),
 }
 POSITIVE = ("rtol", "lr", "clip", "time_limit", "checkpoint_every", "atol")
 FINITE = ("rtol", "atol", "lr")  # of these
@@ -55,99 +62,21 @@ LEAST = {
 }
 
 
-@dataclass(frozen=True)
-class Options:
-    """Options of a training run. rtol and atol refer to the scaled states, which are of order one.
+@dataclass(frozen=True, kw_only=True)
+class Options(
+    ModelOptions,
+    KnownOptions,
+    SolveOptions,
+    LossOptions,
+    StepOptions,
+    StartOptions,
+    EndOptions,
+):
+    """Options of a training run: the ones of all its bases, which describe them.
 
-    The field. hidden, activation, time_input, scaling: see model and scaling. time_input makes the
-        time an input.
-        augment: the number of hidden states, which nobody observed; their starts are learned, one
-        for each trajectory. learn_starts: learn the starts of the observed states as well, whose
-        first observations then count as the others.
-        warp: learn the logarithm of positive states that span decades, and the arcsinh of states
-        with rare high peaks (warp.py).
-    What is known. conserve: sums that stay constant, such as 'A + 2*B'. positive: names of states
-        that stay positive, or 'all'. known: where a known part f(t, y) of dy/dt stands, such as
-        'file.py:f', to which the network adds the rest; ``fit`` gets the function itself.
-    The loss. loss: 'mae' or 'mse', of the scaled states over all observed values. weights: a factor
-        for the errors of each state, () for none. relative: if positive, an error is relative to
-        the observed value, or to this fraction of the state's range if the value is smaller.
-        sample: the number of observations of each trajectory that are drawn anew for every epoch,
-        evenly over the decades of time; 0 for all. validation: the fraction of the observation
-        times that is held out; its loss then chooses the best weights. hold_out: the number of
-        trajectories, or the share below one, that training never sees; the verdict looks at them.
-        shooting: the number of
-        observations in a segment of multiple shooting, for the first half of the epochs; 0 for one
-        solve a trajectory. continuity: the weight of the errors where segments end. horizon: the
-        number of times that the horizon grows, from the first part of the times to all of them, in
-        the first half of the epochs; 0 for none. segments: at most so many epochs of Levenberg-
-        Marquardt before these, in segments that grow from ``shooting`` observations, or four, to
-        all.
-    The solves. method, rtol, atol, max_steps, backend. atol None means a thousandth of rtol.
-    The start. collocation: iterations that fit slopes of the smoothed observations. warm_start:
-        iterations on linearised trajectories. 0 for none. neighbours: the observations that smooth
-        one, more for more noise. candidates: the number of random starts from which warm_start
-        chooses. compare_starts: make a start by each of the two alone, and keep the one whose first
-        solve has the lower loss; otherwise the second follows the first.
-    The steps. epochs, optimizer ('adam', or 'adamw' with decoupled weight decay), lr, schedule
-        ('cosine' or 'constant'), weight_decay. batch: the number of trajectories per step, 0 for
-        all. normalise: if positive, every gradient gets this norm; otherwise clip limits it.
-        polish: epochs of Levenberg-Marquardt after these, from the best weights. target: the polish
-        ends when the root mean square of the weighted errors is below it. patience: either
-        phase ends after so many epochs without a loss that is lower by a thousandth; 0 for never.
-    The end. time_limit: seconds after which training ends; the rate falls with the time. With a
-        polish, at most half of them are for the epochs before it. A run with a time limit is not
-        repeatable to the last bit. checkpoint_every: seconds. keep_every: epochs between models
-        that are kept as epochs/epoch00010.pt, 0 for none. max_failures: training ends after so many
-        failed solves in a row.
+    A run with a time limit is not repeatable to the last bit. Raises ValueError for values that
+    mean nothing, and TypeError for names that are none.
     """
-
-    hidden: tuple[int, ...] = (32, 32)
-    activation: str = "gelu"
-    time_input: bool = False
-    scaling: str = "decades"
-    warp: bool = False
-    augment: int = 0
-    learn_starts: bool = False
-    conserve: tuple[str, ...] = ()
-    positive: tuple[str, ...] = ()
-    known: str = ""
-    loss: str = "mae"
-    weights: tuple[float, ...] = ()
-    relative: float = 0.0
-    sample: int = 0
-    validation: float = 0.0
-    hold_out: float = 0.0
-    shooting: int = 0
-    horizon: int = 0
-    segments: int = 0
-    continuity: float = 1.0
-    method: str = "fbdf"
-    rtol: float = 1e-4
-    atol: float | None = None
-    max_steps: int = 5000
-    backend: str = "auto"
-    epochs: int = 500
-    optimizer: str = "adam"
-    lr: float = 2e-3
-    schedule: str = "cosine"
-    weight_decay: float = 0.0
-    normalise: float = 0.0
-    clip: float = 1.0
-    polish: int = 0
-    target: float = 0.0
-    patience: int = 0
-    batch: int = 0
-    seed: int = 0
-    collocation: int = 0
-    neighbours: int = 5
-    compare_starts: bool = False
-    warm_start: int = 1500
-    candidates: int = 4
-    time_limit: float = math.inf
-    checkpoint_every: float = 30.0
-    keep_every: int = 0
-    max_failures: int = 8
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))

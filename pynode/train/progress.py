@@ -1,5 +1,5 @@
-"""The display during training: a live line if there is a terminal and rich, otherwise a line every
-few seconds."""
+"""The display during training: a live line if there is a terminal, otherwise a line every few
+seconds."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Lines(SilentProgress):
 
     def __init__(self, every: float = 5.0, file: TextIO | None = None) -> None:
         self.every = every
-        self.file = file or sys.stdout
+        self.file = file or sys.stderr
         self.last = -float("inf")
         self.pending: str | None = None
 
@@ -71,7 +71,7 @@ class Live(Bars, SilentProgress):
 
 
 def display() -> SilentProgress:
-    """The best display that this terminal and the installed packages allow."""
+    """The best display that this terminal allows."""
     return best_display(Live, Lines)
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from ..core.files import save_torch
 from ..core.memory import raise_if_exhausted
+from ..core.sealed_files import save_torch
 from ..core.solution import Solution
 from ..data import Dataset
 from .checkpoint import HISTORY, WORK, checkpoint, save_history

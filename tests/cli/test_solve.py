@@ -12,11 +12,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from pynode.cli.command import print_json
 
 from pynode import julia
 from pynode.cli import catalogue, main
 from pynode.cli import diagnose as cli_diagnose
-from pynode.cli.command import print_json
 from pynode.methods import registry
 
 CODE = """

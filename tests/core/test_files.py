@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from pynode.cli import main
-from pynode.core.files import save_atomically, save_figure, save_torch, unsealed
+from pynode.core.files import save_atomically, save_figure
+from pynode.core.sealed_files import save_torch, unsealed
 from pynode.train import ModelError, fit, load_model
 from pynode.train.model import FORMAT, load_plain
 from tests.support import ROOT

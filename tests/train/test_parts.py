@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pynode.core.files import save_torch
+from pynode.core.sealed_files import save_torch
 from pynode.train import (
     ModelError,
     Options,
