@@ -91,8 +91,8 @@ docs: $(READY)
 	@echo "Written: out/site/index.html"
 
 $(READY): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
-		|| { echo "pynode needs Python 3.10 or later; name one: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "pynode needs Python 3.11 or later; name one: make PYTHON=python3.12"; exit 1; }
 	@echo "Setting up .venv (once; it downloads torch) ..."
 	@$(PYTHON) -m venv --clear .venv \
 		|| { echo "No virtual environment: install your system's venv package (python3-venv) and try again"; exit 1; }

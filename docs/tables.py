@@ -5,18 +5,18 @@
 tests/repository/test_docs.py checks that the committed files equal the output of this script.
 """
 
-import argparse
 import inspect
 import textwrap
+from itertools import zip_longest
 from pathlib import Path
 
-from pynode import cli
 from pynode.adjoints import registry as adjoints
 from pynode.adjoints.julia import NAMES as JULIA_ADJOINTS
 from pynode.backends import registry as backends
 from pynode.backends.julia import algorithms
 from pynode.backends.native.engine import NativeBackend
 from pynode.cli import catalogue
+from pynode.cli.app import CODES, MODULES, application
 from pynode.methods import registry as methods
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -240,45 +240,20 @@ def with_table(readme: str) -> str:
 
 
 def cli_page() -> str:
-    """docs/cli.md: every command and option of the parser, as tables that do not depend on the
-    width of a terminal."""
-    top = cli.parser()
-    made = "`python docs/tables.py` makes this page from the output of `pynode COMMAND --help`."
-    lines = ["# Command line", "", *paragraph(f"{top.description} {made}"), ""]
-    for parser in commands(top):
-        lines += [f"## {parser.prog}", "", *fenced(parser.description)]
-        rows = [
-            row(action)
-            for action in parser._actions
-            if not isinstance(action, argparse._HelpAction)
-        ]
-        lines += [
-            *(table(["option", "meaning"], rows) if rows else ["This command has no options."]),
-            "",
-            *fenced(parser.epilog),
-        ]
-    return "\n".join([*lines, *fenced(top.epilog)][:-1]) + "\n"
-
-
-def commands(parser) -> list:
-    """The parsers of all commands that run something."""
-    below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    return [
-        leaf for action in below for child in action.choices.values() for leaf in commands(child)
-    ] or [parser]
-
-
-def row(action) -> list:
-    value = action.metavar or "{" + ",".join(map(str, action.choices or [action.dest])) + "}"
-    name = ", ".join(action.option_strings)
-    if action.nargs != 0:
-        name = f"{name} {value}".strip()
-    text = action.help % {**vars(action), "prog": ""} if action.help else ""
-    return [f"`{name}`".replace("|", "\\|"), text.replace("|", "\\|")]
-
-
-def fenced(text) -> list:
-    return ["```text", *text.strip().splitlines(), "```", ""] if text else []
+    """docs/cli.md: every command and option."""
+    made = "`python docs/tables.py` makes this page from the records of the options."
+    text = application().generate_docs(output_format="markdown").replace("```console", "```text")
+    # The page has its own title, and the site its own table of contents.
+    before, _, rest = text.partition("## Table of Contents")
+    about = before.removeprefix("# pynode").strip()
+    first, *sections = rest[rest.index("**Commands**") :].split("\n## ")
+    lines = ["# Command line", "", about, "", made, "", first.strip(), "", CODES.strip()]
+    epilogues = [module.EPILOGUE for module in MODULES]
+    for section, epilogue in zip_longest(sections, epilogues, fillvalue=""):
+        lines += ["", f"## {section.strip()}"]
+        if epilogue:
+            lines += ["", epilogue.strip()]
+    return "\n".join(lines) + "\n"
 
 
 def title(family) -> str:

@@ -10,6 +10,7 @@ traceback.
 from __future__ import annotations
 
 import errno
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -18,10 +19,11 @@ from cyclopts import App, CycloptsError, MissingArgumentError, ValidationError
 
 from ..core.explained import ExplainedError
 from .app import application
+from .call import Call
 from .common import Command
 from .config import config_of
 from .output import Unfinished, failed
-from .signals import Ending, ends_politely
+from .signals import ends_politely
 
 NO_COMMAND = "give a command, such as pynode train DATA. See pynode --help."
 
@@ -50,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not isinstance(made, Command):
         return 0  # help or the version was printed
     with ends_politely() as ending:
-        return _run(made, ending)
+        return _run(made, Call(app, ending))
 
 
 def _mistake(app: App, mistake: CycloptsError) -> str:
@@ -62,17 +64,21 @@ def _mistake(app: App, mistake: CycloptsError) -> str:
         text = f"{wanted} is missing."
     elif isinstance(mistake, ValidationError) and mistake.group is not None:
         text = f"{mistake.exception_message}."
+    if not text.endswith((".", "?")):
+        text = f"{text}."
     return f"{chain}: {text} See {chain} --help."
 
 
-def _run(command: Command, ending: Ending) -> int:
+def _run(command: Command, call: Call) -> int:
     as_json = getattr(command, "json", False)
+    module, _, name = command.work.partition(":")
     try:
-        code = command.run(ending)
+        work = getattr(importlib.import_module(f".{module}", __name__), name)
+        code = work(command, call)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        return failed("pynode: interrupted.", ending.code, as_json)
+        return failed("pynode: interrupted.", call.ending.code, as_json)
     except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

@@ -6,11 +6,12 @@ from dataclasses import asdict
 
 from ..compare.tables import aligned
 from . import catalogue
+from .call import Call
 from .commands.adjoints import Adjoints
 from .output import print_json
 
 
-def run(command: Adjoints) -> int:
+def run(command: Adjoints, call: Call) -> int:
     """List them; returns the exit code."""
     entries = catalogue.adjoints()
     if command.json:

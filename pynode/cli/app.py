@@ -67,12 +67,12 @@ def application() -> App:
         name="pynode",
         help=ABOUT,
         help_epilogue=CODES,
-        version=__version__,
+        version=f"pynode {__version__}",
         version_flags="--version",
         help_format="markdown",
         help_formatter=DefaultFormatter(panel_spec=PanelSpec(box=_NO_FRAME, padding=(0, 0))),
         # A flag has no --no-... unless it says so.
-        default_parameter=Parameter(negative="", show_default=as_typed),
+        default_parameter=Parameter(negative="", show_default=as_typed, allow_repeating=True),
         result_action="return_value",
     )
     for place, module in enumerate(MODULES):

@@ -5,13 +5,12 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from cyclopts import ArgumentCollection, Group, Parameter
 
 from ..core.given import Given
 from ..core.option_kinds import Count, Names, listed
-from .signals import Ending
 
 # The fields of a record are options of the command, without a prefix.
 FLAT = Parameter(name="*")
@@ -64,11 +63,10 @@ class Talk(Given):
 class Command(Given):
     """A base of the records of all commands: what a command does, with all its options."""
 
+    # Where the work is done: MODULE:FUNCTION of this room. It gets the record and the Call, and
+    # returns the exit code. Only a command that runs loads it.
+    work: ClassVar[str]
     talk: Annotated[Talk, FLAT] = Talk()
-
-    def run(self, ending: Ending) -> int:
-        """Do it; returns the exit code. ending: the exit code after a signal."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)

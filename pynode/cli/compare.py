@@ -10,12 +10,13 @@ import torch
 
 from ..compare import compare, report, stiffness_over
 from ..problems import Problem
+from .call import Call
 from .commands.compare import Compare
 from .output import NO_PLOTS, print_json
 from .targets import target
 
 
-def run(command: Compare) -> int:
+def run(command: Compare, call: Call) -> int:
     """Compare, print and draw; returns the exit code. Raises OSError for a report that cannot be
     drawn."""
     torch.set_num_threads(command.threads.threads)

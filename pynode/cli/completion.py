@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .app import application
+from .call import Call
 from .commands.completion import Completion
 
 
-def run(command: Completion) -> int:
+def run(command: Completion, call: Call) -> int:
     """Print them; returns the exit code."""
-    print(application().generate_completion(shell=command.shell))
+    print(call.app.generate_completion(shell=command.shell))
     return 0

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import tomli_w
-import tomllib
-from cyclopts.config import Toml
+from cyclopts.config import Dict
 
 from ..core.files import save_text
 from .common import Command, Earlier, Talk
@@ -20,9 +21,9 @@ NAME = "config.toml"
 _OF_A_CALL = (Earlier, Talk)
 
 
-def config_of(words: Sequence[str]) -> Toml | None:
-    """The file that --config names among the words of a command line; None without one. Raises
-    OSError if the file does not exist, ValueError if it is no TOML."""
+def config_of(words: Sequence[str]) -> Dict | None:
+    """The options in the file that --config names among the words of a command line; None without
+    one. Raises OSError if the file does not exist, ValueError if it is no TOML."""
     path = None
     for place, word in enumerate(words):
         if word == "--config" and place + 1 < len(words):
@@ -33,12 +34,17 @@ def config_of(words: Sequence[str]) -> Toml | None:
         return None
     if not Path(path).is_file():
         raise FileNotFoundError(f"there is no file {path} for --config: check the name.")
-    found = Toml(path, must_exist=True, search_parents=False, use_commands_as_keys=False)
     try:
-        _ = found.config  # reads the file
+        options = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path} is no TOML file: {error}") from None
-    return found
+    # The file has the options of one command, which cyclopts looks for under its name.
+    command = list(takewhile(lambda word: not word.startswith("-"), words))[:2]
+    if command[:1] != ["julia"]:
+        command = command[:1]
+    for name in reversed(command):
+        options = {name: options}
+    return Dict(options, source=path)
 
 
 def save_config(

@@ -7,11 +7,12 @@ from pathlib import Path
 from ..data import read
 from ..data.picture import plot_data
 from ..data.summary import summarise
+from .call import Call
 from .commands.data import Data
 from .output import NO_PLOTS, print_json
 
 
-def run(command: Data) -> int:
+def run(command: Data, call: Call) -> int:
     """Read, say and draw; returns the exit code."""
     found = read(command.data, keep_constant=True, **command.columns.as_arguments())
     summary = summarise(found)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 
 from ..diagnosis import diagnose
+from .call import Call
 from .commands.diagnose import Diagnose
 from .output import NO_PLOTS, print_json
 from .targets import target
 
 
-def run(command: Diagnose) -> int:
+def run(command: Diagnose, call: Call) -> int:
     """Examine and tell; returns the exit code."""
     torch.set_num_threads(command.threads.threads)
     problem = target(command.target)

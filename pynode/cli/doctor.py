@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .. import doctor
+from .call import Call
 from .commands.doctor import Doctor
 
 
-def run(command: Doctor) -> int:
+def run(command: Doctor, call: Call) -> int:
     """Examine and tell; returns the exit code."""
     report: Callable | None = _show
     if command.json:

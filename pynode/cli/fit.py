@@ -28,14 +28,14 @@ from ..fit.fisher import quantile
 from ..fit.packages import require
 from ..train import ModelError
 from . import pairs
+from .call import Call
 from .commands.fit import Fit
 from .config import save_config
 from .output import NO_PLOTS, failed, print_json
-from .signals import Ending
 from .targets import load_object
 
 
-def run(command: Fit, ending: Ending) -> int:
+def run(command: Fit, call: Call) -> int:
     """Estimate, print and write; returns the exit code. Raises DataError, ModelError, OSError, and
     ValueError for options that mean nothing."""
     torch.set_num_threads(command.threads.threads)
@@ -74,7 +74,7 @@ def run(command: Fit, ending: Ending) -> int:
         raise ModelError(str(error)) from None
     except KeyboardInterrupt:
         sentence = "pynode: interrupted before the first start ended."
-        return failed(sentence, ending.code, command.json)
+        return failed(sentence, call.ending.code, command.json)
     finally:
         if progress is not None:
             progress.close()
@@ -87,7 +87,7 @@ def run(command: Fit, ending: Ending) -> int:
     if found.interrupted:
         ended = counted(len(found.starts), "start")
         sentence = f"pynode: interrupted after {ended}; add --resume to go on."
-        return failed(sentence, ending.code, command.json, results)
+        return failed(sentence, call.ending.code, command.json, results)
     if command.json:
         print_json(results)
     return 0

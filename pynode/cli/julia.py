@@ -5,18 +5,19 @@ from __future__ import annotations
 from ..backends.julia import api as julia
 from ..backends.julia.setup import sysimage as image
 from ..backends.julia.setup import versions
+from .call import Call
 from .commands.julia import Install, Status, Sysimage, Use
 from .output import print_json
 
 
-def install(command: Install) -> int:
+def install(command: Install, call: Call) -> int:
     """Install Julia and the solvers; returns the exit code."""
     chosen = {option: getattr(command, option) for option in versions.OPTIONS}
     julia.install(**chosen, progress=command.talk.say)
     return 0
 
 
-def sysimage(command: Sysimage) -> int:
+def sysimage(command: Sysimage, call: Call) -> int:
     """Make or remove the system image; returns the exit code."""
     if command.remove:
         print("Removed." if image.remove() else "There was no system image.")
@@ -25,7 +26,7 @@ def sysimage(command: Sysimage) -> int:
     return 0
 
 
-def status(command: Status) -> int:
+def status(command: Status, call: Call) -> int:
     """Show which Julia pynode would start; returns the exit code."""
     location = julia.status()
     if command.json:
@@ -37,7 +38,7 @@ def status(command: Status) -> int:
     return 1
 
 
-def use(command: Use) -> int:
+def use(command: Use, call: Call) -> int:
     """Remember or forget a Julia; returns the exit code."""
     if command.forget:
         if command.exe or command.project:

@@ -6,13 +6,14 @@ from dataclasses import asdict
 
 from ..compare.tables import aligned
 from . import catalogue
+from .call import Call
 from .commands.methods import Methods
 from .output import print_json
 
 KINDS = ["explicit", "implicit", "switching"]
 
 
-def run(command: Methods) -> int:
+def run(command: Methods, call: Call) -> int:
     """List them; returns the exit code."""
     entries = [entry for entry in catalogue.methods() if _matches(entry, command)]
     if command.json:

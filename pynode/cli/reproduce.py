@@ -10,12 +10,13 @@ import torch
 from ..core.files import save_text
 from ..train.kim2021 import reproduce
 from ..train.progress import SilentProgress, display
+from .call import Call
 from .commands.reproduce import Reproduce
 from .output import NO_PLOTS, print_json
 from .train import draw
 
 
-def run(command: Reproduce) -> int:
+def run(command: Reproduce, call: Call) -> int:
     """Train, evaluate and draw; returns the exit code."""
     torch.set_num_threads(command.threads.threads)
     out = command.out or Path(f"out/kim2021-{command.setup}")

@@ -13,6 +13,7 @@ from ..core.files import save_figure, save_text
 from ..core.status import SolveError
 from ..core.views.picture import MOST
 from ..integrate import solve
+from .call import Call
 from .commands.solve import Solve
 from .output import NO_PLOTS, Unfinished, print_json
 from .targets import target
@@ -21,7 +22,7 @@ from .targets import target
 SMALL = 0.01
 
 
-def run(command: Solve) -> int:
+def run(command: Solve, call: Call) -> int:
     """Solve and write; returns the exit code."""
     span = command.t
     if span is not None and len(span) < 2:

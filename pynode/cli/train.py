@@ -24,14 +24,14 @@ from ..train import (
 )
 from ..train.checkpoint import saved_options
 from ..train.engine import no_native_code
-from ..train.judge import NOT_LEARNED
 from ..train.progress import SilentProgress, display
 from ..train.ranks import join, leave
-from ..train.understand import GROUPS
+from ..train.understanding import GROUPS
+from ..train.verdict import NOT_LEARNED
+from .call import Call
 from .commands.train import Train
 from .config import save_config
 from .output import NO_PLOTS, failed, print_json
-from .signals import Ending
 from .targets import known_part
 
 # The run worked, and its field does not describe the data.
@@ -41,13 +41,13 @@ FILES = ("config.toml", "model.pt", "checkpoint.pt", "history.csv")
 PLANNED = {name for group in GROUPS for name in group}
 
 
-def run(command: Train, ending: Ending) -> int:
+def run(command: Train, call: Call) -> int:
     """Train, judge and write; returns the exit code. Raises DataError, ModelError, TrainingError,
     OSError, and ValueError for options that mean nothing."""
     torch.set_num_threads(command.threads.threads)
     first = join()
     try:
-        return _train(command, ending, first)
+        return _train(command, call.ending, first)
     except ImportError as error:  # a package that an option needs
         raise OSError(f"{error}.") from error
     finally:
@@ -104,11 +104,6 @@ def _ended(run, data, found, command, ending) -> int:
     """Write and say what came out of a run; returns the exit code."""
     log = command.talk.say
     out = command.out
-    log(
-        f"Loss: {run.baseline:.3g} if nothing moved, {run.first:.3g} at the first solve,"
-        f" {run.best:.3g} at the best: a factor of {run.baseline / run.best:.0f} in"
-        f" {run.history[-1]['seconds']:.0f} s."
-    )
     written = [out / name for name in FILES]
     try:
         written += draw(run, data, out, log)
@@ -136,16 +131,21 @@ def _ended(run, data, found, command, ending) -> int:
     if command.json:
         print_json(results)
     else:
-        _print_verdict(run.verdict)
+        _print_results(run)
     if run.verdict.word == NOT_LEARNED:
         return EXIT_NOT_LEARNED
     return 0
 
 
-def _print_verdict(verdict):
-    print(f"Verdict: {verdict.sentence}.")
-    if verdict.advice:
-        print(f"Next: {verdict.advice}.")
+def _print_results(run):
+    print(
+        f"Loss: {run.baseline:.3g} if nothing moved, {run.first:.3g} at the first solve,"
+        f" {run.best:.3g} at the best: a factor of {run.baseline / run.best:.0f} in"
+        f" {run.history[-1]['seconds']:.0f} s."
+    )
+    print(f"Verdict: {run.verdict.sentence}.")
+    if run.verdict.advice:
+        print(f"Next: {run.verdict.advice}.")
 
 
 def _changed(options) -> dict:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .engines import Crosscheck, crosscheck
     from .epochs import Epochs, stiffness_over
     from .gradients import GradientComparison, compare_gradients
-    from .report import report
+    from .report_page import report
     from .work import Comparison, Row, compare
 
 __all__ = [
@@ -46,7 +46,7 @@ _PLACES = {
     "engines": ("Crosscheck", "crosscheck"),
     "epochs": ("Epochs", "stiffness_over"),
     "gradients": ("GradientComparison", "compare_gradients"),
-    "report": ("report",),
+    "report_page": ("report",),
     "work": ("Comparison", "Row", "compare"),
 }
 __getattr__, __dir__ = lazily(__name__, _PLACES)

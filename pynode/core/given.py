@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from .suggestions import SuggestsOptions
 
 
 class Given(SuggestsOptions):
-    """A base of dataclasses whose fields have names.
+    """A base of dataclasses.
 
     given: the fields that the caller named, with their values as the caller gave them. A choice by
     the data may replace a default, but never what somebody asked for.
@@ -16,7 +17,8 @@ class Given(SuggestsOptions):
 
     given: dict[str, Any]
 
-    def __new__(cls, *_: Any, **given: Any) -> Any:
+    def __new__(cls, *values: Any, **given: Any) -> Any:
         self = super().__new__(cls, **given)
-        object.__setattr__(self, "given", given)
+        names = [field.name for field in fields(cls) if field.init and not field.kw_only]
+        object.__setattr__(self, "given", {**dict(zip(names, values)), **given})
         return self

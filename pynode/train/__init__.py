@@ -16,10 +16,9 @@ from ..core.lazy import lazily
 
 if TYPE_CHECKING:
     from .attempts import fit_best
-    from .collocation import Slopes, collocation, slopes
+    from .collocate import Slopes, collocation, slopes
     from .export import export_program, write_pytorch
     from .gradients import normalise_gradients
-    from .judge import StateVerdict, Verdict, judge
     from .least_squares import LevenbergMarquardt
     from .loop import Fit, fit
     from .model import ModelError, load_model
@@ -30,11 +29,12 @@ if TYPE_CHECKING:
     from .shooting import multiple_shooting
     from .start import TrainingError
     from .stopping import EarlyStopping
-    from .sweep import sweep
+    from .sweeps import sweep
     from .synthetic import observe
     from .times import log_times, sample_times
     from .trackers import TRACKERS, Tracked, tracked
-    from .understand import Understanding, understand
+    from .understanding import Understanding, understand
+    from .verdict import StateVerdict, Verdict, judge
 
 __all__ = [
     "TRACKERS",
@@ -76,10 +76,10 @@ __all__ = [
 # Everything is loaded at its first use, because the command line reads only the options here.
 _PLACES = {
     "attempts": ("fit_best",),
-    "collocation": ("Slopes", "collocation", "slopes"),
+    "collocate": ("Slopes", "collocation", "slopes"),
     "export": ("export_program", "write_pytorch"),
     "gradients": ("normalise_gradients",),
-    "judge": ("StateVerdict", "Verdict", "judge"),
+    "verdict": ("StateVerdict", "Verdict", "judge"),
     "least_squares": ("LevenbergMarquardt",),
     "loop": ("Fit", "fit"),
     "model": ("ModelError", "load_model"),
@@ -90,10 +90,10 @@ _PLACES = {
     "shooting": ("multiple_shooting",),
     "start": ("TrainingError",),
     "stopping": ("EarlyStopping",),
-    "sweep": ("sweep",),
+    "sweeps": ("sweep",),
     "synthetic": ("observe",),
     "times": ("log_times", "sample_times"),
     "trackers": ("TRACKERS", "Tracked", "tracked"),
-    "understand": ("Understanding", "understand"),
+    "understanding": ("Understanding", "understand"),
 }
 __getattr__, __dir__ = lazily(__name__, _PLACES)

@@ -20,7 +20,6 @@ from pathlib import Path
 
 from ..core.files import save_text
 from ..data import Dataset
-from .judge import LEARNED, NOT_LEARNED, PARTLY
 from .loop import Fit, fit
 from .model import ModelError, load_model
 from .options import Options
@@ -28,7 +27,8 @@ from .progress import SilentProgress
 from .ranks import Ranks
 from .run import KnownPart
 from .start import TrainingError
-from .sweep import sweep
+from .sweeps import sweep
+from .verdict import LEARNED, NOT_LEARNED, PARTLY
 
 WORDS = (LEARNED, PARTLY, NOT_LEARNED)
 FOLDER = "attempt"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from ..data import Dataset, Trajectory
-from .collocation import DECADES, slopes
+from .collocate import DECADES, slopes
 
 # Half widths of the windows whose polynomials predict the point in their middle.
 HALF_WIDTHS = (1, 2, 3)

@@ -14,7 +14,7 @@ from dataclasses import replace
 import torch
 
 from ..data import Dataset, Repeats
-from .collocation import slopes
+from .collocate import slopes
 from .features import fewest_seen
 
 

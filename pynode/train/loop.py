@@ -15,14 +15,14 @@ from typing import Any
 from ..data import Dataset
 from .checkpoint import saved_options
 from .descend import descend
-from .judge import Verdict, judge
 from .options import Options
 from .polish import polish
 from .progress import SilentProgress
 from .run import KnownPart, Run
 from .scaling import PhysicalField
 from .start import TrainingError, start
-from .understand import understand
+from .understanding import understand
+from .verdict import Verdict, judge
 
 
 @dataclass

@@ -14,7 +14,7 @@ import torch
 from ..core.solution import Solution
 from ..data import Dataset
 from ..models.inputs import InputTable
-from .collocation import slopes
+from .collocate import slopes
 from .features import fewest_seen
 from .inputs import driven
 from .options import Options

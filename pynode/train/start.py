@@ -12,7 +12,7 @@ import torch
 
 from ..core.explained import ExplainedError
 from ..data import Dataset
-from .collocation import Slopes, collocation, trajectory_slopes
+from .collocate import Slopes, collocation, trajectory_slopes
 from .features import fewest_seen
 from .objective import Objective
 from .options import Options

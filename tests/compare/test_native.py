@@ -10,7 +10,7 @@ from torch import nn
 from pynode import problems
 from pynode.cli import main
 from pynode.compare import compare, work
-from pynode.compare.report import report
+from pynode.compare.report_page import report
 
 pytest.importorskip("numba")
 pytest.importorskip("llvmlite")

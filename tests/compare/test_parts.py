@@ -23,7 +23,7 @@ from pynode.compare import (
 )
 from pynode.compare.page import Section, write_page
 from pynode.compare.pictures import bars
-from pynode.compare.report import report
+from pynode.compare.report_page import report
 from pynode.problems import Problem
 from tests.support.pictures import curves
 

@@ -185,7 +185,7 @@ def test_hints_name_the_distribution_and_its_extras():
         ):
             assert name in (own, ".") and extra in extras, f"{named(path)}: '{name}[{extra}]'"
             found.add(extra)
-    assert {"plot", "julia", "scipy", "completion", "examples"} <= found
+    assert {"plot", "julia", "scipy", "examples"} <= found
     assert {
         extra for extra in extras if f"`{extra}`" in (DOCS / "index.md").read_text(encoding="utf-8")
     } == extras

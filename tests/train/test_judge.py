@@ -7,8 +7,8 @@ import torch
 
 from pynode.data import dataset
 from pynode.train import Options, Scaling, fit, judge
-from pynode.train.judge import LEARNED, NOT_LEARNED, PARTLY
 from pynode.train.objective import Objective
+from pynode.train.verdict import LEARNED, NOT_LEARNED, PARTLY
 
 T = torch.linspace(0.0, 6.0, 61, dtype=torch.float64)
 

@@ -318,9 +318,9 @@ def test_reproducing_a_setup(tmp_path, capsys):
         str(out),
     ]
     assert main(["reproduce", "robertson", *arguments]) == 0
-    text = capsys.readouterr().out
+    text, talk = capsys.readouterr()
     assert (
-        "2 epochs of adamw, 1 of Levenberg-Marquardt" in text
+        "2 epochs of adamw, 1 of Levenberg-Marquardt" in talk
         and "the true system" in text
         and "Tsit5" in text
     )

@@ -75,7 +75,7 @@ def test_no_start_that_can_be_solved(chosen):
 def test_the_start_ends_with_its_share_of_the_time(clock, monkeypatch):
     """Of a limit of 100 seconds, collocation takes a quarter at most, and no new start is drawn."""
     clock.serve("pynode.train.run", "pynode.train.start")
-    monkeypatch.setattr(import_module("pynode.train.collocation"), "time", clock)
+    monkeypatch.setattr(import_module("pynode.train.collocate"), "time", clock)
     done = []
 
     class Slow(SilentProgress):

@@ -36,7 +36,7 @@ def test_seeds_run_at_once(tmp_path):
 
 
 def test_without_joblib_one_run_after_the_other(monkeypatch):
-    monkeypatch.setattr(import_module("pynode.train.sweep"), "find_spec", lambda name: None)
+    monkeypatch.setattr(import_module("pynode.train.sweeps"), "find_spec", lambda name: None)
     monkeypatch.setitem(sys.modules, "joblib", None)
     (run,) = sweep(stiff_linear(), [SHORT])
     assert run.options == SHORT or run.options.seed == SHORT.seed

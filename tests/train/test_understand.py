@@ -8,7 +8,7 @@ import torch
 from pynode.data import dataset
 from pynode.train import Options, understand
 from pynode.train.features import noise_level, prediction_errors, turning_points
-from pynode.train.understand import CHOSEN
+from pynode.train.understanding import CHOSEN
 from tests.support.training import stiff_linear
 
 T = torch.linspace(0.0, 10.0, 81, dtype=torch.float64)

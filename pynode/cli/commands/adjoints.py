@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from ..common import Command
-from ..signals import Ending
 
 EPILOGUE = ""
 
@@ -17,13 +17,9 @@ class Adjoints(Command):
     The default comes first. An adjoint computes the gradient of a solve, see docs/adjoints.md.
     """
 
+    work: ClassVar[str] = "adjoints:run"
     json: bool = False
     """Print a JSON list of objects."""
-
-    def run(self, ending: Ending) -> int:
-        from ..adjoints import run
-
-        return run(self)
 
 
 COMMAND = Adjoints

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from cyclopts import Parameter
 
 from ...compare.defaults import MAX_NFE, METHODS, REFERENCE_RTOLS, RTOLS
 from ...core.option_kinds import Names, Numbers, OwnBackend, Whole
 from ..common import FLAT, Command, Threads, one_of
-from ..signals import Ending
 from ..target_help import MANY
 
 EPILOGUE = """\
@@ -47,6 +46,7 @@ class Compare(Command):
     target to the next.
     """
 
+    work: ClassVar[str] = "compare:run"
     targets: Annotated[tuple[str, ...], Parameter(metavar="TARGET", help=MANY, negative="")]
     _: KW_ONLY
     methods: Names = METHODS
@@ -69,11 +69,6 @@ class Compare(Command):
     threads: Annotated[Threads, FLAT] = Threads()
     json: bool = False
     """Print the rows as JSON instead of the table."""
-
-    def run(self, ending: Ending) -> int:
-        from ..compare import run
-
-        return run(self)
 
 
 COMMAND = Compare

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from cyclopts import Parameter
 
 from ..common import Command
-from ..signals import Ending
 
 EPILOGUE = """\
 For bash:
@@ -29,14 +28,10 @@ For fish:
 class Completion(Command):
     """Print completions for a shell."""
 
+    work: ClassVar[str] = "completion:run"
     shell: Annotated[Literal["bash", "zsh", "fish"], Parameter(metavar="SHELL")]
     """Name of the shell."""
     _: KW_ONLY
-
-    def run(self, ending: Ending) -> int:
-        from ..completion import run
-
-        return run(self)
 
 
 COMMAND = Completion

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from cyclopts import Parameter
 
 from ..common import Columns, Command, group
-from ..signals import Ending
 
 EPILOGUE = """\
 Files written:
@@ -35,6 +34,7 @@ class Data(Command):
     NumPy file, a folder whose files are trajectories, or - for the standard input.
     """
 
+    work: ClassVar[str] = "data:run"
     data: Annotated[str, Parameter(metavar="DATA")]
     """Observations."""
     _: KW_ONLY
@@ -43,11 +43,6 @@ class Data(Command):
     columns: Annotated[Columns, group("Columns", 1)] = Columns()
     json: bool = False
     """Print what was understood as one JSON object."""
-
-    def run(self, ending: Ending) -> int:
-        from ..data import run
-
-        return run(self)
 
 
 COMMAND = Data

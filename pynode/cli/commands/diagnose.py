@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from cyclopts import Parameter
 
 from ...core.option_kinds import OwnBackend, Positive
 from ..common import FLAT, Command, Threads
-from ..signals import Ending
 from ..target_help import ONE
 
 EPILOGUE = """\
@@ -42,6 +41,7 @@ class Diagnose(Command):
     It recommends a method, after short trials of the candidates.
     """
 
+    work: ClassVar[str] = "diagnose:run"
     target: Annotated[str, Parameter(metavar="TARGET", help=ONE)]
     _: KW_ONLY
     rtol: Positive | None = None
@@ -59,11 +59,6 @@ class Diagnose(Command):
     threads: Annotated[Threads, FLAT] = Threads()
     json: bool = False
     """Print the findings as one JSON object instead of the report."""
-
-    def run(self, ending: Ending) -> int:
-        from ..diagnose import run
-
-        return run(self)
 
 
 COMMAND = Diagnose

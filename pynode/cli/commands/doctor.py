@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from cyclopts import Parameter
 
 from ...core.option_kinds import Positive
 from ..common import Command
-from ..signals import Ending
 
 EPILOGUE = ""
 
@@ -25,15 +24,11 @@ class Doctor(Command):
     without it.
     """
 
+    work: ClassVar[str] = "doctor:run"
     limit: Annotated[Positive, Parameter(metavar="S")] = 900.0
     """Time limit of one trial in seconds. The first start after an update takes minutes."""
     json: bool = False
     """Print one JSON object at the end."""
-
-    def run(self, ending: Ending) -> int:
-        from ..doctor import run
-
-        return run(self)
 
 
 COMMAND = Doctor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from cyclopts import Parameter, Token
 
@@ -22,7 +22,6 @@ from ...core.option_kinds import (
 )
 from .. import pairs
 from ..common import COLUMNS, FLAT, Columns, Command, Earlier, Threads, group
-from ..signals import Ending
 
 EPILOGUE = """\
 Files written to --out:
@@ -194,6 +193,7 @@ class Fit(Command):
     temperature. A function or module gets conditions as arguments after t and y.
     """
 
+    work: ClassVar[str] = "fit:run"
     model: Annotated[str, Parameter(metavar="MODEL")]
     """A model, or a whole problem."""
     data: Annotated[str | None, Parameter(metavar="DATA")] = None
@@ -211,11 +211,6 @@ class Fit(Command):
     threads: Annotated[Threads, FLAT] = Threads()
     json: bool = False
     """Print the results as one JSON object at the end."""
-
-    def run(self, ending: Ending) -> int:
-        from ..fit import run
-
-        return run(self, ending)
 
 
 COMMAND = Fit

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from cyclopts import Parameter
 
 from ..common import Command
-from ..signals import Ending
 
 ABOUT = """\
 Install, choose or show Julia.
@@ -28,6 +27,7 @@ class Install(Command):
     virtual or conda environment, or into ~/.julia if there is none.
     """
 
+    work: ClassVar[str] = "julia:install"
     sensitivity: bool = False
     """Add SciMLSensitivity for its adjoints. The native adjoint does not need it."""
     radau: bool = False
@@ -41,11 +41,6 @@ class Install(Command):
     sysimage: bool = False
     """Add PackageCompiler for pynode julia sysimage."""
 
-    def run(self, ending: Ending) -> int:
-        from ..julia import install
-
-        return install(self)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Status(Command):
@@ -54,13 +49,9 @@ class Status(Command):
     This does not start it. The exit code is 0 if there is one, and 1 otherwise.
     """
 
+    work: ClassVar[str] = "julia:status"
     json: bool = False
     """Print one JSON object."""
-
-    def run(self, ending: Ending) -> int:
-        from ..julia import status
-
-        return status(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,17 +62,13 @@ class Use(Command):
     solvers, and PythonCall at the version of juliacall. pynode doctor shows what is missing.
     """
 
+    work: ClassVar[str] = "julia:use"
     exe: Annotated[Path | None, Parameter(metavar="FILE")] = None
     """The julia program."""
     project: Annotated[Path | None, Parameter(metavar="DIR")] = None
     """The folder of the Julia project with the solvers."""
     forget: bool = False
     """Forget the remembered Julia."""
-
-    def run(self, ending: Ending) -> int:
-        from ..julia import use
-
-        return use(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,13 +81,9 @@ class Sysimage(Command):
     doctor says whether they do.
     """
 
+    work: ClassVar[str] = "julia:sysimage"
     remove: bool = False
     """Remove the file."""
-
-    def run(self, ending: Ending) -> int:
-        from ..julia import sysimage
-
-        return sysimage(self)
 
 
 ACTIONS = {"install": Install, "status": Status, "use": Use, "sysimage": Sysimage}

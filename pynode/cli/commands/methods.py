@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from cyclopts import Parameter
 
 from ...core.option_kinds import Count
 from ..common import Command, one_of
-from ..signals import Ending
 
 EPILOGUE = """\
 Examples:
@@ -28,6 +27,7 @@ class Methods(Command):
     --implicit --structure sparse lists the implicit methods that take a sparse Jacobian.
     """
 
+    work: ClassVar[str] = "methods:run"
     name: Annotated[str, Parameter(metavar="TEXT")] = ""
     """Only methods whose name, family or reference contains this text."""
     _: KW_ONLY
@@ -49,11 +49,6 @@ class Methods(Command):
     """Only methods that take a separate step for every row of a batch."""
     json: bool = False
     """Print a JSON list of objects."""
-
-    def run(self, ending: Ending) -> int:
-        from ..methods import run
-
-        return run(self)
 
 
 COMMAND = Methods

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from cyclopts import Parameter
 
 from ...core.option_kinds import Backend, Names, Whole
 from ..common import FLAT, Command, Threads
-from ..signals import Ending
 
 EPILOGUE = """\
 Files written to --out: result.txt with the tables, and one folder per training with the files of
@@ -34,6 +33,7 @@ class Reproduce(Command):
     cost of one solve by an explicit method.
     """
 
+    work: ClassVar[str] = "reproduce:run"
     setup: Annotated[Literal["robertson", "pollution"], Parameter(metavar="SETUP")]
     """Name of the set-up."""
     _: KW_ONLY
@@ -54,11 +54,6 @@ class Reproduce(Command):
     threads: Annotated[Threads, FLAT] = Threads()
     json: bool = False
     """Print losses, errors, costs and files as one JSON object at the end."""
-
-    def run(self, ending: Ending) -> int:
-        from ..reproduce import run
-
-        return run(self)
 
 
 COMMAND = Reproduce

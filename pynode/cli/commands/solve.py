@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from cyclopts import Parameter
 
 from ...core.option_kinds import Backend, Count, Integer, Numbers, Positive, Text
 from ..common import Command
-from ..signals import Ending
 from ..target_help import ONE
 
 EPILOGUE = """\
@@ -31,6 +30,7 @@ class Solve(Command):
     failure. pynode runs the code of MODULE:OBJECT or FILE.py:OBJECT.
     """
 
+    work: ClassVar[str] = "solve:run"
     target: Annotated[str, Parameter(metavar="TARGET", help=ONE)]
     _: KW_ONLY
     y0: Numbers | None = None
@@ -55,11 +55,6 @@ class Solve(Command):
     """Draw the states over time to this file (png, pdf, svg)."""
     json: bool = False
     """Print times, states and counts as one JSON object instead of the CSV."""
-
-    def run(self, ending: Ending) -> int:
-        from ..solve import run
-
-        return run(self)
 
 
 COMMAND = Solve

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from cyclopts import Parameter
 
@@ -20,7 +20,6 @@ from ...train.option_groups import (
     StepOptions,
 )
 from ..common import FLAT, Columns, Command, Earlier, Threads, group
-from ..signals import Ending
 
 EPILOGUE = """\
 Files written to --out:
@@ -91,6 +90,7 @@ class Train(Command):
     table.
     """
 
+    work: ClassVar[str] = "train:run"
     data: Annotated[str, Parameter(metavar="DATA")]
     """Observations."""
     _: KW_ONLY
@@ -126,11 +126,6 @@ class Train(Command):
             self.end,
         )
         return {name: value for each in groups for name, value in each.given.items()}
-
-    def run(self, ending: Ending) -> int:
-        from ..train import run
-
-        return run(self, ending)
 
 
 COMMAND = Train

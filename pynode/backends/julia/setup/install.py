@@ -67,7 +67,7 @@ class Juliapkg:
         packages: keywords of PkgSpec. Raises what juliapkg raises."""
         module = self._module
         module.require_julia(julia)
-        # Older versions of juliapkg, for Python 3.10, have no preferences.
+        # Older versions of juliapkg have no preferences.
         known = inspect.signature(module.PkgSpec).parameters
         specs = [{k: v for k, v in package.items() if k in known} for package in packages]
         module.add([module.PkgSpec(**spec) for spec in specs])

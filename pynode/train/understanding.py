@@ -163,8 +163,10 @@ def understand(data: Dataset, given: dict[str, Any] | None = None) -> Understand
     if not set(given) & WARP_SETS and Warp.of(data) is not None:
         alternatives.append(replace(options, **WARPED))
     if "scaling" not in given:
-        other = {"kim": "decades", "decades": "kim"}[options.scaling]
-        alternatives.append(replace(options, scaling=other))
+        if options.scaling == "kim":
+            alternatives.append(replace(options, scaling="decades"))
+        else:
+            alternatives.append(replace(options, scaling="kim"))
     return Understanding(
         trajectories=len(data.trajectories),
         points=max(len(run.t) for run in data.trajectories),

@@ -14,12 +14,12 @@ from typing import Any
 import torch
 
 from ..data import Dataset
-from .collocation import slopes
+from .collocate import slopes
 from .features import fewest_seen, state_noise, turning_points
 from .objective import Objective
 from .options import Options
 from .scaling import ScaledField
-from .understand import LEAST_TURN, TURN_NOISE
+from .understanding import LEAST_TURN, TURN_NOISE
 
 LEARNED = "learned"
 PARTLY = "partly"
