@@ -9,6 +9,7 @@ import json
 import os
 import platform
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +23,7 @@ from .backends.julia.setup.locate import locate
 from .backends.julia.setup.packages import adding, check
 from .backends.packages import missing_for_native
 from .backends.registry import native_engine
+from .core.text_table import WIDTH
 from .integrate import solve
 
 LIMIT = 900.0  # seconds for one trial: the first start after an update precompiles for minutes
@@ -53,9 +55,22 @@ class Finding:
     remedy: str = ""
 
     def __str__(self) -> str:
-        return f"{self.state:<8} {self.name:<13} {self.text}" + (
-            f"\n{'':<22} -> {self.remedy}" if self.remedy else ""
-        )
+        lines = _hanging(f"{self.state:<8} {self.name:<13} ", self.text)
+        if self.remedy:
+            lines += _hanging(f"{'':<22} -> ", self.remedy)
+        return "\n".join(lines)
+
+
+def _hanging(head, text):
+    """The lines of a text after a head; the further lines begin where the text began."""
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=head,
+        subsequent_indent=" " * len(head),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def examine(limit: float = LIMIT, report: Callable[[Finding], None] | None = None) -> list[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from ..compare.tables import aligned
+from ..core.text_table import text_table
 from . import catalogue
 from .call import Call
 from .commands.adjoints import Adjoints
@@ -21,5 +21,5 @@ def run(command: Adjoints, call: Call) -> int:
         ("name", "adjoint=", "what it is"),
         *((e.name, repr(e.short), e.what) for e in entries),
     ]
-    print("\n".join(aligned(cells, left=(0, 1, 2))))
+    print("\n".join(text_table(cells, left=(0, 1, 2), wrapped=2)))
     return 0

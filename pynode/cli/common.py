@@ -11,6 +11,7 @@ from cyclopts import ArgumentCollection, Group, Parameter
 
 from ..core.given import Given
 from ..core.option_kinds import Count, Names, listed
+from .output import sentence
 
 # The fields of a record are options of the command, without a prefix.
 FLAT = Parameter(name="*")
@@ -56,7 +57,7 @@ class Talk(Given):
     def say(self, text: str) -> None:
         """Tell the user what happens, on the standard error. Results go to the standard output."""
         if not self.quiet:
-            print(text, file=sys.stderr, flush=True)
+            sentence(text, sys.stderr)
 
 
 @dataclass(frozen=True, kw_only=True)

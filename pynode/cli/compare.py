@@ -12,7 +12,7 @@ from ..compare import compare, report, stiffness_over
 from ..problems import Problem
 from .call import Call
 from .commands.compare import Compare
-from .output import NO_PLOTS, print_json
+from .output import NO_PLOTS, files_written, print_json
 from .targets import target
 
 
@@ -34,7 +34,7 @@ def run(command: Compare, call: Call) -> int:
     if not any(path.suffix == ".png" for path in written):
         command.talk.say(NO_PLOTS)
     if written:
-        command.talk.say("Written: " + ", ".join(map(str, written)))
+        command.talk.say(files_written(written))
     return 0
 
 

@@ -9,7 +9,7 @@ from ..data.picture import plot_data
 from ..data.summary import summarise
 from .call import Call
 from .commands.data import Data
-from .output import NO_PLOTS, print_json
+from .output import NO_PLOTS, files_written, print_json
 
 
 def run(command: Data, call: Call) -> int:
@@ -32,5 +32,5 @@ def run(command: Data, call: Call) -> int:
     print(f"{command.data}:")
     print(summary)
     if written:
-        command.talk.say("Written: " + ", ".join(written))
+        command.talk.say(files_written(written))
     return 0

@@ -7,7 +7,7 @@ import torch
 from ..diagnosis import diagnose
 from .call import Call
 from .commands.diagnose import Diagnose
-from .output import NO_PLOTS, print_json
+from .output import NO_PLOTS, files_written, print_json
 from .targets import target
 
 
@@ -15,12 +15,10 @@ def run(command: Diagnose, call: Call) -> int:
     """Examine and tell; returns the exit code."""
     torch.set_num_threads(command.threads.threads)
     problem = target(command.target)
-    names = getattr(problem.field, "columns", None) or getattr(problem.field, "species", None)
     diagnosis = diagnose(
         problem,
         rtol=command.rtol,
         atol=command.atol,
-        names=names,
         trials=not command.no_trials,
         max_seconds=command.seconds,
         backend=command.backend,
@@ -31,7 +29,7 @@ def run(command: Diagnose, call: Call) -> int:
         print(diagnosis)
     if command.out is not None:
         written = _write(diagnosis, command.out, command.talk)
-        command.talk.say("Written: " + ", ".join(map(str, written)))
+        command.talk.say(files_written(written))
     return 0
 
 

@@ -31,7 +31,7 @@ from . import pairs
 from .call import Call
 from .commands.fit import Fit
 from .config import save_config
-from .output import NO_PLOTS, failed, print_json
+from .output import NO_PLOTS, failed, files_written, print_json
 from .targets import load_object
 
 
@@ -136,7 +136,7 @@ def _write(command, found, out, log) -> list[Path]:
         written += save_pictures(found, out, command.uncertainty.level, **named)
     except ImportError:
         log(NO_PLOTS)
-    log("Written: " + ", ".join(map(str, written)))
+    log(files_written(written))
     return written
 
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from ..compare.tables import aligned
+from ..core.text_table import text_table
 from . import catalogue
 from .call import Call
 from .commands.methods import Methods
 from .output import print_json
 
 KINDS = ["explicit", "implicit", "switching"]
+
+LEGEND = """
+Jacobian: d dense, s sparse, b banded, k Krylov. engines: t torch, n native,
+j Julia. pynode methods --references shows where the methods are published."""
 
 
 def run(command: Methods, call: Call) -> int:
@@ -21,22 +25,31 @@ def run(command: Methods, call: Call) -> int:
         return 0
     if not entries:
         raise ValueError("no method has all of these properties: remove one of the options")
-    head = ("name", "kind", "order", "Jacobians", "mass", "batched", "backends", "reference")
-    lines = [
+    if command.references:
+        cells = [("name", "order", "reference")]
+        cells += [(entry.name, entry.order, entry.reference) for entry in entries]
+        print("\n".join(text_table(cells, (0, 1, 2), wrapped=2)))
+        return 0
+    head = ("name", "kind", "order", "Jacobian", "mass", "batched", "engines")
+    rows = [
         (
-            e.name,
-            e.kind,
-            e.order,
-            ",".join(e.structures) or "-",
-            _yes(e.mass),
-            _yes(e.batched),
-            ",".join(e.backends),
-            e.reference,
+            entry.name,
+            entry.kind,
+            entry.order,
+            _letters(entry.structures),
+            _yes(entry.mass),
+            _yes(entry.batched),
+            _letters(entry.backends),
         )
-        for e in entries
+        for entry in entries
     ]
-    print("\n".join(aligned([head, *lines], left=(0, 1, 3, 4, 5, 6, 7))))
+    print("\n".join(text_table([head, *rows], left=range(7))))
+    command.talk.say(LEGEND)
     return 0
+
+
+def _letters(words) -> str:
+    return " ".join(word[0] for word in words) or "-"
 
 
 def _matches(entry, command) -> bool:

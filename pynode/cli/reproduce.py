@@ -12,7 +12,7 @@ from ..train.kim2021 import reproduce
 from ..train.progress import SilentProgress, display
 from .call import Call
 from .commands.reproduce import Reproduce
-from .output import NO_PLOTS, print_json
+from .output import NO_PLOTS, files_written, print_json
 from .train import draw
 
 
@@ -43,7 +43,7 @@ def run(command: Reproduce, call: Call) -> int:
         print_json(_plain(result, written))
     else:
         print(result)
-    command.talk.say("Written: " + ", ".join(map(str, written)))
+    command.talk.say(files_written(written))
     return 0
 
 

@@ -31,7 +31,7 @@ from ..train.verdict import NOT_LEARNED
 from .call import Call
 from .commands.train import Train
 from .config import save_config
-from .output import NO_PLOTS, failed, print_json
+from .output import NO_PLOTS, failed, files_written, print_json, sentence
 from .targets import known_part
 
 # The run worked, and its field does not describe the data.
@@ -81,8 +81,8 @@ def _train(command, ending, first) -> int:
     if command.earlier.resume:
         given = {**saved_options(out / "checkpoint.pt"), **given}
     found = understand(data, given)
-    for sentence in found.sentences:
-        log(sentence)
+    for about in found.sentences:
+        log(about)
     if first:
         save_config(command, "train", out, command.earlier.resume, _changed(found.options))
     choices = [found.options]
@@ -111,7 +111,7 @@ def _ended(run, data, found, command, ending) -> int:
         log(NO_PLOTS)
     if command.records.export:
         written += export(run, out, log)
-    log("Written: " + ", ".join(map(str, written)))
+    log(files_written(written))
     results = {
         "baseline": run.baseline,
         "first": run.first,
@@ -126,8 +126,8 @@ def _ended(run, data, found, command, ending) -> int:
         "verdict": run.verdict.as_dict(),
     }
     if run.interrupted:
-        sentence = f"pynode: interrupted after epoch {results['epochs']}; add --resume to go on."
-        return failed(sentence, ending.code, command.json, results)
+        told = f"pynode: interrupted after epoch {results['epochs']}; add --resume to go on."
+        return failed(told, ending.code, command.json, results)
     if command.json:
         print_json(results)
     else:
@@ -138,14 +138,14 @@ def _ended(run, data, found, command, ending) -> int:
 
 
 def _print_results(run):
-    print(
+    sentence(
         f"Loss: {run.baseline:.3g} if nothing moved, {run.first:.3g} at the first solve,"
         f" {run.best:.3g} at the best: a factor of {run.baseline / run.best:.0f} in"
         f" {run.history[-1]['seconds']:.0f} s."
     )
-    print(f"Verdict: {run.verdict.sentence}.")
+    sentence(f"Verdict: {run.verdict.sentence}.")
     if run.verdict.advice:
-        print(f"Next: {run.verdict.advice}.")
+        sentence(f"Next: {run.verdict.advice}.")
 
 
 def _changed(options) -> dict:

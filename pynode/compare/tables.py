@@ -3,13 +3,14 @@ file."""
 
 from __future__ import annotations
 
+import textwrap
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.files import save_figure
+from ..core.text_table import WIDTH, text_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +30,10 @@ class Table(ABC):
         """What was compared."""
 
     def __str__(self) -> str:
-        return "\n".join([*aligned(self.cells), self.note])
+        notes = [
+            textwrap.fill(line, WIDTH, break_long_words=False) for line in self.note.splitlines()
+        ]
+        return "\n".join([*text_table(self.cells), *notes])
 
 
 class PlottableTable(Table):
@@ -42,19 +46,3 @@ class PlottableTable(Table):
     def plot(self, path: str | PathLike[str]) -> Path:
         """Write the figure; returns the path."""
         return save_figure(path, self.figure(), 150)
-
-
-def aligned(cells: Iterable[Sequence[Any]], left: Sequence[int] = (0, -1)) -> list[str]:
-    """The lines of a table. Its first row holds the heads. left: the columns that are aligned to
-    the left; the others are aligned to the right."""
-    lines = [tuple(map(str, line)) for line in cells]
-    widths = [max(len(line[k]) for line in lines) for k in range(len(lines[0]))]
-    to_left = {k % len(widths) for k in left}
-    lines.insert(1, tuple("-" * width for width in widths))
-
-    def padded(k, cell):
-        if k in to_left:
-            return cell.ljust(widths[k])
-        return cell.rjust(widths[k])
-
-    return ["  ".join(padded(k, cell) for k, cell in enumerate(line)).rstrip() for line in lines]

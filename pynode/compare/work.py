@@ -73,13 +73,13 @@ class Comparison(PlottableTable):
             "method",
             "rtol",
             "steps",
-            "rejected",
+            "refused",
             "evals",
             "jacobians",
             "LUs",
             "seconds",
             "error",
-            "finished",
+            "ended",
         )
         return [head] + [
             (
@@ -251,4 +251,4 @@ def _row(problem, times, name, by, rtol, max_nfe, exact) -> Row:
 def _reached(row) -> str:
     if row.finished:
         return "yes"
-    return f"no, {100 * row.reached:.2g} % of the span"
+    return f"to {100 * row.reached:.2g} %"

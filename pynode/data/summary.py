@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from ..core.formatting import counted, number
+from ..core.text_table import WIDTH, text_table
 from .dataset import Dataset, Trajectory
 
-WIDTH = 80
 # The noise is measured at most at so many times of each trajectory.
 MOST_TIMES = 20_000
 # Neighbours on each side from which a value is predicted.
@@ -129,13 +129,7 @@ class Summary:
                     period,
                 )
             )
-        widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-        lines = []
-        for row in rows:
-            cells = [row[0].ljust(widths[0])]
-            cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-            lines.append("  ".join(cells))
-        return lines
+        return text_table(rows, left=(0,))
 
     def _sentences(self) -> list[str]:
         said = [""]

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..core.formatting import duration, number
+from ..core.text_table import WIDTH
 
 if TYPE_CHECKING:
     from .diagnosis import Diagnosis
 
-WIDTH = 110
 MARGIN = 14
 FEW = 6  # at most so many jumps are listed
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..core.formatting import number
 from ..core.status import Status
+from ..core.text_table import WIDTH
 from ..core.trajectory import Attempt
 
 SHOWN = 8  # so many of the last attempts, and of Newton's corrections, are shown
@@ -120,7 +121,7 @@ class FailureReport:
 
 
 def _wrapped(text):
-    return [*textwrap.wrap(text, 100, initial_indent="  ", subsequent_indent="  "), ""]
+    return [*textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="  "), ""]
 
 
 def _ratio(ratio) -> str:

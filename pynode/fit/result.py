@@ -19,6 +19,7 @@ from torch import Tensor
 from ..core.files import save_text
 from ..core.formatting import counted
 from ..core.parameter_info import from_scale
+from ..core.text_table import text_table
 from .fisher import Freedom, Information, Interval, intervals, percent, rounded, sentences
 from .protocol import EstimationProblem, estimated
 
@@ -187,11 +188,7 @@ class Estimate:
                 rows.append((x.name, value, f"{low} to {high}", x.method))
         for network, count in Counter(networks.values()).items():
             rows.append((network, counted(count, "weight"), "", ""))
-        widths = [max(len(row[i]) for row in rows) for i in range(4)]
-        table = [
-            "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        ]
+        table = text_table(rows, left=(0, 1, 2, 3))
         return "\n".join([head, "", *table, "", *self.sentences()])
 
 

@@ -76,7 +76,8 @@ def display() -> SilentProgress:
 
 
 def _summary(record, best) -> str:
+    evaluations = record["nfe"] + record["backward_nfe"]
     return (
-        f"loss {record['loss']:.3e} (best {best:.3e}), {record['accepted']} steps, "
-        f"{record['nfe']} + {record['backward_nfe']} evaluations, {record['seconds']:.0f} s"
+        f"loss {record['loss']:.3e} (best {best:.3e}), {record['accepted']} steps,"
+        f" {evaluations} evaluations, {record['seconds']:.0f} s"
     )

@@ -224,7 +224,7 @@ def test_the_standard_output_may_be_full_as_well(monkeypatch, capsys):
         flush = full
 
     monkeypatch.setattr(sys, "stdout", Full())
-    assert main(["methods"]) == 1
+    assert main(["methods", "--references"]) == 1
     assert (
         capsys.readouterr().err
         == "pynode: the standard output could not be written: no space left on device.\n"

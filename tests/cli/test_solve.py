@@ -253,7 +253,6 @@ def test_the_options_of_diagnose(capsys, monkeypatch):
     assert given == {
         "rtol": None,
         "atol": None,
-        "names": ("A", "B", "C"),
         "trials": True,
         "max_seconds": 60.0,
         "backend": "auto",
@@ -276,7 +275,6 @@ def test_the_options_of_diagnose(capsys, monkeypatch):
     assert given == {
         "rtol": 1e-3,
         "atol": 1e-4,
-        "names": None,
         "trials": False,
         "max_seconds": 7.0,
         "backend": "torch",

@@ -1,6 +1,7 @@
 """Implicit against explicit: the rows, the limit on evaluations, the table and the plot."""
 
 import csv
+import re
 from dataclasses import replace
 
 import pytest
@@ -56,7 +57,8 @@ def test_a_method_that_meets_the_limit_is_a_row(problem, tmp_path, figures):
     assert done.finished
     text = str(result)
     assert "Not finished: the limit on evaluations" in text and "at most 400 evaluations" in text
-    assert "% of the span" in text.splitlines()[2]
+    assert re.search(r"to [\d.]+ %$", text.splitlines()[2])
+    assert max(map(len, text.splitlines())) <= 80
     assert result.plot(tmp_path / "plot.png").exists()
     work, seconds = figures[0].axes
     assert curves(work)["FBDF (implicit)"] == [(done.work, done.error)]
@@ -71,7 +73,7 @@ def test_table_and_csv_agree(problem, tmp_path):
         (row,) = csv.DictReader(file)
     assert row["method"] == "FBDF" and int(row["nfe"]) == result.rows[0].nfe
     head, _, line, *_ = str(result).splitlines()
-    assert head.split()[:5] == ["method", "rtol", "steps", "rejected", "evals"]
+    assert head.split()[:5] == ["method", "rtol", "steps", "refused", "evals"]
     assert line.split()[0] == "FBDF" and line.split()[4] == row["nfe"]
 
 

@@ -76,11 +76,11 @@ def csv_file(tmp_path, monkeypatch):
 def test_command_says_what_was_understood(csv_file, capsys):
     options = ["--input", "u", "--error", "A_sd"]
     assert main(["data", csv_file, *options]) == 0
-    out = capsys.readouterr().out
+    out, talk = capsys.readouterr()
     for words in ("'Time [h]', from 0 to 19 h", "A [mM]", "Inputs: u", "'A_sd' is the standard"):
         assert words in out
     assert all(len(line) <= 80 for line in out.splitlines())
-    assert "Oscillating: A [mM]" in out and "out/data-tank.png" in out
+    assert "Oscillating: A [mM]" in out and "out/data-tank.png" in talk
 
 
 def test_command_prints_json_and_draws(csv_file, tmp_path, capsys):

@@ -125,7 +125,7 @@ def test_arguments_are_checked(problem):
 
 def test_the_result_in_words_and_as_data(problem, capsys):
     found = estimate(problem, 2, progress=Lines(every=0.0))
-    assert "start 2/2: objective" in capsys.readouterr().out
+    assert "start 2/2: objective" in capsys.readouterr().err
     text = str(found)
     assert text.startswith("2 starts, ") and "k1" in text and "95 % interval" in text
     assert "The data determine all parameters within their bounds." in text

@@ -47,6 +47,8 @@ class Methods(Command):
     """Only methods that take mass matrices."""
     batched: bool = False
     """Only methods that take a separate step for every row of a batch."""
+    references: bool = False
+    """Show where the methods are published, instead of their properties."""
     json: bool = False
     """Print a JSON list of objects."""
 
