@@ -19,7 +19,7 @@ PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 # with the reason.
 FENCE = re.compile(r"^( *)```(.*)\n((?:.*\n)*?)\1```$", re.M)
 NOT_RUN = re.compile(r'python title="not run: \w.+"')
-INFO = {"python", "text", "sh", "julia", "c", ""}
+INFO = {"python", "text", "sh", "toml", "julia", "c", ""}
 EXTERNAL = re.compile(r'<(?:script|link|img|iframe)[^>]*(?:src|href)=["\']?(?:https?:)?//[^>]*>')
 
 
