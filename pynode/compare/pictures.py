@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib import ticker
 from matplotlib.figure import Figure
 
-from ..core.colours import COLOURS
+from ..core.drawing.palette import COLOURS
 
 if TYPE_CHECKING:
     from .work import Comparison

@@ -34,7 +34,7 @@ def plot_waterfall(path: str | PathLike[str], found: Estimate) -> Path:
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    from ..core.colours import COLOURS
+    from ..core.drawing.palette import COLOURS
 
     values = np.array([start.objective for start in found.starts])
     finite = np.isfinite(values)
@@ -109,7 +109,7 @@ def plot_profiles(
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
-    from ..core.colours import COLOURS
+    from ..core.drawing.palette import COLOURS
 
     columns = min(4, len(profiles))
     lines = math.ceil(len(profiles) / columns)
@@ -142,7 +142,7 @@ def plot_profiles(
 
 
 def _draw_fit(axis: Any, observable: str, measured: Predictions, curves: Bands, log: bool) -> None:
-    from ..core.colours import COLOURS
+    from ..core.drawing.palette import COLOURS
 
     for k, condition in enumerate(_conditions(measured, observable)):
         colour = COLOURS[k % len(COLOURS)]
@@ -183,7 +183,7 @@ def _draw_fit(axis: Any, observable: str, measured: Predictions, curves: Bands, 
 
 
 def _draw_residuals(axis, observable, measured, log, level):
-    from ..core.colours import COLOURS
+    from ..core.drawing.palette import COLOURS
 
     z = quantile(level)
     axis.axhspan(-z, z, color="0.92", lw=0)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ..colours import COLOURS
+from ..drawing.palette import COLOURS
 from ..events import RowRecords
 from ..in_kind import as_arrays
 from ..layout import joined
