@@ -71,12 +71,13 @@ def plot_fit(
 
     The time axis is logarithmic if the times span more than three decades. At most MOST_RUNS
     trajectories and MOST_STATES states are drawn; the legend says how many are not. A cross at the
-    end of a line says that the field could not be solved beyond it; such a line ends at the edge of
-    the panel where it leaves the data by more than their range. backend: as for ``solve``.
-    title: a sentence above, such as the verdict of the run. members: further fields, such as those
-    of an ensemble; a band from the lowest to the highest of their solutions is drawn behind the
-    line. held_out: for each trajectory whether training never saw it; its line is dashed. Returns
-    the path. Raises ImportError without matplotlib.
+    end of a line says that the field could not be solved beyond it. It is at the edge of the panel
+    where the line leaves the data by more than their range.
+
+    backend: as for ``solve``. title: a sentence above, such as the verdict of the run. members:
+    further fields, such as those of an ensemble; a band from the lowest to the highest of their
+    solutions is drawn behind the line. held_out: for each trajectory whether training never saw it;
+    its line is dashed. Returns the path. Raises ImportError without matplotlib.
     """
     runs = data.trajectories[:MOST_RUNS]
     figure, axes = panels(min(len(data.columns), MOST_STATES))
@@ -86,6 +87,7 @@ def plot_fit(
     for i, (axis, label) in enumerate(zip(axes, data.labels)):
         for course, held in zip(courses, held_out):
             _draw_course(axis, course, i, _dashes(held))
+        _mark_failed(axis, courses, i)
         if any(course.log for course in courses):
             axis.set_xscale("log")
         finish(axis, data.time_label, label)
@@ -158,11 +160,6 @@ def _draw_course(axis, course: _Course, i: int, dashes) -> None:
     shown = _shown(course.t, course.log)
     t = course.t[shown]
     y = course.y[shown, i]
-    if course.failed:
-        # What goes to infinity would leave no room for the data.
-        low, high = _range(course.run, i)
-        y = y.clamp(low, high)
-        axis.plot(t[-1:], y[-1:], clip_on=False, **failed_end(own.colour))
     axis.plot(t, y, ls=dashes, color=own.colour, lw=1.6, zorder=2)
     if course.low is not None and course.high is not None:
         shown = _shown(course.fine, course.log)
@@ -172,13 +169,23 @@ def _draw_course(axis, course: _Course, i: int, dashes) -> None:
     draw_observations(axis, course.run, i, own, course.log)
 
 
-def _range(run: Trajectory, i: int) -> tuple[float, float]:
-    """The values of state i between which a failed solve is drawn: the range of its observations,
-    and as much again below and above."""
-    seen = run.y[run.seen[:, i], i]
+def _mark_failed(axis, courses: Sequence[_Course], i: int) -> None:
+    """Crosses where solves failed. What goes to infinity would leave no room for the data: then the
+    axis shows the range of the observations, and as much again below and above."""
+    failed = [course for course in courses if course.failed]
+    if not failed:
+        return
+    seen = torch.cat([course.run.y[course.run.seen[:, i], i] for course in courses])
     low = float(seen.min())
     high = float(seen.max())
-    return 2 * low - high, 2 * high - low
+    shown = axis.get_ylim()
+    bottom = max(shown[0], 2 * low - high)
+    top = min(shown[1], 2 * high - low)
+    if top > bottom:
+        axis.set_ylim(bottom, top)
+    for course in failed:
+        end = min(max(float(course.y[-1, i]), bottom), top)
+        axis.plot(course.t[-1:], [end], clip_on=False, **failed_end(course.own.colour))
 
 
 def _shown(t: Tensor, log: bool) -> Tensor:

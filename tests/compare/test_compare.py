@@ -61,8 +61,8 @@ def test_a_method_that_meets_the_limit_is_a_row(problem, tmp_path, figures):
     work, seconds = figures[0].axes
     assert curves(work)["FBDF (implicit)"] == [(done.work, done.error)]
     assert curves(seconds)["FBDF (implicit)"] == [(done.seconds, done.error)]
-    crosses = [line for line in work.lines if line.get_marker() == "x" and len(line.get_xydata())]
-    assert [line.get_xydata()[0][0] for line in crosses] == [lost.work]
+    opened = [line for line in work.lines if line.get_mfc() == "white" and len(line.get_xydata())]
+    assert [line.get_xydata()[0][0] for line in opened] == [lost.work]
 
 
 def test_table_and_csv_agree(problem, tmp_path):

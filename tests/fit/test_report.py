@@ -118,11 +118,11 @@ def test_pictures_show_starts_fits_and_profiles(found, tmp_path, figures):
     marks = [line for line in waterfall.axes[0].lines if line.get_marker() == "o"]
     assert sum(len(line.get_xdata()) for line in marks) == 3
     # A column for each observable: fit and residuals, for both runs.
-    assert [axis.get_title() for axis in fit.axes if axis.get_title()] == ["A", "B"]
+    assert [axis.get_ylabel() for axis in fit.axes[::2]] == ["A", "B"]
     top, bottom = fit.axes[0], fit.axes[1]
     assert len(top.collections) == 2  # the bands
-    dots = [line for line in top.lines if line.get_marker() == "o"]
+    dots = [line for line in top.lines if line.get_marker() in ("o", "s")]
     assert [len(line.get_xdata()) for line in dots] == [12, 12]
     assert max(abs(y) for line in bottom.lines[1:] for y in line.get_ydata()) < 5
-    assert [axis.get_title() for axis in profiles.axes] == ["k1"]
+    assert [axis.get_xlabel() for axis in profiles.axes] == ["k1"]
     found.profiles.clear()

@@ -53,15 +53,17 @@ def panels(
     return figure, axes[:count]
 
 
-def finish(axis: Axes, x: str, y: str, powers: bool = True) -> None:
-    """Labels, ticks and a grid. x, y: what the axes show, with units. powers: whether large and
-    small numbers of a linear axis have a common power of ten."""
+def finish(axis: Axes, x: str, y: str) -> None:
+    """Labels, ticks and a grid. x, y: what the axes show, with units. Large and small numbers of a
+    linear axis have a common power of ten."""
+    from matplotlib.ticker import ScalarFormatter
+
     axis.set_xlabel(_folded(axis, x, 0), fontsize=LABEL)
     axis.set_ylabel(_folded(axis, y, 1), fontsize=LABEL)
     axis.tick_params(labelsize=TICK)
     axis.grid(alpha=0.25)
     axis.yaxis.get_offset_text().set_fontsize(TICK)
-    if powers and axis.get_yscale() == "linear":
+    if isinstance(axis.yaxis.get_major_formatter(), ScalarFormatter):
         axis.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4), useMathText=True)
 
 
