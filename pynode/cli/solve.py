@@ -8,13 +8,13 @@ import io
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from .. import problems
 from ..backends.registry import NAMES as BACKENDS
+from ..core.drawing.figures import headline
 from ..core.files import save_figure, save_text
-from ..core.views.picture import MOST
+from ..core.views.picture import MOST, separate_figure
 from ..integrate import solve
 from .command import finish, print_json
 from .targets import HELP, target
@@ -181,23 +181,12 @@ def _csv(solution) -> str:
 def _plot(path, title, solution):
     """Draw the states over time, each on an axis of its own where some are much smaller than
     others."""
+    sizes = solution.y.abs().amax(0)[:MOST]
+    panels = bool((sizes < SMALL * sizes.max()).any())
     try:
-        from matplotlib.figure import Figure
+        figure = separate_figure(solution, panels)
     except ImportError:
         print(NO_PLOTS, file=sys.stderr)
         return
-    sizes = solution.y.abs().amax(0)[:MOST]
-    panels = bool((sizes < SMALL * sizes.max()).any())
-    columns = 1
-    rows = 1
-    if panels:
-        columns = min(3, len(sizes))
-        rows = -(-len(sizes) // columns)
-    size = (max(8, 3.4 * columns), max(4.8, 2.5 * rows))
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
-    drawn = solution.plot(panels=panels, ax=axes)
-    for axis in axes.flat[len(np.ravel(drawn)) :]:
-        axis.remove()
-    figure.suptitle(f"{title} by {solution.method}")
+    headline(figure, f"{title} by {solution.method}")
     save_figure(path, figure, 140)

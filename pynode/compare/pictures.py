@@ -77,7 +77,7 @@ def deviations(
             axis.plot(points, [k, k], color=look(0).colour, lw=1.2, marker="o", markevery=[1])
         place = (max(value or low, low), k)
         axis.annotate(text, place, (9, 0), textcoords="offset points", va="center", fontsize=TICK)
-    axis.set(xscale="log", xlim=(low, 5 * high))
+    axis.set(xscale="log", xlim=(low / 1.2, 5 * high))
     axis.set_yticks(range(len(labels)), labels)
     axis.set_ylim(len(labels) - 0.4, -0.6)
     finish(axis, unit, "")

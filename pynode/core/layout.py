@@ -28,7 +28,11 @@ class Layout:
 
     named: what a user or a field calls the components, or the last dimension of a single tensor;
     None for their places.
+
+    time_unit: the unit of the time of the problem, for pictures and tables; '' if unknown.
     """
+
+    time_unit = ""
 
     def __init__(self, state: State, named: Sequence[str] | None = None) -> None:
         leaves: list[Tensor] = []

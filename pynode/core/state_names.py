@@ -18,6 +18,17 @@ def names_of_field(f: Any) -> tuple[str, ...] | None:
     return tuple(map(str, names))
 
 
+def time_unit_of_field(f: Any) -> str:
+    """The unit of the time of f, from its attribute ``time_unit``; '' if it has none."""
+    unit = getattr(f, "__dict__", {}).get("time_unit")
+    # Through the class, because a module looks for a missing attribute for a microsecond.
+    if unit is None and hasattr(type(f), "time_unit"):
+        unit = getattr(f, "time_unit", None)
+    if isinstance(unit, str):
+        return unit
+    return ""
+
+
 def checked(names: Sequence[str]) -> tuple[str, ...]:
     """The names as a tuple. Raise TypeError or ValueError if they are no list of different
     texts."""

@@ -67,9 +67,9 @@ def test_times_over_decades_have_a_logarithmic_axis():
     assert cycles().plot(ax=axes()).get_xscale() == "linear"
 
 
-def test_panels_have_a_title_each():
+def test_the_axis_of_a_panel_names_its_component():
     drawn_on = cycles().plot(panels=True, ax=axes(1, 2))
-    assert [axis.get_title() for axis in drawn_on] == ["prey", "predator"]
+    assert [axis.get_ylabel() for axis in drawn_on] == ["prey", "predator"]
 
 
 def test_rows_have_a_line_each():

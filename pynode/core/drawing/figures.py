@@ -95,14 +95,15 @@ def legend_below(figure: Figure, handles: Sequence[Any]) -> None:
     )
 
 
-def legend_beside(axis: Axes, fontsize: float = LEGEND, width: int = LEGEND_WIDTH) -> None:
-    """A legend at the right of the axes, of everything there that has a label. width: letters of a
-    line."""
-    handles, names = axis.get_legend_handles_labels()
+def legend_beside(
+    axis: Axes, handles: Sequence[Any], fontsize: float = LEGEND, width: int = LEGEND_WIDTH
+) -> None:
+    """A legend at the right of the axes. handles: artists with labels; without them there is no
+    legend. width: letters of a line."""
     if not handles:
         return
-    texts = [textwrap.fill(name, width) for name in names]
-    axis.legend(
+    texts = [textwrap.fill(handle.get_label(), width) for handle in handles]
+    legend = axis.legend(
         handles,
         texts,
         loc="upper left",
@@ -113,6 +114,9 @@ def legend_beside(axis: Axes, fontsize: float = LEGEND, width: int = LEGEND_WIDT
         handlelength=2.6,
         ncols=math.ceil(sum(text.count("\n") + 1 for text in texts) / LEGEND_LINES),
     )
+    # Many lines of one kind are pale; the one in the legend is not.
+    for line in legend.get_lines():
+        line.set_alpha(None)
 
 
 def entry(label: str, **style: Any) -> Any:

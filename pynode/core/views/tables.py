@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..layout import joined
+from ..unit_names import split_unit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +50,15 @@ def dataset(solution: Viewable) -> xr.Dataset:
         name: ((*first, *(f"{name}_{i}" for i in range(values.ndim - len(first)))), values)
         for name, values in _variables(solution)
     }
-    return xarray.Dataset(variables, coordinates, _about(solution))
+    made = xarray.Dataset(variables, coordinates, _about(solution))
+    # The attribute that xarray puts on the axes of its plots.
+    if solution.time_unit:
+        made["t"].attrs["units"] = solution.time_unit
+    for name in variables:
+        unit = split_unit(name)[1]
+        if unit:
+            made[name].attrs["units"] = unit
+    return made
 
 
 def components(solution: Viewable) -> tuple[np.ndarray, np.ndarray]:

@@ -50,6 +50,11 @@ class Viewable:
         y0, otherwise 'y[0]', 'y[1]', ..."""
         return self._layout.names
 
+    @property
+    def time_unit(self) -> str:
+        """The unit of the time, such as 'h': that of the problem or of f, '' if unknown."""
+        return self._layout.time_unit
+
     def __getitem__(self, name: str) -> Any:
         """A component by its name, or a part of a dict by its key, at all times: (T, ...), or
         (T, B, ...) for a batch. Raise KeyError for other names."""
@@ -114,7 +119,9 @@ class Viewable:
         are marked. ax: matplotlib Axes to draw on, with panels one for each component. style: for
         matplotlib's ``plot``.
 
-        With dense output the lines are smooth. Returns the Axes, with panels a list of them. Raises
+        With dense output the lines are smooth. A cross at the end of a line says that the solve
+        failed there. The axes have units where names say them ("A [mM]"), and where the problem
+        knows the unit of its time. Returns the Axes, with panels a list of them. Raises
         ImportError without matplotlib, KeyError for unknown names.
         """
         from .picture import plot
