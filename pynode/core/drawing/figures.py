@@ -28,6 +28,7 @@ LEGEND_LETTER = 0.066
 SYMBOL = 0.56
 # The height of a line in a legend, in inches.
 LEGEND_LINE = 0.2
+LEAST_SYMBOL = 4.5
 # Letters of a line in a legend.
 LEGEND_WIDTH = 30
 # A legend beside an axis has at most so many lines in a column.
@@ -114,9 +115,10 @@ def legend_beside(
         handlelength=2.6,
         ncols=math.ceil(sum(text.count("\n") + 1 for text in texts) / LEGEND_LINES),
     )
-    # Many lines of one kind are pale; the one in the legend is not.
+    # Many lines of one kind are pale, and many points small; those in the legend are not.
     for line in legend.get_lines():
         line.set_alpha(None)
+        line.set_markersize(max(line.get_markersize(), LEAST_SYMBOL))
 
 
 def entry(label: str, **style: Any) -> Any:
