@@ -227,6 +227,7 @@ class _Held:
         else:
             solution.events = self._records(solution.events)
             layout = _Cut(self.start, self.problem.state_names())
+            layout.units = solution._layout.units
             layout.time_unit = solution.time_unit
             solution._layout = layout
         solution.y = solution.y[..., : self.size]

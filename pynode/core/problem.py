@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .layout import Layout, State
-from .state_names import checked, names_of_field, time_unit_of_field
+from .state_names import checked, names_of_field, time_unit_of_field, units_of_field
 from .suggestions import SuggestsOptions
 
 # The user's times.
@@ -79,9 +79,12 @@ class ODEProblem(SuggestsOptions):
             raise ValueError(
                 f"{len(self.names)} names for {layout.size} components of y0: give one for each"
             )
-        unit = self.time_unit or time_unit_of_field(self.f)
-        if unit:
-            layout.time_unit = unit
+        time_unit = self.time_unit or time_unit_of_field(self.f)
+        if time_unit:
+            layout.time_unit = time_unit
+        units = units_of_field(self.f)
+        if len(units) == layout.size:
+            layout.units = units
         return layout
 
     def state_names(self) -> Sequence[str] | None:

@@ -33,16 +33,24 @@ def split_unit(name: str) -> tuple[str, str]:
     return name, ""
 
 
+def unit_of(name: str) -> str:
+    """The unit in a name of a component, '' if it has none. 'y[2]' is a name with an index."""
+    unit = split_unit(name)[1]
+    if _INDEX.match(unit):
+        return ""
+    return unit
+
+
 def with_unit(name: str, unit: str = "") -> str:
     """What an axis says of a quantity: 'Glucose (mmol/L)'. The plain name if nothing is known of
     its unit.
 
-    unit: the unit, '' to take it from the name. 'y[2]' is a name with an index.
+    unit: the unit, '' to take it from the name.
     """
-    short, own = split_unit(name)
-    if _INDEX.match(own):
-        short = name
-        own = ""
+    short = name
+    own = unit_of(name)
+    if own:
+        short = split_unit(name)[0]
     known = unit or own
     if not known:
         return name

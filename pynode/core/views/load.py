@@ -82,6 +82,7 @@ def _batch(arrays, about):
 
 def _layout(about, dtype):
     layout = Layout.described(about["structure"], about["shapes"], dtype, about["names"])
+    layout.units = tuple(about.get("units", ()))
     layout.time_unit = about.get("time_unit", "")
     return layout
 

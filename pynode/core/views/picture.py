@@ -96,7 +96,7 @@ def _draw_all(axes, solution, chosen, x, scales, what, style):
             axis.set_yscale(scales[1])
         y = ""
         if panels or len(chosen) == 1:
-            y = with_unit(chosen[number])
+            y = _label(solution, chosen[number])
         finish(axis, _label_of_x(solution, x), y)
 
 
@@ -137,7 +137,12 @@ def _label_of_x(solution, x):
     """What the axis of x says."""
     if x == "t":
         return with_unit("t", solution.time_unit)
-    return with_unit(x)
+    return _label(solution, x)
+
+
+def _label(solution, name):
+    """What axes and legends say of a component."""
+    return with_unit(name, solution.units.get(name, ""))
 
 
 def _legend(axes, panels, more, own):
@@ -248,7 +253,7 @@ def _draw(axis, solution, curves, x, name, own, style):
         look_of_lines |= {"linewidth": 1.0, "alpha": max(0.15, min(1.0, 8 / count))}
     look_of_lines |= normalize_kwargs(style, Line2D)
     lines = axis.plot(positions, values, **look_of_lines)
-    lines[0].set_label(with_unit(name))
+    lines[0].set_label(_label(solution, name))
     for row in _failed(solution):
         if row >= count:
             continue  # not drawn

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..layout import joined
-from ..unit_names import split_unit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,9 +53,8 @@ def dataset(solution: Viewable) -> xr.Dataset:
     # The attribute that xarray puts on the axes of its plots.
     if solution.time_unit:
         made["t"].attrs["units"] = solution.time_unit
-    for name in variables:
-        unit = split_unit(name)[1]
-        if unit:
+    for name, unit in solution.units.items():
+        if name in variables:
             made[name].attrs["units"] = unit
     return made
 

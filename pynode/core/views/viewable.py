@@ -11,6 +11,7 @@ import numpy as np
 from ..in_kind import as_arrays
 from ..layout import joined
 from ..suggestions import suggestion
+from ..unit_names import unit_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +50,14 @@ class Viewable:
         """(n,) names of the components of the state: those of the problem, of f or of the keys of
         y0, otherwise 'y[0]', 'y[1]', ..."""
         return self._layout.names
+
+    @property
+    def units(self) -> dict[str, str]:
+        """{name of a component: its unit} where the name says one, as "A [mM]" does, or f has the
+        attribute ``state_units``."""
+        given = self._layout.units or ("",) * len(self.names)
+        found = {name: unit or unit_of(name) for name, unit in zip(self.names, given, strict=True)}
+        return {name: unit for name, unit in found.items() if unit}
 
     @property
     def time_unit(self) -> str:
