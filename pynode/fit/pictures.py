@@ -19,6 +19,7 @@ from ..core.drawing.figures import (
     legend_below,
     note,
     panels,
+    whole_numbers,
 )
 from ..core.drawing.palette import GREY, PALE, Look, look
 from ..core.files import save_figure
@@ -58,19 +59,21 @@ def plot_waterfall(path: str | PathLike[str], found: Estimate) -> Path:
     points: dict[str, Any] = {"color": look(0).colour, "ls": "", "marker": "o", "ms": 6}
     handles = axis.plot(known[reached], gaps[reached], label=_reached(found), **points)
     if not reached.all():
-        other = {"label": "ended elsewhere", "mfc": "white", **points}
+        other: dict[str, Any] = {"label": "ended elsewhere", "mfc": "white", **points}
         handles += axis.plot(known[~reached], gaps[~reached], **other)
     lost = rank[~finite]
     top = 2 * max(1.0, float(gaps.max(initial=0.0)))
     if len(lost):
         top *= 3
         label = f"{len(lost)} could not be simulated"
-        crosses = {"marker": "X", "color": GREY, "ls": "", "ms": 7, "label": label}
-        handles += axis.plot(lost, [0.95] * len(lost), transform=_at_top(axis), **crosses)
+        crosses: dict[str, Any] = {"color": GREY, "ls": "", "marker": "X", "ms": 7, "label": label}
+        # At this part of the height of the axes.
+        place = axis.get_xaxis_transform()
+        handles += axis.plot(lost, [0.95] * len(lost), transform=place, **crosses)
     axis.set_yscale("log")
     axis.set_ylim(0.5 * LEAST_GAP, top)
     axis.set_xlim(0.5, len(values) + 0.5)
-    _whole_numbers(axis)
+    whole_numbers(axis)
     finish(axis, "start, the best one first", f"objective above the best, {found.objective:.6g}")
     legend_below(figure, handles)
     return save_figure(path, figure, 150)
@@ -151,17 +154,6 @@ def plot_profiles(
     ]
     legend_below(figure, handles)
     return save_figure(path, figure, 150)
-
-
-def _at_top(axis):
-    """Places by the rank of a start and by the height of the axes, from 0 to 1."""
-    return axis.get_xaxis_transform()
-
-
-def _whole_numbers(axis):
-    from matplotlib.ticker import MaxNLocator
-
-    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _draw_fit(axis: Any, observable: str, measured: Predictions, curves: Bands, log: bool) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from ..core.csv_records import write_csv
-from ..core.drawing.figures import entry, finish, legend_below, panels
+from ..core.drawing.figures import entry, finish, legend_below, panels, whole_numbers
 from ..core.drawing.palette import GREY, look
 from ..core.files import save_figure
 from ..core.stats import Stats
@@ -140,7 +140,7 @@ class EvaluationMonitor:
         for number, name in enumerate(dict.fromkeys(cost.module for cost in self.costs)):
             costs = [cost for cost in self.costs if cost.module == name]
             own = look(number)
-            style = {"color": own.colour, "marker": own.marker, "ms": 4}
+            style: dict[str, Any] = {"color": own.colour, "marker": own.marker, "ms": 4}
             epochs = [cost.epoch for cost in costs]
             evaluations.plot(epochs, [cost.nfe_per_solve for cost in costs], **style)
             steps.plot(epochs, [cost.accepted / cost.solves for cost in costs], **style)
@@ -151,7 +151,7 @@ class EvaluationMonitor:
         handles.append(entry("rejected steps", color=GREY, marker="o", ms=4, ls="--", mfc="white"))
         for axes, label in ((evaluations, "evaluations a solve"), (steps, "steps a solve")):
             axes.set_ylim(bottom=0)
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            whole_numbers(axes)
             finish(axes, "epoch", label)
         legend_below(figure, handles)
         return save_figure(path, figure, 120)

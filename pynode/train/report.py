@@ -18,6 +18,7 @@ from ..core.drawing.figures import (
     left_out,
     legend_below,
     panels,
+    whole_numbers,
 )
 from ..core.drawing.palette import GREY, Look, failed_end, look
 from ..core.files import save_figure
@@ -122,6 +123,7 @@ def plot_loss(path: str | PathLike[str], history: list[dict[str, Any]], best: fl
             x[-1] + 1, best, "D", color=look(1).colour, ms=6, label=f"saved model: {best:.3g}"
         )
     axis.set_yscale("log")
+    whole_numbers(axis)
     finish(axis, "epoch", "loss of the scaled states")
     legend_below(figure, axis.get_legend_handles_labels()[0])
     return save_figure(path, figure, 150)

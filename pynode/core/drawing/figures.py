@@ -68,6 +68,13 @@ def finish(axis: Axes, x: str, y: str) -> None:
         axis.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4), useMathText=True)
 
 
+def whole_numbers(axis: Axes) -> None:
+    """Ticks of the axis of x at whole numbers only."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
 def headline(figure: Figure, text: str) -> None:
     """A sentence above everything, in lines that are no longer than the figure is wide."""
     letters = int(figure.get_figwidth() / LETTER)
