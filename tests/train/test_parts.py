@@ -45,8 +45,10 @@ def make(data, **options):
 def test_model_file_round_trip(data, tmp_path, options):
     field, architecture = make(data, **options)
     run = data.trajectories[0]
-    save_model(tmp_path / "model.pt", describe(field, architecture, data.columns, run.y[0], run.t))
+    plain = describe(field, architecture, data.columns, run.y[0], run.t, time_unit="h")
+    save_model(tmp_path / "model.pt", plain)
     again = load_model(tmp_path / "model.pt")
+    assert again.time_unit == "h"
     y, t = (
         torch.tensor([[0.3, 0.4], [0.9, 0.1]], dtype=torch.float64),
         torch.tensor([0.1, 0.2], dtype=torch.float64),
