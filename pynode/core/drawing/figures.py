@@ -65,7 +65,7 @@ def finish(axis: Axes, x: str, y: str) -> None:
     axis.grid(alpha=0.25)
     axis.yaxis.get_offset_text().set_fontsize(TICK)
     if isinstance(axis.yaxis.get_major_formatter(), ScalarFormatter):
-        axis.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4), useMathText=True)
+        axis.ticklabel_format(axis="y", style="sci", scilimits=(-3, 5), useMathText=True)
 
 
 def whole_numbers(axis: Axes) -> None:
