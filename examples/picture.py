@@ -7,6 +7,8 @@ from pynode.core.drawing.palette import COLOURS
 
 BLUE, RED, GREEN, PINK, ORANGE = COLOURS[:5]
 GREY = "0.5"
+# Inches below axes for the numbers and the label.
+ROOM = 0.4
 
 
 def save(draw, name):
@@ -31,10 +33,11 @@ def save(draw, name):
 
 
 def below(axes, columns=2):
-    """A legend below the axes, of everything there that has a label."""
+    """A legend below the axes and their label, of everything there that has a label."""
+    height = axes.get_window_extent().height / axes.figure.dpi
     axes.legend(
         loc="upper center",
-        bbox_to_anchor=(0.5, -0.13),
+        bbox_to_anchor=(0.5, -ROOM / height),
         ncols=columns,
         fontsize=8,
         frameon=False,
