@@ -115,9 +115,14 @@ def _handles(data: Dataset, runs: Sequence[Trajectory]) -> list[Any]:
             handles.append(entry(run.name, **style))
     if any(not bool(run.seen.all()) for run in runs):
         handles.append(entry("missing", ls="", marker="x", color=GREY))
-    if any(run.sd is not None for run in runs):
-        handles.append(entry("standard deviation", ls="", marker="|", ms=11, color=GREY))
-    return handles
+    return handles + deviations_in_legend(runs)
+
+
+def deviations_in_legend(runs: Sequence[Trajectory]) -> list[Any]:
+    """The line of a legend for error bars; an empty list if no trajectory has them."""
+    if all(run.sd is None for run in runs):
+        return []
+    return [entry("standard deviation", ls="", marker="|", ms=11, color=GREY)]
 
 
 def _spans_decades(data: Dataset) -> bool:

@@ -23,7 +23,7 @@ from ..core.drawing.figures import (
 from ..core.drawing.palette import GREY, Look, failed_end, look
 from ..core.files import save_figure
 from ..data import Dataset, Trajectory
-from ..data.picture import dots, draw_observations
+from ..data.picture import deviations_in_legend, dots, draw_observations
 from ..integrate import solve
 from .accuracy import Solvable
 from .inputs import for_run, start_of
@@ -212,6 +212,7 @@ def _handles(courses: Sequence[_Course], held_out: Sequence[bool], members: int)
             handles.append(entry(label, **style))
         handles.append(entry("data", **dots(courses[0].own) | {"color": GREY}))
         handles.append(entry("model", color=GREY, lw=1.6))
+    handles += deviations_in_legend([course.run for course in courses])
     if any(course.low is not None for course in courses):
         handles.append(entry(f"range of {members} models", color=GREY, lw=8, alpha=0.3))
     if any(course.failed for course in courses):
