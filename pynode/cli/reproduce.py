@@ -96,7 +96,7 @@ def _reproduce(arguments) -> int:
     save_text(written[0], f"{result}\n")
     try:
         for name, run in result.fits.items():
-            written += draw(run, result.data, out / name, notes.append)
+            written += draw(run, result.data, out / name)
     except ImportError:
         notes.append(NO_PLOTS)
     if arguments.json:
