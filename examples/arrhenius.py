@@ -97,14 +97,9 @@ def draw(pyplot):
     colours = (BLUE, RED, GREEN)
     for i, axes in enumerate(panels[:3]):
         for row, colour, symbol in zip((0, 2, 5), colours, "os^"):
-            axes.semilogx(
-                fine[1:].tolist(),
-                curves[1:, row, i].tolist(),
-                color=colour,
-                marker=symbol,
-                markevery=1000,
-                label=f"{temperatures[row]:.0f} K",
-            )
+            label = f"{temperatures[row]:.0f} K"
+            axes.plot([], [], f"{symbol}-", ms=3, color=colour, label=label)
+            axes.semilogx(fine[1:].tolist(), curves[1:, row, i].tolist(), color=colour)
             axes.semilogx(times[1:].tolist(), data[1:, row, i].tolist(), symbol, ms=3, color=colour)
         axes.set(title="data and learned", xlabel="time (s)", ylabel="ABC"[i])
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4), useMathText=True)

@@ -121,7 +121,7 @@ def draw(pyplot):
     panels[3].invert_xaxis()
     panels[4].set(title="of each training step, rtol 1e-3", xlabel="step", ylim=(0, None))
     for axes in panels[3:]:
-        below(axes, 3)
+        below(axes, 1)
     return figure
 
 

@@ -83,7 +83,9 @@ def _draw_all(axes, solution, chosen, x, scales, what, style):
     logarithmic = scales[0] == "log" or (scales[0] == "auto" and x == "t" and _grows(solution))
     curves = _curves(solution, logarithmic)
     for number, name in enumerate(chosen):
-        own = look(0 if panels else number)
+        own = look(number)
+        if panels:
+            own = look(0)
         _draw(axes[number % len(axes)], solution, curves, x, name, own, style)
     for number, axis in enumerate(axes):
         if events:
