@@ -17,6 +17,7 @@ suite.md, .csv, .json and .png.
 from benchmarks import report, suite
 from benchmarks.peers import PEERS
 from pynode.backends.julia.setup.locate import locate
+from pynode.core.drawing.palette import look
 
 
 def shown(row: dict) -> str:
@@ -113,7 +114,12 @@ def plot(found: list, path):
     axes = figure.subplots(
         len(kinds), 1, squeeze=False, sharex=True, gridspec_kw={"height_ratios": heights}
     ).ravel()
-    colours = {name: f"C{i}" for i, name in enumerate(suite.KINDS)}
+    # Bars of one colour differ in their hatches, which also show in grey.
+    hatches = ("", "///", "...", "\\\\\\", "xxx")
+    styles = {
+        name: {"color": look(i).colour, "hatch": hatches[i % len(hatches)], "edgecolor": "white"}
+        for i, name in enumerate(suite.KINDS)
+    }
     for axis, kind in zip(axes, kinds):
         mine = [row for row in found if row["kind"] == kind and "ratio" in row]
         problems = list(dict.fromkeys(row["problem"] for row in mine))
@@ -133,8 +139,8 @@ def plot(found: list, path):
                 height=high,
                 left=1,
                 xerr=[below, above],
-                color=colours[name],
                 label=name,
+                **styles[name],
                 error_kw={"elinewidth": 0.8},
             )
         axis.axvline(1, color="black", linewidth=0.8)

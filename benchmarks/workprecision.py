@@ -26,6 +26,7 @@ import functools  # isort: skip
 import statistics
 
 from benchmarks import report
+from pynode.core.drawing.palette import look
 from pynode.methods import registry
 
 NAMES = (*names(STIFF, network=False), *names(SMOOTH, network=False))
@@ -109,8 +110,6 @@ def plot(rows: list, mine: set, path):
     figure = Figure(figsize=(4.2 * columns, 3.8 * lines), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(lines, columns, squeeze=False).ravel()
-    colours = [f"C{i}" for i in range(10)]
-    markers = "os^vDP*X<>"
     handles = {}
     for axis, name in zip(axes, names):
         for i, label in enumerate(labels):
@@ -125,8 +124,8 @@ def plot(rows: list, mine: set, path):
                 [row["error"] for row in points],
                 [row["ms"] for row in points],
                 "-" if label in mine else "--",
-                color=colours[i % 10],
-                marker=markers[(i // 10 + i) % 10],
+                color=look(i).colour,
+                marker=look(i).marker,
                 markersize=4,
                 linewidth=1.2,
             )

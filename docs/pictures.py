@@ -24,11 +24,14 @@ from matplotlib import pyplot
 from notebooks import TUTORIAL, cells
 
 from pynode import Event, problems, solve
+from pynode.core.drawing.figures import entry, legend_below
+from pynode.core.drawing.palette import COLOURS, look
 from pynode.methods import registry
 
 ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "docs" / "img"
-BLUE, RED, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "0.6"
+BLUE, RED, GREEN, PINK = COLOURS[:4]
+GREY = "0.6"
 
 
 def relaxing(rate):
@@ -39,7 +42,7 @@ def relaxing(rate):
 def limit():
     """Explicit and implicit Euler with the same steps, below and above the limit of stability, 2 /
     rate."""
-    figure, axes = pyplot.subplots(1, 2, figsize=(9.2, 3.1), sharey=True)
+    figure, axes = pyplot.subplots(1, 2, figsize=(9.2, 3.1), sharey=True, layout="constrained")
     fine, y0 = (
         torch.linspace(0, 1.5, 400, dtype=torch.float64),
         torch.tensor([0.2], dtype=torch.float64),
@@ -47,12 +50,13 @@ def limit():
     for axis, h in zip(axes, (0.03, 0.0416)):
         times = torch.arange(0, 1.5, h, dtype=torch.float64)
         axis.plot(fine, fine.cos(), color=GREY, lw=3, label="cos t")
-        for method, colour in (("euler", RED), ("impliciteuler", BLUE)):
+        for method, colour, line in (("euler", RED, "s--"), ("impliciteuler", BLUE, "o-")):
             y = solve(relaxing(50.0), y0, times, method=method, step_size=h).y[:, 0]
-            axis.plot(times, y, "o-", color=colour, ms=3, lw=1, label=registry.get(method).name)
+            axis.plot(times, y, line, color=colour, ms=3, lw=1, label=registry.get(method).name)
         axis.set(title=f"h = {h:g}:  50 h = {50 * h:.3g}", xlabel="t", ylim=(-1, 3))
         axis.grid(alpha=0.25)
-    axes[0].legend(fontsize=8)
+    axes[0].set_ylabel("y")
+    legend_below(figure, axes[0].get_legend_handles_labels()[0])
     return figure
 
 
@@ -96,15 +100,14 @@ def regions():
 def steps():
     """Robertson's reaction: the sizes of the steps that an explicit and an implicit method take."""
     problem = problems.get("robertson")
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.4))
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.6), layout="constrained")
     grid = torch.cat((torch.zeros(1), torch.logspace(-5, 5, 200))).double()
     y = solve(problem.field, problem.y0, grid, method="fbdf", rtol=1e-6, atol=1e-10).y.detach()
-    for i, (name, scale, colour) in enumerate(
-        (("y1", 1, BLUE), ("y2 · 10⁴", 1e4, RED), ("y3", 1, GREEN))
-    ):
-        left.plot(grid[1:], scale * y[1:, i], color=colour, label=name)
-    left.set(xscale="log", xlabel="t", title="the solution")
-    for method, colour, most in (("tsit5", RED, 6000), ("fbdf", BLUE, 10_000)):
+    for i, (name, scale) in enumerate((("A", 1), ("B · 10⁴", 1e4), ("C", 1))):
+        own = look(i)
+        left.plot(grid[1:], scale * y[1:, i], color=own.colour, ls=own.dashes, label=name)
+    left.set(xscale="log", xlabel="t (s)", ylabel="fraction", title="the solution")
+    for method, colour, line, most in (("tsit5", RED, "--", 6000), ("fbdf", BLUE, "-", 10_000)):
         times = [0.0]
         end = solve(
             problem.field,
@@ -119,18 +122,20 @@ def steps():
         )
         sizes = [b - a for a, b in zip(times, times[1:])]
         label = f"{end.method}: {len(sizes):,} steps to t = {times[-1]:,.3g}"
-        right.plot(times[1:], sizes, color=colour, lw=1.3, label=label)
-    right.set(xscale="log", yscale="log", xlabel="t", title="the size of the steps")
-    for axis in (left, right):
+        right.plot(times[1:], sizes, line, color=colour, lw=1.3, label=label)
+    right.set(xscale="log", yscale="log", xlabel="t (s)", ylabel="step (s)")
+    right.set_title("the size of the steps")
+    for axis, columns in ((left, 3), (right, 1)):
         axis.grid(alpha=0.25)
-        axis.legend(fontsize=8)
+        place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.18), "frameon": False}
+        axis.legend(ncols=columns, **place)
     return figure
 
 
 def ladder():
     """Van der Pol's oscillator: what a solve asks of f as the stiffness mu grows, at one
     tolerance."""
-    figure, axis = pyplot.subplots(figsize=(6.4, 3.4))
+    figure, axis = pyplot.subplots(figsize=(6.4, 3.4), layout="constrained")
     mus = [1, 3, 10, 30, 100, 300, 1000, 3000]
     for method, style in (
         ("tsit5", ("o--", RED)),
@@ -151,11 +156,23 @@ def ladder():
                 max_nfe=100_000,
                 throw=False,
             )
-            work.append(end.stats.nfe + 2 * end.stats.njac if end.success else float("nan"))
-        axis.plot(mus, work, style[0], color=style[1], ms=4, label=registry.get(method).name)
+            work.append(end.stats.nfe + 2 * end.stats.njac)
+            if not end.success:
+                break
+        line = {"color": style[1], "ms": 5, "label": registry.get(method).name}
+        reached = len(work)
+        if not end.success:
+            # An open symbol at the limit.
+            reached -= 1
+            axis.plot(
+                mus[reached], work[-1], style[0][0], **(line | {"mfc": "white", "label": None})
+            )
+        axis.plot(mus[:reached], work[:reached], style[0], **line)
     axis.set(xscale="log", yscale="log", xlabel="mu", ylabel="evaluations of f to t = 20")
     axis.grid(alpha=0.25)
-    axis.legend(fontsize=8)
+    handles, _ = axis.get_legend_handles_labels()
+    handles.append(entry("stopped at 100,000", color=RED, marker="o", mfc="white", ls=""))
+    legend_below(figure, handles)
     return figure
 
 
@@ -173,9 +190,11 @@ def circles():
         axis.set(
             title=turning.method + (", steps of 0.3" if "step_size" in options else ", rtol 1e-6"),
             aspect="equal",
+            xlabel="y₁",
         )
         axis.set(xlim=(-7, 7), ylim=(-7, 7))
         axis.grid(alpha=0.25)
+    axes[0].set_ylabel("y₂")
     return figure
 
 

@@ -12,7 +12,7 @@ out/arrhenius/constants.png.
 import sys
 
 import torch
-from picture import save
+from picture import BLUE, GREEN, RED, below, save
 
 from pynode import solve
 from pynode.nn import Arrhenius, ReactionNetwork
@@ -94,19 +94,16 @@ def draw(pyplot):
         fine = torch.cat((torch.zeros(1), torch.logspace(-4, 3, 120)))
         curves = concentrations(network, fine)
     figure, panels = pyplot.subplots(1, 4, figsize=(16, 4), layout="constrained")
-    colours = pyplot.get_cmap("plasma")([0.05, 0.45, 0.8])
+    colours = (BLUE, RED, GREEN)
     for i, axes in enumerate(panels[:3]):
-        for row, colour in zip((0, 2, 5), colours):
-            axes.semilogx(
-                fine[1:].tolist(),
-                curves[1:, row, i].tolist(),
-                color=colour,
-                label=f"{temperatures[row]:.0f} K",
-            )
-            axes.semilogx(times[1:].tolist(), data[1:, row, i].tolist(), "o", ms=3, color=colour)
-        axes.set(title=f"{'ABC'[i]}: data and learned", xlabel="time (s)")
+        for row, colour, symbol in zip((0, 2, 5), colours, "os^"):
+            label = f"{temperatures[row]:.0f} K"
+            axes.plot([], [], f"{symbol}-", ms=3, color=colour, label=label)
+            axes.semilogx(fine[1:].tolist(), curves[1:, row, i].tolist(), color=colour)
+            axes.semilogx(times[1:].tolist(), data[1:, row, i].tolist(), symbol, ms=3, color=colour)
+        axes.set(title="data and learned", xlabel="time (s)", ylabel="ABC"[i])
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4), useMathText=True)
-        axes.legend(fontsize=8)
+        below(axes, 3)
     for j, reaction in enumerate(REACTIONS):
         colour, inverse = f"C{j}", (1000 / temperatures).tolist()
         panels[3].semilogy(
@@ -121,8 +118,8 @@ def draw(pyplot):
         panels[3].annotate(
             reaction, (inverse[-1], float(k[-1, j]) / 20), color=colour, ha="left", fontsize=9
         )
-    panels[3].set(title="rate constants", xlabel="1000 K / T", ylim=(1e-5, None))
-    panels[3].legend(fontsize=8, loc=(0.62, 0.4))
+    panels[3].set(title="rate constants", xlabel="1000 K / T", ylabel="k", ylim=(1e-5, None))
+    below(panels[3], 3)
     return figure
 
 

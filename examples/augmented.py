@@ -14,7 +14,7 @@ import math
 import sys
 
 import torch
-from picture import save
+from picture import BLUE, ORANGE, save
 from torch import nn
 
 from pynode.nn import AugmentedODE, NeuralODE
@@ -88,7 +88,7 @@ def draw(pyplot):
     side = torch.linspace(-1.6, 1.6, 120)
     grid = torch.cartesian_prod(side, side)
     shown = x[::6]
-    colours = ["tab:blue" if g < 0 else "tab:orange" for g in target[::6, 0].tolist()]
+    colours = [BLUE if g < 0 else ORANGE for g in target[::6, 0].tolist()]
     for row, (name, (model, losses)) in enumerate(runs.items()):
         with torch.no_grad():
             features, values = model[0](shown), model(grid).reshape(120, 120)
@@ -105,6 +105,7 @@ def draw(pyplot):
         for radius in (0.5, 1.0, 1.5):
             axes.add_patch(pyplot.Circle((0, 0), radius, fill=False, lw=0.8))
         axes.set(title=f"{name}: learned g(x), largest error {found[name][1]:.2g}", aspect="equal")
+        axes.set(xlabel="$x_1$", ylabel="$x_2$")
         figure.colorbar(image, ax=axes, shrink=0.8)
         axes = figure.add_subplot(
             2, 3, 3 * row + 2, projection="3d" if features.shape[1] == 3 else None

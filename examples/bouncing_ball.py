@@ -11,7 +11,7 @@ out/bouncing_ball/heights.png.
 import sys
 
 import torch
-from picture import save
+from picture import BLUE, PINK, RED, below, save
 from torch import nn
 
 from pynode.nn import JumpODE
@@ -117,24 +117,22 @@ def draw(pyplot):
     """Heights, the trajectory before and after, and the learned bounces."""
     figure, axes = pyplot.subplots(figsize=(9, 4.4), layout="constrained")
     axes.plot(fine.tolist(), exact.tolist(), color="0.7", lw=5, label="true")
-    axes.plot(
-        fine.tolist(), before.tolist(), "--", color="tab:red", lw=1.2, label="before learning"
-    )
-    axes.plot(fine.tolist(), after.tolist(), color="tab:blue", lw=1.5, label="learned")
+    axes.plot(fine.tolist(), before.tolist(), "--", color=RED, lw=1.2, label="before learning")
+    axes.plot(fine.tolist(), after.tolist(), color=BLUE, lw=1.5, label="learned")
     axes.plot(times.tolist(), heights.tolist(), "o", color="black", ms=3.5, label="observed")
     for k, record in enumerate(model.events):
         axes.axvline(
             float(record.t.detach()),
-            color="tab:blue",
+            color=BLUE,
             lw=0.6,
             ls=":",
             label=None if k else "learned bounces",
         )
-    axes.axhline(found[2], color="tab:brown", lw=1, label="learned floor")
+    axes.axhline(found[2], color=PINK, lw=1, label="learned floor")
     axes.set(
         xlabel="time (s)", ylabel="height (m)", title="A bouncing ball, learned through its bounces"
     )
-    axes.legend(fontsize=8, loc="upper right", framealpha=0.95)
+    below(axes, 6)
     return figure
 
 

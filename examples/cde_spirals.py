@@ -13,7 +13,7 @@ import math
 import sys
 
 import torch
-from picture import save
+from picture import BLUE, ORANGE, below, save
 from torch import nn
 
 from pynode.nn import CubicHermitePath, NeuralCDE
@@ -96,14 +96,14 @@ print(
 def draw(pyplot):
     """Some series and what the model says on the way."""
     figure, axes = pyplot.subplots(1, 3, figsize=(14, 4.4), layout="constrained")
-    names = {1: ("left", "tab:blue"), 0: ("right", "tab:orange")}
+    names = {1: ("left", BLUE, "o"), 0: ("right", ORANGE, "^")}
     s = torch.linspace(0, float(path.span[1]), 400)
     curves = path(s)[..., 1:]
-    for label, (name, colour) in names.items():
+    for label, (name, colour, symbol) in names.items():
         longest = int(torch.where(left == label, (~times.isnan()).sum(1), 0).argmax())
         axes[0].plot(*curves[:, longest].T, color=colour, label=name)
         axes[0].plot(*truth[longest].T, "--", color=colour, lw=1, label=f"{name}, without noise")
-        axes[0].plot(*values[longest].T, "o", color=colour, ms=5)
+        axes[0].plot(*values[longest].T, symbol, color=colour, ms=5)
         axes[0].plot(*truth[longest, 0], "ks", ms=6)
         for number, i in enumerate((left == label).nonzero().flatten()[:25].tolist()):
             known = ~times[i].isnan()
@@ -128,7 +128,7 @@ def draw(pyplot):
     axes[2].plot(losses)
     axes[2].set(title="training", xlabel="step", ylabel="cross-entropy", ylim=(0, None))
     for panel in axes[:2]:
-        panel.legend(fontsize=8)
+        below(panel)
     return figure
 
 

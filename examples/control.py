@@ -15,7 +15,7 @@ import math
 import sys
 
 import torch
-from picture import save
+from picture import BLUE, ORANGE, below, save
 from torch import nn
 
 from pynode.nn import ControlledODE, ZeroOrderHold
@@ -116,8 +116,8 @@ def draw(pyplot):
         [["angle", "plane"], ["torque", "plane"]], figsize=(13, 5.5), layout="constrained"
     )
     runs = (
-        ("planned on the learned pendulum", planned, "tab:blue", "--"),
-        ("the true pendulum", swung, "tab:orange", "-"),
+        ("planned on the learned pendulum", planned, BLUE, "--"),
+        ("the true pendulum", swung, ORANGE, "-"),
     )
     for name, y, colour, line in runs:
         axes["angle"].plot(times, y[:, 0], line, color=colour, label=name)
@@ -126,7 +126,7 @@ def draw(pyplot):
     axes["angle"].set(
         title="angle: from hanging (0) to upright ($\\pi$)", xlabel="t", ylabel="angle"
     )
-    axes["angle"].legend()
+    below(axes["angle"])
     axes["torque"].stairs(torque[:, 0].numpy(), [*held.tolist(), 10.0], baseline=None, color="k")
     axes["torque"].set(
         title="torque, held for 0.5 each", xlabel="t", ylabel="u", ylim=(-0.65, 0.65)

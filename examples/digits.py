@@ -16,7 +16,7 @@ import sys
 
 import torch
 from mnist import read_mnist
-from picture import save
+from picture import BLUE, GREY, ORANGE, below, save
 from torch import nn
 
 from pynode.nn import NeuralODE
@@ -156,22 +156,23 @@ def draw(pyplot):
     figure = pyplot.figure(figsize=(14, 7), layout="constrained")
     upper, lower = figure.subfigures(2, 1, height_ratios=(2.4, 1))
     panels = upper.subplots(1, 3)
-    colours = dict(zip(runs, ("tab:grey", "tab:orange", "tab:blue")))
+    colours = dict(zip(runs, (GREY, ORANGE, BLUE)))
     for name, (_, losses) in runs.items():
         mean = torch.tensor(losses).unfold(0, min(10, steps), 1).mean(1).tolist()
         panels[0].semilogy(
             range(steps - len(mean), steps), mean, color=colours[name], label=name, lw=1
         )
     for name, values in found.items():
+        symbol = "s-" if name == TIED else "o-"
         label = f"{name}, trained " + (
             f"with {BLOCKS} Euler steps" if name == TIED else "with adaptive steps"
         )
-        panels[1].plot(counts, values["accuracy"], "o-", color=colours[name], label=label)
+        panels[1].plot(counts, values["accuracy"], symbol, color=colours[name], label=label)
         exact = percent(values["exact"] == truth)
         panels[1].axhline(
             exact, color=colours[name], ls="--", label="    the same field to rtol 1e-5"
         )
-        panels[2].plot(counts, values["changed"], "o-", color=colours[name], label=label)
+        panels[2].plot(counts, values["changed"], symbol, color=colours[name], label=label)
     panels[0].set(title="loss, mean of 10 batches", xlabel="training step")
     panels[1].set(
         title="unseen digits named rightly, %", xlabel="Euler steps that solve the learned field"
@@ -184,7 +185,7 @@ def draw(pyplot):
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:.0f}")
     for axes in panels:
-        axes.legend(fontsize=8)
+        below(axes, 1)
     trained, exact = found[TIED]["trained"], found[TIED]["exact"]
     changed = (trained != exact).nonzero().flatten()
     lower.suptitle(

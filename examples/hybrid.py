@@ -12,7 +12,7 @@ the picture is out/hybrid/rate.png.
 import sys
 
 import torch
-from picture import save
+from picture import BLUE, ORANGE, RED, below, save
 from torch import nn
 
 from pynode import solve
@@ -91,14 +91,14 @@ def draw(pyplot):
     for i, axes in enumerate(panels[:3]):
         for y, style in (
             (exact, {"color": "0.7", "lw": 5, "label": "true"}),
-            (without, {"color": "tab:red", "ls": "--", "label": "known part alone"}),
-            (found, {"color": "tab:blue", "label": "known part + network"}),
+            (without, {"color": RED, "ls": "--", "label": "known part alone"}),
+            (found, {"color": BLUE, "label": "known part + network"}),
         ):
             axes.semilogx(later[1:].tolist(), y[1:, 0, i].tolist(), **style)
         axes.axvline(float(times[-1]), color="black", lw=0.6, ls=":", label="end of the data")
         axes.set(title=f"{'ABC'[i]} from an unseen start", xlabel="time (s)")
         axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4), useMathText=True)
-    panels[0].legend(fontsize=8)
+    below(panels[0])
     with torch.no_grad():
         seen = states(field, begin, times)[times > 0.01].flatten(0, 1)
         at_data = field.unknown(0.0, seen)[:, 0]
@@ -110,15 +110,13 @@ def draw(pyplot):
         seen[:, 2].tolist(),
         at_data.tolist(),
         ".",
-        color="tab:orange",
+        color=ORANGE,
         ms=6,
         label="learned, where data were",
     )
-    panels[3].plot(
-        settled[:, 2].tolist(), rate.tolist(), color="tab:blue", label="learned, unseen start"
-    )
+    panels[3].plot(settled[:, 2].tolist(), rate.tolist(), color=BLUE, label="learned, unseen start")
     panels[3].set(title="the missing rate of C -> A, for t > 0.01 s", xlabel="C", ylabel="1/s")
-    panels[3].legend(fontsize=8)
+    below(panels[3], 1)
     return figure
 
 

@@ -12,9 +12,10 @@ pip install 'torch-stiff-ode[cantera]'.
 import sys
 
 import torch
-from picture import save
+from picture import below, save
 
 from pynode import solve
+from pynode.core.drawing.palette import look
 from pynode.models import cantera
 
 torch.set_num_threads(1)  # the tensors are small: more threads only wait for one another
@@ -62,14 +63,14 @@ def draw(pyplot):
         1, 3, figsize=(15, 4.2), layout="constrained", width_ratios=(1, 1, 1.3)
     )
     left.semilogy((1000 / temperatures).tolist(), (delays * 1e6).tolist(), "o-", ms=4)
-    left.set(xlabel="1000 K / T", ylabel="microseconds", title=f"ignition delay of {fuel} in air")
+    left.set(xlabel="1000 K / T", ylabel="ignition delay (µs)", title=f"{fuel} in air")
     clock = (times * 1e6).tolist()
-    for name in (fuel, "O2", "H2O", "H", "OH"):
+    for number, name in enumerate((fuel, "O2", "H2O", "H", "OH")):
         k = reactor.species.index(name)
-        middle.plot(clock, fractions[:, k].tolist(), label=name)
+        middle.plot(clock, fractions[:, k].tolist(), ls=look(number).dashes, label=name)
     middle.axvline(float(delays[-1]) * 1e6, color="0.6", lw=1, ls="--")
-    middle.set(xlabel="microseconds", ylabel="mole fraction", title=f"from {HOT:.0f} K")
-    middle.legend(fontsize=8, loc="center left")
+    middle.set(xlabel="t (µs)", ylabel="mole fraction", title=f"from {HOT:.0f} K")
+    below(middle, 5)
     hotter = middle.twinx()
     hotter.plot(clock, path[:, 0].tolist(), color="black", lw=1)
     hotter.set(ylabel="T (K, black)")
@@ -85,7 +86,7 @@ def draw(pyplot):
     )
     right.invert_yaxis()
     right.axvline(0.0, color="0.6", lw=1)
-    right.legend(fontsize=8)
+    below(right)
     return figure
 
 

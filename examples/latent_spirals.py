@@ -17,7 +17,7 @@ import math
 import sys
 
 import torch
-from picture import save
+from picture import BLUE, GREEN, ORANGE, below, save
 from torch import nn
 
 from pynode.nn import LatentODE
@@ -161,17 +161,17 @@ def draw(pyplot):
     exact = curve(start[shown], fine.expand(len(shown), -1))
     for axes, i, series, true in zip(panels[:, :3].flatten(), shown, draws.unbind(1), exact):
         axes.plot(*true.T.tolist(), color="k", lw=0.8, label="truth")
-        for part, colour in (seen_part, "tab:blue"), (~seen_part, "tab:orange"):
+        for part, colour in (seen_part, BLUE), (~seen_part, ORANGE):
             for line in series:
                 axes.plot(*line[part].T.tolist(), color=colour, lw=0.7, alpha=0.6)
             axes.plot(
                 [],
                 color=colour,
-                label="latent ODE, t < 3" if colour == "tab:blue" else "latent ODE, t > 3",
+                label="latent ODE, t < 3" if colour == BLUE else "latent ODE, t > 3",
             )
         other = guesses["recurrent network"][i, ~given[i]]
-        axes.plot(*other.T.tolist(), "x", color="tab:green", label="recurrent network, t > 3")
-        axes.plot(*x[i, given[i]].T.tolist(), "o", color="tab:blue", ms=4, label="given points")
+        axes.plot(*other.T.tolist(), "x", color=GREEN, label="recurrent network, t > 3")
+        axes.plot(*x[i, given[i]].T.tolist(), "o", color=BLUE, ms=4, label="given points")
         axes.set(aspect="equal", xlim=(-2.3, 2.3), ylim=(-2.3, 2.3))
     panels[0, 0].set(title="unseen spirals, ten draws each")
     figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower left", ncols=5)
@@ -196,7 +196,7 @@ def draw(pyplot):
     panels[0, 3].axvline(HALF, color="k", lw=0.6, ls=":")
     panels[0, 3].axhline(NOISE * 2**0.5, color="k", lw=0.6, ls="--", label="noise of the points")
     panels[0, 3].set(title="distance from the true curve", xlabel="t; seen until 3")
-    panels[0, 3].legend(fontsize=7, loc="upper left", bbox_to_anchor=(0, 0.68))
+    below(panels[0, 3], 1)
     for line in drawn:
         panels[1, 3].plot(*line.T.tolist(), lw=0.9)
     panels[1, 3].set(

@@ -13,7 +13,7 @@ Takes a minute; the picture is out/neural_sde/double_well.png.
 import sys
 
 import torch
-from picture import save
+from picture import BLUE, below, save
 from torch import nn
 
 from pynode.nn import NeuralSDE
@@ -107,7 +107,7 @@ def draw(pyplot):
             xlabel="t",
             ylabel="by start, from -2 (dark) to 2 (light)",
         )
-    axes[1, 0].plot(late, ends["learned"][:, :40], lw=0.7, color="tab:blue", alpha=0.6)
+    axes[1, 0].plot(late, ends["learned"][:, :40], lw=0.7, color=BLUE, alpha=0.6)
     axes[1, 0].set(
         title="learned paths from 0, ten times as long as the data",
         xlabel="t",
@@ -122,11 +122,11 @@ def draw(pyplot):
         density=True,
         histtype="step",
         lw=1.5,
-        color="tab:blue",
+        color=BLUE,
         label="learned",
     )
     axes[1, 1].set(title="density at t = 10", xlabel="y")
-    axes[1, 1].legend()
+    below(axes[1, 1])
     return figure
 
 

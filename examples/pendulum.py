@@ -12,7 +12,7 @@ picture is out/pendulum/energy.png.
 import sys
 
 import torch
-from picture import save
+from picture import BLUE, GREEN, RED, below, save
 from torch import nn
 
 from pynode import solve
@@ -100,7 +100,7 @@ def draw(pyplot):
     figure, panels = pyplot.subplots(
         1, 4, figsize=(16, 4), layout="constrained", width_ratios=(1, 1, 1, 1.6)
     )
-    colours = {"NeuralODE": "tab:red", "Hamiltonian": "tab:blue", "Lagrangian": "tab:green"}
+    colours = {"NeuralODE": RED, "Hamiltonian": BLUE, "Lagrangian": GREEN}
     for axes, (name, path) in zip(panels, paths.items()):
         axes.plot(*data.flatten(0, 1).T.tolist(), ".", ms=2, color="0.8")
         axes.plot(*truth.T.tolist(), color="black", lw=2.5, label="pendulum")
@@ -112,13 +112,13 @@ def draw(pyplot):
             xlim=(-3, 3),
             ylim=(-2.6, 2.6),
         )
-        axes.legend(loc="upper right", fontsize=8)
+        below(axes)
     panels[3].axhline(float(energy(start)), color="black", lw=2.5, label="pendulum")
     for name, path in paths.items():
         panels[3].plot(long.tolist(), energy(path).tolist(), color=colours[name], lw=1, label=name)
     panels[3].axvspan(0, float(times[-1]), color="0.85", label="span of the data")
     panels[3].set(title="true energy along the learned solutions", xlabel="t")
-    panels[3].legend(fontsize=8)
+    below(panels[3], 3)
     return figure
 
 

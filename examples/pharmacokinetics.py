@@ -144,20 +144,20 @@ def draw(pyplot):
     grid = torch.linspace(0, 96, 400, dtype=torch.float64)
     with torch.no_grad():
         curves = concentrations(share, p, grid.unsqueeze(1).expand(-1, patients))
-    for number, patient in enumerate((0, 1, 6)):
+    for number, (patient, symbol) in enumerate(zip((0, 1, 6), "o^D")):
         colour = f"C{number}"
         axes[0].plot(grid[1:], curves[:, patient], color=colour)
-        axes[0].plot(when[1:, patient], seen[:, patient], "o", color=colour, markersize=4)
+        axes[0].plot(when[1:, patient], seen[:, patient], symbol, color=colour, markersize=4)
         axes[0].plot(tablets[patient], [-0.25 - 0.2 * number] * 6, "|", color=colour)
         axes[0].plot(infusions[patient], [-0.25 - 0.2 * number], "s", color=colour, markersize=4)
-    axes[0].set_xlabel("hours")
-    axes[0].set_ylabel("concentration, mg/l")
+    axes[0].set_xlabel("time (h)")
+    axes[0].set_ylabel("concentration (mg/l)")
     axes[0].set_title("three patients: tests, fit, doses (squares: infusions)", fontsize=10)
     low, high = (float(x) for x in torch.cat((p[:, 1], true_p[:, 1])).aminmax())
     axes[1].plot([low, high], [low, high], color="0.7")
     axes[1].plot(true_p[:, 1], p[:, 1], "o", markersize=4)
-    axes[1].set_xlabel("true clearance, l/h")
-    axes[1].set_ylabel("found, l/h")
+    axes[1].set_xlabel("true clearance (l/h)")
+    axes[1].set_ylabel("found clearance (l/h)")
     axes[1].set_title("all patients", fontsize=10)
     return figure
 

@@ -14,7 +14,7 @@ import sys
 import time
 
 import torch
-from picture import save
+from picture import BLUE, GREEN, ORANGE, PINK, RED, below, save
 from torch import nn
 
 from pynode.nn import AugmentedODE, EvaluationMonitor, JacobianNorm, KineticEnergy
@@ -102,26 +102,26 @@ def draw(pyplot):
     for axes in panels[1:3]:
         axes.sharex(panels[0])
         axes.sharey(panels[0])
-    colours = dict(zip(found, ("tab:red", "tab:blue", "tab:green")))
+    colours = dict(zip(found, (RED, BLUE, GREEN)))
     for axes, (name, (model, _, counts, right)) in zip(panels, found.items()):
         with torch.no_grad():
             paths = model[0](x[:80], torch.linspace(0, 1, 60))[..., :2]
         for i, path in enumerate(paths.unbind(1)):
-            colour = ("tab:purple", "tab:orange")[int(arm[i])]
+            colour = (PINK, ORANGE)[int(arm[i])]
             axes.plot(*path.T.tolist(), color=colour, lw=0.6)
             axes.plot(*path[0].tolist(), "o", color=colour, ms=2.5)
         axes.set(
             title=f"{name}: {right[at]:.1f} %\nright in {counts[at]} evaluations", xlabel="$x_1$"
         )
     panels[0].set(ylabel="$x_2$")
-    for name, (_, training, counts, _) in found.items():
-        panels[3].loglog(TOLERANCES, counts, "o-", color=colours[name], label=name)
+    for symbol, (name, (_, training, counts, _)) in zip("os^", found.items()):
+        panels[3].loglog(TOLERANCES, counts, symbol + "-", color=colours[name], label=name)
         panels[4].plot(training, color=colours[name], lw=1, label=name)
     panels[3].set(title="evaluations of what was learned", xlabel="rtol")
     panels[3].invert_xaxis()
     panels[4].set(title="of each training step, rtol 1e-3", xlabel="step", ylim=(0, None))
     for axes in panels[3:]:
-        axes.legend(fontsize=8)
+        below(axes, 1)
     return figure
 
 

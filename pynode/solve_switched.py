@@ -226,7 +226,10 @@ class _Held:
             solution._layout = row_layout(self.problem)[0]
         else:
             solution.events = self._records(solution.events)
-            solution._layout = _Cut(self.start, self.problem.state_names())
+            layout = _Cut(self.start, self.problem.state_names())
+            layout.units = solution._layout.units
+            layout.time_unit = solution.time_unit
+            solution._layout = layout
         solution.y = solution.y[..., : self.size]
         return solution
 

@@ -36,7 +36,7 @@ def run(command: Reproduce, call: Call) -> int:
     save_text(written[0], f"{result}\n")
     try:
         for name, trained in result.fits.items():
-            written += draw(trained, result.data, out / name, command.talk.say)
+            written += draw(trained, result.data, out / name)
     except ImportError:
         command.talk.say(NO_PLOTS)
     if command.json:

@@ -6,12 +6,12 @@ import csv
 import io
 from pathlib import Path
 
-import numpy as np
 import torch
 
+from ..core.drawing.figures import headline
 from ..core.files import save_figure, save_text
 from ..core.status import SolveError
-from ..core.views.picture import MOST
+from ..core.views.picture import MOST, separate_figure
 from ..integrate import solve
 from .call import Call
 from .commands.solve import Solve
@@ -108,23 +108,12 @@ def _csv(solution) -> str:
 def _plot(path, title, solution, talk):
     """Draw the states over time, each on an axis of its own where some are much smaller than
     others."""
+    sizes = solution.y.abs().amax(0)[:MOST]
+    panels = bool((sizes < SMALL * sizes.max()).any())
     try:
-        from matplotlib.figure import Figure
+        figure = separate_figure(solution, panels)
     except ImportError:
         talk.say(NO_PLOTS)
         return
-    sizes = solution.y.abs().amax(0)[:MOST]
-    panels = bool((sizes < SMALL * sizes.max()).any())
-    columns = 1
-    rows = 1
-    if panels:
-        columns = min(3, len(sizes))
-        rows = -(-len(sizes) // columns)
-    size = (max(8, 3.4 * columns), max(4.8, 2.5 * rows))
-    figure = Figure(figsize=size, layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
-    drawn = solution.plot(panels=panels, ax=axes)
-    for axis in axes.flat[len(np.ravel(drawn)) :]:
-        axis.remove()
-    figure.suptitle(f"{title} by {solution.method}")
+    headline(figure, f"{title} by {solution.method}")
     save_figure(path, figure, 140)

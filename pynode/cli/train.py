@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 
 from ..core.formatting import counted
-from ..core.status import SolveError
 from ..data import DataError, Dataset, read
 from ..train import (
     Fit,
@@ -106,7 +105,7 @@ def _ended(run, data, found, command, ending) -> int:
     out = command.out
     written = [out / name for name in FILES]
     try:
-        written += draw(run, data, out, log)
+        written += draw(run, data, out)
     except ImportError:
         log(NO_PLOTS)
     if command.records.export:
@@ -199,26 +198,23 @@ def _ignore(text):
     """Replaces the talk in all processes but the first."""
 
 
-def draw(run: Fit, data: Dataset, out: Path, log: Callable[[str], None]) -> list[Path]:
+def draw(run: Fit, data: Dataset, out: Path) -> list[Path]:
     """Plot the loss and the fit; returns the paths. Raises ImportError without matplotlib."""
     drawn = [plot_loss(out / "loss.png", run.history, run.best)]
     backend = "auto"
     method = run.options.method
     if run.backend == "native" and not no_native_code(method, run.field, data.trajectories[0].y[0]):
         backend = "native"
-    try:
-        drawn.append(
-            plot_fit(
-                out / "fit.png",
-                run.field,
-                data,
-                method,
-                backend=backend,
-                title=run.verdict.sentence,
-                members=run.members,
-                held_out=run.held_out,
-            )
+    drawn.append(
+        plot_fit(
+            out / "fit.png",
+            run.field,
+            data,
+            method,
+            backend=backend,
+            title=run.verdict.sentence,
+            members=run.members,
+            held_out=run.held_out,
         )
-    except SolveError as error:
-        log(f"The plot of the fit was left out: {error}")
+    )
     return drawn

@@ -77,15 +77,15 @@ class Dependence(PlottableTable):
         )
 
     def figure(self) -> Figure:
-        """The deviations as bars, a matplotlib Figure."""
-        from .pictures import bars
+        """The deviations as dots, a matplotlib Figure."""
+        from .pictures import deviations
 
         labels = [f"{row.method}, {row.setting}" for row in self.rows]
-        return bars(
+        return deviations(
             labels,
             [row.deviation for row in self.rows],
             f"{self.name} under different solvers",
-            "deviation",
+            "largest deviation, relative to each component's largest value",
         )
 
 

@@ -78,7 +78,7 @@ class Epochs(PlottableTable):
             ],
             "steps for accuracy": [max(row["steps_for_accuracy"], 1.0) for row in self.rows],
         }
-        return lines(list(self.diagnoses), series, "stiffness, field by field")
+        return lines(list(self.diagnoses), series, "stiffness, field by field", "steps")
 
 
 def stiffness_over(problems: Mapping[str, Problem], backend: str = "auto") -> Epochs:

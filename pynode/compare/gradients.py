@@ -91,15 +91,15 @@ class GradientComparison(PlottableTable):
         )
 
     def figure(self) -> Figure:
-        """The deviations as bars, a matplotlib Figure."""
-        from .pictures import bars
+        """The deviations as dots, a matplotlib Figure."""
+        from .pictures import deviations
 
         title = f"{self.name}: gradients by different adjoints, {self.method} at rtol {self.rtol:g}"
-        return bars(
+        return deviations(
             [row.adjoint for row in self.rows],
             [row.deviation for row in self.rows],
             title,
-            "deviation",
+            "largest deviation, relative to each gradient's largest entry",
         )
 
 

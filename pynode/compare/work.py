@@ -125,7 +125,7 @@ class Comparison(PlottableTable):
         """Error against evaluations and against time, log-log, a line for each method: a matplotlib
         Figure.
 
-        Crosses at the top are solves that did not finish.
+        Open symbols in the strip at the top are solves that did not finish.
         """
         from .pictures import work_precision
 

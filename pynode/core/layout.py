@@ -28,7 +28,13 @@ class Layout:
 
     named: what a user or a field calls the components, or the last dimension of a single tensor;
     None for their places.
+
+    units, time_unit: of the components that have names, and of the time, for pictures and tables;
+    '' where a unit is unknown, and () for no units.
     """
+
+    units: tuple[str, ...] = ()
+    time_unit = ""
 
     def __init__(self, state: State, named: Sequence[str] | None = None) -> None:
         leaves: list[Tensor] = []

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .layout import Layout, State
-from .state_names import checked, names_of_field
+from .state_names import checked, names_of_field, time_unit_of_field, units_of_field
 from .suggestions import SuggestsOptions
 
 # The user's times.
@@ -33,7 +33,9 @@ class ODEProblem(SuggestsOptions):
     mass: optional, the constant M of M y' = f: (n, n) over the flattened state, or its diagonal. It
         may be singular.
     names: optional, the names of the n components, for tables, pictures and messages. By default
-        the ``state_names`` of f, if it has them.
+        the ``state_names`` of f, if it has them. A unit can stand behind a name: "A [mM]".
+    time_unit: optional, the unit of the time, such as "h", for pictures and tables. By default the
+        ``time_unit`` of f, if it has one.
     """
 
     f: Callable
@@ -43,6 +45,7 @@ class ODEProblem(SuggestsOptions):
     jac: Callable | None = None
     mass: object = None
     names: Sequence[str] | None = None
+    time_unit: str = ""
 
     def __post_init__(self) -> None:
         if not callable(self.f):
@@ -76,6 +79,12 @@ class ODEProblem(SuggestsOptions):
             raise ValueError(
                 f"{len(self.names)} names for {layout.size} components of y0: give one for each"
             )
+        time_unit = self.time_unit or time_unit_of_field(self.f)
+        if time_unit:
+            layout.time_unit = time_unit
+        units = units_of_field(self.f)
+        if len(units) == layout.size:
+            layout.units = units
         return layout
 
     def state_names(self) -> Sequence[str] | None:

@@ -9,13 +9,35 @@ from typing import Any
 
 def names_of_field(f: Any) -> tuple[str, ...] | None:
     """What f calls its components, from its attribute ``state_names``; None if it has none."""
-    names = getattr(f, "__dict__", {}).get("state_names")
-    # Through the class, because a module looks for a missing attribute for a microsecond.
-    if names is None and hasattr(type(f), "state_names"):
-        names = getattr(f, "state_names", None)
+    names = _attribute(f, "state_names")
     if names is None:
         return None
     return tuple(map(str, names))
+
+
+def units_of_field(f: Any) -> tuple[str, ...]:
+    """The units of the components of f, from its attribute ``state_units``; () if it has none."""
+    units = _attribute(f, "state_units")
+    if units is None:
+        return ()
+    return tuple(map(str, units))
+
+
+def time_unit_of_field(f: Any) -> str:
+    """The unit of the time of f, from its attribute ``time_unit``; '' if it has none."""
+    unit = _attribute(f, "time_unit")
+    if unit is None:
+        return ""
+    return str(unit)
+
+
+def _attribute(f, name):
+    """An attribute of f, None if it has none."""
+    value = getattr(f, "__dict__", {}).get(name)
+    # Through the class, because a module looks for a missing attribute for a microsecond.
+    if value is None and hasattr(type(f), name):
+        value = getattr(f, name, None)
+    return value
 
 
 def checked(names: Sequence[str]) -> tuple[str, ...]:

@@ -58,6 +58,11 @@ class Stats:
         """All counts by name."""
         return asdict(self)
 
+    def add(self, other: Stats) -> None:
+        """Add the counts of another solve."""
+        for name, value in other.as_dict().items():
+            setattr(self, name, getattr(self, name) + value)
+
     @contextmanager
     def of_gradient(self) -> Iterator[None]:
         """A block whose work counts as work of the gradient."""

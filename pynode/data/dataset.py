@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .names import short_name
+from ..core.unit_names import with_unit
+from .names import short_name, time_label
 
 
 class DataError(ValueError):
@@ -96,6 +97,18 @@ class Dataset:
     def names(self) -> tuple[str, ...]:
         """The names of the states without their units."""
         return tuple(short_name(column) for column in self.columns)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """What the axes of a picture say of the states: their names, with units such as (mM) where
+        they are known."""
+        units = self.units or ("",) * len(self.columns)
+        return tuple(map(with_unit, self.columns, units))
+
+    @property
+    def time_label(self) -> str:
+        """What the axis of the time says, such as 'time (h)'."""
+        return time_label(self.time, self.time_unit)
 
     @property
     def held(self) -> bool:

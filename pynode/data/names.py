@@ -6,6 +6,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ..core.unit_names import split_unit, with_unit
+
 # Names that are the time without doubt, in this order of preference.
 PLAIN_TIMES = ("t", "time", "times", "t_s", "time_s", "time (s)", "seconds")
 UNIT_WORDS = {
@@ -37,31 +39,6 @@ GROUPS = frozenset(
 ERRORS = "sd|std|stdev|stddev|err|error|sigma|se|sem|stderr|unc|uncertainty|deviation"
 _ERROR = re.compile(rf"^(?:(?:{ERRORS})[ _.-]+(.+)|(.+)[ _.-]+(?:{ERRORS}))$", re.IGNORECASE)
 _INPUT = re.compile(r"^(?:u ?\d*|u .+|.*\binput ?\d*|input .+|control|setpoint|stimulus|forcing)$")
-_BRACKETS = re.compile(r"^(.*?)\s*\[([^\[\]]*)\]$")
-_PARENTHESES = re.compile(r"^(.*?)(\s*)\(([^()]*)\)$")
-_SLASH = re.compile(r"^(.+?)\s+(?:/|in)\s+(\S+)$")
-_DEGREES = re.compile(r"^(.+?)[ _]((?:°|deg)[CFK]?|%)$")
-_LIKE_A_UNIT = re.compile(
-    r"^(?:%|[a-zA-Z°µμΩ]{1,4}|.*[/^°µμΩ·%].*|seconds|minutes|hours|days|weeks|months|years|mmol|"
-    r"counts|cells|molar|celsius|kelvin|volts|watts|metres|meters)$"
-)
-
-
-def split_unit(name: str) -> tuple[str, str]:
-    """'Glucose [mmol/L]' as ('Glucose', 'mmol/L'). The unit is '' if the name has none."""
-    for pattern in (_BRACKETS, _DEGREES):
-        found = pattern.match(name)
-        if found and found[1]:
-            return found[1].strip(), found[2].strip()
-    found = _PARENTHESES.match(name)
-    # Without a blank, parentheses may be a part of the name: y(1).
-    if found and found[1] and _LIKE_A_UNIT.match(found[3].strip()):
-        if found[2] or "/" in found[3] or "°" in found[3]:
-            return found[1].strip(), found[3].strip()
-    found = _SLASH.match(name)
-    if found and _LIKE_A_UNIT.match(found[2]):
-        return found[1].strip(), found[2].strip()
-    return name, ""
 
 
 def short_name(name: str) -> str:
@@ -78,6 +55,18 @@ def time_unit(name: str) -> str:
     if not words:
         return ""
     return TIME_UNITS.get(words[-1], "")
+
+
+def time_label(name: str, unit: str) -> str:
+    """What the axis of a column of times says: 'Time (h)' for 'Time [h]', 'time (h)' for 'time_h'
+    and 'hours'. unit: '' if unknown."""
+    short, own = split_unit(name)
+    if own or not unit:
+        return with_unit(name, unit)
+    words = _plain(short).split()
+    if words and TIME_UNITS.get(words[-1]) == unit:
+        short = " ".join(words[:-1]) or "time"
+    return with_unit(short, unit)
 
 
 def time_rank(name: str) -> int | None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..core.colours import COLOURS
+from ..core.drawing.figures import entry, finish, left_out, legend_below, panels
+from ..core.drawing.palette import GREY, Look, look
 from ..core.files import save_figure
+from ..core.unit_names import with_unit
 from .dataset import Dataset, Trajectory
 
 # A plot with more panels or trajectories than this is unreadable.
@@ -23,105 +25,104 @@ DECADES = 1e3
 
 
 def plot_data(path: str | PathLike[str], data: Dataset) -> Path:
-    """Observations over time, a panel for each state and each input, in the units of the data.
+    """Observations over time, a panel for each state and each input, with the names and the units
+    of the data.
 
     Error bars are standard deviations; crosses at the lower edge are missing values. The time axis
     is logarithmic, and without the time 0, if the times span more than three decades. At most
-    MOST_RUNS trajectories and MOST_PANELS panels are drawn. Returns the path. Raises ImportError
-    without matplotlib.
+    MOST_RUNS trajectories and MOST_PANELS panels are drawn; the legend says how many are not.
+    Returns the path. Raises ImportError without matplotlib.
     """
-    from matplotlib.figure import Figure
-
     runs = data.trajectories[:MOST_RUNS]
-    panels = [(name, i, False) for i, name in enumerate(data.columns)]
-    panels += [(name, j, True) for j, name in enumerate(data.inputs)]
-    panels = panels[:MOST_PANELS]
-    columns = min(3, len(panels))
-    rows = math.ceil(len(panels) / columns)
-    # One panel would be narrower than the legend.
-    figure = Figure(figsize=(max(4.2 * columns, 6.0), 2.9 * rows + 0.7), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
+    named = [(label, i, False) for i, label in enumerate(data.labels)]
+    named += [(f"input {with_unit(name)}", j, True) for j, name in enumerate(data.inputs)]
+    figure, axes = panels(min(len(named), MOST_PANELS))
     log = _spans_decades(data)
-    for axis in axes.flat[len(panels) :]:
-        axis.remove()
-    for axis, (name, i, is_input) in zip(axes.flat, panels):
-        title = name
-        if is_input:
-            title = f"input {name}"
+    for axis, (label, i, is_input) in zip(axes, named):
         for k, run in enumerate(runs):
-            colour = COLOURS[k % len(COLOURS)]
             if is_input:
-                _draw_input(axis, run, i, colour, data.held)
+                _draw_input(axis, run, i, look(k), data.held)
             else:
-                _draw_state(axis, run, i, colour)
+                draw_observations(axis, run, i, look(k), log)
+                _draw_means_and_gaps(axis, run, i, look(k))
         if log:
             axis.set_xscale("log")
-        axis.set_title(title, fontsize=11)
-        axis.set_xlabel(data.time, fontsize=9)
-        axis.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4), useMathText=True)
         axis.margins(y=0.12)
-        axis.grid(alpha=0.25)
-    _legend(figure, data, runs)
+        finish(axis, data.time_label, label)
+    handles = _handles(data, runs)
+    handles += left_out(len(data.trajectories), len(runs), "trajectories")
+    handles += left_out(len(named), len(axes), "states and inputs")
+    legend_below(figure, handles)
     return save_figure(path, figure, 150)
 
 
-def _draw_state(axis, run: Trajectory, i: int, colour: str) -> None:
-    """Dots for single observations, a thin line through their means."""
+def draw_observations(axis: Any, run: Trajectory, i: int, own: Look, log: bool = False) -> None:
+    """The single observations of state i as symbols, with bars for their standard deviations.
+    log: whether the axis of the times is logarithmic, and has no place for the time 0."""
     lines = run.lines
-    seen = lines.seen[:, i]
     t = run.t[lines.row]
-    step = max(1, len(t) // MOST_POINTS)
-    shown = seen.nonzero().flatten()[::step]
-    many = len(shown) > MANY
-    dots: dict[str, Any] = {"color": colour, "mfc": "white", "ms": 4.5, "mew": 1.1, "ls": ""}
-    if many:
-        dots = {"color": colour, "ms": 2.0, "mew": 0.0, "ls": ""}
+    seen = lines.seen[:, i]
+    if log:
+        seen = seen & (t > 0)
+    shown = seen.nonzero().flatten()
+    shown = shown[:: max(1, len(t) // MOST_POINTS)]
+    style = dots(own, len(shown) > MANY)
     y = lines.y[:, i]
     if lines.sd is not None and bool((lines.sd[:, i] > 0).any()):
-        axis.errorbar(
-            t[shown], y[shown], yerr=lines.sd[shown, i], fmt="o", elinewidth=0.9, **dots, zorder=3
-        )
+        bars = lines.sd[shown, i]
+        axis.errorbar(t[shown], y[shown], yerr=bars, elinewidth=0.9, capsize=1.5, **style)
     else:
-        axis.plot(t[shown], y[shown], "o", **dots, zorder=3)
+        axis.plot(t[shown], y[shown], **style)
+
+
+def dots(own: Look, many: bool = False) -> dict[str, Any]:
+    """How observations look: open symbols, or small filled ones where there are many."""
+    style = {"color": own.colour, "marker": own.marker, "ls": "", "zorder": 3}
+    if many:
+        return style | {"ms": 2.4, "mew": 0.0}
+    return style | {"ms": 4.5, "mfc": "white", "mew": 1.1}
+
+
+def _draw_means_and_gaps(axis, run: Trajectory, i: int, own: Look) -> None:
+    """A thin line through the means, and crosses where values are missing."""
+    step = max(1, len(run.t) // MOST_POINTS)
     mean = run.seen[:, i].nonzero().flatten()[::step]
-    axis.plot(run.t[mean], run.y[mean, i], color=colour, lw=0.8, alpha=0.55, zorder=2)
+    line = {"color": own.colour, "ls": own.dashes, "lw": 0.8, "alpha": 0.55, "zorder": 2}
+    axis.plot(run.t[mean], run.y[mean, i], **line)
     gaps = (~run.seen[:, i]).nonzero().flatten()
     if len(gaps):
         bottom = torch.full((len(gaps),), 0.02)
-        axis.plot(
-            run.t[gaps], bottom, "x", color=colour, ms=5, transform=axis.get_xaxis_transform()
-        )
+        place = axis.get_xaxis_transform()
+        axis.plot(run.t[gaps], bottom, "x", color=own.colour, ms=5, transform=place)
 
 
-def _draw_input(axis, run: Trajectory, j: int, colour: str, held: bool) -> None:
+def _draw_input(axis, run: Trajectory, j: int, own: Look, held: bool) -> None:
     assert run.u is not None
     step = max(1, len(run.t) // MOST_POINTS)
     style = "default"
     if held:
         style = "steps-post"
-    axis.plot(run.t[::step], run.u[::step, j], color=colour, lw=1.6, drawstyle=style)
+    line = {"color": own.colour, "ls": own.dashes, "lw": 1.6, "drawstyle": style}
+    axis.plot(run.t[::step], run.u[::step, j], **line)
 
 
-def _legend(figure, data: Dataset, runs) -> None:
-    """The names of trajectories above the panels, and what crosses are."""
-    from matplotlib.lines import Line2D
-
+def _handles(data: Dataset, runs: Sequence[Trajectory]) -> list[Any]:
+    """The names of the trajectories, and what crosses and bars are."""
     handles = []
     if len(data.trajectories) > 1:
         for k, run in enumerate(runs):
-            colour = COLOURS[k % len(COLOURS)]
-            handles.append(Line2D([], [], color=colour, marker="o", mfc="white", label=run.name))
-        more = len(data.trajectories) - len(runs)
-        if more:
-            handles.append(Line2D([], [], ls="", label=f"and {more} more, not drawn"))
+            style = dots(look(k)) | {"ls": look(k).dashes, "lw": 0.8}
+            handles.append(entry(run.name, **style))
     if any(not bool(run.seen.all()) for run in runs):
-        handles.append(Line2D([], [], ls="", marker="x", color="0.3", label="missing"))
-    if any(run.sd is not None for run in runs):
-        handles.append(Line2D([], [], marker="|", color="0.3", label="standard deviation"))
-    if handles:
-        figure.legend(
-            handles=handles, loc="outside upper center", ncols=min(4, len(handles)), fontsize=8
-        )
+        handles.append(entry("missing", ls="", marker="x", color=GREY))
+    return handles + deviations_in_legend(runs)
+
+
+def deviations_in_legend(runs: Sequence[Trajectory]) -> list[Any]:
+    """The line of a legend for error bars; an empty list if no trajectory has them."""
+    if all(run.sd is None for run in runs):
+        return []
+    return [entry("standard deviation", ls="", marker="|", ms=11, color=GREY)]
 
 
 def _spans_decades(data: Dataset) -> bool:

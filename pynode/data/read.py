@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..core.unit_names import split_unit
 from .cells import numbers, parse, shown
 from .columns import known_columns
 from .dataset import DataError, Dataset
 from .groups import Groups, find_groups
-from .names import error_owner, is_date, is_input, resolve, split_unit, time_rank
+from .names import error_owner, is_date, is_input, resolve, time_rank
 from .sources import open_table
 from .table import Table
 from .times import Times, looks_like_times, read_times, since_first, with_dates

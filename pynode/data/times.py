@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..core.unit_names import split_unit
 from .cells import numbers, shown, texts
 from .dataset import DataError
-from .names import split_unit, time_unit
+from .names import time_unit
 from .table import Table, pandas
 
 # From the largest. A unit is in use if a typical step is at least one of it.

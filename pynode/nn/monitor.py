@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from ..core.csv_records import write_csv
+from ..core.drawing.figures import entry, finish, legend_below, panels, whole_numbers
+from ..core.drawing.palette import GREY, look
 from ..core.files import save_figure
 from ..core.stats import Stats
 from .base import SolveModule
@@ -133,27 +135,23 @@ class EvaluationMonitor:
     def plot(self, path: str | PathLike[str]) -> Path:
         """Draw evaluations and steps a solve against the epoch, with lines for each module; returns
         the path. Needs matplotlib."""
-        from matplotlib.figure import Figure  # not pyplot, whose backend is the user's
-
-        figure = Figure(figsize=(10, 4), layout="constrained")
-        evaluations, steps = figure.subplots(1, 2)
-        for name in dict.fromkeys(cost.module for cost in self.costs):
+        figure, (evaluations, steps) = panels(2, size=(5.0, 3.6))
+        handles = []
+        for number, name in enumerate(dict.fromkeys(cost.module for cost in self.costs)):
             costs = [cost for cost in self.costs if cost.module == name]
+            own = look(number)
+            style: dict[str, Any] = {"color": own.colour, "marker": own.marker, "ms": 4}
             epochs = [cost.epoch for cost in costs]
-            evaluations.plot(epochs, [cost.nfe_per_solve for cost in costs], label=name)
-            steps.plot(
-                epochs, [cost.accepted / cost.solves for cost in costs], label=f"{name}: accepted"
-            )
-            steps.plot(
-                epochs,
-                [cost.rejected / cost.solves for cost in costs],
-                "--",
-                label=f"{name}: rejected",
-            )
-        evaluations.set(title="evaluations a solve", xlabel="epoch")
-        steps.set(title="steps a solve", xlabel="epoch")
-        for axes in (evaluations, steps):
+            evaluations.plot(epochs, [cost.nfe_per_solve for cost in costs], **style)
+            steps.plot(epochs, [cost.accepted / cost.solves for cost in costs], **style)
+            rejected = [cost.rejected / cost.solves for cost in costs]
+            steps.plot(epochs, rejected, ls="--", mfc="white", **style)
+            handles.append(entry(name, **style))
+        handles.append(entry("accepted steps", color=GREY, marker="o", ms=4))
+        handles.append(entry("rejected steps", color=GREY, marker="o", ms=4, ls="--", mfc="white"))
+        for axes, label in ((evaluations, "evaluations a solve"), (steps, "steps a solve")):
             axes.set_ylim(bottom=0)
-            axes.grid(alpha=0.25)
-            axes.legend(fontsize=8)
+            whole_numbers(axes)
+            finish(axes, "epoch", label)
+        legend_below(figure, handles)
         return save_figure(path, figure, 120)

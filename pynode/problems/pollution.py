@@ -72,6 +72,8 @@ class Pollution(MassAction):
         "NO3",
         "N2O5",
     )
+    state_units: ClassVar = ("ppm",) * 20
+    time_unit: ClassVar = "min"
     reactions: ClassVar = {
         "k1": "NO2 -> NO + O3P",
         "k2": "NO + O3 -> NO2",

@@ -24,6 +24,7 @@ class Robertson(MassAction):
 
     defaults: ClassVar = {"k1": 0.04, "k2": 3e7, "k3": 1e4}
     species: ClassVar = ("A", "B", "C")
+    time_unit: ClassVar = "s"
     reactions: ClassVar = {"k1": "A -> B", "k2": "2 B -> B + C", "k3": "B + C -> A + C"}
 
 

@@ -107,9 +107,10 @@ def describe(
     y0: torch.Tensor | Sequence[float],
     t_eval: torch.Tensor | Sequence[float],
     starts: dict[str, list[float]] | None = None,
+    time_unit: str = "",
 ) -> dict[str, Any]:
     """Everything that ``load_model`` needs, as plain data and tensors. starts: learned ones, by the
-    names of the trajectories."""
+    names of the trajectories. time_unit: of the data, '' if unknown."""
     return {
         "format": FORMAT,
         "architecture": architecture,
@@ -118,6 +119,7 @@ def describe(
         "y0": torch.as_tensor(y0).tolist(),
         "t_eval": torch.as_tensor(t_eval).tolist(),
         "starts": starts or {},
+        "time_unit": time_unit,
         "state_dict": field.net.state_dict(),
     }
 
@@ -156,7 +158,8 @@ def load_model(
         field = build(plain["architecture"], scaling, known=part)
         field.net.load_state_dict(plain["state_dict"])
         starts = plain.get("starts", {})
-        return PhysicalField(field, plain["columns"], plain["y0"], plain["t_eval"], starts)
+        unit = plain.get("time_unit", "")
+        return PhysicalField(field, plain["columns"], plain["y0"], plain["t_eval"], starts, unit)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise_if_exhausted(error)
         raise ModelError(

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import math
-import textwrap
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
+from ..core.drawing.figures import (
+    entry,
+    finish,
+    headline,
+    left_out,
+    legend_below,
+    panels,
+    whole_numbers,
+)
+from ..core.drawing.palette import GREY, Look, failed_end, look
 from ..core.files import save_figure
-from ..core.status import SolveError
-from ..data import Dataset
+from ..data import Dataset, Trajectory
+from ..data.picture import deviations_in_legend, dots, draw_observations
 from ..integrate import solve
 from .accuracy import Solvable
 from .inputs import for_run, start_of
@@ -22,6 +32,28 @@ POINTS = 300
 # A plot with more states or trajectories than this is unreadable.
 MOST_STATES = 24
 MOST_RUNS = 6
+HELD_OUT = (0, (4, 2))
+# Above so many epochs the points of the loss would hide its line.
+MANY_EPOCHS = 10
+
+
+class _Course(NamedTuple):
+    """What is drawn of one trajectory.
+
+    t, y: (T,) times that the solve reached, and (T, n) its states. failed: whether it did not reach
+    the end. fine: (F,) all times; low, high: (F, n) the members at them, None without. log: whether
+    the axis of the times is logarithmic.
+    """
+
+    run: Trajectory
+    own: Look
+    t: Tensor
+    y: Tensor
+    failed: bool
+    low: Tensor | None
+    high: Tensor | None
+    fine: Tensor
+    log: bool
 
 
 def plot_fit(
@@ -35,75 +67,37 @@ def plot_fit(
     members: Sequence[Solvable] = (),
     held_out: Sequence[bool] = (),
 ) -> Path:
-    """Observations as dots and the learned solution as a line, with a subplot for each state, in
+    """Observations as symbols and the learned solution as a line, with a panel for each state, in
     the units of the data.
 
     The time axis is logarithmic if the times span more than three decades. At most MOST_RUNS
-    trajectories and MOST_STATES states are drawn. backend: as for ``solve``. title: a sentence
-    above, such as the verdict of the run. members: further fields, such as those of an ensemble; a
-    band from the lowest to the highest of their solutions is drawn behind the line. held_out: for
-    each trajectory whether training never saw it; its line is dashed. Returns the path.
-    Raises ImportError without matplotlib, SolveError if the field fails.
+    trajectories and MOST_STATES states are drawn; the legend says how many are not. A cross at the
+    end of a line says that the field could not be solved beyond it. It is at the edge of the panel
+    where the line leaves the data by more than their range.
+
+    backend: as for ``solve``. title: a sentence above, such as the verdict of the run. members:
+    further fields, such as those of an ensemble; a band from the lowest to the highest of their
+    solutions is drawn behind the line. held_out: for each trajectory whether training never saw it;
+    its line is dashed. Returns the path. Raises ImportError without matplotlib.
     """
-    from matplotlib.figure import Figure
-
-    from ..core.colours import COLOURS
-
     runs = data.trajectories[:MOST_RUNS]
-    names = data.columns[:MOST_STATES]
-    columns = min(3, len(names))
-    rows = math.ceil(len(names) / columns)
-    figure = Figure(figsize=(4.2 * columns, 3.1 * rows + 0.4))
-    axes = figure.subplots(rows, columns, squeeze=False)
+    figure, axes = panels(min(len(data.columns), MOST_STATES))
     held_out = held_out or (False,) * len(runs)
-    for k, run in enumerate(runs):
-        t, log = fine_times(run.t)
-        y = _solution(field, run, t, method, rtol, backend)
-        band = _band(members, run, t, method, rtol, backend)
-        if log:
-            shown = t > 0
-        else:
-            shown = torch.ones_like(t, dtype=torch.bool)
-        for i, axis in enumerate(axes.flat[: len(names)]):
-            colour = COLOURS[k % len(COLOURS)]
-            seen = run.seen[:, i]
-            if log:
-                seen = seen & (run.t > 0)
-            if len(runs) > 1:
-                model = run.name
-            else:
-                model = "model"
-            style = "-"
-            if held_out[k]:
-                model += ", held out"
-                style = "--"
-            axis.plot(t[shown], y[shown, i], style, color=colour, lw=1.6, label=model, zorder=2)
-            if band is not None:
-                low, high = band
-                spread = f"{len(members)} models" if k == len(runs) - 1 else None
-                axis.fill_between(
-                    t[shown], low[shown, i], high[shown, i], color=colour, alpha=0.25, label=spread
-                )
-            if k == len(runs) - 1:
-                label = "data"
-            else:
-                label = None
-            dots: dict[str, Any] = {"ms": 4.5, "mfc": "white", "mew": 1.1, "zorder": 3}
-            axis.plot(run.t[seen], run.y[seen, i], "o", color=colour, label=label, **dots)
-            if log:
-                axis.set_xscale("log")
-    for i, axis in enumerate(axes.flat):
-        if i >= len(names):
-            axis.remove()
-            continue
-        axis.set_title(names[i], fontsize=11)
-        axis.grid(alpha=0.25)
-        axis.ticklabel_format(axis="y", style="sci", scilimits=(-3, 4), useMathText=True)
-        axis.set_xlabel(data.time)
-    axes.flat[0].legend(fontsize=8, framealpha=0.9)
+    with_options = (method, rtol, backend)
+    courses = [_course(field, members, run, look(k), with_options) for k, run in enumerate(runs)]
+    for i, (axis, label) in enumerate(zip(axes, data.labels)):
+        for course, held in zip(courses, held_out):
+            _draw_course(axis, course, i, _dashes(held))
+        _mark_failed(axis, courses, i)
+        if any(course.log for course in courses):
+            axis.set_xscale("log")
+        finish(axis, data.time_label, label)
+    handles = _handles(courses, held_out, len(members))
+    handles += left_out(len(data.trajectories), len(runs), "trajectories")
+    handles += left_out(len(data.columns), len(axes), "states")
+    legend_below(figure, handles)
     if title:
-        figure.suptitle(textwrap.fill(title, int(14 * figure.get_figwidth())), fontsize=9)
-    figure.tight_layout()
+        headline(figure, title)
     return save_figure(path, figure, 150)
 
 
@@ -111,32 +105,27 @@ def plot_loss(path: str | PathLike[str], history: list[dict[str, Any]], best: fl
     """The loss against the epoch on a logarithmic axis, with the lowest so far. A line shows the
     loss of constant states, and a mark after the last epoch the loss of the saved model. history,
     best: as in ``Fit``. Returns the path. Raises ImportError without matplotlib."""
-    from matplotlib.figure import Figure
-
-    from ..core.colours import COLOURS
-
-    figure = Figure(figsize=(6.4, 4.0))
-    axis = figure.subplots()
+    figure, (axis,) = panels(1)
     baseline = history[0]["loss"]
     epochs = history[1:]
-    axis.axhline(baseline, color="0.5", ls="--", lw=1.2, label=f"constant states: {baseline:.2g}")
+    axis.axhline(baseline, color=GREY, ls="--", lw=1.2, label=f"constant states: {baseline:.2g}")
     if epochs:
         x = [record["epoch"] for record in epochs]
         loss = [record["loss"] for record in epochs]
         lowest = [min(loss[: k + 1]) for k in range(len(loss))]
-        if len(x) < 10:
+        marker = ""
+        if len(x) < MANY_EPOCHS:
             marker = "o"
-        else:
-            marker = ""
-        axis.plot(x, loss, color=COLOURS[5], lw=1.0, label="loss of the epoch", marker=marker, ms=3)
-        axis.plot(x, lowest, color=COLOURS[0], lw=1.8, label="lowest so far")
-        axis.plot(x[-1] + 1, best, "D", color=COLOURS[2], ms=5, label=f"saved model: {best:.3g}")
+        pale = look(5).colour
+        axis.plot(x, loss, color=pale, lw=1.0, label="loss of the epoch", marker=marker, ms=4)
+        axis.plot(x, lowest, color=look(0).colour, lw=1.8, label="lowest so far")
+        axis.plot(
+            x[-1] + 1, best, "D", color=look(1).colour, ms=6, label=f"saved model: {best:.3g}"
+        )
     axis.set_yscale("log")
-    axis.set_xlabel("epoch")
-    axis.set_ylabel("loss of the scaled states")
-    axis.grid(alpha=0.25, which="both")
-    axis.legend(fontsize=9, framealpha=0.9)
-    figure.tight_layout()
+    whole_numbers(axis)
+    finish(axis, "epoch", "loss of the scaled states")
+    legend_below(figure, axis.get_legend_handles_labels()[0])
     return save_figure(path, figure, 150)
 
 
@@ -158,18 +147,93 @@ def fine_times(t: torch.Tensor) -> tuple[torch.Tensor, bool]:
     return torch.linspace(float(t[0]), float(t[-1]), POINTS, dtype=torch.float64), False
 
 
-def _band(members, run, t, method, rtol, backend):
+def _course(field, members, run, own, with_options) -> _Course:
+    """The solution of one trajectory, and the band of the members around it. with_options: method,
+    rtol and backend of the solves."""
+    fine, log = fine_times(run.t)
+    found = _solution(field, run, fine, *with_options)
+    low, high = _band(members, run, fine, with_options)
+    return _Course(run, own, found.t, found.y, not found.success, low, high, fine, log)
+
+
+def _draw_course(axis, course: _Course, i: int, dashes) -> None:
+    """State i of one trajectory: its observations, its line and its band."""
+    own = course.own
+    shown = _shown(course.t, course.log)
+    t = course.t[shown]
+    y = course.y[shown, i]
+    axis.plot(t, y, ls=dashes, color=own.colour, lw=1.6, zorder=2)
+    if course.low is not None and course.high is not None:
+        shown = _shown(course.fine, course.log)
+        low = course.low[shown, i]
+        high = course.high[shown, i]
+        axis.fill_between(course.fine[shown], low, high, color=own.colour, alpha=0.22, lw=0)
+    draw_observations(axis, course.run, i, own, course.log)
+
+
+def _mark_failed(axis, courses: Sequence[_Course], i: int) -> None:
+    """Crosses where solves failed. What goes to infinity would leave no room for the data: then the
+    axis shows the range of the observations, and as much again below and above."""
+    failed = [course for course in courses if course.failed]
+    if not failed:
+        return
+    seen = torch.cat([course.run.y[course.run.seen[:, i], i] for course in courses])
+    low = float(seen.min())
+    high = float(seen.max())
+    shown = axis.get_ylim()
+    bottom = max(shown[0], 2 * low - high)
+    top = min(shown[1], 2 * high - low)
+    if top > bottom:
+        axis.set_ylim(bottom, top)
+    for course in failed:
+        end = min(max(float(course.y[-1, i]), bottom), top)
+        axis.plot(course.t[-1:], [end], clip_on=False, **failed_end(course.own.colour))
+
+
+def _shown(t: Tensor, log: bool) -> Tensor:
+    """Which times have a place on the axis."""
+    if log:
+        return t > 0
+    return torch.ones_like(t, dtype=torch.bool)
+
+
+def _handles(courses: Sequence[_Course], held_out: Sequence[bool], members: int) -> list[Any]:
+    """The lines of the legend."""
+    handles = []
+    if len(courses) == 1:
+        handles.append(entry("model", color=courses[0].own.colour, lw=1.6))
+        handles.append(entry("data", **dots(courses[0].own)))
+    else:
+        for course, held in zip(courses, held_out):
+            label = course.run.name
+            if held:
+                label += ", held out"
+            style = dots(course.own) | {"ls": _dashes(held), "lw": 1.6}
+            handles.append(entry(label, **style))
+        handles.append(entry("data", **dots(courses[0].own) | {"color": GREY}))
+        handles.append(entry("model", color=GREY, lw=1.6))
+    handles += deviations_in_legend([course.run for course in courses])
+    if any(course.low is not None for course in courses):
+        handles.append(entry(f"range of {members} models", color=GREY, lw=8, alpha=0.3))
+    if any(course.failed for course in courses):
+        handles.append(entry("not solved beyond here", **failed_end(GREY)))
+    return handles
+
+
+def _dashes(held):
+    if held:
+        return HELD_OUT
+    return "-"
+
+
+def _band(members, run, t, with_options):
     """The lowest and the highest of the members' solutions, (T, n) each; None with fewer than
     two. Members that cannot be solved between the observations are left out."""
-    found = []
-    for member in members:
-        try:
-            found.append(_solution(member, run, t, method, rtol, backend))
-        except SolveError:
-            continue
-    if len(found) < 2:
-        return None
-    every = torch.stack(found)
+    found = [_solution(member, run, t, *with_options) for member in members]
+    solved = [one.y for one in found if one.success]
+    if len(solved) < 2:
+        return None, None
+    every = torch.stack(solved)
     return every.amin(0), every.amax(0)
 
 
@@ -185,5 +249,6 @@ def _solution(field, run, t, method, rtol, backend):
             rtol=rtol,
             atol=atol,
             backend=backend,
+            throw=False,
             **stops,
-        ).y
+        )

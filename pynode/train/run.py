@@ -312,7 +312,8 @@ class Run:
         starts = self._starts(self.now())
         run = self.training.trajectories[0]
         y0 = starts.get(run.name) or self._in_units(run.y[0])
-        return PhysicalField(self.field, self.training.columns, y0, run.t, starts)
+        data = self.training
+        return PhysicalField(self.field, data.columns, y0, run.t, starts, data.time_unit)
 
     def _in_units(self, state) -> list[float]:
         """A state of the training data in the units of the user's."""
@@ -372,8 +373,9 @@ class Run:
         run = self.training.trajectories[0]
         starts = self._starts(weights)
         y0 = starts.get(run.name) or self._in_units(run.y[0])
+        data = self.training
         description = describe(
-            self.field, self.architecture, self.training.columns, y0, run.t, starts
+            self.field, self.architecture, data.columns, y0, run.t, starts, data.time_unit
         )
         save_model(path, {**description, "state_dict": net_weights(weights)})
 

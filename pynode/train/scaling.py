@@ -239,6 +239,7 @@ class PhysicalField(Constants):
     t_eval: its times.
     columns: names of the states; the last ones are hidden, if there are any.
     starts: learned starts, by the names of the trajectories, in the units of the data.
+    time_unit: of the data, '' if unknown.
     atol: (n,) a thousandth of rtol of each state's range.
     inputs: names of its exogenous inputs, which are those of the first trajectory until
         ``with_inputs`` gives it others.
@@ -255,9 +256,11 @@ class PhysicalField(Constants):
         y0: torch.Tensor | Sequence[float],
         t_eval: Times,
         starts: dict[str, list[float]] | None = None,
+        time_unit: str = "",
     ) -> None:
         super().__init__()
         self.field = field
+        self.time_unit = time_unit
         self.columns = tuple(columns)
         dtype = torch.float64
         self.keep("y_min", valued(field.scaling.y_min, dtype))

@@ -8,16 +8,13 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
-from pynode import solve
 from pynode.cli import main
 from pynode.cli import train as cli_train
 from pynode.core import files as files_module
-from pynode.train import Options
 from tests.support import ROOT
 from tests.support.training import stiff_linear
 
@@ -221,29 +218,6 @@ def test_without_matplotlib_the_plots_are_left_out(csv_file, tmp_path, capsys, m
     assert main(["compare", "spiral", "--methods", "tsit5", "--rtol", "1e-3", *out]) == 0
     assert capsys.readouterr().err.count("pip install 'torch-stiff-ode[plot]'") == 1
     assert not list((tmp_path / "out").glob("*.png"))
-
-
-def test_a_fit_that_cannot_be_solved_leaves_the_plot_of_the_loss(tmp_path, monkeypatch):
-    def failing(*given, **options):
-        solve(lambda t, y: y, torch.ones(1), (0.0, 1.0), max_steps=1)
-
-    said = []
-    history = [{"epoch": 0, "loss": 1.0}]
-    run = SimpleNamespace(
-        history=history,
-        best=1.0,
-        field=None,
-        backend="torch",
-        options=Options(),
-        verdict=SimpleNamespace(sentence="learned"),
-        members=(),
-        held_out=(),
-    )
-    monkeypatch.setattr(cli_train, "plot_fit", failing)
-    assert cli_train.draw(run, None, tmp_path, said.append) == [tmp_path / "loss.png"]
-    assert (tmp_path / "loss.png").exists() and said[0].startswith(
-        "The plot of the fit was left out: "
-    )
 
 
 def test_live_display_is_used_in_a_terminal(monkeypatch, capsys):

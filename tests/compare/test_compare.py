@@ -12,7 +12,7 @@ from pynode.compare import compare, work
 from pynode.compare.runs import deviation
 from pynode.methods import registry
 from pynode.problems import Problem
-from tests.support.pictures import curves
+from tests.support.pictures import check_legends, curves, words
 
 
 class Relaxation(nn.Module):
@@ -63,8 +63,11 @@ def test_a_method_that_meets_the_limit_is_a_row(problem, tmp_path, figures):
     work, seconds = figures[0].axes
     assert curves(work)["FBDF (implicit)"] == [(done.work, done.error)]
     assert curves(seconds)["FBDF (implicit)"] == [(done.seconds, done.error)]
-    crosses = [line for line in work.lines if line.get_marker() == "x" and len(line.get_xydata())]
-    assert [line.get_xydata()[0][0] for line in crosses] == [lost.work]
+    check_legends(figures[0])
+    assert words(figures[0])[-2:] == ["finished", "did not finish"]
+    assert work.get_xlabel().startswith("evaluations") and seconds.get_xlabel() == "time (s)"
+    opened = [line for line in work.lines if line.get_mfc() == "white" and len(line.get_xydata())]
+    assert [line.get_xydata()[0][0] for line in opened] == [lost.work]
 
 
 def test_table_and_csv_agree(problem, tmp_path):

@@ -22,7 +22,7 @@ from pynode.compare import (
     stiffness_over,
 )
 from pynode.compare.page import Section, write_page
-from pynode.compare.pictures import bars
+from pynode.compare.pictures import deviations
 from pynode.compare.report_page import report
 from pynode.problems import Problem
 from tests.support.pictures import curves
@@ -171,12 +171,16 @@ def test_both_engines():
     assert not apart.ok and "DIFFER" in str(apart) and calls[-1][3:] == (1e-8, [0.0, 1.0])
 
 
-def test_bars_are_as_long_as_their_values():
-    """Nothing at zero, all of the axis where a solve did not finish."""
-    axis = bars(["a", "b", "c", "d"], [1e-3, 0.0, None, 1e-2], "title", "unit").axes[0]
-    ends = [bar.get_x() + bar.get_width() for bar in axis.patches]
-    low, high = 1e-3 / 3, 3e-2
-    assert ends == pytest.approx([1e-3, low, high, 1e-2])
+def test_dots_are_at_their_values():
+    """At the left end for zero; a cross there where a solve did not finish."""
+    figure = deviations(["a", "b", "c", "d"], [1e-3, 0.0, None, 1e-2], "title", "unit")
+    (axis,) = figure.axes
+    ends = [(line.get_marker(), line.get_xdata()[-1]) for line in axis.lines]
+    low = 1e-3 / 3
+    assert ends == [("o", 1e-3), ("o", low), ("X", low), ("o", 1e-2)]
+    assert axis.get_xlabel() == "unit"
+    words = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert words == ["finished", "did not finish"]
 
 
 def test_stiffness_from_field_to_field(tmp_path, figures):

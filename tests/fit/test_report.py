@@ -2,6 +2,8 @@
 
 import csv
 import json
+import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,9 +11,11 @@ import torch
 pytest.importorskip("pypesto", reason="estimation: pip install 'torch-stiff-ode[fit]'")
 
 from pynode.fit import (
+    Estimate,
     TableProblem,
     bands,
     estimate,
+    plot_waterfall,
     predictions,
     profile,
     sample,
@@ -20,6 +24,7 @@ from pynode.fit import (
 )
 from pynode.fit.prediction_bands import as_predictions
 from tests.support.estimation import chain, chain_data, growth, growth_data, growth_optimum
+from tests.support.pictures import check_legends, crosses, words
 
 SIGMA = 0.1
 
@@ -118,11 +123,40 @@ def test_pictures_show_starts_fits_and_profiles(found, tmp_path, figures):
     marks = [line for line in waterfall.axes[0].lines if line.get_marker() == "o"]
     assert sum(len(line.get_xdata()) for line in marks) == 3
     # A column for each observable: fit and residuals, for both runs.
-    assert [axis.get_title() for axis in fit.axes if axis.get_title()] == ["A", "B"]
+    assert [axis.get_ylabel() for axis in fit.axes[::2]] == ["A", "B"]
+    for figure in figures:
+        check_legends(figure)
+    assert words(waterfall) == ["3 of 3 starts within 0.1 of the best"]
+    assert words(fit)[:3] == ["run0", "run1", "95 % band of the curve"]
     top, bottom = fit.axes[0], fit.axes[1]
     assert len(top.collections) == 2  # the bands
-    dots = [line for line in top.lines if line.get_marker() == "o"]
+    dots = [line for line in top.lines if line.get_marker() in ("o", "s")]
     assert [len(line.get_xdata()) for line in dots] == [12, 12]
     assert max(abs(y) for line in bottom.lines[1:] for y in line.get_ydata()) < 5
-    assert [axis.get_title() for axis in profiles.axes] == ["k1"]
+    assert [axis.get_xlabel() for axis in profiles.axes] == ["k1"]
     found.profiles.clear()
+
+
+def test_units_are_on_the_axes_of_a_fit(found, tmp_path, figures):
+    save_pictures(found, tmp_path, time="time_h", labels={"A": "Substrate [mM]"})
+    top, bottom = figures[1].axes[:2]
+    assert top.get_ylabel() == "Substrate (mM)" and bottom.get_xlabel() == "time (h)"
+
+
+def test_symbols_tell_starts_that_reached_the_best(found, tmp_path, figures):
+    """Filled, open, and crosses for those that could not be simulated."""
+    best = found.starts[0]
+    ends = (0.0, 0.05, 3.0, math.inf)
+    starts = [replace(best, objective=best.objective + end) for end in ends]
+    plot_waterfall(tmp_path / "a.png", Estimate(found.problem, starts))
+    (figure,) = figures
+    check_legends(figure)
+    assert words(figure) == [
+        "2 of 4 starts within 0.1 of the best",
+        "ended elsewhere",
+        "1 could not be simulated",
+    ]
+    filled, opened = (line for line in figure.axes[0].lines if line.get_marker() == "o")
+    assert filled.get_xdata().tolist() == [1, 2] and opened.get_xdata().tolist() == [3]
+    assert filled.get_markerfacecolor() != "white" and opened.get_markerfacecolor() == "white"
+    assert [rank for rank, _ in crosses(figure.axes[0])] == [4]

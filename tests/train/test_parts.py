@@ -45,8 +45,10 @@ def make(data, **options):
 def test_model_file_round_trip(data, tmp_path, options):
     field, architecture = make(data, **options)
     run = data.trajectories[0]
-    save_model(tmp_path / "model.pt", describe(field, architecture, data.columns, run.y[0], run.t))
+    plain = describe(field, architecture, data.columns, run.y[0], run.t, time_unit="h")
+    save_model(tmp_path / "model.pt", plain)
     again = load_model(tmp_path / "model.pt")
+    assert again.time_unit == "h"
     y, t = (
         torch.tensor([[0.3, 0.4], [0.9, 0.1]], dtype=torch.float64),
         torch.tensor([0.1, 0.2], dtype=torch.float64),
@@ -223,14 +225,14 @@ def test_plots_are_drawn(tmp_path, figures):
     ):
         assert path.read_bytes().startswith(b"\x89PNG")
     fit, loss = figures
-    assert [panel.get_title() for panel in fit.axes] == list(data.columns)
+    assert [panel.get_ylabel() for panel in fit.axes] == list(data.columns)
     for i, panel in enumerate(fit.axes):
-        dots = [line for line in panel.lines if line.get_marker() == "o"]
+        dots = [line for line in panel.lines if line.get_linestyle() == "None"]
         for line, run in zip(dots, data.trajectories, strict=True):
             assert (
                 line.get_xydata()[:, 1].tolist() == run.y[run.seen[:, i] & (run.t > 0), i].tolist()
             )
-        models = [line for line in panel.lines if line.get_marker() != "o"]
+        models = [line for line in panel.lines if line.get_linestyle() != "None"]
         assert all(len(line.get_xydata()) > 100 for line in models)
     lines = curves(loss.axes[0])
     assert [y for _, y in lines["loss of the epoch"]] == [1 / (1 + k) for k in range(1, 5)]

@@ -46,7 +46,7 @@ def load(path: str | os.PathLike[str]) -> Solution | BatchSolution:
 
 def _single(arrays, about):
     states = torch.from_numpy(arrays["y"])
-    layout = Layout.described(about["structure"], about["shapes"], states.dtype, about["names"])
+    layout = _layout(about, states.dtype)
     return Solution(
         t=torch.from_numpy(arrays["t"]),
         y=layout.unravel(states),
@@ -62,7 +62,7 @@ def _single(arrays, about):
 
 def _batch(arrays, about):
     states = torch.from_numpy(arrays["y"])
-    layout = Layout.described(about["structure"], about["shapes"], states.dtype, about["names"])
+    layout = _layout(about, states.dtype)
     rows = {
         int(row): _events(arrays, records, layout, f"{row}_")
         for row, records in about["events"].items()
@@ -78,6 +78,13 @@ def _batch(arrays, about):
         method=about["texts"]["method"],
         backend=about["texts"]["backend"],
     )
+
+
+def _layout(about, dtype):
+    layout = Layout.described(about["structure"], about["shapes"], dtype, about["names"])
+    layout.units = tuple(about.get("units", ()))
+    layout.time_unit = about.get("time_unit", "")
+    return layout
 
 
 def _events(arrays, plain, layout, prefix):

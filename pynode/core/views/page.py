@@ -33,7 +33,7 @@ def _facts(solution):
     stats = solution.stats
     facts = [
         ("ended", solution.message),
-        ("method", f"{solution.method}, engine {solution.backend}"),
+        ("method", f"{solution.method or 'none'}, engine {solution.backend or 'none'}"),
         ("t", span),
         ("states", shown),
         (

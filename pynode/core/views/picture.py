@@ -9,11 +9,24 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ..colours import COLOURS
+from ..drawing.figures import (
+    MOST_COLUMNS,
+    PANEL,
+    entry,
+    finish,
+    left_out,
+    legend_below,
+    legend_beside,
+)
+from ..drawing.figures import (
+    panels as figure_with_panels,
+)
+from ..drawing.palette import GREY, MARKERS, failed_end, look
 from ..events import RowRecords
 from ..in_kind import as_arrays
 from ..layout import joined
 from ..suggestions import suggestion
+from ..unit_names import with_unit
 from .tables import components
 
 # More lines than this are unreadable.
@@ -22,7 +35,13 @@ MOST_ROWS = 50
 FINE = 400
 # A logarithmic axis of time begins where the gaps between outputs grow by this factor.
 GROWTH = 1000
-LINES = ("-", "--", ":", "-.")
+# A small picture has room for fewer lines, and for short names.
+MOST_SMALL = 6
+SMALL_WIDTH = 18
+SMALL_LETTERS = 8
+ALONE = (7.0, 4.2)
+# Dashes of the lines that mark events, one for each kind of event.
+EVENT_DASHES = ((0, (2, 2)), (0, (6, 2)), (0, (5, 2, 1, 2)), (0, (1, 1)))
 
 
 class Curves(NamedTuple):
@@ -47,37 +66,102 @@ def plot(
     if x != "t":
         _place(solution, x)
     axes = _axes(ax, len(chosen), panels)
-    logarithmic = scales[0] == "log" or (scales[0] == "auto" and x == "t" and _grows(solution))
-    curves = _curves(solution, logarithmic)
-    for number, name in enumerate(chosen):
-        axis = axes[number % len(axes)]
-        if panels:
-            colour = COLOURS[0]
-            line = LINES[0]
-        else:
-            colour = COLOURS[number % len(COLOURS)]
-            line = LINES[number // len(COLOURS) % len(LINES)]
-        _draw(axis, solution, curves, x, name, {"color": colour, "ls": line, **style})
-    for number, axis in enumerate(axes):
-        if events:
-            _mark(axis, solution, x, chosen[number], number == 0)
-        _finish(axis, x, chosen, number, panels, logarithmic, scales)
+    _draw_all(axes, solution, chosen, x, scales, (panels, events), style)
+    more = _failure(solution)
+    if names is None:
+        more += left_out(len(set(solution.names) - {x}), len(chosen), "components")
+    _legend(axes, panels, more, ax is None)
     if panels:
         return axes
     return axes[0]
+
+
+def _draw_all(axes, solution, chosen, x, scales, what, style):
+    """The lines, marks, labels and scales. what: (whether each component has axes of its own,
+    whether events are marked)."""
+    panels, events = what
+    logarithmic = scales[0] == "log" or (scales[0] == "auto" and x == "t" and _grows(solution))
+    curves = _curves(solution, logarithmic)
+    for number, name in enumerate(chosen):
+        own = look(number)
+        if panels:
+            own = look(0)
+        _draw(axes[number % len(axes)], solution, curves, x, name, own, style)
+    for number, axis in enumerate(axes):
+        if events:
+            _mark(axis, solution, x, chosen[number])
+        if logarithmic:
+            axis.set_xscale("log")
+        elif scales[0] == "symlog":
+            axis.set_xscale("symlog")
+        if scales[1] != "linear":
+            axis.set_yscale(scales[1])
+        y = ""
+        if panels or len(chosen) == 1:
+            y = _label(solution, chosen[number])
+        finish(axis, _label_of_x(solution, x), y)
+
+
+def separate_figure(solution: Any, panels: bool) -> Any:
+    """A Figure of all components, at most MOST of them, which pyplot knows nothing of. panels:
+    whether each has axes of its own."""
+    chosen = _chosen(solution, None, "t")
+    count = 1
+    if panels:
+        count = len(chosen)
+    figure, axes = figure_with_panels(count)
+    _draw_all(axes, solution, chosen, "t", ("auto", "linear"), (panels, True), {})
+    more = _failure(solution) + left_out(len(solution.names), len(chosen), "components")
+    _legend(axes, panels, more, True)
+    return figure
 
 
 def thumbnail(solution: Any) -> str:
     """A small picture as SVG."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(4.2, 2.4), layout="constrained")
+    figure = Figure(figsize=(4.6, 2.6), layout="constrained")
     axis = figure.subplots()
-    plot(solution, None, "t", ("auto", "linear"), False, True, axis, {"lw": 1.2})
-    axis.tick_params(labelsize=8)
+    chosen = list(solution.names[:MOST_SMALL])
+    _draw_all([axis], solution, chosen, "t", ("auto", "linear"), (False, True), {"lw": 1.2})
+    handles, _ = axis.get_legend_handles_labels()
+    handles += _failure(solution)
+    handles += left_out(len(solution.names), len(chosen), "components")
+    if len(handles) > 1:
+        legend_beside(axis, handles, SMALL_LETTERS, SMALL_WIDTH)
+    axis.tick_params(labelsize=SMALL_LETTERS)
     text = io.StringIO()
     figure.savefig(text, format="svg")
     return text.getvalue()[text.getvalue().index("<svg") :]
+
+
+def _label_of_x(solution, x):
+    """What the axis of x says."""
+    if x == "t":
+        return with_unit("t", solution.time_unit)
+    return _label(solution, x)
+
+
+def _label(solution, name):
+    """What axes and legends say of a component."""
+    return with_unit(name, solution.units.get(name, ""))
+
+
+def _legend(axes, panels, more, own):
+    """The legend, beside the lines where there are several, or below all panels. more: its further
+    lines. own: whether the figure is ours, with a layout that has room for a legend below."""
+    handles, _ = axes[0].get_legend_handles_labels()
+    if panels:
+        # Its own axis names a component.
+        handles = handles[1:] + more
+        if own:
+            legend_below(axes[0].figure, handles)
+        else:
+            legend_beside(axes[-1], handles)
+        return
+    handles += more
+    if len(handles) > 1:
+        legend_beside(axes[0], handles)
 
 
 def _chosen(solution, names, x):
@@ -111,12 +195,11 @@ def _axes(ax, count, panels):
     from matplotlib import pyplot
 
     # pyplot, because a notebook shows its figures.
-    columns = min(3, wanted)
+    columns = min(MOST_COLUMNS, wanted)
     rows = -(-wanted // columns)
+    size = ALONE
     if panels:
-        size = (3.6 * columns, 2.5 * rows)
-    else:
-        size = (7.0, 4.2)
+        size = (max(PANEL[0] * columns, ALONE[0]), PANEL[1] * rows)
     figure, grid = pyplot.subplots(
         rows, columns, figsize=size, squeeze=False, layout="constrained", sharex=panels
     )
@@ -156,42 +239,73 @@ def _dense(solution, t):
         return joined(as_arrays(solution(t)), 1)
 
 
-def _draw(axis, solution, curves, x, name, style):
-    """The lines of one component, one for each row."""
+def _draw(axis, solution, curves, x, name, own, style):
+    """The lines of one component, one for each row, and a cross at the end of a failed solve. own:
+    how they look, unless ``style`` says something else."""
+    from matplotlib.cbook import normalize_kwargs
+    from matplotlib.lines import Line2D
+
     values = curves.y[..., _place(solution, name)]
-    if x == "t":
-        positions = curves.t
-    else:
+    positions = curves.t
+    if x != "t":
         positions = curves.y[..., _place(solution, x)]
     count = values.shape[1]
+    look_of_lines = {"color": own.colour, "linestyle": own.dashes}
     if count > 1:
-        style = {"lw": 1.0, "alpha": max(0.15, min(1.0, 8 / count)), **style}
-    lines = axis.plot(positions, values, **style)
-    lines[0].set_label(name)
+        look_of_lines |= {"linewidth": 1.0, "alpha": max(0.15, min(1.0, 8 / count))}
+    look_of_lines |= normalize_kwargs(style, Line2D)
+    lines = axis.plot(positions, values, **look_of_lines)
+    lines[0].set_label(_label(solution, name))
+    for row in _failed(solution):
+        if row >= count:
+            continue  # not drawn
+        known = np.flatnonzero(np.isfinite(values[:, row]) & np.isfinite(positions[:, row]))
+        if len(known):
+            end = known[-1:]
+            axis.plot(positions[end, row], values[end, row], **failed_end(lines[0].get_color()))
 
 
-def _mark(axis, solution, x, name, labelled):
-    """The events: lines over the time, points in a phase plane."""
-    records = [record for record in _records(solution) if record.name]
-    seen: set[str] = set()
-    for record in records:
+def _failed(solution):
+    """The numbers of the rows whose solve failed; [0] for a single solve that failed."""
+    if hasattr(solution, "statuses"):
+        return np.flatnonzero(~np.asarray(solution.statuses.good())).tolist()
+    if solution.success:
+        return []
+    return [0]
+
+
+def _failure(solution):
+    """The line of the legend for crosses, in a list; an empty list if no solve failed."""
+    failed = _failed(solution)
+    if not failed:
+        return []
+    if hasattr(solution, "statuses"):
+        label = f"failed: {len(failed)} of {len(solution.statuses)} rows"
+    else:
+        label = f"failed at t = {solution.reached:.4g}"
+    return [entry(label, **failed_end(GREY))]
+
+
+def _mark(axis, solution, x, name):
+    """The events: lines over the time, points in a phase plane. Each kind has its own dashes or
+    symbols, and a line in the legend."""
+    kinds: dict[str, int] = {}
+    for record in _records(solution):
+        if not record.name:
+            continue
         label = None
-        if labelled and record.name not in seen:
+        if record.name not in kinds:
             label = record.name
-        seen.add(record.name)
-        shade = {"color": "0.45", "zorder": 1}
+        kind = kinds.setdefault(record.name, len(kinds))
         if x == "t":
-            axis.axvline(
-                float(torch.as_tensor(record.t).detach()),
-                ls=(0, (2, 2)),
-                lw=1.0,
-                label=label,
-                **shade,
-            )
+            at = float(torch.as_tensor(record.t).detach())
+            dashes = EVENT_DASHES[kind % len(EVENT_DASHES)]
+            axis.axvline(at, ls=dashes, lw=1.0, color=GREY, label=label, zorder=1)
             continue
         state = joined(as_arrays(record.y), 0)
-        at = state[_place(solution, x)], state[_place(solution, name)]
-        axis.plot(*at, "o", ms=6, mfc="white", label=label, **{**shade, "zorder": 4})
+        point = {"marker": MARKERS[kind % len(MARKERS)], "ms": 6, "mfc": "white", "color": GREY}
+        place = state[_place(solution, x)], state[_place(solution, name)]
+        axis.plot(*place, ls="", label=label, zorder=4, **point)
 
 
 def _records(solution):
@@ -199,23 +313,3 @@ def _records(solution):
     if isinstance(solution.events, RowRecords):
         return []
     return solution.events
-
-
-def _finish(axis, x, chosen, number, panels, logarithmic, scales):
-    """Scales, labels and the legend, beside the lines where there are several."""
-    if logarithmic:
-        axis.set_xscale("log")
-    elif scales[0] == "symlog":
-        axis.set_xscale("symlog")
-    if scales[1] != "linear":
-        axis.set_yscale(scales[1])
-    axis.set_xlabel(x)
-    axis.grid(alpha=0.25)
-    if panels:
-        axis.set_title(chosen[number], fontsize=10)
-        return
-    if len(chosen) == 1:
-        axis.set_ylabel(chosen[0])
-    handles, _ = axis.get_legend_handles_labels()
-    if len(handles) > 1:
-        axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, frameon=False)

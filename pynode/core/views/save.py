@@ -56,6 +56,8 @@ def _npz(solution):
         "structure": layout.structure,
         "shapes": [list(shape) for shape in layout.shapes],
         "names": None,
+        "units": list(layout.units),
+        "time_unit": solution.time_unit,
         "stats": solution.stats.as_dict(),
         "texts": {name: getattr(solution, name) for name in TEXTS if hasattr(solution, name)},
     }

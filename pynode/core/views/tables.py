@@ -49,7 +49,14 @@ def dataset(solution: Viewable) -> xr.Dataset:
         name: ((*first, *(f"{name}_{i}" for i in range(values.ndim - len(first)))), values)
         for name, values in _variables(solution)
     }
-    return xarray.Dataset(variables, coordinates, _about(solution))
+    made = xarray.Dataset(variables, coordinates, _about(solution))
+    # The attribute that xarray puts on the axes of its plots.
+    if solution.time_unit:
+        made["t"].attrs["units"] = solution.time_unit
+    for name, unit in solution.units.items():
+        if name in variables:
+            made[name].attrs["units"] = unit
+    return made
 
 
 def components(solution: Viewable) -> tuple[np.ndarray, np.ndarray]:

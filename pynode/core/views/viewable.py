@@ -11,6 +11,7 @@ import numpy as np
 from ..in_kind import as_arrays
 from ..layout import joined
 from ..suggestions import suggestion
+from ..unit_names import unit_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,6 +50,19 @@ class Viewable:
         """(n,) names of the components of the state: those of the problem, of f or of the keys of
         y0, otherwise 'y[0]', 'y[1]', ..."""
         return self._layout.names
+
+    @property
+    def units(self) -> dict[str, str]:
+        """{name of a component: its unit} where the name says one, as "A [mM]" does, or f has the
+        attribute ``state_units``."""
+        given = self._layout.units or ("",) * len(self.names)
+        found = {name: unit or unit_of(name) for name, unit in zip(self.names, given, strict=True)}
+        return {name: unit for name, unit in found.items() if unit}
+
+    @property
+    def time_unit(self) -> str:
+        """The unit of the time, such as 'h': that of the problem or of f, '' if unknown."""
+        return self._layout.time_unit
 
     def __getitem__(self, name: str) -> Any:
         """A component by its name, or a part of a dict by its key, at all times: (T, ...), or
@@ -114,7 +128,9 @@ class Viewable:
         are marked. ax: matplotlib Axes to draw on, with panels one for each component. style: for
         matplotlib's ``plot``.
 
-        With dense output the lines are smooth. Returns the Axes, with panels a list of them. Raises
+        With dense output the lines are smooth. A cross at the end of a line says that the solve
+        failed there. The axes have units where names say them ("A [mM]"), and where the problem
+        knows the unit of its time. Returns the Axes, with panels a list of them. Raises
         ImportError without matplotlib, KeyError for unknown names.
         """
         from .picture import plot

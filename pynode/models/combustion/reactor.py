@@ -64,6 +64,8 @@ class Reactor(nn.Module):
     differentiates P(t).
     """
 
+    time_unit = "s"
+
     def __init__(
         self,
         mechanism: Mechanism,
@@ -104,6 +106,16 @@ class Reactor(nn.Module):
     def state_names(self) -> tuple[str, ...]:
         """The names of the components of y."""
         return self.states
+
+    @property
+    def state_units(self) -> tuple[str, ...]:
+        """The units of the components of y."""
+        units = {"T": "K", "P": "Pa"}
+        extra = [units[name] for name in self.states[: self._extra]]
+        content = "mol/kg"
+        if self.reactor == VOLUME:
+            content = "mol/m3"
+        return (*extra, *[content] * len(self.species))
 
     def extra_repr(self) -> str:
         words = [self.reactor, self._heat()]

@@ -15,6 +15,8 @@ import sympy as sp
 import torch
 from torch import Tensor, nn
 
+from ...core.drawing.figures import finish, legend_below, panels
+from ...core.drawing.palette import look
 from ...core.files import save_figure
 from .learned_rate import LearnedRate, WithNetworks, learned_rates
 from .named_parts import torch_names
@@ -195,19 +197,15 @@ class LearnedTerms:
         """A picture of the learned rate over a state: matplotlib's Figure, also written to file.
         values, y, p: as for ``rate_over``. law: another ReactionModel, whose rate is drawn
         beside it."""
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(5.0, 3.4), layout="constrained")
-        axes = figure.subplots()
+        figure, (axis,) = panels(1)
         given = torch.as_tensor(values, dtype=self.given.dtype)
         if law is not None:
             known = law.rate_over(reaction, state, given, y=y, p=p)
-            axes.plot(given, known.detach(), color="0.6", linewidth=4, label="rate law")
+            axis.plot(given, known.detach(), color="0.7", lw=4, label="rate law")
         learned = self.rate_over(reaction, state, given, y=y, p=p)
-        axes.plot(given, learned.detach(), color="C0", label="learned")
-        axes.set_xlabel(state)
-        axes.set_ylabel(f"rate of {reaction}")
-        axes.legend(frameon=False)
+        axis.plot(given, learned.detach(), color=look(0).colour, label="learned")
+        finish(axis, state, f"rate of {reaction}")
+        legend_below(figure, axis.get_legend_handles_labels()[0])
         if file is not None:
             save_figure(file, figure, 150)
         return figure

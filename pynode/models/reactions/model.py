@@ -137,6 +137,11 @@ class ReactionModel(LearnedTerms, nn.Module):
         return self.states
 
     @property
+    def time_unit(self) -> str:
+        """The unit of the time, such as 's'; '' where the file does not say it."""
+        return self.network.time_unit
+
+    @property
     def stoichiometry(self) -> Tensor:
         """(n, m), sparse: how much of each state one unit of each reaction makes. Entries that are
         no numbers have their value at the first time."""

@@ -102,6 +102,7 @@ class Network:
     constants: name -> value, what never changes in a solve. states: name -> State, in the order of
     the components. definitions: name -> expression of every other quantity. reactions: name ->
     Reaction. effects: state -> reaction -> how many of it one reaction makes, an expression.
+    time_unit: such as 's', '' if unknown.
     """
 
     name: str = "model"
@@ -113,6 +114,7 @@ class Network:
     species: dict[str, Species] = field(default_factory=dict)
     compartments: dict[str, Compartment] = field(default_factory=dict)
     events: tuple[ModelEvent, ...] = ()
+    time_unit: str = ""
 
     def derivative(self, state: str) -> sp.Expr:
         """The derivative of a state in time, or the left side of an algebraic equation."""

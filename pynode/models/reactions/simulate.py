@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ...backends.packages import missing_for_native
+from ...core.stats import Stats
 from ...integrate import solve
 from ...translate.refusal import TranslationRefused
 from .assignments import Assignments
@@ -99,6 +100,10 @@ class _Course:
         # Times closer than this are one.
         self.span = 1e-12 * max(1.0, longest)
         self.signs: list[int] = []
+        # Of all solves.
+        self.stats = Stats()
+        self.method = ""
+        self.backend = ""
 
     def run(self, y: Tensor) -> Simulation:
         """The whole course from the state at the first time."""
@@ -120,7 +125,8 @@ class _Course:
             self._record(t.item(), y)
         states = torch.stack(self.found)
         truths = tuple(self.truths)
-        return Simulation(self.model, self.outputs, states, self.p, self.log, truths)
+        ended = (self.stats, self.method, self.backend)
+        return Simulation(self.model, self.outputs, states, self.p, self.log, truths, *ended)
 
     def _refuse_missing(self, t, y):
         """Raise ValueError where dy/dt is unknown because the file leaves out values."""
@@ -195,6 +201,9 @@ class _Course:
             [t.double(), *torch.tensor(wanted, dtype=torch.float64).unbind(), stop.double()]
         )
         solution = self._solve(y, times)
+        self.stats.add(solution.stats)
+        self.method = solution.method
+        self.backend = solution.backend
         inner = len(solution.t) - 1 - int(not solution.events)
         self.found.extend(solution.y[1 : 1 + inner].unbind())
         if solution.events:
@@ -358,5 +367,5 @@ class _Course:
         if values is None:
             values = action.values(t, y, self.p)
         new = self._consistent(t, action.applied(t, y, self.p, values))
-        self.log.append(Occurrence(action.event.name, t, y, new))
+        self.log.append(Occurrence(action.event.name, t, y, new, item.event))
         return new

@@ -13,6 +13,7 @@ from ..reactions.formulas import as_number, as_truth
 from ..reactions.records import ModelEvent, Reaction, Species
 from ..reactions.symbols import names, symbol
 from .mathematics import expression_of
+from .time_unit import time_unit_of
 
 
 @dataclass
@@ -23,7 +24,8 @@ class Contents:
     reference, NaN where it gives none. local: the same for local parameters, "reaction.name".
     initial, assigned, rate_ruled: name -> expression. algebraic: expressions that are zero.
     constant: names that the file declares constant. reacting: species that reactions change.
-    conversion: species -> factor from extents to the unit of the species.
+    conversion: species -> factor from extents to the unit of the species. time_unit: such as 's',
+    '' if the file does not say it.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Contents:
     conversion: dict[str, sp.Expr] = field(default_factory=dict)
     reactions: dict[str, Reaction] = field(default_factory=dict)
     events: tuple[ModelEvent, ...] = ()
+    time_unit: str = ""
 
     @property
     def changed(self) -> set[str]:
@@ -53,6 +56,7 @@ def contents_of(model: libsbml.Model, free: frozenset[str] = frozenset()) -> Con
     """The statements of a flat model without function definitions. free: names whose initial
     assignments do not count."""
     result = Contents(model.getId() or model.getName() or "model")
+    result.time_unit = time_unit_of(model)
     _read_rules(model, result, free)
     _read_events(model, result)
     _read_compartments(model, result)

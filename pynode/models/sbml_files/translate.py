@@ -21,7 +21,7 @@ class _Translation:
 
     def __init__(self, contents: Contents) -> None:
         self.contents = contents
-        self.result = Network(contents.name, events=contents.events)
+        self.result = Network(contents.name, events=contents.events, time_unit=contents.time_unit)
         self.result.species = dict(contents.species)
         self.result.reactions = dict(contents.reactions)
         # Constants that follow from others by initial assignments.

@@ -1,0 +1,1 @@
+"""The style of all pictures: colours, symbols, labels, panels and legends."""
