@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -31,8 +32,9 @@ from ..train.engine import no_native_code
 from ..train.judge import NOT_LEARNED
 from ..train.model import ACTIVATIONS
 from ..train.options import LOSSES, OPTIMIZERS, SCHEDULES
+from ..train.outcome import VERDICT
 from ..train.progress import SilentProgress, display
-from ..train.ranks import join, leave
+from ..train.ranks import join, launched, leave
 from ..train.scaling import KINDS
 from ..train.understand import CHOSEN, GROUPS
 from .command import failed, finish, print_json, threads
@@ -61,6 +63,8 @@ files written to --out:
   checkpoint.pt  the data that --resume needs, with a checksum. Every write is atomic, so an
                  interruption loses only seconds. Ctrl-C, SIGTERM and SIGHUP lose nothing: training
                  saves the last whole epoch
+  verdict.json   the verdict, for programs: its word is learned, partly or not learned. It exists
+                 when the run is over, also under launchers that change exit codes
   history.csv    loss, learning rate, steps, evaluations and time of each epoch
   epochs/        intermediate models, with --keep-every; pynode compare OUT/epochs/*.pt --stiffness
                  reads them
@@ -441,6 +445,8 @@ def _train_in(arguments, first) -> int:
     try:
         run = _trained(data, choices, out, arguments, first)
     except KeyboardInterrupt:
+        if not first:
+            return arguments.ending.code
         state = "nothing had been saved yet"
         if (out / "checkpoint.pt").exists():
             state = "the checkpoint is as it was"
@@ -457,7 +463,7 @@ def _ended(run, data, found, out, arguments, log) -> int:
         f" {run.best:.3g} at the best: a factor of {run.baseline / run.best:.0f} in"
         f" {run.history[-1]['seconds']:.0f} s."
     )
-    written = [out / name for name in ("model.pt", "checkpoint.pt", "history.csv")]
+    written = [out / name for name in ("model.pt", "checkpoint.pt", "history.csv", VERDICT)]
     try:
         written += draw(run, data, out, log)
     except ImportError:
@@ -487,6 +493,13 @@ def _ended(run, data, found, out, arguments, log) -> int:
     if run.verdict.advice:
         log(f"Next: {run.verdict.advice}.")
     if run.verdict.word == NOT_LEARNED:
+        if launched():
+            print(
+                f"pynode: not learned, exit code {EXIT_NOT_LEARNED}; torchrun ends with its own"
+                f" code, 1, so let programs read {out / VERDICT}.",
+                file=sys.stderr,
+                flush=True,
+            )
         return EXIT_NOT_LEARNED
     return 0
 

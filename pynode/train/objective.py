@@ -57,13 +57,20 @@ class Objective:
     of replicates more than those of one. ``validation`` holds out a part of the observation times,
     which are drawn with the seed. Hidden states have no observations.
 
+    ranks: the processes of the run; None for those of torch.distributed.
     starts: (K, d) the learned starts of the last d states of the K trajectories, scaled; None if
     none are learned.
     """
 
-    def __init__(self, data: Dataset, scaling: Scaling, options: Options) -> None:
+    def __init__(
+        self,
+        data: Dataset,
+        scaling: Scaling,
+        options: Options,
+        ranks: Ranks | None = None,
+    ) -> None:
         self.options = options
-        self.ranks = Ranks()
+        self.ranks = ranks or Ranks()
         self.observed = len(data.columns) - options.augment
         if options.weights and len(options.weights) != self.observed:
             raise ValueError(

@@ -103,7 +103,7 @@ class Run:
             "options": options.as_dict(),
             "data": data.fingerprint,
         }
-        self.objective = Objective(self.training, self.scaling, options)
+        self.objective = Objective(self.training, self.scaling, options, self.ranks)
         self.baseline = self.objective.baseline()
         self.generator = torch.Generator().manual_seed(options.seed)
         self.plan = Plan(options, time_left)
@@ -337,7 +337,7 @@ class Run:
         start at the mean of the learned ones."""
         if not any(self.held_out):
             return self.objective
-        objective = Objective(self.whole_data, self.scaling, self.options)
+        objective = Objective(self.whole_data, self.scaling, self.options, self.ranks)
         learned = self.objective.starts
         if learned is not None and objective.starts is not None:
             hidden = self.options.augment

@@ -46,6 +46,7 @@ def test_the_loss_falls_and_the_files_are_there(data, tmp_path):
         "checkpoint.pt",
         "model.pt",
         "history.csv",
+        "verdict.json",
     }
 
     field = load_model(tmp_path / "new" / "model.pt")
