@@ -512,10 +512,9 @@ def _trained(data, choices, out, arguments, first) -> Fit:
         shown = display
     if arguments.track and first:
         plain = shown
-        options = choices[0]
 
         def shown() -> SilentProgress:
-            return tracked(arguments.track, plain(), options, out)
+            return tracked(arguments.track, plain(), out)
 
     return fit_best(
         data,

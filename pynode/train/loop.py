@@ -94,31 +94,12 @@ def fit(
     progress = progress or SilentProgress()
     if out is not None and not resume:
         forget_verdict(out)
-    run = Run(data, options, out, progress, time_left, known)
     try:
-        interrupted = _carried_out(run, resume)
+        run = Run(data, options, out, progress, time_left, known)
+        progress.begin(run.options.as_dict())
+        return _result(run, _carried_out(run, resume))
     finally:
         progress.close()
-    field = run.physical()
-    if len(run.history) > 1:
-        first = run.history[1]["loss"]
-    else:
-        first = run.best
-    verdict = judge(run.field, run.whole_data, run.whole_objective(), run.options, run.held_out)
-    if run.out is not None and run.ranks.first:
-        save_verdict(run.out, verdict, interrupted)
-    return Fit(
-        field=field,
-        history=run.history,
-        baseline=run.baseline,
-        first=first,
-        best=run.best,
-        interrupted=interrupted,
-        backend=run.options.engine,
-        options=run.options,
-        verdict=verdict,
-        held_out=run.held_out,
-    )
 
 
 def _carried_out(run, resume) -> bool:
@@ -152,3 +133,28 @@ def _end(run):
     """Keep the last epoch that is whole."""
     run.restore(run.whole)
     run.finish()
+
+
+def _result(run, interrupted) -> Fit:
+    """What came out of a run, with its verdict."""
+    field = run.physical()
+    if len(run.history) > 1:
+        first = run.history[1]["loss"]
+    else:
+        first = run.best
+    verdict = judge(run.field, run.whole_data, run.whole_objective(), run.options, run.held_out)
+    if run.out is not None and run.ranks.first:
+        save_verdict(run.out, verdict, interrupted)
+    run.progress.judged(verdict.sentence, interrupted)
+    return Fit(
+        field=field,
+        history=run.history,
+        baseline=run.baseline,
+        first=first,
+        best=run.best,
+        interrupted=interrupted,
+        backend=run.options.engine,
+        options=run.options,
+        verdict=verdict,
+        held_out=run.held_out,
+    )
