@@ -85,8 +85,11 @@ class Run:
         if self.warp is not None:
             self.warp = self.warp.padded(options.augment)
             self.scaling = replace(self.scaling, warp=self.warp)
-        laws = laws_of(options, self.training, options.augment)
-        for sentence in broken_sums(laws, self.training):
+        plain = self.training
+        if self.warp is not None:
+            plain = self.warp.restored(plain)
+        laws = laws_of(options, plain, options.augment, self.warp)
+        for sentence in broken_sums(laws, plain):
             progress.say(sentence)
         self.architecture = {**options.architecture, **laws.as_dict()}
         if self.known is not None:
