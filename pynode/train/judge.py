@@ -48,7 +48,8 @@ class StateVerdict:
     """One state; its errors are root mean squares after the starts, as fractions of its range.
 
     error: of the learned field. held_out: the same at the times and in the
-        trajectories held out, None if there are none.
+        trajectories held out, None if there are none. Observations from which starts of these
+        were estimated do not count.
     noise: given with the observations (--error), or estimated from them. constant: of the mean.
     spline: of a local quadratic.
     correlation: of neighbouring errors, 0 for noise and near 1 for a curve that is off.
@@ -145,14 +146,14 @@ def _state(data, objective, scale, found, held_out, i) -> StateVerdict:
     turned = 0
     model_turned = 0
     least = max(LEAST_TURN, TURN_NOISE * noise)
-    runs = zip(data.trajectories, objective.runs, found, held_out, strict=True)
-    for run, part, solution, out in runs:
+    runs = zip(data.trajectories, objective.runs, found, held_out, objective.told, strict=True)
+    for run, part, solution, out, told in runs:
         seen = run.seen[1:, i]
         observed = run.y[:, i] / scale
         model = solution[:, i] / scale
         missed = model - observed[1:]
         if out:
-            held.append(missed[seen])
+            held.append(missed[told:][seen[told:]])
             continue
         errors.append(missed[seen])
         held.append(missed[seen & (part.held_out[1:, i] > 0)])

@@ -137,12 +137,16 @@ def _end(run):
 
 def _result(run, interrupted) -> Fit:
     """What came out of a run, with its verdict."""
+    run.use(run.best_weights or run.now())
+    objective = run.whole_objective()
+    if run.estimated:
+        run.save_model()
     field = run.physical()
     if len(run.history) > 1:
         first = run.history[1]["loss"]
     else:
         first = run.best
-    verdict = judge(run.field, run.whole_data, run.whole_objective(), run.options, run.held_out)
+    verdict = judge(run.field, run.whole_data, objective, run.options, run.held_out)
     if run.out is not None and run.ranks.first:
         save_verdict(run.out, verdict, interrupted)
     run.progress.judged(verdict.sentence, interrupted)

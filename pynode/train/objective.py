@@ -59,7 +59,9 @@ class Objective:
 
     ranks: the processes of the run; None for those of torch.distributed.
     starts: (K, d) the learned starts of the last d states of the K trajectories, scaled; None if
-    none are learned.
+        none are learned.
+    told: for each trajectory how many observations after its start served to estimate the start;
+        they cannot show what the field predicts.
     """
 
     def __init__(
@@ -85,6 +87,7 @@ class Objective:
             )
         ]
         self.starts = self._first_starts()
+        self.told = [0] * len(self.runs)
         if self.ranks.size > len(self.runs):
             raise ValueError(
                 f"{self.ranks.size} processes share {len(self.runs)} trajectories: some would"
