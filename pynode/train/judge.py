@@ -15,7 +15,7 @@ import torch
 
 from ..data import Dataset
 from .collocation import slopes
-from .features import fewest_seen, state_noise, turning_points
+from .features import fewest_seen, representative, state_noise, turning_points
 from .objective import Objective
 from .options import Options
 from .scaling import ScaledField
@@ -139,7 +139,8 @@ def _ranges(data) -> list[float]:
 def _state(data, objective, scale, found, held_out, i) -> StateVerdict:
     """Judge state i, whose errors are fractions of ``scale``. found: the solutions after the
     starts, (T - 1, n) each, in the units of the data."""
-    noise = state_noise(data, i) / scale
+    sample = representative(data)
+    noise = state_noise(sample, i) / scale
     errors = []
     held = []
     values = []
@@ -184,7 +185,7 @@ def _state(data, objective, scale, found, held_out, i) -> StateVerdict:
         held_out=unseen,
         noise=noise,
         constant=constant,
-        spline=_smooth_error(data, scale, i),
+        spline=_smooth_error(sample, scale, i),
         correlation=_correlation(errors),
         learned=not why,
         why=why,

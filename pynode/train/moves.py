@@ -93,6 +93,7 @@ class Moves(Constants):
     moves: Tensor
     one_way: Tensor
     low: Tensor
+    size: Tensor
     top: Tensor
     fastest: Tensor
 

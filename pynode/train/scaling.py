@@ -174,7 +174,6 @@ class ScaledField(Constants):
             self.balance = Balance(laws, scaling.y_scale, scaling.warp is not None)
         self.some_positive = any(laws.positive) and self.moves is None
         self.all_positive = self.some_positive and all(laws.positive)
-        self.warped = scaling.warp is not None and (known is not None or self.balance is not None)
         if self.some_positive or known is not None or self.balance is not None:
             self.keep("low", valued(scaling.y_min, dtype))
             self.keep("size", valued(scaling.y_scale, dtype))
@@ -221,14 +220,15 @@ class ScaledField(Constants):
             return rates
         y = self.low + self.size * state
         stretch = None
-        if self.warped:
-            y = self.scaling.warp.inverse(y)
-            stretch = self.scaling.warp.stretch(y)
+        warp = self.scaling.warp
+        if warp is not None:
+            y = warp.inverse(y)
+            stretch = warp.stretch(y)
         if self.known is not None:
             given = self.known(t, y) / self.size
             if stretch is not None:
                 given = given / stretch
-            if self.moves is not None:
+            if self.moves is not None and self.balance is not None:
                 return rates + self.balance(given)
             rates = rates + given
         if self.balance is not None:
