@@ -25,6 +25,8 @@ MAY_LACK = (
     "no GPU",
     "no numba-cuda",
     "petab_sciml is not installed",
+    "mlflow is not installed",
+    "wandb is not installed",
     "no libNVVM",
     "times on another device",
     "no C++ compiler",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
@@ -23,8 +24,9 @@ from ..train import (
 )
 from ..train.checkpoint import saved_options
 from ..train.engine import no_native_code
+from ..train.outcome import VERDICT
 from ..train.progress import SilentProgress, display
-from ..train.ranks import join, leave
+from ..train.ranks import join, launched, leave
 from ..train.understanding import GROUPS
 from ..train.verdict import NOT_LEARNED
 from .call import Call
@@ -35,7 +37,7 @@ from .targets import known_part
 
 # The run worked, and its field does not describe the data.
 EXIT_NOT_LEARNED = 3
-FILES = ("config.toml", "model.pt", "checkpoint.pt", "history.csv")
+FILES = ("config.toml", "model.pt", "checkpoint.pt", "history.csv", VERDICT)
 # Whoever gives one of these gets one run, and no second attempt.
 PLANNED = {name for group in GROUPS for name in group}
 
@@ -90,6 +92,8 @@ def _train(command, ending, first) -> int:
     try:
         trained = _trained(data, choices, command, first)
     except KeyboardInterrupt:
+        if not first:
+            return ending.code
         state = "nothing had been saved yet"
         if (out / "checkpoint.pt").exists():
             state = "the checkpoint is as it was"
@@ -132,6 +136,12 @@ def _ended(run, data, found, command, ending) -> int:
     else:
         _print_results(run)
     if run.verdict.word == NOT_LEARNED:
+        if launched():
+            sentence(
+                f"pynode: not learned, exit code {EXIT_NOT_LEARNED}; torchrun ends with its own"
+                f" code, 1, so let programs read {out / VERDICT}.",
+                sys.stderr,
+            )
         return EXIT_NOT_LEARNED
     return 0
 
@@ -166,10 +176,9 @@ def _trained(data, choices, command, first) -> Fit:
         shown = display
     if command.records.track and first:
         plain = shown
-        options = choices[0]
 
         def shown() -> SilentProgress:
-            return tracked(command.records.track, plain(), options, command.out)
+            return tracked(command.records.track, plain(), command.out)
 
     return fit_best(
         data,

@@ -23,6 +23,7 @@ from ..data import Dataset
 from .loop import Fit, fit
 from .model import ModelError, load_model
 from .options import Options
+from .outcome import save_verdict
 from .progress import SilentProgress
 from .ranks import Ranks
 from .run import KnownPart
@@ -107,6 +108,8 @@ def fit_best(
 class _Attempts:
     def __init__(self, data, choices, seeds, out, progress, resume, ensemble, known, jobs):
         self.jobs = jobs
+        if Ranks().size > 1:
+            self.jobs = 1  # these processes share each run already
         self.known = known
         self.data = data
         self.first = choices[0]
@@ -146,6 +149,8 @@ class _Attempts:
                 best = self._better(best, options)
         if record.ensemble:
             best = replace(best, members=tuple(self._members(best)))
+        if self.out is not None and self.ranks.first:
+            save_verdict(self.out, best.verdict, best.interrupted)
         return best
 
     def _first(self) -> Fit:
@@ -309,7 +314,8 @@ class _Attempts:
 
     def _members(self, best):
         """The fields of the ensemble: of all attempts with the verdict of the best."""
-        self.ranks.wait()
+        if not best.interrupted:
+            self.ranks.wait()
         for k, tried in enumerate(self.record.tried):
             if tried["verdict"] == best.verdict.word:
                 if self.out is None:

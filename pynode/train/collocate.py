@@ -119,9 +119,11 @@ def _quadratics(s, y, seen, neighbours):
     """Values and slopes, (T,), at all s, of local quadratics through the seen (s, y)."""
     points = s[seen]
     values = y[seen]
-    distance = (s[:, None] - points).abs()
-    reach, near = distance.topk(neighbours, largest=False)
-    reach = REACH * reach[:, -1:]
+    # The nearest of increasing points are neighbours of each other. The first of them moves on
+    # where s passes the middle between it and the one after the last.
+    middles = (points[:-neighbours] + points[neighbours:]) / 2
+    near = torch.searchsorted(middles, s)[:, None] + torch.arange(neighbours)
+    reach = REACH * (s[:, None] - points[near]).abs().amax(1, keepdim=True)
     x = (points[near] - s[:, None]) / reach
     root = (1 - x.abs() ** 3).clamp(min=0) ** 1.5  # of the tricube kernel
     design = torch.stack((root, root * x, root * x * x), -1)

@@ -30,6 +30,22 @@ def warped(y):
 
 '''.splitlines()
 
+# ``Balance`` in these coordinates.
+_BALANCED = '''\
+def balanced(rates, stretch):
+    """The rates without the part that changes the conserved sums."""
+    units = []
+    for row in numbers(ROWS):
+        unit = row * stretch
+        for other in units:
+            unit = unit - other * (other * unit).sum(-1, keepdim=True)
+        unit = unit / ((unit * unit).sum(-1, keepdim=True) + 1e-300).sqrt()
+        units.append(unit)
+        rates = rates - unit * (unit * rates).sum(-1, keepdim=True)
+    return rates
+
+'''.splitlines()
+
 
 class _Rows(nn.Module):
     """dy/dt of K rows of times, states and inputs, in the units of the data."""
@@ -99,8 +115,7 @@ def pytorch_source(field: PhysicalField) -> str:
         numbers["POSITIVE"] = scaled.positive.tolist()
     if scaled.scaling.warp is not None:
         numbers |= {"KINDS": scaled.scaling.warp.kinds, "SIZES": scaled.scaling.warp.sizes}
-    if scaled.conserves:
-        numbers["PROJECTOR"] = scaled.projector.tolist()
+    numbers |= _law_numbers(scaled)
     arguments = "t, y, u" if field.inputs else "t, y"
     count = len(field.columns)
     lines = [
@@ -118,6 +133,7 @@ def pytorch_source(field: PhysicalField) -> str:
         "",
         "",
         *(_WARPED if scaled.scaling.warp is not None else []),
+        *(_BALANCED if scaled.balance is not None and scaled.balance.warped else []),
         "class Field(nn.Module):",
         f'    """dy/dt, (..., {count}), at times t and states y in the order STATES."""',
         "",
@@ -161,7 +177,20 @@ def _formula(scaled, inputs) -> list[str]:
         lines.append(f"out = self.net(torch.cat(({', '.join(parts)}), -1))")
     else:
         lines.append("out = self.net(x)")
-    lines += ["n = len(STATES)", "rates = out[..., :n]"]
+    if scaled.moves is not None:
+        lines += _moved(scaled)
+    else:
+        lines += _rated(scaled)
+    if warp is None:
+        lines.append("return numbers(Y_SCALE) * rates")
+    else:
+        lines.append("return numbers(Y_SCALE) * rates * stretch")
+    return lines
+
+
+def _rated(scaled) -> list[str]:
+    """The lines that make rates of outputs, one or more for each state."""
+    lines = ["n = len(STATES)", "rates = out[..., :n]"]
     if scaled.some_positive:
         lines += [
             "softplus = nn.functional.softplus",
@@ -172,10 +201,42 @@ def _formula(scaled, inputs) -> list[str]:
     lines.append("rates = numbers(RATE) * rates")
     if scaled.gated:
         lines.append(f"rates = rates * torch.sigmoid({SLOPE} * out[..., -n:] + {OFFSET})")
-    if scaled.conserves:
+    if scaled.balance is not None and scaled.balance.warped:
+        lines.append("rates = balanced(rates, stretch)")
+    elif scaled.balance is not None:
         lines.append("rates = rates - (rates.unsqueeze(-2) * numbers(PROJECTOR)).sum(-1)")
-    if warp is None:
-        lines.append("return numbers(Y_SCALE) * rates")
-    else:
-        lines.append("return numbers(Y_SCALE) * rates * stretch")
     return lines
+
+
+def _moved(scaled) -> list[str]:
+    """The lines that make rates of outputs, one or two for each move; they are those of
+    ``Moves``."""
+    lines = [
+        "m = len(ONE_WAY)",
+        "v = out[..., :m]",
+        "v = torch.where(torch.tensor(ONE_WAY), nn.functional.softplus(v), v)",
+        "share = (y / numbers(TOP)).unsqueeze(-2)",
+        "for consumed, nothing in zip(CONSUMED, NOTHING):",
+        "    v = v * ((numbers(consumed) * share).sum(-1) + numbers(nothing))",
+    ]
+    if scaled.gated:
+        lines.append(f"v = v * torch.sigmoid({SLOPE} * out[..., m:] + {OFFSET})")
+    return [*lines, "rates = (numbers(MOVES) * v.unsqueeze(-2)).sum(-1)"]
+
+
+def _law_numbers(scaled) -> dict[str, Any]:
+    """The constants of conserved sums."""
+    moves = scaled.moves
+    if moves is not None:
+        return {
+            "MOVES": moves.moves.tolist(),
+            "ONE_WAY": moves.one_way.tolist(),
+            "TOP": moves.top.tolist(),
+            "CONSUMED": [getattr(moves, name).tolist() for name, _ in moves.names],
+            "NOTHING": [getattr(moves, name).tolist() for _, name in moves.names],
+        }
+    if scaled.balance is None:
+        return {}
+    if scaled.balance.warped:
+        return {"ROWS": scaled.balance.rows.tolist()}
+    return {"PROJECTOR": scaled.balance.projector.tolist()}

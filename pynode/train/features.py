@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
@@ -20,6 +21,8 @@ NORMAL_TRIMMED = 0.794
 KEPT = 0.9
 # Below this fraction of the range, noise does not matter.
 CLEAN = 3e-3
+# So many rows show what a data set is like.
+MOST_ROWS = 100_000
 
 
 def spread_over_decades(t: torch.Tensor) -> bool:
@@ -105,6 +108,18 @@ def turning_points(y: torch.Tensor, least: float) -> int:
             direction = math.copysign(1, change)
             extreme = value
     return turns
+
+
+def representative(data: Dataset, rows: int = MOST_ROWS) -> Dataset:
+    """The data set itself, or so many of its trajectories, spread evenly over it, that they have at
+    most this number of rows; one at least."""
+    total = sum(len(run.t) for run in data.trajectories)
+    if total <= rows:
+        return data
+    count = len(data.trajectories)
+    kept = max(1, rows * count // total)
+    chosen = tuple(data.trajectories[(2 * k + 1) * count // (2 * kept)] for k in range(kept))
+    return replace(data, trajectories=chosen)
 
 
 def seen_series(data: Dataset, i: int) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -10,6 +10,7 @@ from ..data import Dataset
 from .features import state_noise
 from .laws import Laws
 from .options import Options
+from .warp import LOG, Warp
 
 # The positive states may be given as all of them.
 ALL = "all"
@@ -19,16 +20,20 @@ TIMES_NOISE = 3.0
 PART = 0.02
 
 
-def laws_of(options: Options, data: Dataset, hidden: int = 0) -> Laws:
+def laws_of(options: Options, data: Dataset, hidden: int = 0, warp: Warp | None = None) -> Laws:
     """The laws in the options for the states of a data set, of which the last ones are hidden.
-    Raises ValueError for an unknown state, or a negative start of a positive one."""
+
+    data: in the units of the user. warp: the coordinates in which the field is learned. A state
+    that is learned as its logarithm is positive without a law.
+
+    Raises ValueError for an unknown state, for a negative start of a positive one, and for laws
+    that do not go together.
+    """
     count = len(data.columns) - hidden
     names = _names(data, count)
     sums = tuple(coefficients(text, names, len(data.columns)) for text in options.conserve)
     if not options.positive:
         return Laws(sums)
-    if sums:
-        raise ValueError("conserve changes the rates that positive has made safe: use one of them")
     wanted = options.positive
     if ALL in wanted:
         wanted = data.columns[:count]
@@ -46,7 +51,18 @@ def laws_of(options: Options, data: Dataset, hidden: int = 0) -> Laws:
                     f"{data.columns[i]} is negative at the start, so it cannot stay positive:"
                     " leave it out of positive"
                 )
-    return Laws(sums, tuple(i in chosen for i in range(len(data.columns))))
+    if warp is not None:
+        chosen = {i for i in chosen if warp.kinds[i] != LOG}
+    if not chosen:
+        return Laws(sums)
+    laws = Laws(sums, tuple(i in chosen for i in range(len(data.columns))))
+    if warp is not None and laws.both:
+        plain = ", ".join(data.columns[i] for i in sorted(chosen))
+        raise ValueError(
+            f"warp does not learn {plain} as a logarithm, and conserve would change the rates that"
+            " keep it positive: leave out warp, positive or conserve"
+        )
+    return laws
 
 
 def broken_sums(laws: Laws, data: Dataset) -> list[str]:

@@ -3,7 +3,7 @@ positive, and terms of the equations."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,19 +35,11 @@ class Laws:
             tuple(tuple(row) for row in plain.get("sums", ())), tuple(plain.get("positive", ()))
         )
 
-    def projector(self, y_scale: Sequence[float]) -> Tensor | None:
-        """(n, n) the matrix P that takes the part out of the scaled rates r which changes the sums,
-        r - P r; None without sums.
-
-        The part is shared between the states by their ranges, so that a state of small range
-        changes little.
-        """
-        if not self.sums:
-            return None
-        rows = torch.tensor(self.sums, dtype=torch.float64) * torch.tensor(
-            y_scale, dtype=torch.float64
-        )
-        return torch.linalg.pinv(rows) @ rows
+    @property
+    def both(self) -> bool:
+        """Whether a positive state is part of a conserved sum, which needs moves (moves.py)."""
+        pairs = enumerate(self.positive)
+        return any(row[i] != 0 for i, positive in pairs if positive for row in self.sums)
 
 
 class Known:

@@ -7,6 +7,7 @@ comes before: a run gets a data set. To add a strategy, add it to the stage that
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -16,8 +17,10 @@ from ..data import Dataset
 from .checkpoint import saved_options
 from .descend import descend
 from .options import Options
+from .outcome import forget_verdict, save_verdict
 from .polish import polish
 from .progress import SilentProgress
+from .ranks import PeerLost
 from .run import KnownPart, Run
 from .scaling import PhysicalField
 from .start import TrainingError, start
@@ -66,8 +69,9 @@ def fit(
     """Train a neural ODE on the data.
 
     options: None lets ``understand`` choose them from the data.
-    out: a directory for checkpoint.pt, model.pt and history.csv. They are written atomically, every
-        ``checkpoint_every`` seconds and at the end. None writes nothing.
+    out: a directory for checkpoint.pt, model.pt and history.csv, which are written atomically every
+        ``checkpoint_every`` seconds and at the end, and for verdict.json, which exists when the run
+        is over. None writes nothing.
     resume: continue from the checkpoint in out. With the same options and data, and no time limit,
         the result is equal in every bit to that of a run without interruption.
     progress: a display.
@@ -76,7 +80,8 @@ def fit(
     time_left: seconds after which training ends, if that is before ``time_limit``.
 
     Ctrl-C, or anything else that raises KeyboardInterrupt, saves the last complete epoch and ends
-    the run; ``interrupted`` is then True. Raises TrainingError if solves keep failing, ModelError
+    the run; ``interrupted`` is then True. Of several processes, the first saves it, and the others
+    raise KeyboardInterrupt. Raises TrainingError if solves keep failing, ModelError
     for an unusable checkpoint, OSError for a full disk.
     """
     if resume and out is None:
@@ -87,16 +92,64 @@ def fit(
             saved = saved_options(Path(out) / "checkpoint.pt")
         options = understand(data, saved).options
     progress = progress or SilentProgress()
-    run = Run(data, options, out, progress, time_left, known)
+    if out is not None and not resume:
+        forget_verdict(out)
     try:
-        interrupted = _carried_out(run, resume)
+        run = Run(data, options, out, progress, time_left, known)
+        progress.begin(run.options.as_dict())
+        return _result(run, _carried_out(run, resume))
     finally:
         progress.close()
+
+
+def _carried_out(run, resume) -> bool:
+    """Do the stages that train. Returns whether the user interrupted them."""
+    try:
+        start(run, resume)
+        if run.out is not None and run.ranks.first:
+            forget_verdict(run.out)
+        descend(run)
+        polish(run)
+        run.finish()
+    except KeyboardInterrupt as ending:
+        run.ranks.go_alone()
+        if run.whole is None or not run.ranks.first:
+            raise
+        if isinstance(ending, PeerLost):
+            run.progress.say(f"Epoch {run.epoch + 1} was interrupted: {ending}.")
+            with suppress(KeyboardInterrupt):  # torchrun asks the other processes to end, too
+                _end(run)
+                return True
+        _end(run)
+        return True
+    except TrainingError:
+        if run.history:
+            run.save()
+        raise
+    return False
+
+
+def _end(run):
+    """Keep the last epoch that is whole."""
+    run.restore(run.whole)
+    run.finish()
+
+
+def _result(run, interrupted) -> Fit:
+    """What came out of a run, with its verdict."""
+    run.use(run.best_weights or run.now())
+    objective = run.whole_objective()
+    if run.estimated:
+        run.save_model()
     field = run.physical()
     if len(run.history) > 1:
         first = run.history[1]["loss"]
     else:
         first = run.best
+    verdict = judge(run.field, run.whole_data, objective, run.options, run.held_out)
+    if run.out is not None and run.ranks.first:
+        save_verdict(run.out, verdict, interrupted)
+    run.progress.judged(verdict.sentence, interrupted)
     return Fit(
         field=field,
         history=run.history,
@@ -106,26 +159,6 @@ def fit(
         interrupted=interrupted,
         backend=run.options.engine,
         options=run.options,
-        verdict=judge(run.field, run.whole_data, run.whole_objective(), run.options, run.held_out),
+        verdict=verdict,
         held_out=run.held_out,
     )
-
-
-def _carried_out(run, resume) -> bool:
-    """Do the stages that train. Returns whether the user interrupted them."""
-    try:
-        start(run, resume)
-        descend(run)
-        polish(run)
-        run.finish()
-    except KeyboardInterrupt:
-        if run.whole is None:
-            raise
-        run.restore(run.whole)
-        run.finish()
-        return True
-    except TrainingError:
-        if run.history:
-            run.save()
-        raise
-    return False

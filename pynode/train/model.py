@@ -19,6 +19,7 @@ from torch import nn
 from ..core.memory import raise_if_exhausted
 from ..core.sealed_files import save_torch, unsealed
 from .laws import Known, Laws
+from .moves import directions
 from .scaling import PhysicalField, ScaledField, Scaling
 
 # Since format 2 a file ends with its checksum.
@@ -72,6 +73,15 @@ def mlp(
     return nn.Sequential(*layers[:-1])
 
 
+def count_outputs(n: int, laws: Laws, gated: bool) -> int:
+    """The number of outputs of a network for n states. Raises ValueError if the laws need too
+    many."""
+    if laws.both:
+        moves = len(directions(laws)[0])
+        return 2 * moves if gated else moves
+    return n * (1 + gated + any(laws.positive))
+
+
 def build(
     architecture: dict[str, Any],
     scaling: Scaling,
@@ -82,11 +92,7 @@ def build(
     'time_input': False}, and the data of ``Laws``. known: a known part of dy/dt."""
     n = len(scaling.y_scale)
     laws = Laws.from_dict(architecture)
-    outputs = n
-    if scaling.kind == "decades":
-        outputs += n
-    if laws.positive:
-        outputs += n
+    outputs = count_outputs(n, laws, scaling.kind == "decades")
     width = n + architecture["time_input"]
     if scaling.inputs is not None:
         width += len(scaling.inputs.names)

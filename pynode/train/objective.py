@@ -57,13 +57,22 @@ class Objective:
     of replicates more than those of one. ``validation`` holds out a part of the observation times,
     which are drawn with the seed. Hidden states have no observations.
 
+    ranks: the processes of the run; None for those of torch.distributed.
     starts: (K, d) the learned starts of the last d states of the K trajectories, scaled; None if
-    none are learned.
+        none are learned.
+    told: for each trajectory how many observations after its start served to estimate the start;
+        they cannot show what the field predicts.
     """
 
-    def __init__(self, data: Dataset, scaling: Scaling, options: Options) -> None:
+    def __init__(
+        self,
+        data: Dataset,
+        scaling: Scaling,
+        options: Options,
+        ranks: Ranks | None = None,
+    ) -> None:
         self.options = options
-        self.ranks = Ranks()
+        self.ranks = ranks or Ranks()
         self.observed = len(data.columns) - options.augment
         if options.weights and len(options.weights) != self.observed:
             raise ValueError(
@@ -78,6 +87,7 @@ class Objective:
             )
         ]
         self.starts = self._first_starts()
+        self.told = [0] * len(self.runs)
         if self.ranks.size > len(self.runs):
             raise ValueError(
                 f"{self.ranks.size} processes share {len(self.runs)} trajectories: some would"
@@ -95,12 +105,7 @@ class Objective:
 
     def _run(self, run, certainty, scaling, generator) -> _Run:
         u = scaling.scaled(run.y)
-        unit = torch.ones_like(run.y)
-        if self.options.relative:
-            unit = (run.y.abs() / run.y.new_tensor(scaling.y_scale)).clamp(
-                min=self.options.relative
-            )
-        weight = run.seen / unit * certainty
+        weight = run.seen / self._unit(run, scaling) * certainty
         if self.options.weights:
             hidden = (1.0,) * self.options.augment
             weight = weight * weight.new_tensor((*self.options.weights, *hidden))
@@ -122,6 +127,22 @@ class Objective:
         if near > INTERPOLATING:
             smooth = slopes(run.t, u, run.seen, near).y
         return _Run(run.t, filled, smooth, weight * ~held_out, weight * held_out, inputs)
+
+    def _unit(self, run, scaling) -> torch.Tensor:
+        """(T, n) what the errors of the scaled states are divided by: for relative errors the
+        value, or a part of the range, in units of the scaled states. In other coordinates these are
+        the errors of the states of the data to first order."""
+        if not self.options.relative:
+            return torch.ones_like(run.y)
+        y = run.y
+        size = y.new_tensor(scaling.y_scale)
+        ranges = size
+        if scaling.warp is not None:
+            low = y.new_tensor(scaling.y_min)
+            ranges = scaling.warp.inverse(low + size) - scaling.warp.inverse(low)
+            y = scaling.warp.inverse(y)
+            size = size * scaling.warp.stretch(y)
+        return torch.maximum(y.abs(), self.options.relative * ranges) / size
 
     def _first_starts(self) -> torch.nn.Parameter | None:
         """The starts from which learned ones begin: the smoothed observations."""

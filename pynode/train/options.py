@@ -100,12 +100,6 @@ class Options(
             )
         if not all(0 < weight < math.inf for weight in self.weights):
             raise ValueError(f"weights must be positive numbers, one a state, not {self.weights}")
-        for name in ("conserve", "positive", "known", "relative"):
-            if self.warp and getattr(self, name):
-                raise ValueError(
-                    f"warp learns functions of the states, and {name} is about the states: use one"
-                    " of them"
-                )
         if self.shooting and self.sample:
             raise ValueError(
                 "sample draws observations of one solve, but shooting divides it into segments: use"

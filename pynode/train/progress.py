@@ -13,6 +13,9 @@ from ..core.progress_bar import Bars, best_display
 class SilentProgress:
     """Shows nothing. The other displays have the same methods."""
 
+    def begin(self, options: dict[str, Any]) -> None:
+        """A run begins, with these options as plain data."""
+
     def warm(self, done: int, of: int, loss: float) -> None:
         """After an iteration of the warm start."""
 
@@ -22,8 +25,12 @@ class SilentProgress:
     def say(self, text: str) -> None:
         """A message for the user."""
 
+    def judged(self, sentence: str, interrupted: bool) -> None:
+        """The verdict of the run, and whether an interruption ended it. A run that fails has
+        none."""
+
     def close(self) -> None:
-        """Training has ended."""
+        """The run has ended."""
 
 
 class Lines(SilentProgress):

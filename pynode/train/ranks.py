@@ -3,12 +3,15 @@
 torchrun --nproc-per-node 2 -m pynode train starts them. The gradient of the loss is a sum over
 trajectories, and so are the normal equations of Levenberg-Marquardt, so all processes take the same
 steps as one process would, to rounding. The first process writes the files.
+
+An interruption ends every process on its own: none waits for another, which may be gone. The first
+saves the last epoch that all of them completed.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -17,10 +20,19 @@ from torch import Tensor
 Item = TypeVar("Item")
 
 
+class PeerLost(KeyboardInterrupt):
+    """Another process of the run has ended, so that this one cannot go on."""
+
+
+def launched() -> bool:
+    """Whether torchrun started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
 def join() -> bool:
     """Join the processes that torchrun started, if it did. Returns whether this is the first, or
     the only one."""
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
+    if not launched():
         return True
     import torch.distributed as distributed
 
@@ -31,7 +43,7 @@ def join() -> bool:
 
 def leave() -> None:
     """Leave the processes that ``join`` joined."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:
+    if launched():
         import torch.distributed as distributed
 
         distributed.destroy_process_group()
@@ -40,7 +52,8 @@ def leave() -> None:
 class Ranks:
     """The processes of a run: those of torch.distributed, if its group is initialised, or this one.
 
-    rank: the number of this process. size: how many there are.
+    rank: the number of this process. size: how many there are. What exchanges numbers raises
+    PeerLost if another process has ended.
     """
 
     def __init__(self) -> None:
@@ -55,8 +68,14 @@ class Ranks:
         """Whether this process writes the files."""
         return self.rank == 0
 
+    def go_alone(self) -> None:
+        """Exchange nothing from now on: the others may be gone."""
+        self.size = 1
+
     def mine(self, items: Sequence[Item]) -> Sequence[Item]:
         """The items that this process works on."""
+        if self.size == 1:
+            return items
         return items[self.rank :: self.size]
 
     def total(self, part: Tensor) -> Tensor:
@@ -64,7 +83,7 @@ class Ranks:
         if self.size == 1:
             return part
         whole = part.detach().clone()
-        torch.distributed.all_reduce(whole)
+        _exchanged(torch.distributed.all_reduce, whole)
         return whole
 
     def any(self, condition: bool) -> bool:
@@ -78,14 +97,14 @@ class Ranks:
         if self.size == 1:
             return value
         told = torch.tensor(value, dtype=torch.float64)
-        torch.distributed.broadcast(told, 0)
+        _exchanged(torch.distributed.broadcast, told, 0)
         return float(told)
 
     def align(self, weights: Sequence[Tensor]) -> None:
         """Give all processes the weights of the first."""
         if self.size > 1:
             for weight in weights:
-                torch.distributed.broadcast(weight.detach(), 0)
+                _exchanged(torch.distributed.broadcast, weight.detach(), 0)
 
     def add_gradients(self, weights: Sequence[Tensor]) -> None:
         """Replace the gradients by their sums over all processes."""
@@ -106,4 +125,12 @@ class Ranks:
     def wait(self) -> None:
         """Wait for all processes."""
         if self.size > 1:
-            torch.distributed.barrier()
+            _exchanged(torch.distributed.barrier)
+
+
+def _exchanged(exchange: Callable[..., Any], *arguments: Any) -> None:
+    """Call a collective operation. Raises PeerLost if another process does not take part."""
+    try:
+        exchange(*arguments)
+    except RuntimeError as error:
+        raise PeerLost("another process of the run has ended") from error

@@ -18,6 +18,7 @@ from ..core.solution import Solution
 from ..data import Dataset
 from .checkpoint import HISTORY, WORK, checkpoint, save_history
 from .engine import with_engine
+from .held_out_starts import estimate_starts
 from .hidden import with_hidden
 from .holdout import held_out
 from .known_laws import broken_sums, laws_of
@@ -48,6 +49,7 @@ class Run:
     whole: the state after the last complete epoch, None before the start is known.
     data: as the user gave them. whole_data: in the coordinates of ``warp``, with hidden states.
     training: of these, the trajectories that are not held out.
+    estimated: the starts of trajectories that are held out, where training learns those of others.
     """
 
     def __init__(
@@ -61,18 +63,19 @@ class Run:
     ) -> None:
         self.data = data
         self.ranks = Ranks()
+        self.held_out = held_out(data, options.hold_out)
+        pairs = zip(data.trajectories, self.held_out, strict=True)
+        # Neither coordinates nor first guesses of hidden states see what is held out.
+        kept = replace(data, trajectories=tuple(run for run, out in pairs if not out))
+        whole = data
         self.warp = None
         if options.warp:
-            self.warp = Warp.of(data)
-        warped = data
+            self.warp = Warp.of(kept)
         if self.warp is not None:
-            warped = self.warp.warped(data)
-        self.whole_data = with_hidden(warped, options.augment, options.neighbours)
-        self.held_out = held_out(self.whole_data, options.hold_out)
-        pairs = zip(self.whole_data.trajectories, self.held_out, strict=True)
-        self.training = replace(
-            self.whole_data, trajectories=tuple(run for run, out in pairs if not out)
-        )
+            kept = self.warp.warped(kept)
+            whole = self.warp.warped(data)
+        self.training = with_hidden(kept, options.augment, options.neighbours)
+        self.whole_data = with_hidden(whole, options.augment, options.neighbours)
         self.known = self._known_part(known, options)
         self.progress = progress
         if out is None:
@@ -85,8 +88,11 @@ class Run:
         if self.warp is not None:
             self.warp = self.warp.padded(options.augment)
             self.scaling = replace(self.scaling, warp=self.warp)
-        laws = laws_of(options, self.training, options.augment)
-        for sentence in broken_sums(laws, self.training):
+        plain = self.training
+        if self.warp is not None:
+            plain = self.warp.restored(plain)
+        laws = laws_of(options, plain, options.augment, self.warp)
+        for sentence in broken_sums(laws, plain):
             progress.say(sentence)
         self.architecture = {**options.architecture, **laws.as_dict()}
         if self.known is not None:
@@ -103,8 +109,9 @@ class Run:
             "options": options.as_dict(),
             "data": data.fingerprint,
         }
-        self.objective = Objective(self.training, self.scaling, options)
+        self.objective = Objective(self.training, self.scaling, options, self.ranks)
         self.baseline = self.objective.baseline()
+        self.estimated: dict[str, list[float]] = {}
         self.generator = torch.Generator().manual_seed(options.seed)
         self.plan = Plan(options, time_left)
         self.epoch = 0
@@ -250,7 +257,7 @@ class Run:
         if last < self.best or self.best_weights is None:
             self.best = last
             self.best_weights = self.now()
-            self._save_model()
+            self.save_model()
 
     def snapshot(self) -> dict:
         """Everything that the next epoch depends on, as plain data and copies of tensors.
@@ -309,7 +316,7 @@ class Run:
     def physical(self) -> PhysicalField:
         """The field of the best weights, in the units of the data."""
         self.use(self.best_weights or self.now())
-        starts = self._starts(self.now())
+        starts = self._starts(self.now()) | self.estimated
         run = self.training.trajectories[0]
         y0 = starts.get(run.name) or self._in_units(run.y[0])
         data = self.training
@@ -334,19 +341,22 @@ class Run:
         return found
 
     def whole_objective(self) -> Objective:
-        """The objective on all trajectories, those that are held out included. Their hidden states
-        start at the mean of the learned ones."""
+        """The objective on all trajectories, with the present weights. For those that are held out,
+        what training learns of starts is estimated from their first observations."""
         if not any(self.held_out):
             return self.objective
-        objective = Objective(self.whole_data, self.scaling, self.options)
+        objective = Objective(self.whole_data, self.scaling, self.options, self.ranks)
         learned = self.objective.starts
         if learned is not None and objective.starts is not None:
-            hidden = self.options.augment
             kept = torch.tensor([not out for out in self.held_out])
             with torch.no_grad():
-                if hidden:
-                    objective.starts[:, -hidden:] = learned[:, -hidden:].mean(0)
                 objective.starts[kept] = learned
+            estimate_starts(objective, self.field, self.held_out)
+            self.estimated = {
+                run.name: self._in_units(self.scaling.physical(objective.start(i)))
+                for i, run in enumerate(self.whole_data.trajectories)
+                if objective.told[i]
+            }
         return objective
 
     def save(self) -> None:
@@ -354,11 +364,12 @@ class Run:
         if self.out is None or not self.ranks.first:
             return
         save_torch(self.out / "checkpoint.pt", self.snapshot())
-        self._save_model()
+        self.save_model()
         save_history(self.out / "history.csv", self.history)
         self._saved = time.monotonic()
 
-    def _save_model(self):
+    def save_model(self) -> None:
+        """Write the best model, if the run has a directory."""
         if self.out is not None and self.ranks.first:
             self._write_model(self.out / "model.pt", self.best_weights or self.now())
 
@@ -371,7 +382,7 @@ class Run:
 
     def _write_model(self, path, weights):
         run = self.training.trajectories[0]
-        starts = self._starts(weights)
+        starts = self._starts(weights) | self.estimated
         y0 = starts.get(run.name) or self._in_units(run.y[0])
         data = self.training
         description = describe(

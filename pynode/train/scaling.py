@@ -25,8 +25,10 @@ from ..core.protocols import Times
 from ..data import Dataset, Trajectory
 from ..models.inputs import InputTable
 from ..problems import Problem
+from .balance import Balance
 from .inputs import Inputs
 from .laws import Known, Laws
+from .moves import Moves
 from .warp import Warp
 
 KINDS = ("decades", "kim")
@@ -132,7 +134,10 @@ class ScaledField(Constants):
     softplus of outputs; at zero, such a rate cannot be negative (H. Burchard, E. Deleersnijder, A.
     Meister, Appl. Numer. Math. 47 (2003), have such systems). The outputs are those of the rates,
     then n for the losses, then n for the gates. A known part of dy/dt is added, and then the part
-    of the rates that changes conserved sums is taken away.
+    of the rates that changes conserved sums is taken away (balance.py).
+
+    With positive states and conserved sums the network has one output for each move between states,
+    and then one for its gate (moves.py). Of a known part, what changes the sums is taken away.
 
     With time_input, (t - t_start) / t_span is one more input of the network. Without it the field
     is autonomous. If the data have inputs, the network gets their m scaled values too.
@@ -141,7 +146,6 @@ class ScaledField(Constants):
     rate: torch.Tensor
     low: torch.Tensor
     size: torch.Tensor
-    projector: torch.Tensor
     positive: torch.Tensor
 
     def __init__(
@@ -161,18 +165,20 @@ class ScaledField(Constants):
         laws = laws or Laws()
         dtype = torch.float64
         self.known = known
-        self.conserves = bool(laws.sums)
-        self.some_positive = bool(laws.positive)
-        self.all_positive = bool(laws.positive) and all(laws.positive)
         self.keep("rate", 1.0 / valued(scaling.t_scale, dtype))
-        if self.some_positive or known is not None:
+        self.moves: Moves | None = None
+        if laws.both:
+            self.moves = Moves(laws, scaling.y_min, scaling.y_scale, self.rate)
+        self.balance: Balance | None = None
+        if laws.sums and (self.moves is None or known is not None):
+            self.balance = Balance(laws, scaling.y_scale, scaling.warp is not None)
+        self.some_positive = any(laws.positive) and self.moves is None
+        self.all_positive = self.some_positive and all(laws.positive)
+        if self.some_positive or known is not None or self.balance is not None:
             self.keep("low", valued(scaling.y_min, dtype))
             self.keep("size", valued(scaling.y_scale, dtype))
         if self.some_positive:
             self.keep("positive", valued(laws.positive, torch.bool))
-        projector = laws.projector(scaling.y_scale)
-        if projector is not None:
-            self.keep("projector", projector)
 
     def close_gates(self) -> None:
         """Set the biases of the last layer so that every state starts at the rate of the time span,
@@ -182,7 +188,10 @@ class ScaledField(Constants):
         before the span ends.
         """
         if self.gated:
-            pace = (1.0 / (self.rate * self.scaling.t_span)).clamp(
+            fastest = self.rate
+            if self.moves is not None:
+                fastest = self.moves.fastest
+            pace = (1.0 / (fastest * self.scaling.t_span)).clamp(
                 max=torch.sigmoid(torch.tensor(OFFSET)).item()
             )
             *_, last = self.net.parameters()
@@ -207,14 +216,33 @@ class ScaledField(Constants):
         else:
             out = self.net(u)
         rates = self._rates(out, state)
+        if self.known is None and self.balance is None:
+            return rates
+        y = self.low + self.size * state
+        stretch = None
+        warp = self.scaling.warp
+        if warp is not None:
+            y = warp.inverse(y)
+            stretch = warp.stretch(y)
         if self.known is not None:
-            rates = rates + self.known(t, self.low + self.size * state) / self.size
-        if self.conserves:
-            rates = rates - (rates.unsqueeze(-2) * self.projector).sum(-1)
+            given = self.known(t, y) / self.size
+            if stretch is not None:
+                given = given / stretch
+            if self.moves is not None and self.balance is not None:
+                return rates + self.balance(given)
+            rates = rates + given
+        if self.balance is not None:
+            rates = self.balance(rates, stretch)
         return rates
 
     def _rates(self, out, u):
         """The learned part of du/dt, (..., n), from the outputs of the network."""
+        if self.moves is not None:
+            count = self.moves.count
+            gates = None
+            if self.gated:
+                gates = torch.sigmoid(SLOPE * out[..., count:] + OFFSET)
+            return self.moves(u, out[..., :count], gates)
         n = u.shape[-1]
         made = out[..., :n]
         if self.some_positive:

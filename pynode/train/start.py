@@ -13,7 +13,7 @@ import torch
 from ..core.explained import ExplainedError
 from ..data import Dataset
 from .collocate import Slopes, collocation, trajectory_slopes
-from .features import fewest_seen
+from .features import fewest_seen, representative
 from .objective import Objective
 from .options import Options
 from .progress import SilentProgress
@@ -28,6 +28,8 @@ STARTS = 3
 # it need only be solvable; a warm start that leaves it higher has got stuck.
 SOLVABLE = 2.0
 WARM = 0.1
+# With more rows, an iteration of a fit without solves takes long, and much memory.
+MOST_ROWS = 20_000
 # The part of a time limit that the start may take.
 PART = 0.5
 
@@ -57,7 +59,7 @@ def start(run: Run, resume: bool) -> None:
     else:
         run.adopt(
             first_field(
-                run.training,
+                representative(run.training, MOST_ROWS),
                 run.new_field,
                 run.objective,
                 run.options,

@@ -3,11 +3,11 @@ callback."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .options import Options
 from .progress import SilentProgress
 
 # What a tracker gets of an epoch.
@@ -31,6 +31,9 @@ class Tracked(SilentProgress):
         self._log = log
         self._close = close
 
+    def begin(self, options: dict[str, Any]) -> None:
+        self._display.begin(options)
+
     def warm(self, done: int, of: int, loss: float) -> None:
         self._display.warm(done, of, loss)
 
@@ -42,65 +45,192 @@ class Tracked(SilentProgress):
     def say(self, text: str) -> None:
         self._display.say(text)
 
+    def judged(self, sentence: str, interrupted: bool) -> None:
+        self._display.judged(sentence, interrupted)
+
     def close(self) -> None:
         self._display.close()
         if self._close is not None:
             self._close()
 
 
-def _tensorboard(display, options, out):
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise _missing("tensorboard") from None
-    writer = SummaryWriter(str(Path(out) / "tensorboard"))
+class _Package(Tracked):
+    """A display that also logs to a tracker, as one run there. If the tracker fails in the middle,
+    a message says so and training goes on without it.
 
-    def log(step, metrics):
+    out: the folder of the run. Raises ImportError if the package is missing, and OSError from
+    ``begin`` if the tracker cannot start.
+    """
+
+    name: str
+
+    def __init__(self, display: SilentProgress, out: Path) -> None:
+        super().__init__(display, self._numbers, self._finished)
+        self.out = out
+        self.lost = False
+        self.begun = False
+        self.ending = FAILED
+        self._import()
+
+    def begin(self, options: dict[str, Any]) -> None:
+        super().begin(options)
+        try:
+            self._begin(options)
+        except Exception as error:  # each package has errors of its own
+            raise OSError(f"--track {self.name} cannot start: {_first_line(error)}") from error
+        self.begun = True
+
+    def judged(self, sentence: str, interrupted: bool) -> None:
+        super().judged(sentence, interrupted)
+        self.ending = KILLED if interrupted else FINISHED
+        self._safely(self._note, sentence)
+
+    def _numbers(self, step, metrics):
+        self._safely(self._record, step, metrics)
+
+    def _finished(self):
+        if self.begun:
+            self._safely(self._end)
+
+    def _safely(self, action, *arguments):
+        if self.lost:
+            return
+        try:
+            action(*arguments)
+        except Exception as error:  # each package has errors of its own
+            self.lost = True
+            self.say(f"--track {self.name} gets nothing more of this run: {_first_line(error)}")
+
+    def _import(self):
+        """Import the package."""
+        raise NotImplementedError
+
+    def _begin(self, options):
+        """Begin a run with these options."""
+        raise NotImplementedError
+
+    def _record(self, step, metrics):
+        """Log the numbers of an epoch."""
+        raise NotImplementedError
+
+    def _note(self, sentence):
+        """Log the verdict."""
+        raise NotImplementedError
+
+    def _end(self):
+        """End the run as ``ending`` says."""
+        raise NotImplementedError
+
+
+FINISHED = "FINISHED"
+KILLED = "KILLED"
+FAILED = "FAILED"
+
+
+class _TensorBoard(_Package):
+    """Each attempt has a folder of its own in out/tensorboard, which a resumed run continues."""
+
+    name = "tensorboard"
+
+    def _import(self):
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise _missing(self.name) from None
+        self.make = SummaryWriter
+        self.writer = None
+
+    def _begin(self, options):
+        warp = "-warp" if options["warp"] else ""
+        self.folder = f"{options['scaling']}{warp}-seed{options['seed']}"
+        self.options = options
+
+    def _record(self, step, metrics):
+        if self.writer is None:
+            # Epochs from this one on, of a run that is overwritten or resumed, no longer count.
+            folder = self.out / "tensorboard" / self.folder
+            self.writer = self.make(str(folder), purge_step=step)
+            text = json.dumps(self.options, indent=1, default=str)
+            self.writer.add_text("options", f"```\n{text}\n```", step)
         for name, value in metrics.items():
-            writer.add_scalar(name, value, step)
+            self.writer.add_scalar(name, value, step)
 
-    return Tracked(display, log, writer.close)
+    def _note(self, sentence):
+        if self.writer is not None:
+            self.writer.add_text("verdict", sentence)
 
-
-def _mlflow(display, options, out):
-    try:
-        import mlflow
-    except ImportError:
-        raise _missing("mlflow") from None
-    mlflow.start_run(run_name=Path(out).name)
-    mlflow.log_params(options.as_dict())
-
-    def log(step, metrics):
-        mlflow.log_metrics(metrics, step=step)
-
-    return Tracked(display, log, mlflow.end_run)
+    def _end(self):
+        if self.writer is not None:
+            self.writer.close()
 
 
-def _wandb(display, options, out):
-    try:
-        import wandb
-    except ImportError:
-        raise _missing("wandb") from None
-    run = wandb.init(name=Path(out).name, dir=str(out), config=options.as_dict())
+class _MLflow(_Package):
+    name = "mlflow"
 
-    def log(step, metrics):
-        run.log(metrics, step=step)
+    def _import(self):
+        try:
+            import mlflow
+        except ImportError:
+            raise _missing(self.name) from None
+        self.mlflow = mlflow
 
-    return Tracked(display, log, run.finish)
+    def _begin(self, options):
+        # Nested: a program that has a run of its own keeps it.
+        self.mlflow.start_run(run_name=self.out.name, nested=True)
+        self.begun = True
+        self.mlflow.log_params(options)
+
+    def _record(self, step, metrics):
+        self.mlflow.log_metrics(metrics, step=step)
+
+    def _note(self, sentence):
+        self.mlflow.set_tag("verdict", sentence)
+
+    def _end(self):
+        self.mlflow.end_run(self.ending)
 
 
-TRACKERS = {"tensorboard": _tensorboard, "mlflow": _mlflow, "wandb": _wandb}
+class _WeightsAndBiases(_Package):
+    name = "wandb"
+
+    def _import(self):
+        try:
+            import wandb
+        except ImportError:
+            raise _missing(self.name) from None
+        self.wandb = wandb
+
+    def _begin(self, options):
+        self.run = self.wandb.init(name=self.out.name, dir=str(self.out), config=options)
+
+    def _record(self, step, metrics):
+        self.run.log(metrics, step=step)
+
+    def _note(self, sentence):
+        self.run.summary["verdict"] = sentence
+
+    def _end(self):
+        self.run.finish(exit_code=int(self.ending != FINISHED))
 
 
-def tracked(name: str, display: SilentProgress, options: Options, out: str | Path) -> Tracked:
-    """A display that also logs to the tracker of this name, one of TRACKERS, as a run of its own.
+TRACKERS = {kind.name: kind for kind in (_TensorBoard, _MLflow, _WeightsAndBiases)}
+
+
+def tracked(name: str, display: SilentProgress, out: str | Path) -> Tracked:
+    """A display that also logs to the tracker of this name, one of TRACKERS, as a run of its own:
+    the options, the numbers of each epoch, and the verdict.
 
     out: the folder of the run. TensorBoard's files are in its folder tensorboard; MLflow and
     Weights & Biases go where their own settings say. Raises ImportError if it is not installed.
     """
     Path(out).mkdir(parents=True, exist_ok=True)
-    return TRACKERS[name](display, options, out)
+    return TRACKERS[name](display, Path(out))
 
 
 def _missing(package) -> ImportError:
     return ImportError(f"--track {package} needs the package: pip install {package}")
+
+
+def _first_line(error) -> str:
+    text = str(error).strip().splitlines()
+    return text[0] if text else type(error).__name__

@@ -11,6 +11,7 @@ import torch
 from ..data import Dataset
 from .features import (
     fastest_change,
+    representative,
     seen_series,
     spread_over_decades,
     state_noise,
@@ -137,18 +138,19 @@ def understand(data: Dataset, given: dict[str, Any] | None = None) -> Understand
         raise ValueError(f"unknown options: {', '.join(sorted(unknown))}")
     noise = []
     turns = []
+    sample = representative(data)
     for i in range(len(data.columns)):
-        series = seen_series(data, i)
+        series = seen_series(sample, i)
         values = torch.cat([y for _, y in series])
         spread = float(values.max() - values.min()) or 1.0
-        level = state_noise(data, i)
+        level = state_noise(sample, i)
         noise.append(level / spread)
         least = max(LEAST_TURN * spread, TURN_NOISE * level)
         turns.append(max(turning_points(y, least) for _, y in series))
     decades = any(spread_over_decades(run.t) for run in data.trajectories)
-    neighbours = given.get("neighbours", _neighbours(data, max(noise)))
-    stiffness = _stiffness(data, max(turns), neighbours)
-    chosen = _choice(data, decades or stiffness > STIFF or _state_decades(data) > WIDE, decades)
+    neighbours = given.get("neighbours", _neighbours(sample, max(noise)))
+    stiffness = _stiffness(sample, max(turns), neighbours)
+    chosen = _choice(data, decades or stiffness > STIFF or _state_decades(sample) > WIDE, decades)
     chosen["neighbours"] = neighbours
     # The noise of a first observation would stay in the whole solution.
     chosen["learn_starts"] = max(noise) > NOISY

@@ -15,7 +15,7 @@ import torch
 
 from ..data import Dataset
 from .collocate import slopes
-from .features import fewest_seen, state_noise, turning_points
+from .features import fewest_seen, representative, state_noise, turning_points
 from .objective import Objective
 from .options import Options
 from .scaling import ScaledField
@@ -48,7 +48,8 @@ class StateVerdict:
     """One state; its errors are root mean squares after the starts, as fractions of its range.
 
     error: of the learned field. held_out: the same at the times and in the
-        trajectories held out, None if there are none.
+        trajectories held out, None if there are none. Observations from which starts of these
+        were estimated do not count.
     noise: given with the observations (--error), or estimated from them. constant: of the mean.
     spline: of a local quadratic.
     correlation: of neighbouring errors, 0 for noise and near 1 for a curve that is off.
@@ -138,21 +139,22 @@ def _ranges(data) -> list[float]:
 def _state(data, objective, scale, found, held_out, i) -> StateVerdict:
     """Judge state i, whose errors are fractions of ``scale``. found: the solutions after the
     starts, (T - 1, n) each, in the units of the data."""
-    noise = state_noise(data, i) / scale
+    sample = representative(data)
+    noise = state_noise(sample, i) / scale
     errors = []
     held = []
     values = []
     turned = 0
     model_turned = 0
     least = max(LEAST_TURN, TURN_NOISE * noise)
-    runs = zip(data.trajectories, objective.runs, found, held_out, strict=True)
-    for run, part, solution, out in runs:
+    runs = zip(data.trajectories, objective.runs, found, held_out, objective.told, strict=True)
+    for run, part, solution, out, told in runs:
         seen = run.seen[1:, i]
         observed = run.y[:, i] / scale
         model = solution[:, i] / scale
         missed = model - observed[1:]
         if out:
-            held.append(missed[seen])
+            held.append(missed[told:][seen[told:]])
             continue
         errors.append(missed[seen])
         held.append(missed[seen & (part.held_out[1:, i] > 0)])
@@ -183,7 +185,7 @@ def _state(data, objective, scale, found, held_out, i) -> StateVerdict:
         held_out=unseen,
         noise=noise,
         constant=constant,
-        spline=_smooth_error(data, scale, i),
+        spline=_smooth_error(sample, scale, i),
         correlation=_correlation(errors),
         learned=not why,
         why=why,

@@ -24,6 +24,9 @@ KINDS = {
     "inputs": ({"time_input": True}, ("u",)),
     "positive": ({"positive": ("a",)}, ("u",)),
     "warped": ({"scaling": "kim"}, ("u",)),
+    "moves": ({"conserve": ("a+b",), "positive": ("a", "b"), "scaling": "kim"}, ("u",)),
+    "gated moves": ({"conserve": ("a+b",), "positive": ("a",)}, ("u",)),
+    "warped sum": ({"conserve": ("a+b",), "scaling": "kim"}, ("u",)),
     "conserved": ({"conserve": ("a+b",), "scaling": "kim"}, ("u",)),
 }
 
@@ -33,7 +36,7 @@ def field(kind):
     data = read(TABLE, inputs=inputs, drop=() if inputs else ("u",))
     options = replace(Options(hidden=(5, 4)), **given)
     scaling = Scaling.of(data, options.scaling)
-    if kind == "warped":
+    if kind.startswith("warped"):
         scaling = replace(scaling, warp=Warp(("log", "arcsinh"), (0.5, 0.1)))
     architecture = {**options.architecture, **laws_of(options, data).as_dict()}
     scaled = build(architecture, scaling, torch.Generator().manual_seed(1))

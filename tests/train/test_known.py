@@ -77,8 +77,6 @@ def test_positive_states_stay_positive(data, kind, named):
 def test_laws_that_make_no_sense(data):
     with pytest.raises(ValueError, match="positive names D, but the states are A"):
         laws_of(replace(SHORT, positive=("D",)), data)
-    with pytest.raises(ValueError, match="use one of them"):
-        laws_of(replace(SHORT, positive=("A",), conserve=("A+B",)), data)
     negative = dataset(T, torch.stack((A - 2, A), 1))
     with pytest.raises(ValueError, match="y1 is negative at the start"):
         laws_of(replace(SHORT, positive=("all",)), negative)
@@ -123,7 +121,14 @@ def test_the_network_learns_what_the_known_part_leaves(data, tmp_path):
         fit(data, options)
 
 
-@pytest.mark.parametrize("given", [{"conserve": ("2*A+B",)}, {"positive": ("all",)}])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"conserve": ("2*A+B",)},
+        {"positive": ("all",)},
+        {"conserve": ("2*A+B",), "positive": ("A", "B")},
+    ],
+)
 def test_runs_with_laws_train_and_load(data, tmp_path, given):
     options = replace(QUICK, collocation=20, segments=2, polish=2, scaling="kim", **given)
     run = fit(data, options, tmp_path)

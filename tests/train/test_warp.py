@@ -8,7 +8,7 @@ import torch
 
 from pynode import solve
 from pynode.data import read
-from pynode.train import Options, Scaling, fit, load_model, understand
+from pynode.train import Scaling, fit, load_model, understand
 from pynode.train.warp import Warp
 from tests.support.training import QUICK
 
@@ -81,5 +81,3 @@ def test_warped_states_are_tried_where_they_serve():
     assert not any(
         other.warp for other in understand(read({"t": T.tolist(), "a": WAVE.tolist()})).alternatives
     )
-    with pytest.raises(ValueError, match="warp learns functions of the states, and positive"):
-        Options(warp=True, positive=("all",))

@@ -29,6 +29,9 @@ Files written to --out:
     checkpoint.pt  the data that --resume needs, with a checksum. Every write is
                    atomic, so an interruption loses only seconds. Ctrl-C, SIGTERM
                    and SIGHUP lose nothing: training saves the last whole epoch
+    verdict.json   the verdict, for programs: its word is learned, partly or not
+                   learned. It exists when the run is over, also under launchers
+                   that change exit codes
     config.toml    the options of the run; pynode train --config reads them
     history.csv    loss, learning rate, steps, evaluations and time of each epoch
     epochs/        intermediate models, with --keep-every; pynode compare
