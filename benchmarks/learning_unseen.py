@@ -226,6 +226,49 @@ def random_times(f, start, last: float, count: int):
     return make
 
 
+def fitzhugh_fast(t, y):
+    """FitzHugh and Nagumo with a slow variable a hundred times slower than the fast one."""
+    v, w = y.unbind(-1)
+    return stacked(v - v**3 / 3 - w, 0.01 * (v + 0.5))
+
+
+def roessler(t, y):
+    """Roessler, Phys. Lett. A 57 (1976)."""
+    a, b, c = y.unbind(-1)
+    return stacked(-b - c, a + 0.2 * b, 0.2 + c * (a - 5.7))
+
+
+def toggle(generator) -> Runs:
+    """Two genes that switch each other off; Gardner et al., Nature 403 (2000)."""
+
+    def f(t, y):
+        a, b = y.unbind(-1)
+        return stacked(4 / (1 + b**2.5) - a, 4 / (1 + a**2.5) - b)
+
+    t = even(0, 10, 30)
+    starts = uniform(generator, 0.0, 4.0, 6, 2).tolist()
+    return [(t, integrated(f, start, t)) for start in starts]
+
+
+def many_enzymes(generator) -> Runs:
+    """Thirty amounts of substrate, each observed often."""
+    t = even(0, 8, 60)
+    starts = uniform(generator, 0.5, 3.0, 30).tolist()
+    return [(t, integrated(mechanism, [s, 1.0, 0.0, 0.0], t)) for s in starts]
+
+
+def cascade(t, y):
+    """Ten pools, one below the other."""
+    above = torch.cat((torch.zeros_like(y[..., :1]), y[..., :-1]), -1)
+    return 0.9 * above - 0.9 * y
+
+
+def waves(generator) -> Runs:
+    """Two trajectories of one coordinate of an oscillation, which start alike and part."""
+    t = even(0, 6, 60)
+    return [(t, 2 + torch.sin(t)[:, None]), (t, 2 - torch.sin(t)[:, None])]
+
+
 # What cannot.
 
 
@@ -326,6 +369,21 @@ UNSEEN = {
     "repressilator": Set(of_field(repressilator, ([1.0, 2.0, 3.0],), even(0, 25, 150)), noise=0.02),
     "rigid_body": Set(of_field(rigid_body, ([1.0, 0.0, 0.9],), even(0, 12, 100))),
     "chain": Set(chain, noise=0.02),
+    "dense": Set(of_field(predators, ([8.0, 2.0],), even(0, 40, 1200)), noise=0.02),
+    "sparse": Set(of_field(predators, ([8.0, 2.0],), even(0, 22, 28)), noise=0.02),
+    "loud": Set(of_problem("spiral", count=300), noise=0.15),
+    "fitzhugh_fast": Set(of_field(fitzhugh_fast, ([-1.0, 0.3],), even(0, 250, 250))),
+    "roessler": Set(of_field(roessler, ([1.0, 1.0, 0.0],), even(0, 35, 350))),
+    "toggle": Set(toggle, noise=0.03),
+    "many_enzymes": Set(many_enzymes, noise=0.03),
+    "cascade": Set(of_field(cascade, ([5.0] + [0.0] * 9,), even(0, 20, 80)), noise=0.01),
+    "pollution": Set(of_problem("pollution", count=60)),
+    "hires_half": Set(of_problem("hires", 160.0, 120)),
+    "input": Set(
+        of_field(driven_pendulum, ([0.6, 0.0, 0.0, 0.8],), even(0, 30, 150)),
+        noise=0.0,
+        options=("--input", "y3", "--drop", "y4"),
+    ),
     "forced": Set(forced, noise=0.01, learnable=False),
     "random_walk": Set(random_walk, learnable=False),
     "constant": Set(constant, learnable=False),
@@ -333,6 +391,8 @@ UNSEEN = {
     "outliers": Set(outliers, learnable=False),
     "five_points": Set(five_points, noise=0.01, learnable=False),
     "partings": Set(partings, noise=0.01, learnable=False),
+    "waves": Set(waves, learnable=False),
+    "waves_noisy": Set(waves, noise=0.02, learnable=False),
     "shuffled": Set(shuffled, learnable=False),
     "chaos_unseen": Set(chaos_unseen, noise=0.01, learnable=False),
 }
