@@ -89,15 +89,22 @@ def true_errors(name: str, path: Path, model: Path) -> list[float]:
     low = torch.where(every.isnan(), math.inf, every).amin(0)
     high = torch.where(every.isnan(), -math.inf, every).amax(0)
     missed = []
-    for run, (t, y) in zip(read(path).trajectories, runs, strict=True):
+    inputs = ALL[name].inputs
+    for run, (t, y) in zip(read(path, inputs=inputs).trajectories, runs, strict=True):
         start = field.start_of(run)
+        driven = field
+        if inputs:
+            driven = field.with_inputs(run.t, run.u)
         atol = field.atol(1e-6)
         try:
             with torch.no_grad():
-                found = solve(field, start, t, method="fbdf", rtol=1e-6, atol=atol).y
+                found = solve(
+                    driven, start, t, method="fbdf", rtol=1e-6, atol=atol, **driven.stops
+                ).y
         except SolveError:
             return [math.inf] * y.shape[1]
-        missed.append((found[1:, : y.shape[1]] - y[1:]) / (high - low))
+        count = y.shape[1] - len(inputs)
+        missed.append((found[1:, :count] - y[1:, :count]) / (high - low)[:count])
     return torch.cat(missed).square().mean(0).sqrt().tolist()
 
 
@@ -107,6 +114,8 @@ def train(name: str, folder: Path) -> dict[str, Any]:
     out = folder / name
     command = [sys.executable, "-m", "pynode", "train", str(path), "--out", str(out)]
     command += ALL[name].options
+    if ALL[name].inputs:
+        command += ["--input", ",".join(ALL[name].inputs)]
     began = time.monotonic()
     done = subprocess.run([*command, "--json", "--overwrite"], capture_output=True, text=True)
     seconds = time.monotonic() - began
@@ -154,7 +163,7 @@ def right(row: dict[str, Any]) -> bool | None:
     if math.isnan(chosen.noise):
         return None
     limits = [max(TIMES_NOISE * noise, CLEAN) for noise in row["noise"]]
-    return said == all(a <= b for a, b in zip(row["true"], limits, strict=True))
+    return said == all(a <= b for a, b in zip(row["true"], limits))  # inputs come last
 
 
 def line(row: dict[str, Any]) -> str:

@@ -27,6 +27,7 @@ class Set:
     options: of ``pynode train``.
     counts: the observations are Poisson numbers of which the states are the means.
     missing: the fraction of the values after the starts that are missing.
+    inputs: columns that are inputs, which have no noise.
     """
 
     make: Callable[[torch.Generator], Runs]
@@ -35,6 +36,7 @@ class Set:
     options: tuple[str, ...] = ()
     counts: bool = False
     missing: float = 0.0
+    inputs: tuple[str, ...] = ()
 
     def observed(self, y: torch.Tensor, scale: torch.Tensor, generator) -> torch.Tensor:
         """Observations of the states y, (T, n), with ranges ``scale``, (n,); NaN where one is

@@ -226,6 +226,12 @@ def random_times(f, start, last: float, count: int):
     return make
 
 
+def torque(generator) -> Runs:
+    """The driven pendulum with its torque as an input."""
+    t = even(0, 30, 150)
+    return [(t, integrated(driven_pendulum, [0.6, 0.0, 0.0, 0.8], t)[:, :3])]
+
+
 def fitzhugh_fast(t, y):
     """FitzHugh and Nagumo with a slow variable a hundred times slower than the fast one."""
     v, w = y.unbind(-1)
@@ -379,11 +385,7 @@ UNSEEN = {
     "cascade": Set(of_field(cascade, ([5.0] + [0.0] * 9,), even(0, 20, 80)), noise=0.01),
     "pollution": Set(of_problem("pollution", count=60)),
     "hires_half": Set(of_problem("hires", 160.0, 120)),
-    "input": Set(
-        of_field(driven_pendulum, ([0.6, 0.0, 0.0, 0.8],), even(0, 30, 150)),
-        noise=0.0,
-        options=("--input", "y3", "--drop", "y4"),
-    ),
+    "torque": Set(torque, inputs=("y3",)),
     "forced": Set(forced, noise=0.01, learnable=False),
     "random_walk": Set(random_walk, learnable=False),
     "constant": Set(constant, learnable=False),
