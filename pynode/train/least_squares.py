@@ -10,7 +10,7 @@ them. Marquardt, SIAM J. Appl. Math. 11 (1963); the damping is relative to the m
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch.nn.utils import parameters_to_vector
@@ -25,6 +25,10 @@ UP = 4.0
 LEAST = 1e-12
 MOST = 1e8
 ROWS = 256  # residuals that are differentiated in one call
+
+# r, or its parts one after the other. Each part is differentiated by itself, so that parts which
+# have nothing in common, such as those of two trajectories, do not cost each other anything.
+Residuals = torch.Tensor | Sequence[torch.Tensor]
 
 
 class LevenbergMarquardt:
@@ -61,20 +65,21 @@ class LevenbergMarquardt:
         self.gain = 1.0
 
     def step(
-        self, residuals: Callable[[], torch.Tensor | None], tried: Callable[[], None] | None = None
+        self, residuals: Callable[[], Residuals | None], tried: Callable[[], None] | None = None
     ) -> bool:
         """One step. Returns False if no damping lowers |r|^2: it is at a minimum, or stuck.
 
         residuals: residuals() returns r, (m,), at the present parameters, with a graph if gradients
-            are enabled. It returns None or raises SolveError if they cannot be computed.
+            are enabled; or its parts, (m_i,) each. It returns None or raises SolveError if they
+            cannot be computed.
         tried: tried() is called after each attempt.
         """
         self.gain = 1.0
-        r = self._agreed(_or_none(residuals))
-        if r is None:
+        parts = self._agreed(_or_none(residuals))
+        if parts is None:
             return False
-        jacobian = self._jacobian(r)
-        r = r.detach()
+        jacobian = torch.cat([self._jacobian(part) for part in parts])
+        r = torch.cat(parts).detach()
         self.cost = self._square(r)
         start = parameters_to_vector(self.parameters).detach().clone()
         wide = self.total is None and jacobian.shape[0] <= jacobian.shape[1]
@@ -106,7 +111,7 @@ class LevenbergMarquardt:
                 tried()
             cost = math.inf
             if new is not None:
-                cost = self._square(new)
+                cost = self._square(torch.cat(new))
             if cost < self.cost:
                 self.gain = cost / self.cost
                 self.cost = cost
@@ -126,14 +131,14 @@ class LevenbergMarquardt:
         """|r|^2 of the residuals of all processes."""
         return float(self._sum(r @ r))
 
-    def _agreed(self, r):
-        """The residuals, or None if any process has none."""
+    def _agreed(self, parts):
+        """The parts of the residuals, or None if any process has none."""
         if self.total is None:
-            return r
-        failed = torch.tensor(float(r is None))
+            return parts
+        failed = torch.tensor(float(parts is None))
         if self.total(failed) > 0:
             return None
-        return r
+        return parts
 
     def _jacobian(self, r):
         """dr/dparameters, (m, P)."""
@@ -173,8 +178,12 @@ class LevenbergMarquardt:
                 p.copy_(part.view_as(p))
 
 
-def _or_none(residuals):
+def _or_none(residuals) -> Sequence[torch.Tensor] | None:
+    """The parts of the residuals; None if they cannot be computed."""
     try:
-        return residuals()
+        found = residuals()
     except SolveError:
         return None
+    if isinstance(found, torch.Tensor):
+        return (found,)
+    return found

@@ -232,6 +232,18 @@ class Objective:
         size: as for ``part``.
         options: further ones of ``solve``."""
         run = self.runs[i]
+        parts, rows, solved = self._missed(field, i, size, **options)
+        if parts is None:
+            return None, None, solved
+        missed = torch.cat(parts)
+        return missed * run.weight[rows], missed * run.held_out[rows], solved
+
+    def _missed(
+        self, field: ScaledField, i: int, size: int, **options: Any
+    ) -> tuple[list[torch.Tensor] | None, Any, list[Solution]]:
+        """What the solution of trajectory i misses, in parts: the start, (1, n), and each segment,
+        (at most size, n), None if a solve failed; the rows of the observations; the Solutions."""
+        run = self.runs[i]
         rows: Any = self.rows[i]
         if rows is None:
             rows = slice(None)
@@ -246,9 +258,11 @@ class Objective:
             field, t, u, size, starts, throw=False, **self.options.tolerances, **options
         )
         if not solved[-1].success:
-            return None, None, solved
-        errors = torch.cat((first[None], joined(solved))) - u
-        return errors * run.weight[rows], errors * run.held_out[rows], solved
+            return None, rows, solved
+        parts = [first[None] - u[:1]]
+        for solution, seen in zip(solved, u[1:].split(size), strict=True):
+            parts.append(solution.y[1:] - seen)
+        return parts, rows, solved
 
     @contextmanager
     def _all_observations(self):
@@ -303,20 +317,23 @@ class Objective:
         on_solution: Callable[[Solution], None],
         size: int = 0,
         **options: Any,
-    ) -> torch.Tensor | None:
-        """All weighted errors as one vector, whose square is the mean squared error: those of the
-        trajectories that this process solves. None if a solve failed. on_solution(solution) is
-        called for each. size: as for ``part``."""
+    ) -> list[torch.Tensor] | None:
+        """All weighted errors, whose square is the mean squared error, as vectors that have no
+        solve in common: those of the trajectories that this process solves. None if a solve failed.
+        on_solution(solution) is called for each. size: as for ``part``."""
         weighted = []
         for i in self.mine:
             with self._all_observations():
-                errors, _, solved = self.errors(field, i, size, **options)
+                parts, _, solved = self._missed(field, i, size, **options)
             for solution in solved:
                 on_solution(solution)
-            if errors is None:
+            if parts is None:
                 return None
-            weighted.append(errors[self.runs[i].weight > 0])
-        return torch.cat(weighted) / self.count**0.5
+            weights = self.runs[i].weight.split([len(part) for part in parts])
+            for part, weight in zip(parts, weights, strict=True):
+                if bool((weight > 0).any()):
+                    weighted.append((part * weight)[weight > 0] / self.count**0.5)
+        return weighted
 
     def _cost(self, errors, count):
         """The part of some weighted errors in the mean."""

@@ -67,6 +67,8 @@ TARGET = 2e-3
 OVERFIT = 0.95
 # With more observations than this, one step of Levenberg-Marquardt takes too long.
 MOST_POLISHED = 20_000
+# The part of the observations of a swing that may smooth one.
+SMOOTHED = 0.65
 # The noise, as a fraction of the range, from which observations are smoothed over more neighbours.
 NOISY = 0.01
 
@@ -148,7 +150,7 @@ def understand(data: Dataset, given: dict[str, Any] | None = None) -> Understand
         least = max(LEAST_TURN * spread, TURN_NOISE * level)
         turns.append(max(turning_points(y, least) for _, y in series))
     decades = any(spread_over_decades(run.t) for run in data.trajectories)
-    neighbours = given.get("neighbours", _neighbours(sample, max(noise)))
+    neighbours = given.get("neighbours", _neighbours(sample, max(noise), max(turns)))
     stiffness = _stiffness(sample, max(turns), neighbours)
     chosen = _choice(data, decades or stiffness > STIFF or _state_decades(sample) > WIDE, decades)
     chosen["neighbours"] = neighbours
@@ -201,13 +203,15 @@ def _choice(data, stiff, decades) -> dict[str, Any]:
     return chosen
 
 
-def _neighbours(data, noise) -> int:
-    """How many observations smooth one: five, or more where they are noisy and dense."""
+def _neighbours(data, noise, turns) -> int:
+    """How many observations smooth one: three, or more where they are noisy and dense. A quadratic
+    follows no more than a part of a swing."""
     points = min(int(run.seen[1:].sum(0).min()) for run in data.trajectories)
     if noise < NOISY:
         wanted = 3
     else:
-        wanted = max(7, min(points // 8, 25))
+        swing = points / (1 + turns)
+        wanted = max(7, min(points // 8, 25, int(SMOOTHED * swing)))
     return max(3, min(wanted, points))
 
 

@@ -28,8 +28,11 @@ NOT_LEARNED = "not learned"
 # range where the noise is smaller.
 TIMES_NOISE = 2.0
 CLEAN = 0.01
-# Nothing can be learned of a state whose noise is more than this part of its variation.
-HIDDEN = 0.65
+# Nothing can be learned of a state whose noise is more than a part of its variation: 1 where there
+# are very many values, less by this over their root, but within the bounds. The noise of few values
+# is badly known.
+HIDDEN_LESS = 3.5
+HIDDEN = (0.65, 0.8)
 # A field that leaves more than this part of the variation has found little of it.
 FOUND = 0.5
 # The fewest values of a state, and the fewest for each of its swings, from which to judge.
@@ -79,8 +82,9 @@ class Verdict:
 
     @property
     def learnable(self) -> bool:
-        """Whether another run could learn more: no state is too scarce or too noisy for that."""
-        return not any(fault in state.why for state in self.states for fault in BLIND)
+        """Whether another run could learn more: some state that is not learned is neither too
+        scarce nor too noisy for that."""
+        return any(state.why and not _blind(state) for state in self.states)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data, with None for numbers that are not finite."""
@@ -122,6 +126,11 @@ def judge(
     return _verdict(states, options)
 
 
+def _blind(state: StateVerdict) -> bool:
+    """Whether no run can learn the state."""
+    return any(fault in state.why for fault in BLIND)
+
+
 def _unsolved(name):
     nan = math.nan
     return StateVerdict(name, nan, None, nan, nan, nan, nan, False, "cannot be solved")
@@ -144,6 +153,7 @@ def _state(data, objective, scale, found, held_out, i) -> StateVerdict:
     errors = []
     held = []
     values = []
+    starts = []
     turned = 0
     model_turned = 0
     least = max(LEAST_TURN, TURN_NOISE * noise)
@@ -159,22 +169,26 @@ def _state(data, objective, scale, found, held_out, i) -> StateVerdict:
         errors.append(missed[seen])
         held.append(missed[seen & (part.held_out[1:, i] > 0)])
         values.append(observed[1:][seen])
+        starts.append(observed[:1])
         turned += turning_points(torch.cat((observed[:1], values[-1])), least)
         model_turned += turning_points(torch.cat((observed[:1], model[seen])), 0.7 * least)
     error = _rms(torch.cat(errors))
     value = torch.cat(values)
+    whole = torch.cat((*starts, value))
     constant = _rms(value - value.mean())
     unseen = None
     if any(len(part) for part in held):
         unseen = _rms(torch.cat(held))
     limit = max(TIMES_NOISE * noise, CLEAN)
+    # A state may change most between its start and the next observation.
+    variation = _rms(whole - whole.mean())
     count = len(data.trajectories) - sum(held_out)
     why = ""
     if len(value) < FEWEST or len(value) < FEWEST_A_SWING * (1 + turned / count):
         why = f"has too few values ({len(value)}) to tell"
-    elif noise > HIDDEN * constant:
+    elif noise > _most_noise(len(value)) * variation:
         why = "has no more structure than noise"
-    elif error > limit or error > FOUND * constant:
+    elif error > limit or _beyond(error, noise) > FOUND * _beyond(variation, noise):
         why = _fault(errors, error, turned, model_turned)
     elif unseen is not None and unseen > 2 * limit:
         where = "in the trajectories" if any(held_out) else "at the times"
@@ -190,6 +204,17 @@ def _state(data, objective, scale, found, held_out, i) -> StateVerdict:
         learned=not why,
         why=why,
     )
+
+
+def _most_noise(count) -> float:
+    """The part of the variation of so many values that their noise may be."""
+    least, most = HIDDEN
+    return min(most, max(least, 1 - HIDDEN_LESS / math.sqrt(count)))
+
+
+def _beyond(size, noise) -> float:
+    """The part of a root mean square that is not noise."""
+    return math.sqrt(max(0.0, size * size - noise * noise))
 
 
 def _fault(errors, error, turned, model_turned) -> str:
@@ -237,7 +262,7 @@ def _verdict(states, options) -> Verdict:
     wrong = [state for state in states if not state.learned]
     if not wrong:
         return Verdict(LEARNED, _praise(states), "", states)
-    blind = any(fault in s.why for s in states for fault in BLIND)
+    blind = any(_blind(s) for s in states)
     near = all(s.error < FOUND * s.constant for s in states)
     faults = "; ".join(f"{s.name} {s.why}" for s in wrong[:3])
     if len(wrong) > 3:
