@@ -5,8 +5,6 @@ Their generator has another seed. Noise is Gaussian unless a set says otherwise.
 
 from __future__ import annotations
 
-import math
-
 import torch
 
 from .learning_sets import Runs, Set, even, integrated, of_problem, vanderpol

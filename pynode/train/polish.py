@@ -37,7 +37,7 @@ def one_step(run: Run, record: dict[str, Any]) -> tuple[float, float]:
     else:
         adjoint = "auto"
 
-    def residuals() -> torch.Tensor | None:
+    def residuals() -> list[torch.Tensor] | None:
         return run.objective.residuals(run.field, solved.append, size, adjoint=adjoint)
 
     if not run.polisher.step(residuals):

@@ -17,6 +17,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from ..core.memory import raise_if_exhausted
+
 Item = TypeVar("Item")
 
 
@@ -133,4 +135,5 @@ def _exchanged(exchange: Callable[..., Any], *arguments: Any) -> None:
     try:
         exchange(*arguments)
     except RuntimeError as error:
+        raise_if_exhausted(error)
         raise PeerLost("another process of the run has ended") from error

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..core.memory import raise_if_exhausted
 from .progress import SilentProgress
 
 # What a tracker gets of an epoch.
@@ -77,6 +78,7 @@ class _Package(Tracked):
         try:
             self._begin(options)
         except Exception as error:  # each package has errors of its own
+            raise_if_exhausted(error)
             raise OSError(f"--track {self.name} cannot start: {_first_line(error)}") from error
         self.begun = True
 
@@ -98,6 +100,7 @@ class _Package(Tracked):
         try:
             action(*arguments)
         except Exception as error:  # each package has errors of its own
+            raise_if_exhausted(error)
             self.lost = True
             self.say(f"--track {self.name} gets nothing more of this run: {_first_line(error)}")
 

@@ -255,9 +255,9 @@ def test_lines_are_shown_now_and_then(capsys):
     show.epoch(record | {"epoch": 3}, 9, 0.4)
     show.say("[a sentence]")
     show.close()
-    assert capsys.readouterr().out.splitlines() == [
+    assert capsys.readouterr().err.splitlines() == [
         "warm start 1/30: deviation 3.00e-01",
-        "epoch 1/9: loss 5.000e-01 (best 5.000e-01), 3 steps, 9 + 4 evaluations, 1 s",
+        "epoch 1/9: loss 5.000e-01 (best 5.000e-01), 3 steps, 13 evaluations, 1 s",
         "[a sentence]",
-        "epoch 3/9: loss 5.000e-01 (best 4.000e-01), 3 steps, 9 + 4 evaluations, 1 s",
+        "epoch 3/9: loss 5.000e-01 (best 4.000e-01), 3 steps, 13 evaluations, 1 s",
     ]
