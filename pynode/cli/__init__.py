@@ -15,7 +15,13 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError, MissingArgumentError, ValidationError
+from cyclopts import (
+    App,
+    CycloptsError,
+    MissingArgumentError,
+    UnusedCliTokensError,
+    ValidationError,
+)
 
 from ..core.explained import ExplainedError
 from .app import application
@@ -35,9 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv = sys.argv[1:]
     words = list(argv)
     if not words:
-        return failed(
-            "pynode: give a command, such as pynode train DATA. See pynode --help.", 2, False
-        )
+        return failed(f"pynode: {NO_COMMAND}", 2, as_json=False)
     app = application()
     try:
         config = config_of(words)
@@ -48,11 +52,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         return failed(_mistake(app, mistake), 2, "--json" in words)
     except (OSError, ValueError) as error:
         return failed(f"pynode: {error}", 2, "--json" in words)
-    made = found(*bound.args, **bound.kwargs)
+    try:
+        made = found(*bound.args, **bound.kwargs)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return _unread()
     if not isinstance(made, Command):
         return 0  # help or the version was printed
     with ends_politely() as ending:
         return _run(made, Call(app, ending))
+
+
+def _unread() -> int:
+    """The reader of the output has closed it, such as head; returns the exit code."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 141
 
 
 def _mistake(app: App, mistake: CycloptsError) -> str:
@@ -60,8 +74,12 @@ def _mistake(app: App, mistake: CycloptsError) -> str:
     chain = " ".join([app.name[0], *(mistake.command_chain or ())])
     text = str(mistake)
     if isinstance(mistake, MissingArgumentError) and mistake.argument is not None:
-        wanted = mistake.argument.parameter.metavar
-        text = f"{wanted} is missing."
+        text = f"{mistake.argument.parameter.metavar} is missing."
+        if mistake.keyword is not None:
+            text = f"{mistake.keyword} needs a value."
+    elif isinstance(mistake, UnusedCliTokensError):
+        extra = ", ".join(map(repr, mistake.unused_tokens or ()))
+        text = f"{extra}: that is too much; values of one option have commas, such as 32,32."
     elif isinstance(mistake, ValidationError) and mistake.group is not None:
         text = f"{mistake.exception_message}."
     if not text.endswith((".", "?")):
@@ -79,9 +97,8 @@ def _run(command: Command, call: Call) -> int:
         return code
     except KeyboardInterrupt:
         return failed("pynode: interrupted.", call.ending.code, as_json)
-    except BrokenPipeError:  # the reader of the output has closed it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+    except BrokenPipeError:
+        return _unread()
     except Unfinished as end:
         return _explain(command, end.__cause__, end.results)
     except (ExplainedError, OSError, ValueError, TypeError) as error:

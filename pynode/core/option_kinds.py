@@ -66,6 +66,14 @@ def read_count(least: int) -> Callable[[Any, Sequence[Token]], int]:
     return convert
 
 
+def _whole(_: Any, tokens: Sequence[Token]) -> int:
+    text = tokens[0].value
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a whole number") from None
+
+
 def _positive(_: Any, tokens: Sequence[Token]) -> float:
     text = tokens[0].value
     try:
@@ -92,12 +100,12 @@ NUMBERS = listed(float, "numbers such as 1e-4,1e-6", "X,...")
 Names = Annotated[tuple[str, ...], NAMES]
 Numbers = Annotated[tuple[float, ...], NUMBERS]
 Widths = Annotated[tuple[int, ...], listed(int, "widths such as 64,64", "WIDTHS")]
-# A whole number from 0 or from 1 on, and a positive number.
+# A whole number, also one from 0 or from 1 on, and a positive number.
 Whole = Annotated[int, _one_token(read_count(0), "N")]
 Count = Annotated[int, _one_token(read_count(1), "N")]
 Positive = Annotated[float, _one_token(_positive, "X")]
 Float = Annotated[float, Parameter(metavar="X")]
-Integer = Annotated[int, Parameter(metavar="N")]
+Integer = Annotated[int, _one_token(_whole, "N")]
 Text = Annotated[str, Parameter(metavar="NAME")]
 # The data choose the value if nobody gives it.
 FROM_DATA = Parameter(show_default=_from_data)

@@ -151,6 +151,9 @@ def test_mistakes_are_one_sentence_and_exit_2(
     [
         ([], "give a command, such as pynode train DATA"),
         (["train"], "DATA is missing"),
+        (["train", "x.csv", "--epochs", "1.5"], "'1.5' is not a whole number"),
+        (["train", "x.csv", "--config"], "--config needs a value"),
+        (["train", "x.csv", "--hidden", "8", "8"], "values of one option have commas"),
         (["train", "x.csv", "--hidden", "8,x"], "'8,x' is not a list of widths such as 64,64"),
         (["train", "x.csv", "--loss", "huber"], 'Choose from: "mae", "mse"'),
         (["compare", "robertson", "--rtol", "a"], "'a' is not a list of numbers"),
