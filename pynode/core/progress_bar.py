@@ -40,22 +40,21 @@ def best_display(live: Callable[[], Display], lines: Callable[[], Display]) -> D
 
 
 def _bar() -> Any:
-    """A progress bar with a count, a text (the field ``text`` of its tasks) and times."""
+    """A progress bar with a count, a text (the field ``text`` of its tasks) and the time left. It fits
+    80 columns."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
         Progress,
         TextColumn,
-        TimeElapsedColumn,
         TimeRemainingColumn,
     )
 
     return Progress(
         TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
+        BarColumn(bar_width=12),
         TextColumn("{task.completed}/{task.total}"),
         TextColumn("{task.fields[text]}"),
-        TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
     )

@@ -64,6 +64,5 @@ class Progress:
             "start",
             len(self.known),
             self.of,
-            f"objective {start.objective:.6g} in {start.seconds:.1f} s; best {best:.6g}, reached"
-            f" by {reached}",
+            f"objective {start.objective:.6g}; best {best:.6g}, reached by {reached}",
         )
