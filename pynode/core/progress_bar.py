@@ -40,8 +40,8 @@ def best_display(live: Callable[[], Display], lines: Callable[[], Display]) -> D
 
 
 def _bar() -> Any:
-    """A progress bar with a count, a text (the field ``text`` of its tasks) and the time left. It fits
-    80 columns."""
+    """A progress bar of 80 columns: a count, a text (the field ``text`` of its tasks) and the time
+    left."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,

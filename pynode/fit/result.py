@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import math
+import textwrap
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
@@ -19,7 +20,7 @@ from torch import Tensor
 from ..core.files import save_text
 from ..core.formatting import counted
 from ..core.parameter_info import from_scale
-from ..core.text_table import text_table
+from ..core.text_table import WIDTH, text_table
 from .fisher import Freedom, Information, Interval, intervals, percent, rounded, sentences
 from .protocol import EstimationProblem, estimated
 
@@ -179,7 +180,7 @@ class Estimate:
         if self.interrupted:
             head += " The estimation was interrupted."
         if not math.isfinite(self.objective):
-            return "\n".join([head, *self.sentences()])
+            return "\n".join(_filled([head, *self.sentences()]))
         rows = [("parameter", "value", percent(0.95) + " interval", "from")]
         networks = {info.name: info.network for info in estimated(self.problem) if info.network}
         for x in self.intervals():
@@ -189,7 +190,11 @@ class Estimate:
         for network, count in Counter(networks.values()).items():
             rows.append((network, counted(count, "weight"), "", ""))
         table = text_table(rows, left=(0, 1, 2, 3))
-        return "\n".join([head, "", *table, "", *self.sentences()])
+        return "\n".join([*_filled([head]), "", *table, "", *_filled(self.sentences())])
+
+
+def _filled(sentences: Iterable[str]) -> list[str]:
+    return [textwrap.fill(sentence, WIDTH, break_long_words=False) for sentence in sentences]
 
 
 def _save(path, lines):
