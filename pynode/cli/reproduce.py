@@ -12,6 +12,7 @@ from ..train.kim2021 import reproduce
 from ..train.progress import SilentProgress, display
 from .call import Call
 from .commands.reproduce import Reproduce
+from .config import save_config
 from .output import NO_PLOTS, files_written, print_json
 from .train import draw
 
@@ -32,8 +33,8 @@ def run(command: Reproduce, call: Call) -> int:
         None if silent else command.talk.say,
         **changes,
     )
-    written = [out / "result.txt"]
-    save_text(written[0], f"{result}\n")
+    save_text(out / "result.txt", f"{result}\n")
+    written = [out / "result.txt", save_config(command, "reproduce", out, resumed=False)]
     try:
         for name, trained in result.fits.items():
             written += draw(trained, result.data, out / name)

@@ -12,8 +12,8 @@ from ...core.option_kinds import Backend, Names, Whole
 from ..common import FLAT, Command, Threads
 
 EPILOGUE = """\
-Files written to --out: result.txt with the tables, and one folder per training with the files of
-pynode train.
+Files written to --out: result.txt with the tables, config.toml with the options, and one folder per
+training with the files of pynode train.
 
 Examples:
 
