@@ -284,9 +284,9 @@ def save(figure, path, dpi=110):
 
 def few_colours(image, path):
     """Write an image as a small file. MAXCOVERAGE keeps the colours of thin lines apart, where the
-    default would make blue and green lines the same."""
-    whole = image.convert("RGB")
-    whole.quantize(256, method=Image.Quantize.MAXCOVERAGE).save(path, optimize=True)
+    default would make blue and green lines the same; k-means keeps those of large areas."""
+    method = Image.Quantize.MAXCOVERAGE
+    image.convert("RGB").quantize(256, method=method, kmeans=2).save(path, optimize=True)
 
 
 PICTURES = (limit, regions, steps, ladder, circles, solution_time, solution_plane)
