@@ -10,7 +10,6 @@ import contextlib
 import io
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ matplotlib.use("Agg")
 import torch
 from matplotlib import pyplot
 from notebooks import TUTORIAL, cells
+from PIL import Image
 
 from pynode import Event, problems, solve
 from pynode.core.drawing.figures import entry, legend_below
@@ -216,13 +216,11 @@ def solution_plane():
 
 def scaled(name):
     """The picture of an example, small: of those with several the fit."""
-    from PIL import Image
-
     pattern = "fit.png" if name in ("demo", "fit_arrhenius") else "*.png"
     (path,) = (ROOT / "out" / name).glob(pattern)
     image = Image.open(path).convert("RGB")
     small = image.resize((900, round(image.height * 900 / image.width)), Image.Resampling.LANCZOS)
-    small.quantize(64).save(IMAGES / f"{name}.png", optimize=True)
+    few_colours(small, IMAGES / f"{name}.png")
 
 
 def drawn_by_page(name):
@@ -232,14 +230,12 @@ def drawn_by_page(name):
     with tempfile.TemporaryDirectory() as folder:
         environment = os.environ | {"MPLBACKEND": "Agg"}
         subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, check=True)
-        shutil.copy(Path(folder) / f"{name}.png", IMAGES)
+        few_colours(Image.open(Path(folder) / f"{name}.png"), IMAGES / f"{name}.png")
 
 
 def draw(picture):
     figure = picture()
-    if figure.get_layout_engine() is None:
-        figure.tight_layout()
-    figure.savefig(IMAGES / f"{picture.__name__}.png", dpi=90, metadata={"Software": None})
+    save(figure, IMAGES / f"{picture.__name__}.png", 90)
     pyplot.close(figure)
 
 
@@ -277,14 +273,20 @@ def run(page):
     return printed
 
 
-def save(figure, path):
+def save(figure, path, dpi=110):
     """The figure as a file of few colours."""
-    from PIL import Image
-
     if figure.get_layout_engine() is None:
         figure.tight_layout()
-    figure.savefig(path, dpi=110, metadata={"Software": None})
-    Image.open(path).convert("RGB").quantize(64).save(path, optimize=True)
+    whole = io.BytesIO()
+    figure.savefig(whole, dpi=dpi)
+    few_colours(Image.open(whole), path)
+
+
+def few_colours(image, path):
+    """Write an image as a small file. MAXCOVERAGE keeps the colours of thin lines apart, where the
+    default would make blue and green lines the same; k-means keeps those of large areas."""
+    method = Image.Quantize.MAXCOVERAGE
+    image.convert("RGB").quantize(256, method=method, kmeans=2).save(path, optimize=True)
 
 
 PICTURES = (limit, regions, steps, ladder, circles, solution_time, solution_plane)

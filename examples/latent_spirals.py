@@ -17,7 +17,7 @@ import math
 import sys
 
 import torch
-from picture import BLUE, GREEN, ORANGE, below, save
+from picture import BLUE, GREEN, ORANGE, save
 from torch import nn
 
 from pynode.nn import LatentODE
@@ -148,7 +148,7 @@ print(
 def draw(pyplot):
     """Six unseen series with what the models say, the error by time, and series drawn from the
     model."""
-    figure, panels = pyplot.subplots(2, 4, figsize=(15, 7.6), layout="constrained")
+    figure, panels = pyplot.subplots(2, 4, figsize=(17.5, 7.6), layout="constrained")
     shown = [
         *(start[:, 1] > 0).nonzero()[:3, 0].tolist(),
         *(start[:, 1] < 0).nonzero()[:3, 0].tolist(),
@@ -191,12 +191,12 @@ def draw(pyplot):
             place = [(even > low) & (even <= high) for low, high in zip(edges[6:], edges[7:])]
             line = [typical(close[name][p]) for p in place]
             panels[0, 3].semilogy(
-                centres[6:].tolist(), line, ":", color=f"C{k}", label="    at 60 even times"
+                centres[6:].tolist(), line, ":", color=f"C{k}", label=f"{name}, at 60 even times"
             )
     panels[0, 3].axvline(HALF, color="k", lw=0.6, ls=":")
     panels[0, 3].axhline(NOISE * 2**0.5, color="k", lw=0.6, ls="--", label="noise of the points")
     panels[0, 3].set(title="distance from the true curve", xlabel="t; seen until 3")
-    below(panels[0, 3], 1)
+    panels[0, 3].legend(fontsize=8, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     for line in drawn:
         panels[1, 3].plot(*line.T.tolist(), lw=0.9)
     panels[1, 3].set(

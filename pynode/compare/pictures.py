@@ -11,7 +11,7 @@ from matplotlib import ticker
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ..core.drawing.figures import TICK, entry, finish, headline, legend_below, panels
+from ..core.drawing.figures import TICK, entry, figure_with_panels, finish, headline, legend_below
 from ..core.drawing.palette import GREY, PALE, Look, failed_end, look
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ def lines(
 ) -> Figure:
     """A line for each series over the labels, for instance epochs, on a logarithmic axis. series:
     {name: values}. unit: what the values are."""
-    figure, (axis,) = panels(1)
+    figure, (axis,) = figure_with_panels(1)
     figure.set_figwidth(8.5)
     for k, (name, values) in enumerate(series.items()):
         own = look(k)

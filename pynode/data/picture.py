@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from ..core.drawing.figures import entry, finish, left_out, legend_below, panels
+from ..core.drawing.figures import entry, figure_with_panels, finish, left_out, legend_below
 from ..core.drawing.palette import GREY, Look, look
 from ..core.files import save_figure
 from ..core.unit_names import with_unit
@@ -36,7 +36,7 @@ def plot_data(path: str | PathLike[str], data: Dataset) -> Path:
     runs = data.trajectories[:MOST_RUNS]
     named = [(label, i, False) for i, label in enumerate(data.labels)]
     named += [(f"input {with_unit(name)}", j, True) for j, name in enumerate(data.inputs)]
-    figure, axes = panels(min(len(named), MOST_PANELS))
+    figure, axes = figure_with_panels(min(len(named), MOST_PANELS))
     log = _spans_decades(data)
     for axis, (label, i, is_input) in zip(axes, named):
         for k, run in enumerate(runs):

@@ -14,11 +14,11 @@ import torch
 
 from ..core.drawing.figures import (
     entry,
+    figure_with_panels,
     finish,
     left_out,
     legend_below,
     note,
-    panels,
     whole_numbers,
 )
 from ..core.drawing.palette import GREY, PALE, Look, look
@@ -54,7 +54,7 @@ def plot_waterfall(path: str | PathLike[str], found: Estimate) -> Path:
     rank = np.arange(1, len(values) + 1)
     known = rank[finite]
     reached = gaps <= REACHED
-    figure, (axis,) = panels(1)
+    figure, (axis,) = figure_with_panels(1)
     axis.plot(known, gaps, color="0.7", lw=1.0, zorder=1)
     points: dict[str, Any] = {"color": look(0).colour, "ls": "", "marker": "o", "ms": 6}
     handles = axis.plot(known[reached], gaps[reached], label=_reached(found), **points)
@@ -130,7 +130,7 @@ def plot_profiles(
     Returns the path. Raises ImportError without matplotlib."""
     from matplotlib.ticker import MaxNLocator
 
-    figure, axes = panels(len(profiles), columns=4, size=(3.4, 2.7))
+    figure, axes = figure_with_panels(len(profiles), columns=4, size=(3.4, 2.7))
     for axis, (name, one) in zip(axes, profiles.items()):
         limit = rise(level, one.freedom)
         values = _values(one.theta, one.info)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from ..core.csv_records import write_csv
-from ..core.drawing.figures import entry, finish, legend_below, panels, whole_numbers
+from ..core.drawing.figures import entry, figure_with_panels, finish, legend_below, whole_numbers
 from ..core.drawing.palette import GREY, look
 from ..core.files import save_figure
 from ..core.stats import Stats
@@ -135,7 +135,7 @@ class EvaluationMonitor:
     def plot(self, path: str | PathLike[str]) -> Path:
         """Draw evaluations and steps a solve against the epoch, with lines for each module; returns
         the path. Needs matplotlib."""
-        figure, (evaluations, steps) = panels(2, size=(5.0, 3.6))
+        figure, (evaluations, steps) = figure_with_panels(2, size=(5.0, 3.6))
         handles = []
         for number, name in enumerate(dict.fromkeys(cost.module for cost in self.costs)):
             costs = [cost for cost in self.costs if cost.module == name]

@@ -13,11 +13,11 @@ from torch import Tensor
 
 from ..core.drawing.figures import (
     entry,
+    figure_with_panels,
     finish,
     headline,
     left_out,
     legend_below,
-    panels,
     whole_numbers,
 )
 from ..core.drawing.palette import GREY, Look, failed_end, look
@@ -81,7 +81,7 @@ def plot_fit(
     its line is dashed. Returns the path. Raises ImportError without matplotlib.
     """
     runs = data.trajectories[:MOST_RUNS]
-    figure, axes = panels(min(len(data.columns), MOST_STATES))
+    figure, axes = figure_with_panels(min(len(data.columns), MOST_STATES))
     held_out = held_out or (False,) * len(runs)
     with_options = (method, rtol, backend)
     courses = [_course(field, members, run, look(k), with_options) for k, run in enumerate(runs)]
@@ -105,7 +105,7 @@ def plot_loss(path: str | PathLike[str], history: list[dict[str, Any]], best: fl
     """The loss against the epoch on a logarithmic axis, with the lowest so far. A line shows the
     loss of constant states, and a mark after the last epoch the loss of the saved model. history,
     best: as in ``Fit``. Returns the path. Raises ImportError without matplotlib."""
-    figure, (axis,) = panels(1)
+    figure, (axis,) = figure_with_panels(1)
     baseline = history[0]["loss"]
     epochs = history[1:]
     axis.axhline(baseline, color=GREY, ls="--", lw=1.2, label=f"constant states: {baseline:.2g}")

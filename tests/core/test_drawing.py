@@ -14,12 +14,12 @@ pytest.importorskip("matplotlib", reason="pictures need matplotlib")
 
 from pynode.core.drawing.figures import (
     entry,
+    figure_with_panels,
     finish,
     headline,
     left_out,
     legend_below,
     legend_beside,
-    panels,
 )
 
 # Linear RGB as people without one kind of cones see it. Machado, Oliveira & Fernandes, IEEE Trans.
@@ -99,7 +99,7 @@ def test_an_index_is_no_unit():
 @pytest.mark.parametrize("count", [1, 3, 12])
 @pytest.mark.parametrize("entries", [1, 9])
 def test_a_legend_below_lies_over_no_panel(count, entries):
-    figure, axes = panels(count)
+    figure, axes = figure_with_panels(count)
     for axis in axes:
         axis.plot([0, 1], [0, 1e6])
         finish(axis, "time (h)", "a long name of a quantity in many words (mmol/L)")
@@ -112,7 +112,7 @@ def test_a_legend_below_lies_over_no_panel(count, entries):
 
 @pytest.mark.parametrize("entries", [2, 40])
 def test_a_legend_beside_lies_within_the_picture(entries):
-    figure, (axis,) = panels(1)
+    figure, (axis,) = figure_with_panels(1)
     axis.plot([0, 1], [0, 1])
     legend_beside(axis, [entry(f"quantity {number}", lw=1) for number in range(entries)])
     check_legends(figure)
@@ -124,7 +124,7 @@ def test_nothing_is_said_where_all_is_drawn():
 
 
 def test_a_long_label_is_folded():
-    _, (axis, _) = panels(2)
+    _, (axis, _) = figure_with_panels(2)
     finish(axis, "time", "the concentration of glucose in the blood plasma (mmol/L)")
     lines = axis.get_ylabel().splitlines()
     assert len(lines) > 1 and max(map(len, lines)) < 40

@@ -185,3 +185,8 @@ def test_the_style_of_the_caller_counts():
     axis = cycles().plot("prey", ax=axes(), c="red", linestyle=":", lw=3)
     (line,) = axis.lines
     assert (line.get_color(), line.get_linestyle(), line.get_linewidth()) == ("red", ":", 3)
+
+
+def test_names_with_an_underscore_are_in_the_legend():
+    axis = decay(2, ["_hidden", "x_1"]).plot(ax=axes())
+    assert [text.strip() for text in words(axis.figure)] == ["_hidden", "x_1"]

@@ -35,7 +35,7 @@ LEGEND_WIDTH = 30
 LEGEND_LINES = 14
 
 
-def panels(
+def figure_with_panels(
     count: int, columns: int = MOST_COLUMNS, size: tuple[float, float] = PANEL
 ) -> tuple[Figure, list[Axes]]:
     """A figure with this number of axes, at most ``columns`` beside each other. size: of one of
@@ -86,7 +86,7 @@ def legend_below(figure: Figure, handles: Sequence[Any]) -> None:
     needs a constrained layout. Without handles there is no legend."""
     if not handles:
         return
-    texts = [textwrap.fill(handle.get_label(), 2 * LEGEND_WIDTH) for handle in handles]
+    texts = [_in_lines(handle.get_label(), 2 * LEGEND_WIDTH) for handle in handles]
     longest = max(len(line) for text in texts for line in text.splitlines())
     columns = int(figure.get_figwidth() / (LEGEND_LETTER * longest + SYMBOL))
     columns = max(1, min(columns, len(handles)))
@@ -110,7 +110,7 @@ def legend_beside(
     legend. width: letters of a line."""
     if not handles:
         return
-    texts = [textwrap.fill(handle.get_label(), width) for handle in handles]
+    texts = [_in_lines(handle.get_label(), width) for handle in handles]
     legend = axis.legend(
         handles,
         texts,
@@ -128,12 +128,20 @@ def legend_beside(
         line.set_markersize(max(line.get_markersize(), LEAST_SYMBOL))
 
 
+def visible(label: str) -> str:
+    """A label that matplotlib shows in legends. It leaves out those that begin with an underscore,
+    as the name of a state can."""
+    if label.startswith("_"):
+        return f" {label}"
+    return label
+
+
 def entry(label: str, **style: Any) -> Any:
     """A line of a legend that stands for several things on the axes. style: as for matplotlib's
     Line2D."""
     from matplotlib.lines import Line2D
 
-    return Line2D([], [], label=label, **style)
+    return Line2D([], [], label=visible(label), **style)
 
 
 def note(label: str) -> Any:
@@ -146,6 +154,11 @@ def left_out(count: int, drawn: int, what: str) -> list[Any]:
     if count <= drawn:
         return []
     return [note(f"{count - drawn} more {what}, not drawn")]
+
+
+def _in_lines(label, width):
+    """The text of a legend, in lines of so many letters."""
+    return visible(textwrap.fill(label, width))
 
 
 def _folded(axis, text, side):

@@ -13,13 +13,12 @@ from ..drawing.figures import (
     MOST_COLUMNS,
     PANEL,
     entry,
+    figure_with_panels,
     finish,
     left_out,
     legend_below,
     legend_beside,
-)
-from ..drawing.figures import (
-    panels as figure_with_panels,
+    visible,
 )
 from ..drawing.palette import GREY, MARKERS, failed_end, look
 from ..events import RowRecords
@@ -255,7 +254,7 @@ def _draw(axis, solution, curves, x, name, own, style):
         look_of_lines |= {"linewidth": 1.0, "alpha": max(0.15, min(1.0, 8 / count))}
     look_of_lines |= normalize_kwargs(style, Line2D)
     lines = axis.plot(positions, values, **look_of_lines)
-    lines[0].set_label(_label(solution, name))
+    lines[0].set_label(visible(_label(solution, name)))
     for row in _failed(solution):
         if row >= count:
             continue  # not drawn
@@ -295,7 +294,7 @@ def _mark(axis, solution, x, name):
             continue
         label = None
         if record.name not in kinds:
-            label = record.name
+            label = visible(record.name)
         kind = kinds.setdefault(record.name, len(kinds))
         if x == "t":
             at = float(torch.as_tensor(record.t).detach())

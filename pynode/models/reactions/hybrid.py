@@ -15,7 +15,7 @@ import sympy as sp
 import torch
 from torch import Tensor, nn
 
-from ...core.drawing.figures import finish, legend_below, panels
+from ...core.drawing.figures import figure_with_panels, finish, legend_below
 from ...core.drawing.palette import look
 from ...core.files import save_figure
 from .learned_rate import LearnedRate, WithNetworks, learned_rates
@@ -197,7 +197,7 @@ class LearnedTerms:
         """A picture of the learned rate over a state: matplotlib's Figure, also written to file.
         values, y, p: as for ``rate_over``. law: another ReactionModel, whose rate is drawn
         beside it."""
-        figure, (axis,) = panels(1)
+        figure, (axis,) = figure_with_panels(1)
         given = torch.as_tensor(values, dtype=self.given.dtype)
         if law is not None:
             known = law.rate_over(reaction, state, given, y=y, p=p)
