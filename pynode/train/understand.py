@@ -194,10 +194,10 @@ def _with_given(chosen, given) -> Options:
 
 def _choice(data, stiff, decades) -> dict[str, Any]:
     """The options for data that are stiff or not, with times over decades or not."""
-    chosen: dict[str, Any] = {"hidden": (24, 24), "patience": 15}
+    chosen: dict[str, Any] = {"hidden": (24, 24), "patience": 15, "rtol": 1e-5}
     if not stiff:
         # Gates can close while slopes are fitted, and then no gradient opens them again.
-        chosen |= {"method": "tsit5", "activation": "tanh", "scaling": "kim", "rtol": 1e-5}
+        chosen |= {"method": "tsit5", "activation": "tanh", "scaling": "kim"}
         chosen |= {"collocation": 2000, "warm_start": 0, "candidates": 1}
         chosen |= {"segments": 200, "epochs": 0, "polish": 200}
     elif decades:
