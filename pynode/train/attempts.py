@@ -34,6 +34,10 @@ from .verdict import LEARNED, NOT_LEARNED, PARTLY
 WORDS = (LEARNED, PARTLY, NOT_LEARNED)
 FOLDER = "attempt"
 RECORD = "attempts.json"
+# A further choice begins only before so many seconds, and ends after so many, of all attempts
+# together.
+LATEST = 150.0
+LAST = 270.0
 # The models of an ensemble, one a seed.
 ENSEMBLE = "ensemble"
 
@@ -188,9 +192,13 @@ class _Attempts:
         come."""
         record = self.record
         to_come = record.seeds - record.more_seeds
-        if record.tried and record.next_choice >= len(record.choices):
+        further = record.tried and record.next_choice < len(record.choices)
+        if record.tried and not further:
             to_come -= 1
-        return self._time_left() / max(1, to_come)
+        share = self._time_left() / max(1, to_come)
+        if further:
+            share = min(share, LAST - record.seconds)
+        return share
 
     def _next(self, best) -> Options | None:
         """The options of the next attempt, None if there is none."""
@@ -199,6 +207,7 @@ class _Attempts:
             record.next_choice < len(record.choices)
             and best.verdict.word != LEARNED
             and best.verdict.learnable
+            and record.seconds < LATEST
         ):
             return Options(**record.choices[record.next_choice])
         record.next_choice = len(record.choices)
@@ -212,10 +221,7 @@ class _Attempts:
         if self.out is not None:
             folder = self.out / FOLDER
         display = self.progress()
-        display.say(
-            f"The run so far: {best.verdict.sentence}. Trying scaling {options.scaling}"
-            f"{', warped states' if options.warp else ''}, seed {options.seed}."
-        )
+        display.say(f"The run so far: {best.verdict.sentence}. Trying {_told(options)}.")
         began = time.monotonic()
         resume = self.resume and folder is not None and (folder / "checkpoint.pt").exists()
         other = None
@@ -322,6 +328,17 @@ class _Attempts:
                     yield self.members[k]
                 else:
                     yield load_model(self.out / ENSEMBLE / f"model{k}.pt", self.known)
+
+
+def _told(options) -> str:
+    """What distinguishes a choice."""
+    warped = ""
+    if options.warp:
+        warped = ", warped states"
+    widths = ",".join(map(str, options.hidden))
+    return (
+        f"{options.method}, scaling {options.scaling}{warped}, hidden {widths}, seed {options.seed}"
+    )
 
 
 def _rank(run) -> tuple[int, float]:

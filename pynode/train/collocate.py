@@ -22,6 +22,7 @@ from ..data import Trajectory
 from .adam import Adam
 from .inputs import AtRows
 from .scaling import Scaling
+from .times import part_done
 
 # If the span is so many times the first interval, the smoother uses the logarithm of time.
 DECADES = 1e3
@@ -165,7 +166,7 @@ def collocation(
         elapsed = (time.monotonic() - began) / seconds
         if elapsed >= 1:
             break
-        done = max(iteration / iterations, elapsed)
+        done = part_done(iteration, iterations, elapsed)
         optimizer.rate = lr * 0.5 * (1 + math.cos(math.pi * done))
         optimizer.zero_grad()
         loss = ((f(points.t, points.y) - points.slope) * weight).abs().mean()

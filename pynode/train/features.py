@@ -19,6 +19,8 @@ NORMAL_MEDIAN = 0.6745
 # The root mean square of the smaller nine tenths of |x| of such a variable.
 NORMAL_TRIMMED = 0.794
 KEPT = 0.9
+# A change by so many times the noise is not noise.
+SUDDEN = 6.0
 # Below this fraction of the range, noise does not matter.
 CLEAN = 3e-3
 # So many rows show what a data set is like.
@@ -151,3 +153,11 @@ def fastest_change(run: Trajectory, scale: torch.Tensor, neighbours: int) -> flo
         return 0.0
     found = slopes(run.t, run.y, run.seen, near, log=False)
     return float((found.slope.abs() / scale).max() * (run.t[-1] - run.t[0]))
+
+
+def first_change(run: Trajectory, scale: torch.Tensor, noise: torch.Tensor) -> float:
+    """The largest |dy/dt| before the second observation, beyond what noise, (n,), does; in the units
+    of ``fastest_change``. noise: in units of ``scale``, (n,)."""
+    change = (run.y[1] - run.y[0]).abs() / scale - SUDDEN * noise
+    change = change * (run.seen[0] & run.seen[1])
+    return float(change.clamp(min=0).max() * (run.t[-1] - run.t[0]) / (run.t[1] - run.t[0]))

@@ -253,10 +253,8 @@ class Objective:
         first = self.start(i)
         starts = torch.cat((first[None], run.smooth[rows][size : len(t) - 1 : size]))
         field, stops = driven(field, run.inputs)
-        options = {**stops, **options}
-        solved, _ = shoot(
-            field, t, u, size, starts, throw=False, **self.options.tolerances, **options
-        )
+        options = {**self.options.tolerances, **stops, **options}
+        solved, _ = shoot(field, t, u, size, starts, throw=False, **options)
         if not solved[-1].success:
             return None, rows, solved
         parts = [first[None] - u[:1]]
@@ -275,13 +273,14 @@ class Objective:
         finally:
             self.rows, self.drawn = before
 
-    def solutions(self, field: ScaledField) -> tuple[list[torch.Tensor], str]:
+    def solutions(self, field: ScaledField, **options: Any) -> tuple[list[torch.Tensor], str]:
         """The scaled states of all trajectories at all times after their starts, (T - 1, n) each;
-        and the message of the first solve that failed, '' if none did."""
+        and the message of the first solve that failed, '' if none did. options: further ones of
+        ``solve``."""
         found: list[torch.Tensor] = []
         with torch.no_grad(), self._all_observations():
             for i in range(len(self.runs)):
-                _, _, solved = self.errors(field, i)
+                _, _, solved = self.errors(field, i, **options)
                 if not solved[-1].success:
                     return found, solved[-1].message
                 found.append(joined(solved))

@@ -8,6 +8,7 @@ from typing import Any
 
 from .options import Options
 from .stopping import EarlyStopping
+from .times import part_done
 
 SEGMENTS = "segments"
 HORIZON = "horizon"
@@ -147,7 +148,7 @@ class Plan:
         if options.schedule == "constant":
             return options.lr
         epoch = epoch - self.before
-        done = min(1.0, max(epoch / max(options.epochs, 1), elapsed / self._limit))
+        done = part_done(epoch, options.epochs, elapsed / self._limit)
         return options.lr * (LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + math.cos(math.pi * done)))
 
     def state_dict(self) -> dict[str, Any]:

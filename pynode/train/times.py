@@ -53,3 +53,13 @@ def sample_times(t: Times, count: int, generator: torch.Generator | None = None)
     )
     drawn = since[0] + (since[-1] - since[0]) * part / count
     return (drawn[:, None] - since).abs().argmin(1).unique() + 1
+
+
+def part_done(step: int, steps: int, elapsed: float) -> float:
+    """The part of a schedule that is over, from 0 to 1: that of its steps, or ``elapsed``, that of
+    its time, where this is ahead by more than a step. A limit that does not bind changes no bit."""
+    steps = max(steps, 1)
+    done = step / steps
+    if elapsed > done + 1 / steps:
+        done = elapsed
+    return min(1.0, done)

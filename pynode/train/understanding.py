@@ -11,6 +11,7 @@ import torch
 from ..data import Dataset
 from .features import (
     fastest_change,
+    first_change,
     representative,
     seen_series,
     spread_over_decades,
@@ -61,6 +62,8 @@ WARPED: dict[str, Any] = {
     "patience": 40,
 }
 WARP_SETS = {*WARPED, "conserve", "positive", "known", "relative"}
+# The hidden layers of the last choice.
+WIDER = (32, 32)
 # Errors below this part of the ranges are good enough.
 TARGET = 2e-3
 # Errors below this part of the noise are those of a network that learns the noise.
@@ -151,26 +154,26 @@ def understand(data: Dataset, given: dict[str, Any] | None = None) -> Understand
         turns.append(max(turning_points(y, least) for _, y in series))
     decades = any(spread_over_decades(run.t) for run in data.trajectories)
     neighbours = given.get("neighbours", _neighbours(sample, max(noise), max(turns)))
-    stiffness = _stiffness(sample, max(turns), neighbours)
-    chosen = _choice(data, decades or stiffness > STIFF or _state_decades(sample) > WIDE, decades)
-    chosen["neighbours"] = neighbours
+    stiffness = _stiffness(sample, max(turns), neighbours, noise)
+    stiff = decades or stiffness > STIFF or _state_decades(sample) > WIDE
+    common: dict[str, Any] = {"neighbours": neighbours}
     # The noise of a first observation would stay in the whole solution.
-    chosen["learn_starts"] = max(noise) > NOISY
+    common["learn_starts"] = max(noise) > NOISY
     # Below the noise, a network learns the noise.
     mean_noise = math.sqrt(sum(level * level for level in noise) / len(noise))
-    chosen["target"] = max(TARGET, OVERFIT * mean_noise)
-    for group in GROUPS:
-        if any(name in given for name in group):
-            chosen = {name: value for name, value in chosen.items() if name not in group}
-    options = Options(**{**chosen, **given})
+    common["target"] = max(TARGET, OVERFIT * mean_noise)
+    options = _with_given(_choice(data, stiff, decades) | common, given)
     alternatives = []
     if not set(given) & WARP_SETS and Warp.of(data) is not None:
         alternatives.append(replace(options, **WARPED))
     if "scaling" not in given:
-        if options.scaling == "kim":
-            alternatives.append(replace(options, scaling="decades"))
+        if stiff:
+            other = replace(options, scaling="kim")
         else:
-            alternatives.append(replace(options, scaling="kim"))
+            other = _with_given(_choice(data, True, decades) | common, given)
+        alternatives.append(other)
+    if "hidden" not in given:
+        alternatives.append(replace(options, hidden=WIDER))
     return Understanding(
         trajectories=len(data.trajectories),
         points=max(len(run.t) for run in data.trajectories),
@@ -183,12 +186,20 @@ def understand(data: Dataset, given: dict[str, Any] | None = None) -> Understand
     )
 
 
+def _with_given(chosen, given) -> Options:
+    """The chosen options, and before them what is given. Whoever gives one of a group plans it."""
+    for group in GROUPS:
+        if any(name in given for name in group):
+            chosen = {name: value for name, value in chosen.items() if name not in group}
+    return Options(**{**chosen, **given})
+
+
 def _choice(data, stiff, decades) -> dict[str, Any]:
     """The options for data that are stiff or not, with times over decades or not."""
-    chosen: dict[str, Any] = {"hidden": (24, 24), "patience": 15}
+    chosen: dict[str, Any] = {"hidden": (24, 24), "patience": 15, "rtol": 1e-5}
     if not stiff:
         # Gates can close while slopes are fitted, and then no gradient opens them again.
-        chosen |= {"method": "tsit5", "activation": "tanh", "scaling": "kim", "rtol": 1e-5}
+        chosen |= {"method": "tsit5", "activation": "tanh", "scaling": "kim"}
         chosen |= {"collocation": 2000, "warm_start": 0, "candidates": 1}
         chosen |= {"segments": 200, "epochs": 0, "polish": 200}
     elif decades:
@@ -225,12 +236,14 @@ def _state_decades(data) -> float:
     return widest
 
 
-def _stiffness(data, turns, neighbours) -> float:
+def _stiffness(data, turns, neighbours, noise) -> float:
     high = torch.stack([run.y.amax(0) for run in data.trajectories]).amax(0)
     low = torch.stack([run.y.amin(0) for run in data.trajectories]).amin(0)
     scale = (high - low).clamp(min=torch.finfo(high.dtype).tiny)
     fastest = max(fastest_change(run, scale, neighbours) for run in data.trajectories)
-    return fastest / (1 + turns)
+    # What happens before the second observation is smoothed away.
+    sudden = max(first_change(run, scale, scale.new_tensor(noise)) for run in data.trajectories)
+    return max(fastest, sudden) / (1 + turns)
 
 
 def _percent(fraction) -> str:

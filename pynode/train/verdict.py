@@ -40,6 +40,9 @@ FEWEST = 8
 FEWEST_A_SWING = 4
 # A field that turns less often than this part of the turns of the data misses peaks.
 PEAKS = 0.7
+# The tolerance of the solves that are judged, and how many times as many steps they may take.
+RTOL = 1e-7
+MORE_STEPS = 10
 # What is said of states that no run can learn.
 BLIND = ("too few values", "no more structure")
 # Errors of the last third that are so many times those of the first drift away.
@@ -108,7 +111,7 @@ def judge(
     whether training never saw it. Hidden states are not judged."""
     columns = data.columns[: objective.observed]
     held_out = held_out or (False,) * len(data.trajectories)
-    found, failure = objective.solutions(field)
+    found, failure = objective.solutions(field, **_accurate(options))
     if failure:
         states = tuple(_unsolved(name) for name in columns)
         sentence = f"not learned: the field cannot be solved. {failure}"
@@ -124,6 +127,18 @@ def judge(
         _state(data, objective, scales[i], found, held_out, i) for i in range(len(columns))
     )
     return _verdict(states, options)
+
+
+def _accurate(options) -> dict[str, Any]:
+    """Options of ``solve`` that leave little of the errors of a solve. A field can be fitted to
+    solves that are not accurate, and then another solve of it does not fit."""
+    tolerances = options.tolerances
+    part = min(1.0, RTOL / tolerances["rtol"])
+    return {
+        "rtol": part * tolerances["rtol"],
+        "atol": part * tolerances["atol"],
+        "max_steps": MORE_STEPS * tolerances["max_steps"],
+    }
 
 
 def _blind(state: StateVerdict) -> bool:

@@ -21,6 +21,7 @@ from .adam import Adam
 from .inputs import AtRows
 from .linearised import Linearised, Steps
 from .scaling import ScaledField
+from .times import part_done
 
 SUBSTEPS = 2
 LONGEST = 1.0  # a longer gradient is shortened to this norm
@@ -61,7 +62,7 @@ def warm_start(
             elapsed = (time.monotonic() - began) / seconds
             if elapsed >= until:
                 break
-            fit.advance(max(iteration / iterations, elapsed))
+            fit.advance(part_done(iteration, iterations, elapsed))
             done += 1
             if report:
                 report(done, total, fit.loss)
