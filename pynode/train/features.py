@@ -10,7 +10,8 @@ from dataclasses import replace
 import torch
 
 from ..data import Dataset, Trajectory
-from .collocation import DECADES, slopes
+from .collocation import slopes
+from .times import spread_over_decades
 
 # Half widths of the windows whose polynomials predict the point in their middle.
 HALF_WIDTHS = (1, 2, 3)
@@ -23,11 +24,6 @@ KEPT = 0.9
 CLEAN = 3e-3
 # So many rows show what a data set is like.
 MOST_ROWS = 100_000
-
-
-def spread_over_decades(t: torch.Tensor) -> bool:
-    """Whether the times (T,) are spread over decades since the first."""
-    return bool(t[-1] - t[0] > DECADES * (t[1] - t[0]))
 
 
 def time_axis(t: torch.Tensor) -> torch.Tensor:
@@ -120,6 +116,28 @@ def representative(data: Dataset, rows: int = MOST_ROWS) -> Dataset:
     kept = max(1, rows * count // total)
     chosen = tuple(data.trajectories[(2 * k + 1) * count // (2 * kept)] for k in range(kept))
     return replace(data, trajectories=chosen)
+
+
+def thinned(data: Dataset, rows: int) -> Dataset:
+    """The data set itself, or every so manieth row of its trajectories, without replicates, so that
+    it has about this number of rows. For long trajectories: a short one keeps its start only."""
+    total = sum(len(run.t) for run in data.trajectories)
+    if total <= rows:
+        return data
+    step = slice(None, None, math.ceil(total / rows))
+    runs = [
+        replace(
+            run,
+            t=run.t[step],
+            y=run.y[step],
+            seen=run.seen[step],
+            u=None if run.u is None else run.u[step],
+            sd=None if run.sd is None else run.sd[step],
+            repeats=None,
+        )
+        for run in data.trajectories
+    ]
+    return replace(data, trajectories=tuple(runs))
 
 
 def seen_series(data: Dataset, i: int) -> list[tuple[torch.Tensor, torch.Tensor]]:

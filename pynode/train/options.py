@@ -73,7 +73,8 @@ class Options:
         for the errors of each state, () for none. relative: if positive, an error is relative to
         the observed value, or to this fraction of the state's range if the value is smaller.
         sample: the number of observations of each trajectory that are drawn anew for every epoch,
-        evenly over the decades of time; 0 for all. validation: the fraction of the observation
+        evenly over the decades of time, or over the observations where these are not spread over
+        decades; 0 for all. validation: the fraction of the observation
         times that is held out; its loss then chooses the best weights. hold_out: the number of
         trajectories, or the share below one, that training never sees; the verdict looks at them.
         shooting: the number of
