@@ -22,10 +22,8 @@ from ..data import Trajectory
 from .adam import Adam
 from .inputs import AtRows
 from .scaling import Scaling
-from .times import part_done
+from .times import part_done, spread_over_decades
 
-# If the span is so many times the first interval, the smoother uses the logarithm of time.
-DECADES = 1e3
 # The kernel ends at so many times the distance of the last neighbour, so that this one counts.
 REACH = 1.5
 
@@ -59,6 +57,14 @@ class Slopes:
             w=torch.cat(inputs) if inputs else None,
         )
 
+    def thinned(self, most: int) -> Slopes:
+        """Every so manieth of them, at most this number."""
+        step = math.ceil(len(self.t) / most)
+        w = None
+        if self.w is not None:
+            w = self.w[::step]
+        return Slopes(self.t[::step], self.y[::step], self.slope[::step], self.unit[::step], w)
+
 
 def slopes(
     t: torch.Tensor,
@@ -89,7 +95,7 @@ def slopes(
         )
     since = (t - t[0]).to(y.dtype)
     if log is None:
-        log = bool(since[-1] > DECADES * since[1])
+        log = spread_over_decades(t)
     if log:
         s = since.log()
     else:

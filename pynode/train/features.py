@@ -10,7 +10,8 @@ from dataclasses import replace
 import torch
 
 from ..data import Dataset, Trajectory
-from .collocate import DECADES, slopes
+from .collocate import slopes
+from .times import spread_over_decades
 
 # Half widths of the windows whose polynomials predict the point in their middle.
 HALF_WIDTHS = (1, 2, 3)
@@ -25,11 +26,6 @@ SUDDEN = 6.0
 CLEAN = 3e-3
 # So many rows show what a data set is like.
 MOST_ROWS = 100_000
-
-
-def spread_over_decades(t: torch.Tensor) -> bool:
-    """Whether the times (T,) are spread over decades since the first."""
-    return bool(t[-1] - t[0] > DECADES * (t[1] - t[0]))
 
 
 def time_axis(t: torch.Tensor) -> torch.Tensor:
@@ -124,6 +120,28 @@ def representative(data: Dataset, rows: int = MOST_ROWS) -> Dataset:
     return replace(data, trajectories=chosen)
 
 
+def thinned(data: Dataset, rows: int) -> Dataset:
+    """The data set itself, or every so manieth row of its trajectories, without replicates, so that
+    it has about this number of rows. For long trajectories: a short one keeps its start only."""
+    total = sum(len(run.t) for run in data.trajectories)
+    if total <= rows:
+        return data
+    step = slice(None, None, math.ceil(total / rows))
+    runs = [
+        replace(
+            run,
+            t=run.t[step],
+            y=run.y[step],
+            seen=run.seen[step],
+            u=None if run.u is None else run.u[step],
+            sd=None if run.sd is None else run.sd[step],
+            repeats=None,
+        )
+        for run in data.trajectories
+    ]
+    return replace(data, trajectories=tuple(runs))
+
+
 def seen_series(data: Dataset, i: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """The times and values at which state i was observed, for each trajectory."""
     return [(run.t[run.seen[:, i]], run.y[run.seen[:, i], i]) for run in data.trajectories]
@@ -156,7 +174,7 @@ def fastest_change(run: Trajectory, scale: torch.Tensor, neighbours: int) -> flo
 
 
 def first_change(run: Trajectory, scale: torch.Tensor, noise: torch.Tensor) -> float:
-    """The largest |dy/dt| before the second observation, beyond what noise, (n,), does; in the units
+    """The largest |dy/dt| before the second observation, beyond what the noise does, in the units
     of ``fastest_change``. noise: in units of ``scale``, (n,)."""
     change = (run.y[1] - run.y[0]).abs() / scale - SUDDEN * noise
     change = change * (run.seen[0] & run.seen[1])

@@ -21,7 +21,7 @@ from .options import Options
 from .ranks import Ranks
 from .scaling import ScaledField, Scaling
 from .shooting import joined, shoot
-from .times import sample_times
+from .times import sample_evenly, sample_times, spread_over_decades
 from .warmstart import interpolated
 
 # With more neighbours than this, a smoothed observation has less noise than one alone.
@@ -183,10 +183,13 @@ class Objective:
         )
 
     def draw(self, generator: torch.Generator) -> None:
-        """Choose the observations of the next epoch, evenly over the decades, if the options ask
-        for a sample."""
+        """Choose the observations of the next epoch: evenly over the decades where the times are
+        spread over decades, otherwise evenly over all."""
         for i, run in enumerate(self.runs):
-            sampled = sample_times(run.t, self.options.sample, generator)
+            if spread_over_decades(run.t):
+                sampled = sample_times(run.t, self.options.sample, generator)
+            else:
+                sampled = sample_evenly(len(run.t), self.options.sample, generator)
             held_out = run.held_out.any(1).nonzero().flatten()
             start = torch.zeros(1, dtype=sampled.dtype)
             self.rows[i] = torch.cat((sampled, held_out, start)).unique()

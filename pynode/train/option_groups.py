@@ -90,8 +90,8 @@ class LossOptions(Given):
     """If positive: an error is relative to the observed value, or to this fraction of the range of
     the state if the value is smaller."""
     sample: Integer = 0
-    """Observations of each trajectory to draw per epoch, evenly over the decades of time. 0 takes
-    all."""
+    """Observations of each trajectory to draw per epoch, evenly over the decades of time, or over
+    the observations where these are not spread over decades. 0 takes all."""
     validation: Float = 0.0
     """Fraction of the observation times to hold out. They select the best model."""
     hold_out: Float = 0.0

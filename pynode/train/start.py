@@ -13,7 +13,7 @@ import torch
 from ..core.explained import ExplainedError
 from ..data import Dataset
 from .collocate import Slopes, collocation, trajectory_slopes
-from .features import fewest_seen, representative
+from .features import fewest_seen, representative, thinned
 from .objective import Objective
 from .options import Options
 from .progress import SilentProgress
@@ -141,7 +141,12 @@ def _fitted(data, make, options, generator, progress, seconds):
         report = progress.warm
         native = options.engine == "native"
         return warm_start(
-            fields, data, options.warm_start, seconds=limit, report=report, native=native
+            fields,
+            thinned(data, MOST_ROWS),
+            options.warm_start,
+            seconds=limit,
+            report=report,
+            native=native,
         )
     if not options.collocation:
         fields[0].close_gates()
@@ -160,4 +165,4 @@ def _slopes(data, scaling, neighbours) -> Slopes:
             "collocation needs at least three values of each state after the start of a trajectory:"
             " use --collocation 0 with --warm-start 1500."
         )
-    return Slopes.joined(parts)
+    return Slopes.joined(parts).thinned(MOST_ROWS)

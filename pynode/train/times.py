@@ -9,6 +9,17 @@ import torch
 
 from ..core.protocols import Times
 
+# Times are spread over decades if the span is so many times the first interval, and half of them
+# lie in the first part of it of this size.
+DECADES = 1e3
+EARLY = 0.1
+
+
+def spread_over_decades(t: torch.Tensor) -> bool:
+    """Whether the times (T,) are spread over decades since the first. Many even ones are not."""
+    since = t - t[0]
+    return bool(since[-1] > DECADES * since[1] and since.median() < EARLY * since[-1])
+
 
 def log_times(first: float, last: float, count: int, start: float | None = 0.0) -> torch.Tensor:
     """``count`` times from first to last with equal ratios, float64, after ``start``, the time of
@@ -63,3 +74,13 @@ def part_done(step: int, steps: int, elapsed: float) -> float:
     if elapsed > done + 1 / steps:
         done = elapsed
     return min(1.0, done)
+
+
+def sample_evenly(times: int, count: int, generator: torch.Generator | None = None) -> torch.Tensor:
+    """Indices, increasing, of at most ``count`` of so many times, one from each of ``count`` equal
+    parts of them. The first, the initial state, is never drawn."""
+    part = torch.arange(count, dtype=torch.float64) + torch.rand(
+        count, dtype=torch.float64, generator=generator
+    )
+    drawn = (part * (times - 1) / count).long().clamp(max=times - 2)
+    return drawn.unique() + 1

@@ -250,8 +250,10 @@ def _smooth_error(data, scale, i) -> float:
         near = min(7, fewest_seen(run))
         if near < 4:
             continue
-        smooth = slopes(run.t, run.y, run.seen, near).y
-        missed.append(((smooth - run.y)[1:, i])[run.seen[1:, i]] / scale)
+        y = run.y[:, [i]]
+        seen = run.seen[:, [i]]
+        smooth = slopes(run.t, y, seen, near).y
+        missed.append((smooth - y)[1:][seen[1:]] / scale)
     if not missed:
         return math.nan
     return _rms(torch.cat(missed))

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from pynode.data import read
-from pynode.train import slopes, understand
-from pynode.train.features import representative
+from pynode.train import log_times, slopes, understand
+from pynode.train.features import representative, thinned
+from pynode.train.times import sample_evenly, spread_over_decades
 
 T = torch.linspace(0.0, 6.0, 31, dtype=torch.float64)
 
@@ -26,6 +27,27 @@ def test_a_sample_of_the_trajectories_is_spread_over_all(count, rows, expected):
     assert [run.name for run in chosen.trajectories] == [f"run{k}" for k in expected]
     assert chosen.columns == data.columns
     assert (chosen is data) == (len(expected) == count)
+
+
+def test_many_even_times_are_not_spread_over_decades():
+    assert not spread_over_decades(torch.linspace(0, 1, 5000, dtype=torch.float64))
+    assert spread_over_decades(log_times(1e-4, 1.0, 30))
+    assert not spread_over_decades(log_times(1e-2, 1.0, 30))
+
+
+def test_even_times_are_drawn_evenly():
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):
+        rows = sample_evenly(101, 10, generator)
+        assert ((rows - 1) // 10).tolist() == list(range(10))
+    assert sample_evenly(4, 9, generator).tolist() == [1, 2, 3]
+
+
+def test_a_long_trajectory_is_thinned():
+    data = waves(1)
+    few = thinned(data, 10)
+    assert few.trajectories[0].t.tolist() == data.trajectories[0].t[::4].tolist()
+    assert thinned(data, 31) is data
 
 
 def test_all_trajectories_are_counted():
