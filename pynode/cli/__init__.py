@@ -54,11 +54,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return failed(f"pynode: {error}", 2, "--json" in words)
     try:
         made = found(*bound.args, **bound.kwargs)
-        sys.stdout.flush()
+        if not isinstance(made, Command):  # help or the version was printed
+            sys.stdout.flush()
+            return 0
     except BrokenPipeError:
         return _unread()
-    if not isinstance(made, Command):
-        return 0  # help or the version was printed
     with ends_politely() as ending:
         return _run(made, Call(app, ending))
 
