@@ -162,12 +162,14 @@ def test_rows_that_failed_end_with_a_cross():
 @pytest.mark.parametrize("panels", [False, True])
 def test_legends_lie_over_no_data(n, panels):
     pytest.importorskip("matplotlib").use("Agg")
+    pyplot = pytest.importorskip("matplotlib.pyplot")
     names = [LONG, *(f"quantity {number}" for number in range(1, n))]
     crossing = Event(lambda t, y: y[-1] - 0.9, name="the last one is below nine tenths")
     drawn = decay(n, names, events=crossing).plot(panels=panels)
     figure = np.ravel(drawn)[0].figure
     check_legends(figure)
     assert (words(figure)[-1] == "8 more components, not drawn") == (n == 20)
+    pyplot.close(figure)
 
 
 def test_events_of_different_kinds_look_different():
@@ -190,3 +192,11 @@ def test_the_style_of_the_caller_counts():
 def test_names_with_an_underscore_are_in_the_legend():
     axis = decay(2, ["_hidden", "x_1"]).plot(ax=axes())
     assert [text.strip() for text in words(axis.figure)] == ["_hidden", "x_1"]
+
+
+@pytest.mark.parametrize("n", [2, 12])
+def test_the_small_picture_has_room_for_its_legend(n, figures):
+    decay(n, [LONG, *(f"quantity {number}" for number in range(1, n))])._repr_html_()
+    (figure,) = figures
+    check_legends(figure)
+    assert (words(figure)[-1] == "6 more components, not drawn") == (n == 12)

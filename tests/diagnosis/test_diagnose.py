@@ -14,7 +14,7 @@ from pynode.cli import main
 from pynode.diagnosis.costs import boundary
 from pynode.diagnosis.race import Trial, winner
 from pynode.diagnosis.spectrum import POINTS
-from tests.support.pictures import count, curves
+from tests.support.pictures import check_legends, count, crosses, curves, words
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
@@ -261,6 +261,7 @@ def test_pictures_and_data(name, seen, tmp_path, figures):
     assert found.plot(tmp_path / "picture.png").exists()
     eigenvalues, steps, solution = figures[0].axes
     assert figures[0].get_suptitle().startswith(f"{found.name}: ")
+    check_legends(figures[0])
     assert "fastest decay" in curves(eigenvalues)
     jumps = 2 * len(found.jumps)  # a vertical line has two points
     assert count(steps) == len(found.reference.accepted) + len(found.reference.rejected) + jumps
@@ -273,6 +274,17 @@ def test_pictures_and_data(name, seen, tmp_path, figures):
         len(plain["spectrum"]["decay"]) == len(plain["spectrum"]["t"])
         and plain["advice"]["call"] == found.advice.call()
     )
+
+
+def test_the_picture_of_a_failed_solve_ends_with_a_cross():
+    found = pynode.diagnose(lambda t, y: y * y, vector(1.0), (0.0, 2.0), trials=False)
+    assert not found.reference.status.success
+    figure = found.figure()
+    check_legends(figure)
+    assert words(figure)[-1] == "the solve failed here"
+    ((t, _),) = crosses(figure.axes[2])
+    last = figure.axes[2].lines[0].get_xdata()[-1]
+    assert t == last
 
 
 def test_the_command(tmp_path, capsys):

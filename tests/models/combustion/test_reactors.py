@@ -129,6 +129,8 @@ def test_prescribed_pressure():
     """A gas that does not react is compressed at constant entropy."""
     reactor = cantera("airNASA9.yaml", "constant pressure", pressure=compression)
     assert reactor.states == ("T", *reactor.species)
+    assert reactor.state_units == ("K", *["mol/kg"] * len(reactor.species))
+    assert reactor.time_unit == "s"
     y0 = reactor.initial(500.0, 1e5, "N2:0.79, O2:0.21")
     with torch.no_grad():
         y = solve(reactor, y0, [0.0, 0.01], method="tsit5", rtol=1e-10).y
@@ -147,6 +149,8 @@ def test_prescribed_temperature(kind):
     held = cantera(MECHANISM, kind, temperature=lambda t: 1300.0 + 0.0 * t)
     isothermal = cantera(MECHANISM, kind, energy="isothermal")
     assert "T" not in held.states
+    if kind == "constant volume":
+        assert isothermal.state_units == ("K", *["mol/m3"] * len(held.species))
     y0 = held.initial(*HOT)
     y1 = isothermal.initial(*HOT)
     torch.testing.assert_close(held(0.0, y0), isothermal(0.0, y1)[1:])
