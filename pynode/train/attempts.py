@@ -223,7 +223,9 @@ class _Attempts:
         display = self.progress()
         display.say(f"The run so far: {best.verdict.sentence}. Trying {_told(options)}.")
         began = time.monotonic()
-        resume = self.resume and folder is not None and (folder / "checkpoint.pt").exists()
+        begun = self.resume and folder is not None and (folder / "checkpoint.pt").exists()
+        # The first process removes the folder of the attempt before, and knows.
+        resume = bool(self.ranks.agreed(float(begun)))
         other = None
         try:
             other = fit(self.data, options, folder, resume, display, self._share(), self.known)
