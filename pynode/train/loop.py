@@ -97,7 +97,14 @@ def fit(
     try:
         run = Run(data, options, out, progress, time_left, known)
         progress.begin(run.options.as_dict())
-        return _result(run, _carried_out(run, resume))
+        interrupted = _carried_out(run, resume)
+        try:
+            return _result(run, interrupted)
+        except KeyboardInterrupt:
+            if not interrupted:
+                raise
+            # After the loss of a process torchrun asks the other ones to end, too.
+            return _result(run, interrupted)
     finally:
         progress.close()
 
