@@ -15,20 +15,15 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cyclopts import (
-    App,
-    CycloptsError,
-    MissingArgumentError,
-    UnusedCliTokensError,
-    ValidationError,
-)
+from cyclopts import CycloptsError
 
 from ..core.explained import ExplainedError
 from .app import application
 from .call import Call
 from .common import Command
 from .config import config_of
-from .output import Unfinished, failed
+from .mistakes import mistake_sentence
+from .output import Unfinished, failed, warnings_as_sentences
 from .signals import ends_politely
 
 NO_COMMAND = "give a command, such as pynode train DATA. See pynode --help."
@@ -49,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             app.config = (config,)
         found, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
     except CycloptsError as mistake:
-        return failed(_mistake(app, mistake), 2, "--json" in words)
+        return failed(mistake_sentence(app, mistake), 2, "--json" in words)
     except (OSError, ValueError) as error:
         return failed(f"pynode: {error}", 2, "--json" in words)
     try:
@@ -69,30 +64,13 @@ def _unread() -> int:
     return 141
 
 
-def _mistake(app: App, mistake: CycloptsError) -> str:
-    """The sentence about a mistake in the arguments."""
-    chain = " ".join([app.name[0], *(mistake.command_chain or ())])
-    text = str(mistake)
-    if isinstance(mistake, MissingArgumentError) and mistake.argument is not None:
-        text = f"{mistake.argument.parameter.metavar} is missing."
-        if mistake.keyword is not None:
-            text = f"{mistake.keyword} needs a value."
-    elif isinstance(mistake, UnusedCliTokensError):
-        extra = ", ".join(map(repr, mistake.unused_tokens or ()))
-        text = f"{extra}: that is too much; values of one option have commas, such as 32,32."
-    elif isinstance(mistake, ValidationError) and mistake.group is not None:
-        text = f"{mistake.exception_message}."
-    if not text.endswith((".", "?")):
-        text = f"{text}."
-    return f"{chain}: {text} See {chain} --help."
-
-
 def _run(command: Command, call: Call) -> int:
     as_json = getattr(command, "json", False)
     module, _, name = command.work.partition(":")
     try:
         work = getattr(importlib.import_module(f".{module}", __name__), name)
-        code = work(command, call)
+        with warnings_as_sentences(command.talk.debug):
+            code = work(command, call)
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:

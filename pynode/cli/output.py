@@ -6,7 +6,9 @@ import json
 import shutil
 import sys
 import textwrap
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -46,6 +48,25 @@ def print_json(results: Any) -> None:
     """Print one line of JSON; a number that is not finite becomes null."""
     plain = json.loads(json.dumps(results), parse_constant=lambda name: None)
     print(json.dumps(plain, allow_nan=False))
+
+
+@contextmanager
+def warnings_as_sentences(plain: bool) -> Iterator[None]:
+    """Within: each warning is a sentence on stderr, once, without the place in the code that gave
+    it. plain: leave warnings as Python shows them."""
+    if plain:
+        yield
+        return
+    told: set[str] = set()
+
+    def tell(message: Any, *rest: Any, **more: Any) -> None:
+        if str(message) not in told:
+            told.add(str(message))
+            sentence(f"Note: {message}", sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = tell
+        yield
 
 
 def failed(text: str, code: int, as_json: bool, results: Mapping[str, Any] | None = None) -> int:

@@ -33,6 +33,11 @@ def split_unit(name: str) -> tuple[str, str]:
     return name, ""
 
 
+def is_unit(text: str) -> bool:
+    """Whether a text by itself looks like a unit: 'min', 'mol/L', '°C'."""
+    return bool(_LIKE_A_UNIT.match(text))
+
+
 def unit_of(name: str) -> str:
     """The unit in a name of a component, '' if it has none. 'y[2]' is a name with an index."""
     unit = split_unit(name)[1]

@@ -113,14 +113,22 @@ class Dataset:
     @property
     def held(self) -> bool:
         """Whether the inputs keep each value until the next one: most of their values repeat the
-        one before. Otherwise they change along straight lines between their values."""
-        same = 0
+        one before, and most changes stand alone. Otherwise the inputs change along straight lines
+        between their values, such as a temperature on a ramp, which then stays."""
         steps = 0
+        changed = 0
+        on_ramps = 0
         for run in self.trajectories:
             if run.u is not None:
-                same += int((run.u.diff(dim=0) == 0).sum())
-                steps += run.u[1:].numel()
-        return 2 * same >= steps
+                way = run.u.diff(dim=0).sign()
+                along = (way[1:] == way[:-1]) & (way[1:] != 0)
+                on_ramp = torch.zeros_like(way, dtype=torch.bool)
+                on_ramp[1:] |= along
+                on_ramp[:-1] |= along
+                steps += way.numel()
+                changed += int((way != 0).sum())
+                on_ramps += int(on_ramp.sum())
+        return 2 * changed <= steps and 2 * on_ramps <= changed
 
     @property
     def observations(self) -> int:

@@ -9,6 +9,15 @@ from dataclasses import dataclass
 
 from .cells import THOUSANDS, parse
 from .dataset import DataError
+from .heads import (
+    BELOW,
+    MOST_TITLES,
+    UNITS_NOTE,
+    about_titles,
+    has_units,
+    is_head,
+    with_units,
+)
 
 SEPARATORS = ",;\t"
 BLANKS = r"\s+"
@@ -22,13 +31,15 @@ _DECIMAL_POINT = re.compile(r"\s*[-+]?\d*\.\d+(?:[eE][-+]?\d+)?\s*")
 class Dialect:
     """separator: a character, or the pattern BLANKS. decimal: '.' or ','. thousands: the mark
     between groups of digits, None if there is none. header: the names of the columns, one a cell of
-    the data. skip: how many used lines stand before the data."""
+    the data. skip: how many used lines stand before the data. notes: what was found before them
+    beside the names."""
 
     separator: str
     decimal: str
     thousands: str | None
     header: tuple[str, ...]
     skip: int
+    notes: tuple[str, ...] = ()
 
 
 def find_dialect(origin: str, used: Sequence[str], comments: Sequence[str]) -> Dialect:
@@ -38,11 +49,17 @@ def find_dialect(origin: str, used: Sequence[str], comments: Sequence[str]) -> D
     without their marks; the last one may hold the names of the columns.
     Raises DataError for a text without a header.
     """
-    separator = _separator(used[0])
-    rows = [split(line, separator) for line in used[1:]]
+    place = _place(used)
+    notes = about_titles([_title(line) for line in used[:place]])
+    separator = _separator(used[place])
+    rows = [split(line, separator) for line in used[place + 1 :]]
     decimal = _decimal([cell for row in rows for cell in row])
-    header = _header(used[0], separator, rows)
-    skip = 1
+    header = _header(used[place], separator, rows)
+    skip = place + 1
+    if rows and has_units(rows[0], header, decimal):
+        header = with_units(header, rows.pop(0))
+        skip += 1
+        notes.append(UNITS_NOTE)
     if all(_is_number(cell, decimal) for cell in header):
         named = []
         if comments:
@@ -59,7 +76,7 @@ def find_dialect(origin: str, used: Sequence[str], comments: Sequence[str]) -> D
     thousands = None
     if decimal == "," and any(THOUSANDS.fullmatch(cell) for row in rows for cell in row):
         thousands = "."
-    return Dialect(separator, decimal, thousands, tuple(header), skip)
+    return Dialect(separator, decimal, thousands, tuple(header), skip, tuple(notes))
 
 
 def split(line: str, separator: str) -> list[str]:
@@ -67,6 +84,28 @@ def split(line: str, separator: str) -> list[str]:
     if len(separator) > 1:
         return re.split(separator, line.strip())
     return next(csv.reader([line], delimiter=separator))
+
+
+def _place(used):
+    """The place of the line with the names of the columns. Titles may be above it; if no line
+    qualifies, it is the first one."""
+    for place, line in enumerate(used[:MOST_TITLES]):
+        separator = _separator(line)
+        below = [split(row, separator) for row in used[place + 1 : place + 1 + BELOW]]
+        decimal = _decimal([cell for row in below for cell in row])
+        cells = split(line, separator)
+        widths = {len(row) for row in below[1:]}
+        if separator == BLANKS and widths != {len(cells)}:
+            continue  # a sentence
+        divided = sum(1 for row in below if len(row) > 1)
+        if 2 * divided > len(below) and is_head(cells, below, decimal):
+            return place
+    return 0
+
+
+def _title(line):
+    """A line above the names, without the separators that fill it up."""
+    return line.strip(SEPARATORS + " ")
 
 
 def _separator(head):

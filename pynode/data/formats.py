@@ -11,6 +11,7 @@ import numpy as np
 from .arrays import of_columns, of_frame, of_xarray
 from .cells import spellings
 from .dataset import DataError
+from .heads import BELOW, MOST_TITLES, UNITS_NOTE, about_titles, has_units, is_head, with_units
 from .table import Table, joined, pandas
 
 Reader = Callable[[Path], Table]
@@ -45,20 +46,15 @@ def read_excel(path: Path) -> Table:
     pd = pandas()
 
     def opened() -> Any:
-        return pd.read_excel(path, sheet_name=None, na_values=spellings(), keep_default_na=False)
+        with pd.ExcelFile(path) as book:
+            return [(str(name), _sheet(path, book, name)) for name in book.sheet_names]
 
-    sheets = _opened(path, "an Excel workbook", "openpyxl", opened)
-    sheets = {name: sheet for name, sheet in sheets.items() if sheet.size}
-    if not sheets:
+    tables = _opened(path, "an Excel workbook", "openpyxl", opened)
+    tables = [(name, table) for name, table in tables if table is not None]
+    if not tables:
         raise DataError(
             f"{path} is empty: it needs a row with the names of the columns, and one row a time."
         )
-    tables = []
-    for name, sheet in sheets.items():
-        table = of_frame(str(path), sheet)
-        table.header = [_given_name(one) for one in table.header]
-        table.place = _sheet_place
-        tables.append((str(name), table))
     first = tables[0][1]
     if len(tables) == 1:
         return first
@@ -68,6 +64,45 @@ def read_excel(path: Path) -> Table:
         f"Of {len(tables)} sheets, which differ in their columns, {tables[0][0]!r} was read."
     )
     return first
+
+
+def _sheet(path: Path, book: Any, name: Any) -> Table | None:
+    """The table of a sheet; None if it has no rows below the names of the columns."""
+    pd = pandas()
+    top = pd.read_excel(
+        book, name, header=None, nrows=MOST_TITLES + BELOW, dtype=object, keep_default_na=False
+    )
+    rows = [[_cell(cell) for cell in row] for row in top.itertuples(index=False)]
+    place = 0
+    for k in range(min(MOST_TITLES, len(rows))):
+        if is_head(rows[k], [row for row in rows[k + 1 : k + 1 + BELOW] if any(row)], "."):
+            place = k
+            break
+    skip = place + 1
+    if len(rows) <= skip:
+        return None
+    header = rows[place]
+    notes = about_titles([" ".join(filter(None, row)) for row in rows[:place] if any(row)])
+    if has_units(rows[skip], header, "."):
+        header = with_units(header, rows[skip])
+        skip += 1
+        notes.append(UNITS_NOTE)
+    body = pd.read_excel(
+        book, name, header=None, skiprows=skip, na_values=spellings(), keep_default_na=False
+    )
+    body = body.reindex(columns=range(len(header)))
+    table = of_frame(str(path), body)
+    table.header = header
+    table.notes = notes
+    table.place = lambda row: f"row {row + skip + 1}"
+    return table
+
+
+def _cell(cell: Any) -> str:
+    """The text of a cell in a sheet, '' for an empty one."""
+    if cell is None or cell != cell:
+        return ""
+    return str(cell).strip()
 
 
 def read_netcdf(path: Path) -> Table:
@@ -125,18 +160,6 @@ def read_numpy(path: Path) -> Table:
         )
 
     return of_columns(str(path), _opened(path, "NumPy's format", "numpy", opened))
-
-
-def _given_name(name: str) -> str:
-    """The name of a column; '' for a name that pandas made up."""
-    if name.startswith("Unnamed:"):
-        return ""
-    return name
-
-
-def _sheet_place(row: int) -> str:
-    """The number that the workbook shows: its first row has the names."""
-    return f"row {row + 2}"
 
 
 def _datasets(path, group) -> Table:

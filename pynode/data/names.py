@@ -32,12 +32,17 @@ DATES = frozenset(
 SHORT_UNITS = ("us", "µs", "μs", "ns", "ps", "fs", "a")
 # A unit word of one or two letters is no name of a time column: h is a height, s an entropy.
 SHORTEST_UNIT_WORD = 3
+TEMPERATURES = ("k", "°c", "c", "degc", "celsius", "kelvin", "°f")
 GROUPS = frozenset(
     "run group id subject patient trajectory traj experiment exp batch sample serie case individual"
     " animal replicate rep well curve set dataset unit simulation sim member file".split()
 )
 ERRORS = "sd|std|stdev|stddev|err|error|sigma|se|sem|stderr|unc|uncertainty|deviation"
 _ERROR = re.compile(rf"^(?:(?:{ERRORS})[ _.-]+(.+)|(.+)[ _.-]+(?:{ERRORS}))$", re.IGNORECASE)
+# What people set in an apparatus. In some it is a state, so that this is only asked.
+_SET = re.compile(
+    r"^(?:temp|temperature|temperatur|température|ph|stirrer|rpm|flow|feed|dilution rate)$"
+)
 _INPUT = re.compile(r"^(?:u ?\d*|u .+|.*\binput ?\d*|input .+|control|setpoint|stimulus|forcing)$")
 
 
@@ -48,7 +53,7 @@ def short_name(name: str) -> str:
 
 def time_unit(name: str) -> str:
     """The unit of a column of times: 'h' for 'Time [h]', 'time_h' and 'hours', '' if unknown."""
-    short, unit = split_unit(name)
+    short, unit = split_unit(_spaced(name))
     if unit:
         return unit
     words = _plain(short).split()
@@ -60,9 +65,9 @@ def time_unit(name: str) -> str:
 def time_label(name: str, unit: str) -> str:
     """What the axis of a column of times says: 'Time (h)' for 'Time [h]', 'time (h)' for 'time_h'
     and 'hours'. unit: '' if unknown."""
-    short, own = split_unit(name)
+    short, own = split_unit(_spaced(name))
     if own or not unit:
-        return with_unit(name, unit)
+        return with_unit(_spaced(name), unit)
     words = _plain(short).split()
     if words and TIME_UNITS.get(words[-1]) == unit:
         short = " ".join(words[:-1]) or "time"
@@ -76,7 +81,7 @@ def time_rank(name: str) -> int | None:
     lowered = name.lower()
     if lowered in PLAIN_TIMES:
         return 0
-    short, unit = split_unit(lowered)
+    short, unit = split_unit(_spaced(lowered))
     plain = _plain(short)
     words = plain.split()
     if plain == "t" and unit and unit not in (*TIME_UNITS, *SHORT_UNITS):
@@ -106,8 +111,13 @@ def is_group(name: str) -> bool:
 
 
 def is_input(name: str) -> bool:
-    """Whether a name is one that people give to inputs, such as u, u_flow or input1."""
-    return bool(_INPUT.match(_plain(short_name(name))))
+    """Whether a name is one that people give to inputs, such as u, u_flow or input1, or to what
+    is often one, such as T [K]."""
+    short, unit = split_unit(name)
+    plain = _plain(short)
+    if short == "T" and unit.lower() in TEMPERATURES:
+        return True
+    return bool(_INPUT.match(plain) or _SET.match(plain))
 
 
 def is_error(name: str) -> bool:
@@ -136,6 +146,14 @@ def resolve(name: str, header: Sequence[str]) -> str | None:
     if len(same) == 1:
         return same[0]
     return None
+
+
+def _spaced(name: str) -> str:
+    """The name of a time with blanks around the stroke before its unit: 't / h' for 't/h'."""
+    short, stroke, unit = name.partition("/")
+    if stroke and unit.lower() in (*TIME_UNITS, *SHORT_UNITS):
+        return f"{short} / {unit}"
+    return name
 
 
 def _plain(name: str) -> str:

@@ -284,18 +284,31 @@ def _deviations(table, errors) -> np.ndarray:
 
 def _suggestions(states) -> list[str]:
     """What states may be instead, by their names."""
+    errors = [name for name in states if error_owner(name, [one for one in states if one != name])]
+    inputs = [name for name in states if is_input(name) and name not in errors]
     found = []
-    for name in states:
-        others = [state for state in states if state != name]
-        owner = error_owner(name, others)
-        if owner is not None:
-            found.append(
-                f"{name!r} is taken for a state: if it is the standard deviation of {owner!r}, say"
-                f" --error {name}."
-            )
-        elif is_input(name) and others:
-            found.append(
-                f"{name!r} is taken for a state: if it is an input to the system, say --input"
-                f" {name}."
-            )
+    if errors:
+        found.append(
+            f"{_are_states(errors)}: if standard deviations, say --error {_for_option(errors)}."
+        )
+    if inputs and len(inputs) + len(errors) < len(states):
+        found.append(
+            f"{_are_states(inputs)}: if somebody sets what happens there, say --input"
+            f" {_for_option(inputs)}."
+        )
     return found
+
+
+def _are_states(names) -> str:
+    said = " and ".join(map(repr, names))
+    if len(names) == 1:
+        return f"{said} is taken for a state"
+    return f"{said} are taken for states"
+
+
+def _for_option(names) -> str:
+    """Names as one argument of a shell."""
+    said = ",".join(names)
+    if any(mark in said for mark in " ()[]"):
+        return f'"{said}"'
+    return said

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -65,10 +66,45 @@ def _of_folder(path: Path, group: str | None) -> Table:
             f" trajectory, whose names end in one of {known}."
         )
     files.sort(key=lambda file: [_natural(part) for part in re.split(r"(\d+)", file.name)])
-    tables = [(_stem(file), _of_path(file, group)) for file in files]
-    if len(tables) == 1:
-        return tables[0][1]
-    return joined(str(path), tables)
+    tables, others = _alike(files, group)
+    table = tables[0][1]
+    if len(tables) > 1:
+        table = joined(str(path), tables)
+    for name in others:
+        table.notes.append(f"{name} in the folder has no such columns and was left out.")
+    return table
+
+
+def _alike(files, group) -> tuple[list[tuple[str, Table]], list[str]]:
+    """The tables of the files with their names, and the files left out: of other kinds than most,
+    without their columns, such as notes.txt."""
+    kinds = [_kind(file) for file in files]
+    most, count = Counter(kinds).most_common(1)[0]
+    sure = 2 * count > len(files)
+    header = None
+    if sure and count < len(files):
+        header = sorted(_of_path(files[kinds.index(most)], group).header)
+    tables = []
+    others = []
+    for file, kind in zip(files, kinds, strict=True):
+        try:
+            table = _of_path(file, group)
+        except DataError:
+            if not sure or kind == most:
+                raise
+            others.append(file.name)
+            continue
+        if header is not None and kind != most and sorted(table.header) != header:
+            others.append(file.name)
+            continue
+        tables.append((_stem(file), table))
+    return tables, others
+
+
+def _kind(file):
+    """The suffix of a file, without that of a packer."""
+    suffixes = [suffix.lower() for suffix in file.suffixes if suffix.lower() not in PACKED]
+    return suffixes[-1]
 
 
 def _is_table(file):

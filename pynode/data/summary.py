@@ -15,6 +15,7 @@ from torch import Tensor
 from ..core.formatting import counted, number
 from ..core.text_table import WIDTH, text_table
 from .dataset import Dataset, Trajectory
+from .names import is_error
 
 # The noise is measured at most at so many times of each trajectory.
 MOST_TIMES = 20_000
@@ -152,7 +153,7 @@ class Summary:
         if turning:
             said.append(f"Oscillating: {', '.join(turning)}.")
         for state in self.states:
-            if state.low == state.high:
+            if state.low == state.high and not is_error(state.name):
                 said.append(
                     f"{state.name!r} never changes: leave it out with --drop {state.name}, or train"
                     " with --keep-constant."

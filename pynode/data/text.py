@@ -52,6 +52,7 @@ def read_text(origin: str, content: bytes, group: str | None = None) -> Table:
         notes.append(note)
     if dialect.decimal == ",":
         notes.append("Decimal numbers have a comma.")
+    notes += dialect.notes
     columns = [frame[k] for k in range(len(dialect.header))]
     return Table(origin, list(dialect.header), columns, place, notes, dialect.decimal)
 
@@ -112,10 +113,10 @@ def _check_widths(origin, bare, dialect: Dialect, place: _Places) -> None:
     """
     width = len(dialect.header)
     if len(dialect.separator) == 1 and b'"' not in bare:
-        head = bare.split(b"\n", 1)[0]
+        head = bare.split(b"\n", dialect.skip)[: dialect.skip]
         mark = dialect.separator.encode()
         lines = bare.rstrip(b" \t\r\n").count(b"\n") + 1 - dialect.skip
-        marks = bare.count(mark) - dialect.skip * head.count(mark)
+        marks = bare.count(mark) - sum(line.count(mark) for line in head)
         if marks == lines * (width - 1):
             return
     for number, line in place.used():

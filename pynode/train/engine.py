@@ -42,7 +42,7 @@ def no_native_code(method: str, field: Callable[..., torch.Tensor], start: torch
         if method != "auto":
             engine.method(method)
     except (ValueError, TypeError) as error:
-        return f"No native code: {error}."
+        return f"No native code: {str(error).rstrip('.?')}."
     from ..backends.native.fields import refusal
 
     return refusal(field, start, 0.0)

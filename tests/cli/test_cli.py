@@ -7,6 +7,7 @@ import os
 import runpy
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -153,16 +154,30 @@ def test_mistakes_are_one_sentence_and_exit_2(
         (["train"], "DATA is missing"),
         (["train", "x.csv", "--epochs", "1.5"], "'1.5' is not a whole number"),
         (["train", "x.csv", "--config"], "--config needs a value"),
-        (["train", "x.csv", "--hidden", "8", "8"], "values of one option have commas"),
+        (["train", "x.csv", "--hidden", "8", "8"], "Write a list with commas"),
         (["train", "x.csv", "--hidden", "8,x"], "'8,x' is not a list of widths such as 64,64"),
         (["train", "x.csv", "--loss", "huber"], 'Choose from: "mae", "mse"'),
         (["compare", "robertson", "--rtol", "a"], "'a' is not a list of numbers"),
+        (["train", "x.csv", "--epochs", "five"], "--epochs takes a whole number, not 'five'"),
+        (["train", "x.csv", "--lr", "fast"], "--lr takes a number, not 'fast'"),
+        (["data", "x.csv", "--error", "A_sd", "B_sd"], "'B_sd' is one word too many"),
     ],
 )
 def test_mistakes_in_options_are_one_line(arguments, sentence, capsys):
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert sentence in error and len(error.splitlines()) == 1 and "--help" in error
+
+
+def test_warnings_are_sentences_told_once(csv_file, capsys, monkeypatch):
+    def work(command, call):
+        for _ in range(2):
+            warnings.warn("the disk is nearly full", stacklevel=1)
+        return 0
+
+    monkeypatch.setattr("pynode.cli.data.run", work)
+    assert main(["data", csv_file]) == 0
+    assert capsys.readouterr().err == "Note: the disk is nearly full\n"
 
 
 def test_numerical_failure_exits_1(csv_file, tmp_path, capsys):

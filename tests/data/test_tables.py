@@ -210,3 +210,17 @@ def test_what_is_wrong_is_said(write, text, options, sentence):
     with pytest.raises(DataError) as error:
         read(write(text), **options)
     assert sentence in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("level", "held"),
+    [
+        ([0, 0, 0, 1, 1, 1, 0, 0], True),
+        ([0, 1, 1, 1, 0, 0, 1, 1], True),
+        ([300, 310, 320, 330, 330, 330, 330, 330], False),
+        ([0, 1, 4, 9, 16, 25, 36, 49], False),
+    ],
+)
+def test_inputs_on_ramps_are_not_held(level, held):
+    table = {"t": list(range(8)), "a": list(range(8)), "T": level}
+    assert read(table, time="t", inputs=("T",)).held is held

@@ -1,0 +1,37 @@
+"""The sentences about mistakes in the arguments."""
+
+from __future__ import annotations
+
+from cyclopts import App, CoercionError, CycloptsError, MissingArgumentError, ValidationError
+from cyclopts.exceptions import UnusedCliTokensError
+
+_KINDS: dict[object, str] = {int: "a whole number", float: "a number"}
+
+
+def mistake_sentence(app: App, mistake: CycloptsError) -> str:
+    """One sentence about a mistake that cyclopts found, and where the help is."""
+    chain = " ".join([app.name[0], *(mistake.command_chain or ())])
+    text = _said(mistake)
+    if not text.endswith((".", "?")):
+        text = f"{text}."
+    return f"{chain}: {text} See {chain} --help."
+
+
+def _said(mistake: CycloptsError) -> str:
+    if isinstance(mistake, MissingArgumentError) and mistake.argument is not None:
+        if mistake.keyword is not None:
+            return f"{mistake.keyword} needs a value."
+        return f"{mistake.argument.parameter.metavar} is missing."
+    if isinstance(mistake, ValidationError) and mistake.group is not None:
+        return f"{mistake.exception_message}."
+    if isinstance(mistake, UnusedCliTokensError) and mistake.unused_tokens:
+        word = mistake.unused_tokens[0]
+        return (
+            f"{word!r} is one word too many. Write a list with commas, and a name with blanks in"
+            ' quotes, such as "A [mM],B [mM]".'
+        )
+    if isinstance(mistake, CoercionError) and mistake.msg is None and mistake.token is not None:
+        kind = _KINDS.get(mistake.target_type)
+        if kind is not None and mistake.token.keyword:
+            return f"{mistake.token.keyword} takes {kind}, not {mistake.token.value!r}."
+    return str(mistake)
