@@ -5,8 +5,6 @@ from __future__ import annotations
 from cyclopts import App, CoercionError, CycloptsError, MissingArgumentError, ValidationError
 from cyclopts.exceptions import UnusedCliTokensError
 
-_KINDS: dict[object, str] = {int: "a whole number", float: "a number"}
-
 
 def mistake_sentence(app: App, mistake: CycloptsError) -> str:
     """One sentence about a mistake that cyclopts found, and where the help is."""
@@ -31,7 +29,6 @@ def _said(mistake: CycloptsError) -> str:
             ' quotes, such as "A [mM],B [mM]".'
         )
     if isinstance(mistake, CoercionError) and mistake.msg is None and mistake.token is not None:
-        kind = _KINDS.get(mistake.target_type)
-        if kind is not None and mistake.token.keyword:
-            return f"{mistake.token.keyword} takes {kind}, not {mistake.token.value!r}."
+        if mistake.target_type is float and mistake.token.keyword:
+            return f"{mistake.token.keyword} takes a number, not {mistake.token.value!r}."
     return str(mistake)

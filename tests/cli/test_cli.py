@@ -158,7 +158,7 @@ def test_mistakes_are_one_sentence_and_exit_2(
         (["train", "x.csv", "--hidden", "8,x"], "'8,x' is not a list of widths such as 64,64"),
         (["train", "x.csv", "--loss", "huber"], 'Choose from: "mae", "mse"'),
         (["compare", "robertson", "--rtol", "a"], "'a' is not a list of numbers"),
-        (["train", "x.csv", "--epochs", "five"], "--epochs takes a whole number, not 'five'"),
+        (["train", "x.csv", "--epochs", "five"], "'five' is not a whole number"),
         (["train", "x.csv", "--lr", "fast"], "--lr takes a number, not 'fast'"),
         (["data", "x.csv", "--error", "A_sd", "B_sd"], "'B_sd' is one word too many"),
     ],
