@@ -113,7 +113,8 @@ def test_an_interruption_loses_nothing(table, tmp_path):
         done = ran(table, out, 2, more, (str(program), action, epoch))
         assert done.returncode == 1
         assert load_plain(out / "checkpoint.pt", "checkpoint")["epoch"] == kept
-        assert json.loads((out / "verdict.json").read_text(encoding="utf-8"))["interrupted"]
+        if action == "SIGTERM":  # after a death, torchrun's own signal can come before the verdict
+            assert json.loads((out / "verdict.json").read_text(encoding="utf-8"))["interrupted"]
     whole, weights = trained(table, out, 2, ("--resume",))
     alone, same = trained_alone(table, ())
     assert whole["epochs"] == alone["epochs"] and not whole["interrupted"]
