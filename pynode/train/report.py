@@ -27,6 +27,7 @@ from ..data.picture import deviations_in_legend, dots, draw_observations
 from ..integrate import solve
 from .accuracy import Solvable
 from .inputs import for_run, start_of
+from .times import spread_over_decades
 
 POINTS = 300
 # A plot with more states or trajectories than this is unreadable.
@@ -132,10 +133,10 @@ def plot_loss(path: str | PathLike[str], history: list[dict[str, Any]], best: fl
 def fine_times(t: torch.Tensor) -> tuple[torch.Tensor, bool]:
     """Times for a smooth curve from t[0] to t[-1], and whether they are spaced logarithmically.
 
-    They are if the times (T,) span more than three decades, counted from the first positive one.
+    They are if the times (T,), none of them negative, are spread over decades.
     """
     positive = t[t > 0]
-    if float(t[0]) >= 0 and len(positive) > 1 and float(positive[-1] / positive[0]) > 1e3:
+    if float(t[0]) >= 0 and len(positive) > 1 and spread_over_decades(positive):
         fine = torch.logspace(
             math.log10(positive[0]), math.log10(positive[-1]), POINTS, dtype=torch.float64
         )

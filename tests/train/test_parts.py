@@ -209,6 +209,9 @@ def test_curves_are_drawn_through_log_spaced_times():
     assert bool((fine.diff() > 0).all())
     fine, log = fine_times(torch.tensor([-1.0, 0.0, 5.0]).double())
     assert not log and float(fine[0]) == -1 and float(fine[-1]) == 5
+    # Many even times end at more than a thousand times the first one.
+    _, log = fine_times(torch.linspace(0, 1, 5000, dtype=torch.float64))
+    assert not log
 
 
 def test_plots_are_drawn(tmp_path, figures):
