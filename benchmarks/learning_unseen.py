@@ -85,9 +85,7 @@ def duffing(t, y):
 def driven_pendulum(t, y):
     """A damped pendulum; a periodic torque and its derivative are states of the table."""
     angle, speed, torque, other = y.unbind(-1)
-    return stacked(
-        speed, torque - 0.2 * speed - torch.sin(angle), 0.7 * other, -0.7 * torque
-    )
+    return stacked(speed, torque - 0.2 * speed - torch.sin(angle), 0.7 * other, -0.7 * torque)
 
 
 def mechanism(t, y):
@@ -108,9 +106,7 @@ def enzymes(generator) -> Runs:
 def oral(t, y):
     """An oral dose: gut, blood, tissue."""
     gut, blood, tissue = y.unbind(-1)
-    return stacked(
-        -1.4 * gut, 1.4 * gut - 0.7 * blood + 0.2 * tissue, 0.4 * blood - 0.2 * tissue
-    )
+    return stacked(-1.4 * gut, 1.4 * gut - 0.7 * blood + 0.2 * tissue, 0.4 * blood - 0.2 * tissue)
 
 
 def patients(generator) -> Runs:

@@ -216,9 +216,7 @@ class _Attempts:
         if self.out is not None:
             folder = self.out / FOLDER
         display = self.progress()
-        display.say(
-            f"The run so far: {best.verdict.sentence}. Trying {_told(options)}."
-        )
+        display.say(f"The run so far: {best.verdict.sentence}. Trying {_told(options)}.")
         began = time.monotonic()
         resume = self.resume and folder is not None and (folder / "checkpoint.pt").exists()
         other = None
