@@ -11,7 +11,6 @@ import torch
 
 from pynode import problems, solve
 
-
 # Trajectories without noise: pairs of times (T,) and states (T, n).
 Runs = list[tuple[torch.Tensor, torch.Tensor]]
 

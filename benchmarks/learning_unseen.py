@@ -5,8 +5,6 @@ Their generator has another seed. The noise is normal unless a set counts.
 
 from __future__ import annotations
 
-import math
-
 import torch
 
 from .learning_sets import Runs, Set, even, integrated, of_problem, vanderpol
