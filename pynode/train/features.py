@@ -174,8 +174,8 @@ def fastest_change(run: Trajectory, scale: torch.Tensor, neighbours: int) -> flo
 
 
 def first_change(run: Trajectory, scale: torch.Tensor, noise: torch.Tensor) -> float:
-    """The largest |dy/dt| before the second observation, beyond what the noise does, in the units
-    of ``fastest_change``. noise: in units of ``scale``, (n,)."""
+    """The largest |dy/dt| before the second observation, beyond what noise does; in the units of
+    ``fastest_change``. noise: (n,), in units of ``scale``."""
     change = (run.y[1] - run.y[0]).abs() / scale - SUDDEN * noise
     change = change * (run.seen[0] & run.seen[1])
     return float(change.clamp(min=0).max() * (run.t[-1] - run.t[0]) / (run.t[1] - run.t[0]))

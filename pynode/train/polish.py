@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
-
 from ..core.solution import Solution
+from .least_squares import Residuals
 from .phases import POLISH
 from .run import Run
 
@@ -37,7 +36,7 @@ def one_step(run: Run, record: dict[str, Any]) -> tuple[float, float]:
     else:
         adjoint = "auto"
 
-    def residuals() -> list[torch.Tensor] | None:
+    def residuals() -> Residuals | None:
         return run.objective.residuals(run.field, solved.append, size, adjoint=adjoint)
 
     if not run.polisher.step(residuals):

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from pynode.train import Options, fit_best, load_model, plot_fit
+from pynode.train import Options, attempts, fit_best, load_model, plot_fit
 from pynode.train.checkpoint import saved_options
 from pynode.train.progress import SilentProgress
 from tests.support.training import QUICK, stiff_linear, weights
@@ -36,6 +36,13 @@ def test_another_choice_is_tried_where_the_first_has_not_learned():
     assert tried.options.polish == 25 and tried.verdict.word == "learned"
     kept = fit_best(data, [good, SHORT])
     assert kept.options.polish == 25
+
+
+def test_no_further_choice_begins_late(monkeypatch):
+    data = stiff_linear()
+    good = replace(QUICK, warm_start=250, epochs=5, polish=25, rtol=1e-4)
+    monkeypatch.setattr(attempts, "LATEST", 0.0)
+    assert fit_best(data, [SHORT, good]).options.polish == SHORT.polish
 
 
 class Stop(SilentProgress):

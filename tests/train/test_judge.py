@@ -27,10 +27,10 @@ class Rotation(torch.nn.Module):
         return turn / turn.new_tensor(self.scaling.y_scale)
 
 
-def verdict(y, speed, t=T, **options):
+def verdict(y, speed, t=T, rtol=1e-6, **options):
     data = dataset(t, y)
     scaling = Scaling.of(data, "kim")
-    chosen = Options(method="tsit5", rtol=1e-6, **options)
+    chosen = Options(method="tsit5", rtol=rtol, **options)
     field = Rotation(scaling, speed)
     return judge(field, data, Objective(data, scaling, chosen), chosen)
 
@@ -50,6 +50,40 @@ def test_the_true_field_has_learned():
     noisy = verdict(wave(noise=0.1), 2.0)
     assert noisy.word == LEARNED
     assert all(0.5 < s.error / s.noise < 2 and abs(s.correlation) < 0.5 for s in noisy.states)
+
+
+def test_the_noise_may_be_more_than_half_of_the_variation():
+    """It is taken out before the rest is compared with what the field explains."""
+    found = verdict(wave(noise=0.45), 2.0)
+    assert found.word == LEARNED
+    assert any(s.noise > 0.5 * s.constant for s in found.states)
+    assert verdict(wave(noise=0.45), 0.0).word == NOT_LEARNED
+
+
+def test_a_field_is_judged_on_accurate_solves():
+    """The true field fits, also where the solves of the training are bad; and a field that fits
+    only in these does not."""
+    found = verdict(wave(), 2.0, rtol=0.3)
+    assert found.word == LEARNED and all(state.error < 1e-3 for state in found.states)
+
+
+def test_the_change_from_the_start_is_structure():
+    """A state that falls before the second observation, and then has nothing but noise."""
+    y = wave(noise=0.02)
+    y[:, 1] = 0.02 * torch.randn(61, generator=torch.Generator().manual_seed(1)).double()
+    assert "y2 has no more structure" in verdict(y, 2.0).sentence
+    y[0, 1] = 3.0
+    assert "no more structure" not in verdict(y, 2.0).sentence
+
+
+def test_what_no_run_can_learn_does_not_keep_others_from_trying():
+    y = wave()
+    y[:, 1] = torch.randn(61, generator=torch.Generator().manual_seed(1)).double()
+    found = verdict(y, 0.0)
+    assert found.word == NOT_LEARNED and "y2 has no more structure" in found.sentence
+    assert found.learnable
+    noise = torch.randn(61, 2, generator=torch.Generator().manual_seed(1)).double()
+    assert not verdict(noise, 0.0).learnable
 
 
 def test_a_field_that_stands_still_misses_the_peaks():

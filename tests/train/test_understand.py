@@ -58,6 +58,35 @@ def test_an_oscillation_gets_collocation_and_an_explicit_method():
     assert "collocation" in second and "tsit5" in second and len(second) < 100
 
 
+def test_no_more_observations_smooth_one_than_a_part_of_a_swing():
+    t = torch.linspace(0.0, 20.0, 201, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    noise = 0.05 * torch.randn(201, 1, generator=generator, dtype=torch.float64)
+    slow = understand(dataset(t, torch.sin(t / 2)[:, None] + noise))
+    fast = understand(dataset(t, torch.sin(2 * t)[:, None] + noise))
+    assert slow.options.neighbours == 25
+    assert fast.options.neighbours <= 201 / (1 + fast.turns[0]) < 25
+
+
+def test_a_fall_before_the_second_observation_is_stiff():
+    """Smoothing would hide it where the data are noisy."""
+    generator = torch.Generator().manual_seed(0)
+    y = 0.012 * torch.randn(81, 1, generator=generator, dtype=torch.float64)
+    assert understand(dataset(T, y)).options.method == "tsit5"
+    y[0] = 1.0
+    assert understand(dataset(T, y)).options.method == "fbdf"
+
+
+def test_what_is_tried_next_is_another_kind_of_start_and_a_wider_network():
+    found = understand(dataset(T, noisy(0.05)))
+    stiff, wider = found.alternatives
+    assert found.options.method == "tsit5" and stiff.method == "fbdf" and stiff.warm_start
+    assert stiff.target == found.options.target
+    assert sum(wider.hidden) > sum(found.options.hidden) and wider.method == "tsit5"
+    given = understand(dataset(T, noisy(0.05)), {"hidden": (8,), "method": "radau5"})
+    assert [(o.hidden, o.method) for o in given.alternatives] == [((8,), "radau5")]
+
+
 def test_times_over_decades_get_the_linearised_start():
     found = understand(stiff_linear())
     assert found.decades and found.options.method == "fbdf"
