@@ -7,7 +7,7 @@ import torch
 
 
 def reactor(t, y, k1=0.1, k2=0.1, k3=0.1):
-    fructose, hmf, acid = y
+    fructose, hmf, _ = y
     dehydration = k1 * fructose
     rehydration = k2 * hmf
     loss = k3 * fructose**2

@@ -68,13 +68,14 @@ class Lines(SilentProgress):
 
 
 class Live(Bars, SilentProgress):
-    """Progress bars of rich with loss, steps, evaluations and time."""
+    """Progress bars of rich with loss, steps and time."""
 
     def warm(self, done: int, of: int, loss: float) -> None:
         self.step("warm start", done, of, f"deviation {loss:.2e}")
 
     def epoch(self, record: dict[str, Any], epochs: int, best: float) -> None:
-        self.step("epoch", record["epoch"], epochs, _summary(record, best))
+        text = f"loss {record['loss']:.3e} (best {best:.3e}), {record['accepted']} steps"
+        self.step("epoch", record["epoch"], epochs, text)
 
 
 def display() -> SilentProgress:
