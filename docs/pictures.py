@@ -236,7 +236,9 @@ def make_small(path, name):
 
     image = Image.open(path).convert("RGB")
     small = image.resize((900, round(image.height * 900 / image.width)), Image.Resampling.LANCZOS)
-    small.quantize(64).save(IMAGES / f"{name}.png", optimize=True)
+    # Median cuts, the default, turn blue into teal.
+    few = small.quantize(256, method=Image.Quantize.FASTOCTREE)
+    few.save(IMAGES / f"{name}.png", optimize=True)
 
 
 def drawn_by_page(name):
