@@ -59,6 +59,12 @@ def run(command: Fit, call: Call) -> int:
         if name not in ("all", *known):
             raise ValueError(f"--profile names {name}, but the parameters are {', '.join(known)}")
     log(f"Parameters: {', '.join(known)}.")
+    starts = _exact_starts(problem)
+    if starts:
+        log(
+            f"The first line of each run is its exact start in {', '.join(starts)}. If it has errors"
+            f" like the others: --initial {starts[0]}=estimate."
+        )
     progress = None
     if not command.talk.quiet:
         progress = display()
@@ -91,6 +97,14 @@ def run(command: Fit, call: Call) -> int:
     if command.json:
         print_json(results)
     return 0
+
+
+def _exact_starts(problem: EstimationProblem) -> list[str]:
+    """The columns whose first lines are initial states, and no measurements."""
+    if not isinstance(problem, TableProblem):
+        return []
+    columns = zip(problem.table.columns, problem.initial.measured, strict=True)
+    return [column for column, measured in columns if not measured]
 
 
 def _search(command, problem, common) -> Estimate:
