@@ -3,6 +3,7 @@
 python docs/pictures.py [NAME ...]        # all of the pages by default; a minute
 python docs/pictures.py tutorial          # what the pages of the tutorial draw and print; a minute
 python docs/pictures.py tutorial_petab    # the picture that the code of a page draws
+python docs/pictures.py first_hour        # what the commands of first_hour.md drew into out, scaled
 python docs/pictures.py demo pendulum     # what make demo and pendulum.py drew into out, scaled
 """
 
@@ -214,10 +215,25 @@ def solution_plane():
     return cycles().plot("predator", x="prey").figure
 
 
+# What the commands of docs/first_hour.md draw into out.
+FIRST_HOUR = {
+    "first_hour_data": "data-fructose.png",
+    "first_hour_fit": "fructose/fit.png",
+    "first_hour_kinetics": "kinetics/fit.png",
+}
+
+
 def scaled(name):
     """The picture of an example, small: of those with several the fit."""
     pattern = "fit.png" if name in ("demo", "fit_arrhenius") else "*.png"
     (path,) = (ROOT / "out" / name).glob(pattern)
+    make_small(path, name)
+
+
+def make_small(path, name):
+    """Write a picture to docs/img, 900 pixels wide."""
+    from PIL import Image
+
     image = Image.open(path).convert("RGB")
     small = image.resize((900, round(image.height * 900 / image.width)), Image.Resampling.LANCZOS)
     few_colours(small, IMAGES / f"{name}.png")
@@ -301,6 +317,9 @@ if __name__ == "__main__":
             tutorial()
         elif name.startswith("tutorial_"):
             drawn_by_page(name)
+        elif name == "first_hour":
+            for picture, path in FIRST_HOUR.items():
+                make_small(ROOT / "out" / path, picture)
         else:
             scaled(name)
         print(f"drawn: {name}")

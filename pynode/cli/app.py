@@ -43,6 +43,8 @@ output. Results go to the standard output, and talk to the standard error.
 """
 # Columns without a frame read as plain text in a file, too.
 _NO_FRAME = Box("    \n" * 8)
+# A flag has no --no-... unless it says so.
+_PARAMETER = Parameter(negative="", show_default=as_typed, allow_repeating=True)
 
 
 # The commands in the order of the help. Their modules import no torch, for which help would wait.
@@ -71,8 +73,7 @@ def application() -> App:
         version_flags="--version",
         help_format="markdown",
         help_formatter=DefaultFormatter(panel_spec=PanelSpec(box=_NO_FRAME, padding=(0, 0))),
-        # A flag has no --no-... unless it says so.
-        default_parameter=Parameter(negative="", show_default=as_typed, allow_repeating=True),
+        default_parameter=_PARAMETER,
         result_action="return_value",
     )
     for place, module in enumerate(MODULES):
@@ -82,7 +83,13 @@ def application() -> App:
             help_epilogue=module.EPILOGUE,
             sort_key=place,
         )
-    actions = App(name="julia", help=julia.ABOUT, help_epilogue="", sort_key=len(MODULES))
+    actions = App(
+        name="julia",
+        help=julia.ABOUT,
+        help_epilogue="",
+        sort_key=len(MODULES),
+        default_parameter=_PARAMETER,  # the documentation does not inherit it
+    )
     for place, (name, action) in enumerate(julia.ACTIONS.items()):
         actions.command(action, name=name, help_epilogue="", sort_key=place)
     app.command(actions)

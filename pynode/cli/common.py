@@ -23,9 +23,12 @@ def group(title: str, place: int) -> Parameter:
     return Parameter(name="*", group=Group(title, sort_key=place))
 
 
-def one_of(name: str) -> Group:
-    """A group of options of which only one may be given. It has no title in the help."""
-    return Group(name, show=False, validator=_only_one)
+def one_of(title: str, place: int | None = None) -> Group:
+    """A group of options of which only one may be given. place: its place in the help. Without one
+    the help does not show the group, so that its options need another one, too."""
+    if place is None:
+        return Group(title, show=False, validator=_only_one)
+    return Group(title, sort_key=place, validator=_only_one)
 
 
 def _only_one(options: ArgumentCollection) -> None:
@@ -35,7 +38,7 @@ def _only_one(options: ArgumentCollection) -> None:
 
 
 _LOUDNESS = one_of("loudness")
-_EARLIER = one_of("earlier run")
+_EARLIER = one_of("Earlier run", 97)
 COLUMNS = listed(str, "columns", "COLUMNS")
 # Options of two groups appear under the title of the first.
 EVERY = Group("Every command", sort_key=99)

@@ -31,7 +31,7 @@ from . import pairs
 from .call import Call
 from .commands.fit import Fit
 from .config import save_config
-from .output import NO_PLOTS, failed, files_written, print_json
+from .output import NO_PLOTS, failed, files_written, print_json, sentence
 from .targets import load_object
 
 
@@ -59,6 +59,12 @@ def run(command: Fit, call: Call) -> int:
         if name not in ("all", *known):
             raise ValueError(f"--profile names {name}, but the parameters are {', '.join(known)}")
     log(f"Parameters: {', '.join(known)}.")
+    starts = _exact_starts(problem)
+    if starts:
+        log(
+            f"The first line of each run is its exact start in {', '.join(starts)}. If it has"
+            f" errors like the others: --initial {starts[0]}=estimate."
+        )
     progress = None
     if not command.talk.quiet:
         progress = display()
@@ -73,24 +79,32 @@ def run(command: Fit, call: Call) -> int:
     except ImportError as error:  # mpi4py
         raise ModelError(str(error)) from None
     except KeyboardInterrupt:
-        sentence = "pynode: interrupted before the first start ended."
-        return failed(sentence, call.ending.code, command.json)
+        said = "pynode: interrupted before the first start ended."
+        return failed(said, call.ending.code, command.json)
     finally:
         if progress is not None:
             progress.close()
     if hasattr(problem, "engine"):
         log(problem.engine)
     if not command.json:
-        print(found)
+        sentence(str(found))
     written = _write(command, found, out, log)
     results = {**found.as_dict(command.uncertainty.level), "files": list(map(str, written))}
     if found.interrupted:
         ended = counted(len(found.starts), "start")
-        sentence = f"pynode: interrupted after {ended}; add --resume to go on."
-        return failed(sentence, call.ending.code, command.json, results)
+        said = f"pynode: interrupted after {ended}; add --resume to go on."
+        return failed(said, call.ending.code, command.json, results)
     if command.json:
         print_json(results)
     return 0
+
+
+def _exact_starts(problem: EstimationProblem) -> list[str]:
+    """The columns whose first lines are initial states, and no measurements."""
+    if not isinstance(problem, TableProblem):
+        return []
+    columns = zip(problem.table.columns, problem.initial.measured, strict=True)
+    return [column for column, measured in columns if not measured]
 
 
 def _search(command, problem, common) -> Estimate:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 Display = TypeVar("Display")
+# Columns of a terminal beside whose words a bar has room.
+ROOM_FOR_BARS = 110
 
 
 class Bars:
@@ -40,21 +42,25 @@ def best_display(live: Callable[[], Display], lines: Callable[[], Display]) -> D
 
 
 def _bar() -> Any:
-    """A progress bar of 80 columns: a count, a text (the field ``text`` of its tasks) and the time
-    left."""
+    """A progress bar with a count, a text (the field ``text`` of its tasks) and times. A terminal
+    of 80 columns has room for the words alone."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
         Progress,
+        ProgressColumn,
         TextColumn,
         TimeRemainingColumn,
     )
 
-    return Progress(
+    console = Console(stderr=True)
+    columns: list[ProgressColumn] = [
         TextColumn("{task.description}"),
-        BarColumn(bar_width=12),
         TextColumn("{task.completed}/{task.total}"),
         TextColumn("{task.fields[text]}"),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
-    )
+    ]
+    if console.width >= ROOM_FOR_BARS:
+        columns.insert(1, BarColumn(bar_width=20))
+        columns.insert(-1, TimeElapsedColumn())
+    return Progress(*columns, console=console)

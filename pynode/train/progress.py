@@ -68,13 +68,13 @@ class Lines(SilentProgress):
 
 
 class Live(Bars, SilentProgress):
-    """Progress bars of rich with loss and time."""
+    """Progress bars of rich with loss, steps and time."""
 
     def warm(self, done: int, of: int, loss: float) -> None:
         self.step("warm start", done, of, f"deviation {loss:.2e}")
 
     def epoch(self, record: dict[str, Any], epochs: int, best: float) -> None:
-        text = f"loss {record['loss']:.3g} (best {best:.3g}), {record['seconds']:.0f} s"
+        text = f"loss {record['loss']:.3e} (best {best:.3e}), {record['accepted']} steps"
         self.step("epoch", record["epoch"], epochs, text)
 
 

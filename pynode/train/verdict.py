@@ -293,10 +293,15 @@ def _verdict(states, options) -> Verdict:
 
 def _praise(states) -> str:
     worst = max(states, key=lambda s: s.error / max(TIMES_NOISE * s.noise, CLEAN))
-    return (
+    text = (
         f"learned: the error is at most {100 * worst.error:.2g} % of the range ({worst.name}), and"
         f" the noise there {100 * worst.noise:.2g} %"
     )
+    unseen = [(s.held_out, s.name) for s in states if s.held_out is not None]
+    if unseen:
+        error, name = max(unseen)
+        text += f"; of what was held out it is at most {100 * error:.2g} % ({name})"
+    return text
 
 
 def _advice(wrong, options) -> str:

@@ -78,6 +78,15 @@ def test_a_function_is_fitted(files, capsys):
     }
 
 
+def test_what_the_first_line_is_is_told(files, capsys):
+    command = ["fit", "model.py:chain", "data.csv", "--starts", "1", "--noise", "0.02"]
+    assert main([*command, "--out", "one"]) == 0
+    assert "its exact start in A, B." in capsys.readouterr().err
+    starts = ["--initial", "A=estimate", "--initial", "B=estimate"]
+    assert main([*command, *starts, "--out", "two"]) == 0
+    assert "exact start" not in capsys.readouterr().err
+
+
 def test_a_module_gets_its_conditions(files, capsys):
     options = ["--group", "run", "--condition", "T", "--optimiser", "lm", "--samples", "30"]
     options += ["--bounds", "k=0.01,10", "--start", "k[0]=2", "--prior", "k[1]=normal,0,1"]

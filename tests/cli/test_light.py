@@ -57,9 +57,10 @@ def test_every_option_has_its_help_and_fits_80_columns(name, capsys, monkeypatch
     arguments = application()[name[0]]
     for action in name[1:]:
         arguments = arguments[action]
-    for argument in arguments.assemble_argument_collection(parse_docstring=True):
-        assert argument.parameter.help or argument.children, argument.name
     assert main([*name, "--help"]) == 0
     text = capsys.readouterr().out
+    for argument in arguments.assemble_argument_collection(parse_docstring=True):
+        assert argument.parameter.help or argument.children, argument.name
+        assert argument.children or argument.name in text, argument.name
     assert max(map(len, text.splitlines())) <= 80
     assert "\x1b" not in text and "--debug" in text and "--quiet" in text

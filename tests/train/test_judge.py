@@ -101,6 +101,7 @@ def test_a_field_that_is_a_little_off_is_partly_right():
 def test_held_out_times_are_judged():
     found = verdict(wave(), 2.0, validation=0.2)
     assert all(state.held_out is not None and state.held_out < 1e-3 for state in found.states)
+    assert "; of what was held out it is at most" in found.sentence
 
 
 def test_what_cannot_be_known_is_not_learned():

@@ -29,7 +29,7 @@ Examples:
     pynode compare out/before/model.pt out/after/model.pt --report
     pynode compare out/robertson/epochs/*.pt --stiffness
 """
-_KIND = one_of("kind of comparison")
+_KIND = one_of("Kind of comparison", 1)
 
 
 @dataclass(frozen=True)

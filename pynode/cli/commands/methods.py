@@ -16,7 +16,7 @@ Examples:
     pynode methods rosenbrock
     pynode methods --implicit --structure sparse
 """
-_KINDS = one_of("kind of method")
+_KINDS = one_of("Kind of method", 1)
 
 
 @dataclass(frozen=True)
