@@ -50,6 +50,7 @@ def _bar() -> Any:
         Progress,
         ProgressColumn,
         TextColumn,
+        TimeElapsedColumn,
         TimeRemainingColumn,
     )
 
