@@ -62,8 +62,8 @@ def run(command: Fit, call: Call) -> int:
     starts = _exact_starts(problem)
     if starts:
         log(
-            f"The first line of each run is its exact start in {', '.join(starts)}. If it has errors"
-            f" like the others: --initial {starts[0]}=estimate."
+            f"The first line of each run is its exact start in {', '.join(starts)}. If it has"
+            f" errors like the others: --initial {starts[0]}=estimate."
         )
     progress = None
     if not command.talk.quiet:
