@@ -6,9 +6,11 @@ tests/repository/test_docs.py checks that the committed files equal the output o
 """
 
 import inspect
+import sys
 import textwrap
 from itertools import zip_longest
 from pathlib import Path
+from unittest import mock
 
 from pynode.adjoints import registry as adjoints
 from pynode.adjoints.julia import NAMES as JULIA_ADJOINTS
@@ -242,7 +244,10 @@ def with_table(readme: str) -> str:
 def cli_page() -> str:
     """docs/cli.md: every command and option."""
     made = "`python docs/tables.py` makes this page from the records of the options."
-    text = application().generate_docs(output_format="markdown").replace("```console", "```text")
+    # cyclopts takes the words before the options from the program that runs, such as pytest.
+    with mock.patch.object(sys, "argv", ["pynode"]):
+        text = application().generate_docs(output_format="markdown")
+    text = text.replace("```console", "```text")
     # The page has its own title, and the site its own table of contents.
     before, _, rest = text.partition("## Table of Contents")
     about = before.removeprefix("# pynode").strip()

@@ -14,8 +14,8 @@ from .heads import (
     MOST_TITLES,
     UNITS_NOTE,
     about_titles,
-    has_units,
     is_head,
+    lines_below,
     with_units,
 )
 
@@ -56,9 +56,11 @@ def find_dialect(origin: str, used: Sequence[str], comments: Sequence[str]) -> D
     decimal = _decimal([cell for row in rows for cell in row])
     header = _header(used[place], separator, rows)
     skip = place + 1
-    if rows and has_units(rows[0], header, decimal):
-        header = with_units(header, rows.pop(0))
-        skip += 1
+    between = lines_below(header, rows, decimal)
+    if between:
+        header = with_units(header, rows[0])
+        rows = rows[between:]
+        skip += between
         notes.append(UNITS_NOTE)
     if all(_is_number(cell, decimal) for cell in header):
         named = []

@@ -11,7 +11,8 @@ import numpy as np
 from .arrays import of_columns, of_frame, of_xarray
 from .cells import spellings
 from .dataset import DataError
-from .heads import BELOW, MOST_TITLES, UNITS_NOTE, about_titles, has_units, is_head, with_units
+from .heads import BELOW, MOST_TITLES, UNITS_NOTE, about_titles, is_head, lines_below, with_units
+from .names import time_rank
 from .table import Table, joined, pandas
 
 Reader = Callable[[Path], Table]
@@ -55,6 +56,13 @@ def read_excel(path: Path) -> Table:
         raise DataError(
             f"{path} is empty: it needs a row with the names of the columns, and one row a time."
         )
+    timed = [(name, table) for name, table in tables if _has_times(table)]
+    others = [name for name, table in tables if not _has_times(table)]
+    if timed and others:
+        tables = timed
+        tables[0][1].notes.append(
+            f"The sheets without a column of times were left out: {', '.join(others)}."
+        )
     first = tables[0][1]
     if len(tables) == 1:
         return first
@@ -64,6 +72,10 @@ def read_excel(path: Path) -> Table:
         f"Of {len(tables)} sheets, which differ in their columns, {tables[0][0]!r} was read."
     )
     return first
+
+
+def _has_times(table: Table) -> bool:
+    return any(time_rank(name) is not None for name in table.header)
 
 
 def _sheet(path: Path, book: Any, name: Any) -> Table | None:
@@ -83,9 +95,10 @@ def _sheet(path: Path, book: Any, name: Any) -> Table | None:
         return None
     header = rows[place]
     notes = about_titles([" ".join(filter(None, row)) for row in rows[:place] if any(row)])
-    if has_units(rows[skip], header, "."):
+    between = lines_below(header, rows[skip:], ".")
+    if between:
         header = with_units(header, rows[skip])
-        skip += 1
+        skip += between
         notes.append(UNITS_NOTE)
     body = pd.read_excel(
         book, name, header=None, skiprows=skip, na_values=spellings(), keep_default_na=False

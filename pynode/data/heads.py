@@ -14,6 +14,8 @@ Cells = Sequence[str]
 MOST_TITLES = 20
 # So many lines below the names decide.
 BELOW = 20
+# So many lines of remarks may follow the units.
+MOST_REMARKS = 2
 _LETTER = re.compile(r"[^\W\d_]|[%°]")
 _DATE = re.compile(r"\d{1,4}[-./:]\d")
 # [mM] and (mM) are mM.
@@ -25,9 +27,7 @@ def is_head(cells: Cells, below: Sequence[Cells], decimal: str) -> bool:
     the second if the first has units. An index column needs no name."""
     if not below:
         return False
-    data = below
-    if has_units(below[0], cells, decimal):
-        data = below[1:]
+    data = below[lines_below(cells, below, decimal) :]
     if not data or not any(_is_number(cell, decimal) for cell in data[0]):
         return False
     filled = _filled(data)
@@ -35,6 +35,21 @@ def is_head(cells: Cells, below: Sequence[Cells], decimal: str) -> bool:
     if any(_is_number(cell, decimal) for cell in cells):
         return False
     return named > 1 and len(filled) - 1 <= named and max(filled) <= len(cells)
+
+
+def lines_below(header: Cells, below: Sequence[Cells], decimal: str) -> int:
+    """How many lines between the names of columns and the data: one of units, and then remarks,
+    such as the instruments; 0 if the first line has no units."""
+    if not below or not has_units(below[0], header, decimal):
+        return 0
+    count = 1
+    for cells in below[1 : 1 + MOST_REMARKS]:
+        if any(_is_number(cell, decimal) or _DATE.match(cell.strip()) for cell in cells):
+            break
+        if not any(map(_is_name, cells)):
+            break
+        count += 1
+    return count
 
 
 def has_units(cells: Cells, header: Cells, decimal: str) -> bool:

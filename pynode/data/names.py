@@ -40,9 +40,7 @@ GROUPS = frozenset(
 ERRORS = "sd|std|stdev|stddev|err|error|sigma|se|sem|stderr|unc|uncertainty|deviation"
 _ERROR = re.compile(rf"^(?:(?:{ERRORS})[ _.-]+(.+)|(.+)[ _.-]+(?:{ERRORS}))$", re.IGNORECASE)
 # What people set in an apparatus. In some it is a state, so that this is only asked.
-_SET = re.compile(
-    r"^(?:temp|temperature|temperatur|température|ph|stirrer|rpm|flow|feed|dilution rate)$"
-)
+_SET = re.compile(r"^(?:temp|temperature?|température|ph|stirrer|rpm|flow|feed|dilution rate)$")
 _INPUT = re.compile(r"^(?:u ?\d*|u .+|.*\binput ?\d*|input .+|control|setpoint|stimulus|forcing)$")
 
 

@@ -260,6 +260,8 @@ def _matrix(table: Table, names: Sequence[str]) -> np.ndarray:
         if found.bad is not None:
             cell = shown(column.iloc[found.bad])
             hint = "correct it, or leave the cell empty if the value is missing"
+            if cell.startswith(("'<", "'>")):
+                hint = "a limit is no value: leave the cell empty, or give a value and --error"
             if found.is_text:
                 hint = (
                     f"leave the column out with --drop {name}, or, if it names the trajectory of"

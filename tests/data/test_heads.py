@@ -67,6 +67,34 @@ def test_lines_of_messages_count_titles(tmp_path):
         read(path)
 
 
+def test_remarks_below_the_units_are_left_out(tmp_path):
+    path = tmp_path / "run.csv"
+    path.write_text(lines(NAMES, UNITS, ["", "clock", "HPLC", "HPLC"], *BODY), encoding="utf-8")
+    assert is_the_table(read(path), ("mol/L", "mM"))
+
+
+def test_a_limit_of_detection_is_no_value(tmp_path):
+    path = tmp_path / "run.csv"
+    path.write_text("t,a\n0,1\n1,<0.2\n2,1\n3,1\n", encoding="utf-8")
+    with pytest.raises(DataError, match=r"line 3, column 'a': '<0.2'.* a limit is no value"):
+        read(path)
+
+
+def test_a_sheet_of_notes_is_left_out(tmp_path):
+    openpyxl = pytest.importorskip("openpyxl")
+    book = openpyxl.Workbook()
+    for row in (["Notes"], ["Please read"]):
+        book.active.append(row)
+    sheet = book.create_sheet("Run")
+    for row in ([], [None, *NAMES], *([None, *row] for row in BODY)):
+        sheet.append(row)
+    path = tmp_path / "run.xlsx"
+    book.save(path)
+    data = read(path)
+    assert is_the_table(data)
+    assert any("Sheet" in note for note in data.notes)
+
+
 def test_a_sheet_with_titles_and_units(tmp_path):
     openpyxl = pytest.importorskip("openpyxl")
     book = openpyxl.Workbook()
