@@ -21,6 +21,7 @@ from ....backends.native.prepared import Prepared
 from ....backends.native.repair import repairs, where
 from ....backends.native.solve import PIECE, check_state, parameters
 from ....backends.native.trajectory import NativeTrajectory
+from ....core.aligned_memory import aligned_empty
 from ..prepared import of_steps
 from ..pullback import NativeGradient, located
 from . import bdf, esdirk, explicit, radau, rosenbrock
@@ -68,7 +69,7 @@ def sensitivities(
     runs, size, directions = _runs(field, first, kept)
     start = np.zeros((n, directions), trajectory.y.dtype)
     start[:, :first] = np.eye(n, first)
-    matrix = np.empty((len(times), n, directions), start.dtype)
+    matrix = aligned_empty((len(times), n, directions), start.dtype)
     matrix[:] = start
     counts = dict.fromkeys(COUNTS, 0)
     if not trajectory.accepted:
