@@ -59,6 +59,7 @@ def test_the_command_line_comes_before_the_file(table, capsys):
 
 
 def test_fit_too(table, capsys):
+    pytest.importorskip("pypesto", reason="estimation: pip install 'torch-stiff-ode[fit]'")
     (table / "model.py").write_text("def decay(t, y, k=1.0):\n    return -k * y\n")
     (table / "decay.csv").write_text("t,y\n0,1\n1,0.37\n2,0.13\n3,0.05\n")
     path = config(
