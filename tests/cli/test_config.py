@@ -53,7 +53,9 @@ def test_the_command_line_comes_before_the_file(table, capsys):
     assert main(["train", "--config", path, "--epochs", "1"]) in (0, 3)
     assert "epoch 1/1" in capsys.readouterr().err
     assert main(["train", f"--config={path}", "--resume", "--epochs", "2"]) in (0, 3)
-    assert tomllib.loads((table / "here/config.toml").read_text())["epochs"] == 2
+    saved = tomllib.loads((table / "here/config.toml").read_text())
+    assert saved["epochs"] == 2 and saved["hidden"] == [6]
+    assert not {"resume", "config", "quiet"} & set(saved)  # of a call, not of the run
     # The choices of the data that are no default are told as comments.
     assert "# neighbours = " in (table / "here/config.toml").read_text()
 
