@@ -48,7 +48,9 @@ TIMES_NOISE = 2.0
 def made(name: str) -> tuple[Runs, list[torch.Tensor]]:
     """The trajectories of a data set without noise, and the observations of each, (T, n)."""
     chosen = ALL[name]
-    seed = SEED if name in SETS else SEED_UNSEEN
+    seed = SEED_UNSEEN
+    if name in SETS:
+        seed = SEED
     generator = torch.Generator().manual_seed(seed)
     runs = chosen.make(generator)
     every = torch.cat([y for _, y in runs])
@@ -194,7 +196,9 @@ def main() -> None:
     parser.add_argument("--write", metavar="DIR", help="write the CSV files, and train nothing")
     parser.add_argument("--json", metavar="FILE", help="add a line to FILE for each run")
     arguments = parser.parse_args()
-    names = arguments.names or list(UNSEEN if arguments.unseen else SETS)
+    names = arguments.names or list(SETS)
+    if arguments.unseen and not arguments.names:
+        names = list(UNSEEN)
     if arguments.write:
         folder = Path(arguments.write)
         folder.mkdir(parents=True, exist_ok=True)

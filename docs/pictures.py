@@ -300,7 +300,7 @@ def save(figure, path, dpi=110):
 
 def few_colours(image, path):
     """Write an image as a small file. MAXCOVERAGE keeps the colours of thin lines apart, where the
-    default would make blue and green lines the same; k-means keeps those of large areas."""
+    default would make blue and green lines the same; k-means keeps the colours of large areas."""
     method = Image.Quantize.MAXCOVERAGE
     image.convert("RGB").quantize(256, method=method, kmeans=2).save(path, optimize=True)
 

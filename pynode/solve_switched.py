@@ -235,12 +235,13 @@ class _Held:
 
     def _records(self, records: list[EventRecord]) -> list[EventRecord]:
         """The records of the user's events."""
-        size = self.size
-        return [
-            replace(record, y=record.y[..., :size], after=record.after[..., :size])  # type: ignore[index]
-            for record in records
-            if record.event < self.count
-        ]
+        return [self._cut(record) for record in records if record.event < self.count]
+
+    def _cut(self, record: EventRecord) -> EventRecord:
+        """The record without the sides of the conditions in its states."""
+        before: Any = record.y
+        after: Any = record.after
+        return replace(record, y=before[..., : self.size], after=after[..., : self.size])
 
 
 class _Condition:

@@ -20,7 +20,10 @@ def install(command: Install, call: Call) -> int:
 def sysimage(command: Sysimage, call: Call) -> int:
     """Make or remove the system image; returns the exit code."""
     if command.remove:
-        print("Removed." if image.remove() else "There was no system image.")
+        told = "There was no system image."
+        if image.remove():
+            told = "Removed."
+        print(told)
     else:
         image.make(command.talk.say)
     return 0

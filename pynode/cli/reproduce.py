@@ -23,14 +23,16 @@ def run(command: Reproduce, call: Call) -> int:
     out = command.out or Path(f"out/kim2021-{command.setup}")
     changes = {name: getattr(command, name) for name in ("epochs", "polish", "seed", "backend")}
     changes = {name: value for name, value in changes.items() if value is not None}
-    silent = command.talk.quiet or command.json
+    shown = display
+    if command.talk.quiet:
+        shown = SilentProgress
     result = reproduce(
         command.setup,
         out,
         command.trainings,
         command.max_nfe,
-        SilentProgress if silent else display,
-        None if silent else command.talk.say,
+        shown,
+        command.talk.say,
         **changes,
     )
     save_text(out / "result.txt", f"{result}\n")

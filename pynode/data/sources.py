@@ -102,7 +102,7 @@ def _alike(files, group) -> tuple[list[tuple[str, Table]], list[str]]:
 
 
 def _kind(file):
-    """The suffix of a file, without that of a packer."""
+    """The suffix of a file; a packer's suffix, such as .gz, does not count."""
     suffixes = [suffix.lower() for suffix in file.suffixes if suffix.lower() not in PACKED]
     return suffixes[-1]
 

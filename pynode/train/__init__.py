@@ -79,7 +79,6 @@ _PLACES = {
     "collocate": ("Slopes", "collocation", "slopes"),
     "export": ("export_program", "write_pytorch"),
     "gradients": ("normalise_gradients",),
-    "verdict": ("StateVerdict", "Verdict", "judge"),
     "least_squares": ("LevenbergMarquardt",),
     "loop": ("Fit", "fit"),
     "model": ("ModelError", "load_model"),
@@ -95,5 +94,6 @@ _PLACES = {
     "times": ("log_times", "sample_times"),
     "trackers": ("TRACKERS", "Tracked", "tracked"),
     "understanding": ("Understanding", "understand"),
+    "verdict": ("StateVerdict", "Verdict", "judge"),
 }
 __getattr__, __dir__ = lazily(__name__, _PLACES)

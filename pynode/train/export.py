@@ -133,7 +133,7 @@ def pytorch_source(field: PhysicalField) -> str:
         "",
         "",
         *(_WARPED if scaled.scaling.warp is not None else []),
-        *(_BALANCED if scaled.balance is not None and scaled.balance.warped else []),
+        *_balancing(scaled),
         "class Field(nn.Module):",
         f'    """dy/dt, (..., {count}), at times t and states y in the order STATES."""',
         "",
@@ -209,8 +209,7 @@ def _rated(scaled) -> list[str]:
 
 
 def _moved(scaled) -> list[str]:
-    """The lines that make rates of outputs, one or two for each move; they are those of
-    ``Moves``."""
+    """The lines that make rates of outputs, one or two for each move, as ``Moves`` does."""
     lines = [
         "m = len(ONE_WAY)",
         "v = out[..., :m]",
@@ -222,6 +221,13 @@ def _moved(scaled) -> list[str]:
     if scaled.gated:
         lines.append(f"v = v * torch.sigmoid({SLOPE} * out[..., m:] + {OFFSET})")
     return [*lines, "rates = (numbers(MOVES) * v.unsqueeze(-2)).sum(-1)"]
+
+
+def _balancing(scaled) -> list[str]:
+    """The lines of the function that holds conserved sums in other coordinates, if it is needed."""
+    if scaled.balance is not None and scaled.balance.warped:
+        return _BALANCED
+    return []
 
 
 def _law_numbers(scaled) -> dict[str, Any]:

@@ -133,13 +133,20 @@ def thinned(data: Dataset, rows: int) -> Dataset:
             t=run.t[step],
             y=run.y[step],
             seen=run.seen[step],
-            u=None if run.u is None else run.u[step],
-            sd=None if run.sd is None else run.sd[step],
+            u=_rows(run.u, step),
+            sd=_rows(run.sd, step),
             repeats=None,
         )
         for run in data.trajectories
     ]
     return replace(data, trajectories=tuple(runs))
+
+
+def _rows(values, step) -> torch.Tensor | None:
+    """Some rows of values, None if there are none."""
+    if values is None:
+        return None
+    return values[step]
 
 
 def seen_series(data: Dataset, i: int) -> list[tuple[torch.Tensor, torch.Tensor]]:

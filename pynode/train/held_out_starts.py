@@ -1,8 +1,8 @@
 """The start of a trajectory that training never saw, from its first observations.
 
 Nothing at the start itself says where hidden states are, and an observed start has noise. What
-training learns of a start is estimated as the most probable given the first observations, where
-starts have the mean and the variance of the learned ones, and errors the variance of those of
+training learns of a start is estimated as the most probable given the first observations. Starts
+have the mean and the variance of the learned ones, and errors have the variance of the errors of
 training. This is the empirical Bayes estimate of population models (M. J. Lindstrom, D. M. Bates,
 Biometrics 46 (1990), sec. 3). The observations after the first ones are not used, and only they can
 show what the field predicts.

@@ -26,8 +26,8 @@ LEAST = 1e-12
 MOST = 1e8
 ROWS = 256  # residuals that are differentiated in one call
 
-# r, or its parts one after the other. Each part is differentiated by itself, so that parts which
-# have nothing in common, such as those of two trajectories, do not cost each other anything.
+# r, or its parts one after the other. Each part is differentiated by itself. Parts that have
+# nothing in common, such as two trajectories, then do not cost each other anything.
 Residuals = torch.Tensor | Sequence[torch.Tensor]
 
 

@@ -78,7 +78,7 @@ def count_outputs(n: int, laws: Laws, gated: bool) -> int:
     many."""
     if laws.both:
         moves = len(directions(laws)[0])
-        return 2 * moves if gated else moves
+        return moves * (1 + gated)
     return n * (1 + gated + any(laws.positive))
 
 

@@ -1,6 +1,6 @@
 """Rates that conserve sums and keep states positive at the same time.
 
-The rates are those of a reaction: dy/dt = S v with rates v_j of moves, the columns of S. A move
+The rates have the form of a reaction: dy/dt = S v with rates v_j of moves, the columns of S. A move
 changes no conserved sum, C S = 0, so S v changes none, whatever v is. v_j is positive and has the
 product of the positive states that the move consumes as a factor. So
 
@@ -76,8 +76,12 @@ def directions(laws: Laws) -> tuple[Tensor, Tensor]:
     one_way: list[bool] = []
     for vector in elementary_vectors(torch.tensor(laws.sums, dtype=torch.float64)):
         signed = bool(positive[vector != 0].any())
-        moves += [vector, -vector] if signed else [vector]
-        one_way += [True, True] if signed else [False]
+        if signed:
+            moves += [vector, -vector]
+            one_way += [True, True]
+        else:
+            moves.append(vector)
+            one_way.append(False)
     if len(moves) > MOST_MOVES:
         raise _too_many(str(len(moves)))
     return torch.stack(moves), torch.tensor(one_way)
@@ -86,7 +90,7 @@ def directions(laws: Laws) -> tuple[Tensor, Tensor]:
 class Moves(Constants):
     """Scaled rates du/dt, (..., n), from one number for each of m moves.
 
-    y_min, y_scale, rate: those of the scaled states. fastest: (m,) the largest du/dt of a move at
+    y_min, y_scale, rate: of the scaled states. fastest: (m,) the largest du/dt of a move at
     the rate one.
     """
 

@@ -57,7 +57,7 @@ class Objective:
     of replicates more than those of one. ``validation`` holds out a part of the observation times,
     which are drawn with the seed. Hidden states have no observations.
 
-    ranks: the processes of the run; None for those of torch.distributed.
+    ranks: the processes of the run; None for the ones of torch.distributed.
     starts: (K, d) the learned starts of the last d states of the K trajectories, scaled; None if
         none are learned.
     told: for each trajectory how many observations after its start served to estimate the start;
@@ -321,7 +321,7 @@ class Objective:
         **options: Any,
     ) -> list[torch.Tensor] | None:
         """All weighted errors, whose square is the mean squared error, as vectors that have no
-        solve in common: those of the trajectories that this process solves. None if a solve failed.
+        solve in common, for the trajectories that this process solves. None if a solve failed.
         on_solution(solution) is called for each. size: as for ``part``."""
         weighted = []
         for i in self.mine:

@@ -20,6 +20,6 @@ def save_verdict(out: str | PathLike[str], verdict: Verdict, interrupted: bool) 
 
 
 def forget_verdict(out: str | PathLike[str]) -> None:
-    """Remove the verdict of an earlier run, which must not be taken for that of a run which
+    """Remove the verdict of an earlier run. Nobody must take it for the verdict of a run that
     fails."""
     (Path(out) / VERDICT).unlink(missing_ok=True)

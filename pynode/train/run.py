@@ -49,7 +49,7 @@ class Run:
     whole: the state after the last complete epoch, None before the start is known.
     data: as the user gave them. whole_data: in the coordinates of ``warp``, with hidden states.
     training: of these, the trajectories that are not held out.
-    estimated: the starts of trajectories that are held out, where training learns those of others.
+    estimated: the starts of held-out trajectories, where training learns the others' starts.
     """
 
     def __init__(

@@ -67,8 +67,9 @@ def sample_times(t: Times, count: int, generator: torch.Generator | None = None)
 
 
 def part_done(step: int, steps: int, elapsed: float) -> float:
-    """The part of a schedule that is over, from 0 to 1: that of its steps, or ``elapsed``, that of
-    its time, where this is ahead by more than a step. A limit that does not bind changes no bit."""
+    """The part of a schedule that is over, from 0 to 1. It counts steps, or takes ``elapsed``, the
+    part of the time, where this is ahead by more than a step. A limit that does not bind changes no
+    bit."""
     steps = max(steps, 1)
     done = step / steps
     if elapsed > done + 1 / steps:

@@ -84,7 +84,9 @@ class _Package(Tracked):
 
     def judged(self, sentence: str, interrupted: bool) -> None:
         super().judged(sentence, interrupted)
-        self.ending = KILLED if interrupted else FINISHED
+        self.ending = FINISHED
+        if interrupted:
+            self.ending = KILLED
         self._safely(self._note, sentence)
 
     def _numbers(self, step, metrics):
@@ -144,7 +146,9 @@ class _TensorBoard(_Package):
         self.writer = None
 
     def _begin(self, options):
-        warp = "-warp" if options["warp"] else ""
+        warp = ""
+        if options["warp"]:
+            warp = "-warp"
         self.folder = f"{options['scaling']}{warp}-seed{options['seed']}"
         self.options = options
 
@@ -235,5 +239,7 @@ def _missing(package) -> ImportError:
 
 
 def _first_line(error) -> str:
-    text = str(error).strip().splitlines()
-    return text[0] if text else type(error).__name__
+    lines = str(error).strip().splitlines()
+    if lines:
+        return lines[0]
+    return type(error).__name__

@@ -3,14 +3,31 @@
 import math
 import tomllib
 from dataclasses import fields
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
-from pynode.cli import main
+from pynode import doctor
+from pynode.backends import registry as backends
+from pynode.cli import main, pairs
 from pynode.cli.app import MODULES
-from pynode.cli.commands.fit import Fit
-from pynode.cli.commands.train import Train
-from pynode.train import Options
+from pynode.cli.commands.compare import Compare
+from pynode.cli.commands.diagnose import Diagnose
+from pynode.cli.commands.doctor import Doctor
+from pynode.cli.commands.fit import Fit, Search, Uncertainty
+from pynode.cli.commands.reproduce import Reproduce
+from pynode.cli.commands.train import Records, Train
+from pynode.compare.work import BACKENDS
+from pynode.core.parameter_info import SCALES
+from pynode.diagnosis.examine import ENGINES
+from pynode.fit import optimisers
+from pynode.fit.samples import SAMPLERS
+from pynode.train import TRACKERS, Options
+from pynode.train.kim2021 import SETUPS
+from pynode.train.model import ACTIVATIONS
+from pynode.train.option_groups import ModelOptions, SolveOptions, StepOptions
+from pynode.train.options import OPTIMIZERS
+from pynode.train.scaling import KINDS
 from pynode.train.understanding import CHOSEN
 from tests.support.training import stiff_linear
 
@@ -106,6 +123,37 @@ def test_the_command_has_all_options_of_a_run():
     plain = Options()
     for field in fields(plain):
         assert flat[field.name] == getattr(plain, field.name), field.name
+
+
+@pytest.mark.parametrize(
+    ("record", "name", "known"),
+    [
+        (ModelOptions, "activation", ACTIVATIONS),
+        (ModelOptions, "scaling", KINDS),
+        (SolveOptions, "backend", backends.NAMES),
+        (StepOptions, "optimizer", OPTIMIZERS),
+        (Records, "track", TRACKERS),
+        (Search, "optimiser", optimisers.NAMES),
+        (Uncertainty, "sampler", SAMPLERS),
+        (Diagnose, "backend", ENGINES),
+        (Compare, "backend", BACKENDS),
+        (Reproduce, "setup", SETUPS),
+    ],
+)
+def test_choices_are_the_ones_that_the_work_knows(record, name, known):
+    """The records of options import no torch, so that they cannot ask."""
+    assert set(literals(get_type_hints(record)[name])) == set(known)
+
+
+def literals(kind):
+    """The values of all Literals in a type."""
+    if get_origin(kind) is Literal:
+        return get_args(kind)
+    return [value for part in get_args(kind) for value in literals(part)]
+
+
+def test_numbers_are_the_ones_of_the_work():
+    assert Doctor().limit == doctor.LIMIT and set(pairs.SCALES) == set(SCALES)
 
 
 def test_what_the_data_choose_is_said_in_the_help():

@@ -142,7 +142,7 @@ def test_resume_refuses_what_does_not_fit(data, tmp_path):
 def test_full_disk_is_told_and_the_checkpoint_stays(data, tmp_path, monkeypatch):
     fit(data, replace(QUICK, epochs=1, warm_start=0), tmp_path)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    del before["verdict.json"]  # that of the run which is continued is not that of the whole
+    del before["verdict.json"]  # the part of a run has another verdict than the whole
 
     def full(descriptor):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -61,7 +61,7 @@ class Viewable:
 
     @property
     def time_unit(self) -> str:
-        """The unit of the time, such as 'h': that of the problem or of f, '' if unknown."""
+        """The unit of the time, such as 'h', from the problem or from f; '' if unknown."""
         return self._layout.time_unit
 
     def __getitem__(self, name: str) -> Any:
