@@ -48,6 +48,15 @@ def test_a_long_trajectory_is_thinned():
     few = thinned(data, 10)
     assert few.trajectories[0].t.tolist() == data.trajectories[0].t[::4].tolist()
     assert thinned(data, 31) is data
+    assert few.trajectories[0].u is None and few.trajectories[0].sd is None
+
+
+def test_inputs_and_errors_are_thinned_too():
+    columns = {"t": T.tolist(), "x": torch.cos(T).tolist(), "u": T.tolist(), "x_sd": [0.1] * 31}
+    data = read({"run": columns}, inputs=("u",), errors=("x_sd",))
+    (run,) = data.trajectories
+    (few,) = thinned(data, 10).trajectories
+    assert torch.equal(few.u, run.u[::4]) and torch.equal(few.sd, run.sd[::4])
 
 
 def test_all_trajectories_are_counted():
